@@ -1,0 +1,224 @@
+/* sdcpp: diffusion models on one's own machine. The C interface of the engine, and the whole of it.
+ *
+ *     sdcpp_error error = {0};
+ *     sdcpp_model_params params = {0};
+ *     sdcpp_model_params_default(&params);
+ *     const sdcpp_file file = {"model.safetensors", SDCPP_PART_ANY};
+ *     params.files = &file;
+ *     params.file_count = 1;
+ *     sdcpp_model* model = NULL;
+ *     if (sdcpp_model_open(&params, &model, &error) != SDCPP_OK) { puts(error.message); return 1; }
+ *     ...
+ *     sdcpp_model_close(model);
+ *
+ * Every function that can fail returns a status and writes a message into `error` in the same call (`error` may be NULL).
+ * Nothing is thrown, printed or aborted on bad input. Pointers given to a function stay the caller's; handles it gives out are
+ * freed by their own close function. Numbers are little-endian, arrays contiguous, shapes outermost first.
+ * Threads: calls on one model wait for each other, except sdcpp_cancel, which may come from any thread at any time; different
+ * models run side by side. sdcpp_set_log_callback should be called before other threads use the engine.
+ */
+#ifndef SDCPP_H
+#define SDCPP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define SDCPP_API __declspec(dllexport)
+#else
+#define SDCPP_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cdef: begin (what stands between these marks is read by the Python binding too) */
+
+typedef enum sdcpp_status {
+    SDCPP_OK = 0,
+    SDCPP_INVALID_ARGUMENT = 1,
+    SDCPP_FILE_NOT_FOUND = 2,
+    SDCPP_BAD_FILE = 3,          /* damaged, truncated or of no known format */
+    SDCPP_UNSUPPORTED_MODEL = 4, /* a family or shape the engine does not know */
+    SDCPP_MISSING_PART = 5,      /* a network or tensor that is needed is not in the files */
+    SDCPP_OUT_OF_MEMORY = 6,
+    SDCPP_CANCELLED = 7,
+    SDCPP_NOT_FINITE = 8, /* a network gave NaN or infinity */
+    SDCPP_INTERNAL = 9
+} sdcpp_status;
+
+typedef struct sdcpp_error {
+    int32_t status; /* an sdcpp_status */
+    char message[1020];
+} sdcpp_error;
+
+typedef enum sdcpp_log_level { SDCPP_LOG_DEBUG = 0, SDCPP_LOG_INFO = 1, SDCPP_LOG_WARNING = 2, SDCPP_LOG_ERROR = 3 } sdcpp_log_level;
+typedef void (*sdcpp_log_callback)(sdcpp_log_level level, const char* message, void* user_data);
+
+/* The engine's version and the version of the ggml it runs on; static strings. */
+const char* sdcpp_version(void);
+const char* sdcpp_ggml_version(void);
+
+/* Messages go to `callback` from now on, from any thread; NULL: nowhere (the default). */
+void sdcpp_set_log_callback(sdcpp_log_callback callback, void* user_data);
+
+/* Devices of the ggml in use. */
+typedef struct sdcpp_device {
+    char name[64];
+    char description[128];
+    int32_t is_cpu;
+    uint64_t free_bytes, total_bytes;
+} sdcpp_device;
+int32_t sdcpp_device_count(void);
+int sdcpp_device_get(int32_t index, sdcpp_device* out, sdcpp_error* error);
+int32_t sdcpp_physical_cores(void);
+
+/* What a file is given as. */
+typedef enum sdcpp_part {
+    SDCPP_PART_ANY = 0, /* a checkpoint whose tensor names say what they belong to, or a diffusers folder */
+    SDCPP_PART_UNET = 1,
+    SDCPP_PART_VAE = 2,
+    SDCPP_PART_TEXT_ENCODER = 3,
+    SDCPP_PART_TAESD = 4
+} sdcpp_part;
+
+typedef struct sdcpp_file {
+    const char* path; /* UTF-8 */
+    int32_t part;     /* an sdcpp_part */
+} sdcpp_file;
+
+/* A tensor file's contents, for looking at: nothing is loaded. */
+typedef struct sdcpp_listing sdcpp_listing;
+typedef struct sdcpp_tensor {
+    const char* name;      /* as in the file; lives as long as the listing */
+    const char* canonical; /* the engine's name for it, "" where no network uses it */
+    char type[16];         /* f32, f16, q8_0 ... */
+    int32_t dimensions;
+    int64_t shape[8];
+    uint64_t bytes;
+} sdcpp_tensor;
+int sdcpp_listing_open(const sdcpp_file* file, sdcpp_listing** out, sdcpp_error* error);
+void sdcpp_listing_close(sdcpp_listing* listing);
+size_t sdcpp_listing_count(const sdcpp_listing* listing);
+int sdcpp_listing_tensor(const sdcpp_listing* listing, size_t index, sdcpp_tensor* out, sdcpp_error* error);
+const char* sdcpp_listing_format(const sdcpp_listing* listing);
+/* The metadata value of `key`, or NULL. */
+const char* sdcpp_listing_metadata(const sdcpp_listing* listing, const char* key);
+
+/* A model: its files, networks and device. */
+typedef struct sdcpp_model sdcpp_model;
+
+typedef struct sdcpp_model_params {
+    const sdcpp_file* files; /* later files' tensors take the place of earlier ones' */
+    size_t file_count;
+    const char* wtype;  /* type of the linear layers' weights: NULL or "" = as in the file, else f32, f16, q8_0, q4_K ... */
+    const char* device; /* "auto" or a device's name */
+    int32_t threads;    /* of the CPU device; 0 = physical cores */
+} sdcpp_model_params;
+void sdcpp_model_params_default(sdcpp_model_params* params);
+
+/* Opens the files and checks every network's tensors; weights are read at first use. */
+int sdcpp_model_open(const sdcpp_model_params* params, sdcpp_model** out, sdcpp_error* error);
+void sdcpp_model_close(sdcpp_model* model);
+
+typedef struct sdcpp_model_info {
+    int32_t has_text_encoder, has_unet, has_vae_decoder, has_vae_encoder, has_taesd_decoder;
+    int32_t latent_channels, latent_factor; /* pixels per latent side */
+    int32_t size_multiple;                  /* width and height must be whole multiples of this many pixels */
+    int32_t context_positions;              /* tokens in a chunk (77), begin and end marks included */
+    int32_t context_width, vocabulary, text_layers;
+    int32_t v_prediction;
+    char device[64];
+} sdcpp_model_info;
+int sdcpp_model_get_info(const sdcpp_model* model, sdcpp_model_info* out, sdcpp_error* error);
+/* The config's object "defaults" as key; a number's text or a string, NULL where absent. Lives as long as the model. */
+const char* sdcpp_model_default(const sdcpp_model* model, const char* key);
+
+/* Stops what the model is computing, within one operation; the call under way returns SDCPP_CANCELLED. */
+void sdcpp_cancel(sdcpp_model* model);
+
+/* What a prompt says, as the UNet takes it. */
+typedef struct sdcpp_conditioning sdcpp_conditioning;
+/* `tokens` [chunks, positions] with begin, end and padding; `weights` likewise, or NULL: each token's state is multiplied by its
+ * weight and the chunk's mean restored. `clip_skip` 1 = all layers, 2 = without the last. Chunks are joined along positions. */
+int sdcpp_encode_prompt(sdcpp_model* model, const int32_t* tokens, const float* weights, int32_t chunks, int32_t clip_skip,
+                        sdcpp_conditioning** out, sdcpp_error* error);
+void sdcpp_conditioning_free(sdcpp_conditioning* conditioning);
+
+/* Called after each step with the model's present idea of the clean latent [C, H/f, W/f]. Anything but 0 stops the run. */
+typedef int (*sdcpp_step_callback)(int32_t step, int32_t steps, double seconds, const float* latent, void* user_data);
+
+typedef struct sdcpp_sample_params {
+    const sdcpp_conditioning* cond;
+    const sdcpp_conditioning* uncond; /* may be NULL where cfg_scale is 1 */
+    int32_t width, height;            /* pixels */
+    int32_t steps;
+    float cfg_scale;
+    float eta;             /* noise of the stochastic samplers and ddim; < 0 = the sampler's own */
+    const char* sampler;   /* see sdcpp_name */
+    const char* scheduler; /* see sdcpp_name */
+    const char* rng;       /* "cuda" (Philox) or "cpu" (mt19937), both as PyTorch's */
+    uint64_t seed;
+    const float* noise; /* NULL, or the first noise, unit variance, [C, H/f, W/f] */
+    sdcpp_step_callback callback;
+    void* user_data;
+} sdcpp_sample_params;
+void sdcpp_sample_params_default(sdcpp_sample_params* params);
+
+/* Samples one latent; `latent` receives [C, H/f, W/f] floats. */
+int sdcpp_sample(sdcpp_model* model, const sdcpp_sample_params* params, float* latent, sdcpp_error* error);
+
+typedef struct sdcpp_decode_params {
+    int32_t tiling;       /* -1 = where the picture is large, 0 = never, 1 = always */
+    int32_t tile;         /* latent sides of a tile; 0 = 64 */
+    float overlap;        /* share of a tile that its neighbours cover too, 0 to 0.5; < 0 = 0.25 */
+    int32_t taesd;        /* 1 = decode with the tiny autoencoder */
+} sdcpp_decode_params;
+void sdcpp_decode_params_default(sdcpp_decode_params* params);
+
+/* A latent [C, h, w] to a picture [h*f, w*f, 3] of bytes. */
+int sdcpp_decode(sdcpp_model* model, const sdcpp_decode_params* params, const float* latent, int32_t latent_height, int32_t latent_width,
+                 uint8_t* picture, sdcpp_error* error);
+/* A picture [height, width, 3] of bytes to the mean of its latent [C, height/f, width/f]. */
+int sdcpp_encode(sdcpp_model* model, const uint8_t* picture, int32_t height, int32_t width, float* latent, sdcpp_error* error);
+
+/* Memory since the last call, in bytes: largest workspace, weights held by copy, weights mapped from files. Then the networks'
+ * workspaces are given back. */
+typedef struct sdcpp_memory {
+    uint64_t workspace_bytes, weight_bytes, mapped_bytes;
+} sdcpp_memory;
+int sdcpp_take_memory(sdcpp_model* model, sdcpp_memory* out, sdcpp_error* error);
+
+/* Runs one network once: for tests and benchmarks. Networks: "clip_l" (tokens i32 [N, T]), "unet" (x [N, C, H, W], timesteps [N],
+ * context [N, T, D]), "vae.decoder", "vae.encoder", "taesd.decoder", "taesd.encoder" (x [N, C, H, W]; values as the network
+ * takes them, without scaling). `output` has room for `capacity` floats; its 4 sizes come back in `shape`. */
+typedef struct sdcpp_array {
+    const char* name;
+    const void* data; /* int32 for tokens, else float */
+    int32_t dimensions;
+    int64_t shape[4];
+} sdcpp_array;
+int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* inputs, size_t input_count, float* output, size_t capacity,
+                   int64_t shape[4], sdcpp_error* error);
+
+/* Sampling without a model. `kind` is "sampler", "scheduler" or "rng"; gives the name with that number, NULL past the last. */
+const char* sdcpp_name(const char* kind, int32_t index);
+/* Standard normal numbers: `count` of them from the generator `rng` seeded with `seed`, after `skip` earlier draws of `count`. */
+int sdcpp_noise(const char* rng, uint64_t seed, uint32_t skip, size_t count, float* out, sdcpp_error* error);
+/* The sigmas of a schedule for Stable Diffusion 1.x noise, the last one 0; `capacity` at least steps + 1; returns their number
+ * in `count` (the schedule "beta" may give fewer than steps + 1). */
+int sdcpp_sigmas(const char* scheduler, int32_t steps, float* out, size_t capacity, size_t* count, sdcpp_error* error);
+/* Runs a sampler on `x` (`count` floats, scaled by the first sigma) with the caller's denoiser: denoise(x, sigma) writes the
+ * clean estimate into `out` and returns 0, anything else stops. Noise comes from `rng` and `seed`. */
+typedef int (*sdcpp_denoiser)(const float* x, float sigma, float* out, size_t count, void* user_data);
+int sdcpp_run_sampler(const char* sampler, const float* sigmas, size_t sigma_count, float eta, float* x, size_t count, const char* rng,
+                      uint64_t seed, sdcpp_denoiser denoiser, void* user_data, sdcpp_error* error);
+
+/* cdef: end */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

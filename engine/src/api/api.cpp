@@ -1,0 +1,414 @@
+// The C interface: checks pointers, calls the engine, turns exceptions into statuses. Nothing else happens here.
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <new>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "pipeline/model.h"
+#include "sampling/rng.h"
+#include "sampling/samplers.h"
+#include "weights/names.h"
+
+using namespace sdcpp;
+
+struct sdcpp_listing {
+    TensorFile file;
+    std::map<std::string, std::string, std::less<>> canonical;
+};
+
+struct sdcpp_model {
+    Model model;
+    std::map<std::string, std::string, std::less<>> defaults;
+    explicit sdcpp_model(const ModelOptions& options) : model(options) {}
+};
+
+struct sdcpp_conditioning {
+    Output states;
+};
+
+namespace {
+
+template <size_t N>
+void copy_text(char (&target)[N], std::string_view text) {
+    size_t size = std::min(text.size(), N - 1);
+    while (size < text.size() && size > 0 && (static_cast<unsigned char>(text[size]) & 0xC0) == 0x80)
+        --size;  // whole UTF-8 letters
+    std::memcpy(target, text.data(), size);
+    target[size] = '\0';
+}
+
+int report(sdcpp_error* error, sdcpp_status status, std::string_view message) {
+    if (error) {
+        error->status = status;
+        copy_text(error->message, message);
+    }
+    return status;
+}
+
+template <typename Body>
+int guarded(sdcpp_error* error, Body body) {
+    try {
+        body();
+        return report(error, SDCPP_OK, "");
+    } catch (const Error& problem) {
+        return report(error, problem.status(), problem.what());
+    } catch (const std::bad_alloc&) {
+        return report(error, SDCPP_OUT_OF_MEMORY, "out of memory");
+    } catch (const std::exception& problem) {
+        return report(error, SDCPP_INTERNAL, problem.what());
+    } catch (...) {
+        return report(error, SDCPP_INTERNAL, "unknown failure");
+    }
+}
+
+void need(const void* pointer, const char* what) {
+    if (!pointer) fail(SDCPP_INVALID_ARGUMENT, what, " is NULL");
+}
+
+std::string text_or(const char* text, const char* otherwise) { return text && *text ? text : otherwise; }
+
+ModelPath model_path(const sdcpp_file& file) {
+    need(file.path, "a path");
+    if (file.part < SDCPP_PART_ANY || file.part > SDCPP_PART_TAESD)
+        fail(SDCPP_INVALID_ARGUMENT, "unknown part ", file.part);
+    return {std::filesystem::path(reinterpret_cast<const char8_t*>(file.path)), static_cast<Part>(file.part)};
+}
+
+}  // namespace
+
+const char* sdcpp_version(void) { return SDCPP_VERSION; }
+const char* sdcpp_ggml_version(void) { return ggml_version(); }
+
+void sdcpp_set_log_callback(sdcpp_log_callback callback, void* user_data) { set_log_callback(callback, user_data); }
+
+int32_t sdcpp_device_count(void) {
+    try {
+        return static_cast<int32_t>(list_devices().size());
+    } catch (...) {
+        return 0;
+    }
+}
+
+int sdcpp_device_get(int32_t index, sdcpp_device* out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(out, "out");
+        const auto devices = list_devices();
+        if (index < 0 || static_cast<size_t>(index) >= devices.size())
+            fail(SDCPP_INVALID_ARGUMENT, "no device number ", index);
+        const DeviceInfo& device = devices[static_cast<size_t>(index)];
+        copy_text(out->name, device.name);
+        copy_text(out->description, device.description);
+        out->is_cpu = device.is_cpu;
+        out->free_bytes = device.free_bytes;
+        out->total_bytes = device.total_bytes;
+    });
+}
+
+int32_t sdcpp_physical_cores(void) { return physical_cores(); }
+
+int sdcpp_listing_open(const sdcpp_file* file, sdcpp_listing** out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(file, "file");
+        need(out, "out");
+        const ModelPath path = model_path(*file);
+        auto listing = std::make_unique<sdcpp_listing>();
+        listing->file = open_tensor_file(path.path);
+        for (const NamedTensor& named : canonical_tensors(listing->file, path.part))
+            listing->canonical[named.tensor.name] = named.name;
+        *out = listing.release();
+    });
+}
+
+void sdcpp_listing_close(sdcpp_listing* listing) { delete listing; }
+
+size_t sdcpp_listing_count(const sdcpp_listing* listing) { return listing ? listing->file.tensors.size() : 0; }
+
+int sdcpp_listing_tensor(const sdcpp_listing* listing, size_t index, sdcpp_tensor* out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(listing, "listing");
+        need(out, "out");
+        if (index >= listing->file.tensors.size()) fail(SDCPP_INVALID_ARGUMENT, "no tensor number ", index);
+        const TensorInfo& tensor = listing->file.tensors[index];
+        const auto canonical = listing->canonical.find(tensor.name);
+        out->name = tensor.name.c_str();
+        out->canonical = canonical == listing->canonical.end() ? "" : canonical->second.c_str();
+        copy_text(out->type, dtype_name(tensor.type));
+        out->dimensions = static_cast<int32_t>(tensor.shape.size());
+        std::copy(tensor.shape.begin(), tensor.shape.end(), out->shape);
+        out->bytes = tensor.bytes.size();
+    });
+}
+
+const char* sdcpp_listing_format(const sdcpp_listing* listing) { return listing ? listing->file.format.c_str() : ""; }
+
+const char* sdcpp_listing_metadata(const sdcpp_listing* listing, const char* key) {
+    if (!listing || !key) return nullptr;
+    const auto found = listing->file.metadata.find(key);
+    return found == listing->file.metadata.end() ? nullptr : found->second.c_str();
+}
+
+void sdcpp_model_params_default(sdcpp_model_params* params) {
+    if (params) *params = {nullptr, 0, nullptr, "auto", 0};
+}
+
+int sdcpp_model_open(const sdcpp_model_params* params, sdcpp_model** out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(params, "params");
+        need(out, "out");
+        if (params->file_count) need(params->files, "files");
+        if (params->threads < 0 || params->threads > 512)
+            fail(SDCPP_INVALID_ARGUMENT, "threads is ", params->threads, "; 0 (automatic) to 512 are possible");
+        ModelOptions options;
+        for (size_t i = 0; i < params->file_count; ++i) options.paths.push_back(model_path(params->files[i]));
+        options.wtype = text_or(params->wtype, "");
+        options.device = text_or(params->device, "auto");
+        options.threads = params->threads;
+        auto model = std::make_unique<sdcpp_model>(options);
+        if (const Json::Object* defaults = model->model.files().config()["defaults"].object()) {
+            for (const auto& [key, value] : *defaults) {
+                double number = 0;
+                if (value.string()) model->defaults[key] = *value.string();
+                if (value.number(number)) {
+                    std::ostringstream text;
+                    text << number;
+                    model->defaults[key] = text.str();
+                }
+            }
+        }
+        *out = model.release();
+    });
+}
+
+void sdcpp_model_close(sdcpp_model* model) { delete model; }
+
+int sdcpp_model_get_info(const sdcpp_model* model, sdcpp_model_info* out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        need(out, "out");
+        const Model& m = model->model;
+        *out = {};
+        out->has_text_encoder = m.text_encoder() != nullptr;
+        out->has_unet = m.unet() != nullptr;
+        out->has_vae_decoder = m.has("vae.decoder");
+        out->has_vae_encoder = m.has("vae.encoder");
+        out->has_taesd_decoder = m.has("taesd.decoder");
+        out->latent_channels = m.facts().latent_channels;
+        out->latent_factor = m.facts().latent_factor;
+        out->size_multiple = m.facts().size_multiple;
+        out->v_prediction = m.facts().v_prediction;
+        if (const ClipText* text = m.text_encoder()) {
+            out->context_positions = static_cast<int32_t>(text->positions());
+            out->context_width = static_cast<int32_t>(text->width());
+            out->vocabulary = static_cast<int32_t>(text->vocabulary());
+            out->text_layers = text->layers();
+        }
+        copy_text(out->device, m.device().name());
+    });
+}
+
+const char* sdcpp_model_default(const sdcpp_model* model, const char* key) {
+    if (!model || !key) return nullptr;
+    const auto found = model->defaults.find(key);
+    return found == model->defaults.end() ? nullptr : found->second.c_str();
+}
+
+void sdcpp_cancel(sdcpp_model* model) {
+    if (model) model->model.cancel();
+}
+
+int sdcpp_encode_prompt(sdcpp_model* model, const int32_t* tokens, const float* weights, int32_t chunks,
+                        int32_t clip_skip, sdcpp_conditioning** out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        need(tokens, "tokens");
+        need(out, "out");
+        const auto lock = model->model.start();
+        const ClipText* text = model->model.text_encoder();
+        if (!text) fail(SDCPP_MISSING_PART, "the model has no text encoder; give one with text_encoders=…");
+        if (chunks < 1 || chunks > 1000) fail(SDCPP_INVALID_ARGUMENT, "chunks is ", chunks, "; 1 to 1000 are possible");
+        const std::span<const int32_t> all(tokens,
+                                           static_cast<size_t>(chunks) * static_cast<size_t>(text->positions()));
+        *out = new sdcpp_conditioning{model->model.encode_prompt(all, weights, chunks, clip_skip)};
+    });
+}
+
+void sdcpp_conditioning_free(sdcpp_conditioning* conditioning) { delete conditioning; }
+
+void sdcpp_sample_params_default(sdcpp_sample_params* params) {
+    if (!params) return;
+    *params = {};
+    params->width = params->height = 512;
+    params->steps = 20;
+    params->cfg_scale = 7;
+    params->eta = -1;
+    params->sampler = "euler_a";
+    params->scheduler = "discrete";
+    params->rng = "cuda";
+}
+
+int sdcpp_sample(sdcpp_model* model, const sdcpp_sample_params* params, float* latent, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        need(params, "params");
+        need(latent, "latent");
+        const auto lock = model->model.start();
+        SampleOptions options;
+        options.cond = params->cond ? &params->cond->states : nullptr;
+        options.uncond = params->uncond ? &params->uncond->states : nullptr;
+        options.width = params->width;
+        options.height = params->height;
+        options.steps = params->steps;
+        options.cfg_scale = params->cfg_scale;
+        options.eta = params->eta;
+        options.sampler = text_or(params->sampler, "euler_a");
+        options.scheduler = text_or(params->scheduler, "discrete");
+        options.rng = text_or(params->rng, "cuda");
+        options.seed = params->seed;
+        options.noise = params->noise;
+        if (params->callback)
+            options.callback = [&](int step, int steps, double seconds, const Floats& estimate) {
+                return params->callback(step, steps, seconds, estimate.data(), params->user_data) == 0;
+            };
+        const Floats sampled = model->model.sample(options);
+        std::copy(sampled.begin(), sampled.end(), latent);
+    });
+}
+
+void sdcpp_decode_params_default(sdcpp_decode_params* params) {
+    if (params) *params = {-1, 0, -1.0f, 0};
+}
+
+int sdcpp_decode(sdcpp_model* model, const sdcpp_decode_params* params, const float* latent, int32_t latent_height,
+                 int32_t latent_width, uint8_t* picture, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        need(params, "params");
+        need(latent, "latent");
+        need(picture, "picture");
+        const auto lock = model->model.start();
+        const ModelFacts& facts = model->model.facts();
+        if (latent_height < 1 || latent_width < 1) fail(SDCPP_INVALID_ARGUMENT, "latent sides must be 1 or more");
+        const auto plane = static_cast<size_t>(latent_height) * static_cast<size_t>(latent_width);
+        const Floats decoded = model->model.decode({params->tiling, params->tile, params->overlap, params->taesd != 0},
+                                                   {latent, plane * static_cast<size_t>(facts.latent_channels)},
+                                                   latent_height, latent_width);
+        const size_t pixels =
+            plane * static_cast<size_t>(facts.latent_factor) * static_cast<size_t>(facts.latent_factor);
+        for (size_t i = 0; i < pixels; ++i)
+            for (size_t c = 0; c < 3; ++c)
+                picture[3 * i + c] = static_cast<uint8_t>(
+                    std::lround(std::clamp(decoded[c * pixels + i] * 127.5f + 127.5f, 0.0f, 255.0f)));
+    });
+}
+
+int sdcpp_encode(sdcpp_model* model, const uint8_t* picture, int32_t height, int32_t width, float* latent,
+                 sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        need(picture, "picture");
+        need(latent, "latent");
+        if (height < 1 || width < 1 || height > 16384 || width > 16384)
+            fail(SDCPP_INVALID_ARGUMENT, "pictures of ", width, " x ", height, " cannot be encoded");
+        const auto lock = model->model.start();
+        const size_t pixels = static_cast<size_t>(height) * static_cast<size_t>(width);
+        Floats planes(3 * pixels);
+        for (size_t i = 0; i < pixels; ++i)
+            for (size_t c = 0; c < 3; ++c)
+                planes[c * pixels + i] = static_cast<float>(picture[3 * i + c]) / 127.5f - 1.0f;
+        const Floats encoded = model->model.encode(planes, height, width);
+        std::copy(encoded.begin(), encoded.end(), latent);
+    });
+}
+
+int sdcpp_take_memory(sdcpp_model* model, sdcpp_memory* out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        need(out, "out");
+        const auto lock = model->model.start();
+        const Model::Memory memory = model->model.take_memory();
+        *out = {memory.workspace, memory.weights, memory.mapped};
+    });
+}
+
+int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* inputs, size_t input_count,
+                   float* output, size_t capacity, int64_t shape[4], sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        need(network, "network");
+        need(inputs, "inputs");
+        need(output, "output");
+        need(shape, "shape");
+        std::vector<Input> arrays;
+        for (size_t i = 0; i < input_count; ++i) {
+            need(inputs[i].name, "an input's name");
+            need(inputs[i].data, "an input's data");
+            if (inputs[i].dimensions < 1 || inputs[i].dimensions > 4)
+                fail(SDCPP_INVALID_ARGUMENT, "inputs have 1 to 4 dimensions");
+            arrays.push_back({inputs[i].name,
+                              GGML_TYPE_F32,
+                              {inputs[i].shape, inputs[i].shape + inputs[i].dimensions},
+                              inputs[i].data});
+        }
+        const auto lock = model->model.start();
+        const Output result = model->model.evaluate(network, std::move(arrays));
+        if (result.data.size() > capacity)
+            fail(SDCPP_INVALID_ARGUMENT, "the output takes ", result.data.size(), " floats, room is for ", capacity);
+        std::copy(result.data.begin(), result.data.end(), output);
+        std::copy(result.shape.begin(), result.shape.end(), shape);
+    });
+}
+
+const char* sdcpp_name(const char* kind, int32_t index) {
+    if (!kind || index < 0) return nullptr;
+    const std::string_view which = kind;
+    const std::vector<std::string>* names = which == "sampler"     ? &sampler_names()
+                                            : which == "scheduler" ? &scheduler_names()
+                                            : which == "rng"       ? &rng_names()
+                                                                   : nullptr;
+    return names && static_cast<size_t>(index) < names->size() ? (*names)[static_cast<size_t>(index)].c_str() : nullptr;
+}
+
+int sdcpp_noise(const char* rng, uint64_t seed, uint32_t skip, size_t count, float* out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(rng, "rng");
+        need(out, "out");
+        const auto generator = make_rng(rng, seed);
+        for (uint32_t i = 0; i <= skip; ++i) generator->normal({out, count});
+    });
+}
+
+int sdcpp_sigmas(const char* scheduler, int32_t steps, float* out, size_t capacity, size_t* count, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(scheduler, "scheduler");
+        need(out, "out");
+        need(count, "count");
+        const std::vector<double> sigmas = make_sigmas(scheduler, steps, NoiseTable());
+        if (sigmas.size() > capacity) fail(SDCPP_INVALID_ARGUMENT, "room for ", sigmas.size(), " sigmas is needed");
+        std::transform(sigmas.begin(), sigmas.end(), out, [](double s) { return static_cast<float>(s); });
+        *count = sigmas.size();
+    });
+}
+
+int sdcpp_run_sampler(const char* sampler, const float* sigmas, size_t sigma_count, float eta, float* x, size_t count,
+                      const char* rng, uint64_t seed, sdcpp_denoiser denoiser, void* user_data, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(sampler, "sampler");
+        need(sigmas, "sigmas");
+        need(x, "x");
+        need(rng, "rng");
+        if (!denoiser) fail(SDCPP_INVALID_ARGUMENT, "denoiser is NULL");
+        const auto generator = make_rng(rng, seed);
+        const auto denoise = [&](const Floats& noisy, double sigma) {
+            Floats clean(noisy.size());
+            if (denoiser(noisy.data(), static_cast<float>(sigma), clean.data(), noisy.size(), user_data) != 0)
+                fail(SDCPP_CANCELLED, "stopped by the denoiser");
+            return clean;
+        };
+        SamplerRun run{denoise, {sigmas, sigmas + sigma_count}, *generator, eta};
+        Floats state(x, x + count);
+        run_sampler(sampler, run, state);
+        std::copy(state.begin(), state.end(), x);
+    });
+}

@@ -1,0 +1,76 @@
+#include "io/tensor_file.h"
+
+#include <set>
+
+#include "base/error.h"
+
+namespace sdcpp {
+namespace {
+
+TensorFile open_shards(const std::filesystem::path& index) {
+    const MappedFile file(index);
+    const Json json = Json::parse(file.text());
+    const Json::Object* weights = json["weight_map"].object();
+    if (!weights || weights->empty()) fail(SDCPP_BAD_FILE, index.string(), ": an object \"weight_map\" was expected");
+    std::set<std::string> shards;
+    for (const auto& [name, shard] : *weights) {
+        const std::string* text = shard.string();
+        if (!text || text->empty() || std::filesystem::path(*text).has_parent_path() || *text == "..")
+            fail(SDCPP_BAD_FILE, index.string(), ": the shard of ", name, " is not a plain file name");
+        shards.insert(*text);
+    }
+    TensorFile all;
+    all.format = "safetensors";
+    for (const std::string& shard : shards) {
+        TensorFile part = read_safetensors(std::make_shared<MappedFile>(index.parent_path() / shard));
+        all.files.insert(all.files.end(), part.files.begin(), part.files.end());
+        all.tensors.insert(all.tensors.end(), part.tensors.begin(), part.tensors.end());
+        all.metadata.merge(part.metadata);
+    }
+    check_names(all);
+    return all;
+}
+
+}  // namespace
+
+int64_t checked_count(const std::string& name, const std::vector<int64_t>& shape, DType type, size_t& bytes) {
+    if (shape.size() > max_dimensions) fail(SDCPP_BAD_FILE, "tensor ", name, " has ", shape.size(), " dimensions");
+    uint64_t count = 1;
+    for (const int64_t side : shape) {
+        if (side < 0) fail(SDCPP_BAD_FILE, "tensor ", name, " has a negative size");
+        if (__builtin_mul_overflow(count, static_cast<uint64_t>(side), &count) || count > (1ull << 48))
+            fail(SDCPP_BAD_FILE, "tensor ", name, " is larger than any file");
+    }
+    const auto block = static_cast<uint64_t>(dtype_block(type));
+    if (block == 0 || (block > 1 && (shape.empty() || static_cast<uint64_t>(shape.back()) % block != 0)))
+        fail(SDCPP_BAD_FILE, "tensor ", name, ": rows of type ", dtype_name(type), " are not whole blocks of ", block);
+    bytes = static_cast<size_t>(count / block * dtype_block_bytes(type));
+    return static_cast<int64_t>(count);
+}
+
+void check_names(const TensorFile& file) {
+    std::set<std::string_view> seen;
+    for (const TensorInfo& tensor : file.tensors)
+        if (!seen.insert(tensor.name).second)
+            fail(SDCPP_BAD_FILE, file.files.front()->path().string(), ": tensor ", tensor.name, " stands twice");
+}
+
+TensorFile open_tensor_file(const std::filesystem::path& path) {
+    if (path.extension() == ".json") return open_shards(path);
+    const auto file = std::make_shared<const MappedFile>(path);
+    const std::string_view text = file->text();
+    try {
+        if (text.starts_with("GGUF")) return read_gguf(file);
+        if (text.starts_with("PK\x03\x04")) return read_torch_zip(file);
+        if (text.size() > 8 && text[8] == '{') return read_safetensors(file);
+    } catch (const Error& error) {
+        fail(error.status(), path.string(), ": ", error.what());
+    }
+    if (text.starts_with("\x80\x02"))
+        fail(SDCPP_BAD_FILE, path.string(),
+             " is a bare pickle of an old PyTorch; load it there and save it as safetensors");
+    fail(SDCPP_BAD_FILE, path.string(),
+         " is neither safetensors nor GGUF nor a PyTorch zip; the file may be damaged or a web page");
+}
+
+}  // namespace sdcpp

@@ -1,0 +1,54 @@
+// Read-only views of tensor files. A reader checks every number in a file against the file's size before it is used, so
+// that a TensorFile it returns is safe to read: each tensor's bytes lie inside a mapping that `files` keeps alive.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/dtype.h"
+#include "io/json.h"
+#include "io/mapped_file.h"
+
+namespace sdcpp {
+
+struct TensorInfo {
+    std::string name;
+    DType type{};
+    std::vector<int64_t> shape;        // outermost first, as PyTorch writes it
+    std::span<const std::byte> bytes;  // contiguous, row-major
+
+    int64_t count() const {
+        int64_t n = 1;
+        for (const int64_t side : shape) n *= side;
+        return n;
+    }
+};
+
+struct TensorFile {
+    std::vector<std::shared_ptr<const MappedFile>> files;
+    std::vector<TensorInfo> tensors;
+    std::map<std::string, std::string> metadata;
+    std::string format;  // "safetensors", "gguf" or "torch"
+};
+
+constexpr int max_dimensions = 8;
+
+// The number of values of a shape; throws SDCPP_BAD_FILE where a side is negative, the product overflows, or the last
+// side is not whole blocks of `type`. `bytes` receives the size in bytes.
+int64_t checked_count(const std::string& name, const std::vector<int64_t>& shape, DType type, size_t& bytes);
+
+// Throws SDCPP_BAD_FILE where two tensors have one name.
+void check_names(const TensorFile& file);
+
+TensorFile read_safetensors(std::shared_ptr<const MappedFile> file);
+TensorFile read_gguf(std::shared_ptr<const MappedFile> file);
+TensorFile read_torch_zip(std::shared_ptr<const MappedFile> file);
+
+// Opens one tensor file by its first bytes, or the shards that a `*.safetensors.index.json` lists.
+TensorFile open_tensor_file(const std::filesystem::path& path);
+
+}  // namespace sdcpp

@@ -1,0 +1,103 @@
+#include "models/clip.h"
+
+#include "base/error.h"
+#include "nn/layers.h"
+
+namespace sdcpp {
+namespace {
+
+using Activation = ggml_tensor* (*)(ggml_context*, ggml_tensor*);
+
+// x * sigmoid(1.702 x); ggml's own operation of that name rounds to f16.
+ggml_tensor* quick_gelu(ggml_context* c, ggml_tensor* x) {
+    return ggml_scale(c, ggml_silu(c, ggml_scale(c, x, 1.702f)), 1 / 1.702f);
+}
+
+struct SelfAttention {
+    Linear q_proj, k_proj, v_proj, out_proj;
+    int heads;
+
+    SelfAttention(const Scope& s, int64_t width, int head_count)
+        : q_proj(s / "q_proj", width, width),
+          k_proj(s / "k_proj", width, width),
+          v_proj(s / "v_proj", width, width),
+          out_proj(s / "out_proj", width, width),
+          heads(head_count) {}
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* mask) const {
+        return out_proj(g, attention(g, q_proj(g, x), k_proj(g, x), v_proj(g, x), heads, mask));
+    }
+};
+
+struct Layer {
+    LayerNorm layer_norm1;
+    SelfAttention self_attn;
+    LayerNorm layer_norm2;
+    Linear fc1, fc2;
+    Activation activation;
+
+    Layer(const Scope& s, int64_t width, int heads, Activation act)
+        : layer_norm1(s / "layer_norm1", width),
+          self_attn(s / "self_attn", width, heads),
+          layer_norm2(s / "layer_norm2", width),
+          fc1(s / "mlp" / "fc1", width, s.side("mlp.fc1.weight", 0)),
+          fc2(s / "mlp" / "fc2", fc1.out(), width),
+          activation(act) {}
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* mask) const {
+        x = ggml_add(g.context, x, self_attn(g, layer_norm1(g, x), mask));
+        return ggml_add(g.context, x, fc2(g, activation(g.context, fc1(g, layer_norm2(g, x)))));
+    }
+};
+
+}  // namespace
+
+ClipText::ClipText(const ModelFiles& files, const std::string& name) : Network(files, name) {
+    const Scope s = root();
+    const Json& config = files.config()["text_encoder"];
+    vocabulary_ = s.side("embeddings.token_embedding.weight", 0);
+    width_ = s.side("embeddings.token_embedding.weight", 1);
+    positions_ = s.side("embeddings.position_embedding.weight", 0);
+    layers_ = (s / "encoder").count("layers");
+    const int heads =
+        per_level(config.integers("num_attention_heads"), 0, static_cast<int>(std::max<int64_t>(1, width_ / 64)));
+    if (layers_ == 0) fail(SDCPP_MISSING_PART, "the text encoder has no layers (", name, ".encoder.layers)");
+    if (heads < 1 || width_ % heads != 0)
+        fail(SDCPP_UNSUPPORTED_MODEL, "a text encoder of width ", width_, " with ", heads, " heads");
+    const std::string act = config.string_or("hidden_act", "quick_gelu");
+    const Activation activation = act == "gelu" ? ggml_gelu_erf : quick_gelu;
+
+    stage("embeddings", [&] {
+        const Weight* tokens = s.weight("embeddings.token_embedding.weight", WeightKind::matrix, {vocabulary_, width_});
+        const Weight* positions =
+            s.weight("embeddings.position_embedding.weight", WeightKind::vector, {positions_, width_});
+        return [=](Graph& g, Values& v) {
+            ggml_tensor* ids = v.at("tokens");
+            ggml_tensor* rows =
+                ggml_get_rows(g.context, tokens->tensor, ggml_reshape_1d(g.context, ids, ggml_nelements(ids)));
+            v["x"] = ggml_add(g.context, ggml_reshape_3d(g.context, rows, rows->ne[0], ids->ne[0], ids->ne[1]),
+                              positions->tensor);
+        };
+    });
+    for (int i = 0; i < layers_; ++i) {
+        stage("layers." + std::to_string(i), [&] {
+            return [layer = Layer(s / "encoder.layers" / i, width_, heads, activation)](Graph& g, Values& v) {
+                v["x"] = layer(g, v.at("x"), v.at("mask"));
+            };
+        });
+    }
+    stage("final_layer_norm", [&] {
+        return [norm = LayerNorm(s / "final_layer_norm", width_)](Graph& g, Values& v) { v["x"] = norm(g, v.at("x")); };
+    });
+}
+
+std::vector<size_t> ClipText::stages_for(int clip_skip) const {
+    std::vector<size_t> chosen;
+    for (size_t i = 0; i < stages().size(); ++i) {
+        const bool skipped = i >= stages().size() - static_cast<size_t>(clip_skip) && i + 1 < stages().size();
+        if (!skipped) chosen.push_back(i);
+    }
+    return chosen;
+}
+
+}  // namespace sdcpp

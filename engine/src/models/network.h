@@ -1,0 +1,50 @@
+// A network as the runtime sees it: weights in a list, stages in order, one output value.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "nn/graph.h"
+#include "weights/weight.h"
+
+namespace sdcpp {
+
+class Network {
+  public:
+    Network(const ModelFiles& files, std::string name) : weights_(files), name_(std::move(name)) {}
+    virtual ~Network() = default;
+    Network(const Network&) = delete;
+    Network& operator=(const Network&) = delete;
+
+    const std::string& name() const { return name_; }
+    WeightList& weights() { return weights_; }
+    const std::vector<Stage>& stages() const { return stages_; }
+
+  protected:
+    Scope root() { return {weights_, name_}; }
+
+    // Declares a stage: `make` builds its layers (and so declares their weights) and returns how they run.
+    template <typename Make>
+    void stage(std::string name, Make make) {
+        Stage added;
+        added.name = std::move(name);
+        added.first_weight = weights_.all().size();
+        added.build = make();
+        added.last_weight = weights_.all().size();
+        stages_.push_back(std::move(added));
+    }
+
+  private:
+    WeightList weights_;
+    std::string name_;
+    std::vector<Stage> stages_;
+};
+
+// Heads per level or one number for all, from a config's list; `otherwise` where it says nothing.
+inline int per_level(const std::vector<int>& list, size_t level, int otherwise) {
+    if (list.empty()) return otherwise;
+    return list.size() == 1 ? list[0] : list[std::min(level, list.size() - 1)];
+}
+
+}  // namespace sdcpp

@@ -1,0 +1,230 @@
+#include "models/unet.h"
+
+#include <memory>
+#include <optional>
+
+#include "base/error.h"
+#include "nn/layers.h"
+
+namespace sdcpp {
+namespace {
+
+struct ResBlock {
+    GroupNorm in_norm;
+    Conv2d in_conv;
+    Linear emb_layer;
+    GroupNorm out_norm;
+    Conv2d out_conv;
+    std::optional<Conv2d> skip_connection;
+
+    ResBlock(const Scope& s, int64_t in, int64_t out, int64_t emb, int groups)
+        : in_norm(s / "in_layers.0", in, groups, 1e-5f),
+          in_conv(s / "in_layers.2", in, out),
+          emb_layer(s / "emb_layers.1", emb, out),
+          out_norm(s / "out_layers.0", out, groups, 1e-5f),
+          out_conv(s / "out_layers.3", out, out) {
+        if (s.has("skip_connection")) skip_connection.emplace(s / "skip_connection", in, out, 1);
+        if (!skip_connection && in != out) fail(SDCPP_MISSING_PART, "the model lacks ", s.name(), ".skip_connection");
+    }
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* emb) const {
+        ggml_context* c = g.context;
+        ggml_tensor* h = in_conv(g, ggml_silu(c, in_norm(g, x)));
+        ggml_tensor* e = emb_layer(g, ggml_silu(c, emb));
+        h = ggml_add(c, h, ggml_reshape_4d(c, e, 1, 1, e->ne[0], e->ne[1]));
+        h = out_conv(g, ggml_silu(c, out_norm(g, h)));
+        return ggml_add(c, h, skip_connection ? (*skip_connection)(g, x) : x);
+    }
+};
+
+struct CrossAttention {
+    Linear to_q, to_k, to_v, to_out;
+    int heads;
+
+    CrossAttention(const Scope& s, int64_t width, int64_t context, int head_count)
+        : to_q(s / "to_q", width, width),
+          to_k(s / "to_k", context, width),
+          to_v(s / "to_v", context, width),
+          to_out(s / "to_out.0", width, width),
+          heads(head_count) {}
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* context) const {
+        return to_out(g, attention(g, to_q(g, x), to_k(g, context), to_v(g, context), heads));
+    }
+};
+
+struct BasicTransformerBlock {
+    LayerNorm norm1;
+    CrossAttention attn1;
+    LayerNorm norm2;
+    CrossAttention attn2;
+    LayerNorm norm3;
+    Linear ff_in, ff_out;
+
+    BasicTransformerBlock(const Scope& s, int64_t width, int64_t context, int heads)
+        : norm1(s / "norm1", width),
+          attn1(s / "attn1", width, width, heads),
+          norm2(s / "norm2", width),
+          attn2(s / "attn2", width, context, heads),
+          norm3(s / "norm3", width),
+          ff_in(s / "ff.net.0.proj", width, s.side("ff.net.0.proj.weight", 0)),
+          ff_out(s / "ff.net.2", ff_in.out() / 2, width) {}
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* context) const {
+        ggml_context* c = g.context;
+        ggml_tensor* n = norm1(g, x);
+        x = ggml_add(c, x, attn1(g, n, n));
+        x = ggml_add(c, x, attn2(g, norm2(g, x), context));
+        return ggml_add(c, x, ff_out(g, ggml_geglu_erf_swapped(c, ff_in(g, norm3(g, x)))));
+    }
+};
+
+struct SpatialTransformer {
+    GroupNorm norm;
+    Linear proj_in;  // stored as a 1x1 convolution or a linear layer: the same thing on tokens
+    std::vector<BasicTransformerBlock> transformer_blocks;
+    Linear proj_out;
+
+    SpatialTransformer(const Scope& s, int64_t width, int64_t context, int heads, int groups)
+        : norm(s / "norm", width, groups, 1e-6f),
+          proj_in(s / "proj_in", width, width),
+          transformer_blocks(blocks(s, width, context, heads)),
+          proj_out(s / "proj_out", width, width) {}
+
+    static std::vector<BasicTransformerBlock> blocks(const Scope& s, int64_t width, int64_t context, int heads) {
+        if (heads < 1 || width % heads != 0)
+            fail(SDCPP_UNSUPPORTED_MODEL, s.name(), ": width ", width, " cannot be split into ", heads,
+                 " heads; give the right \"attention_head_dim\" in the model's config");
+        std::vector<BasicTransformerBlock> out;
+        for (int i = 0; i < s.count("transformer_blocks"); ++i)
+            out.emplace_back(s / "transformer_blocks" / i, width, context, heads);
+        return out;
+    }
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* context) const {
+        ggml_tensor* t = proj_in(g, to_tokens(g, norm(g, x)));
+        for (const BasicTransformerBlock& block : transformer_blocks) t = block(g, t, context);
+        return ggml_add(g.context, x, from_tokens(g, proj_out(g, t), x->ne[0], x->ne[1]));
+    }
+};
+
+// One entry of input_blocks, middle_block or output_blocks: what of it there is.
+struct Block {
+    std::optional<ResBlock> res, res_after;  // the middle block has two
+    std::optional<SpatialTransformer> transformer;
+    std::optional<Conv2d> downsample, upsample_conv;
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* emb, ggml_tensor* context) const {
+        if (res) x = (*res)(g, x, emb);
+        if (transformer) x = (*transformer)(g, x, context);
+        if (res_after) x = (*res_after)(g, x, emb);
+        if (downsample) x = (*downsample)(g, x);
+        if (upsample_conv) x = (*upsample_conv)(g, upsample(g, x));
+        return x;
+    }
+};
+
+int64_t first_context_width(const Scope& s) {
+    for (const auto& [name, tensor] : s.files().tensors())
+        if (name.starts_with(s.name() + ".") && name.ends_with("attn2.to_k.weight") && tensor.shape.size() == 2)
+            return tensor.shape[1];
+    fail(SDCPP_MISSING_PART, "the UNet has no cross-attention (attn2.to_k.weight), so it cannot follow a text");
+}
+
+std::string skip_name(size_t number) { return "skip." + std::to_string(number); }
+
+}  // namespace
+
+UNet::UNet(const ModelFiles& files) : Network(files, "unet") {
+    const Scope s = root();
+    const Json& config = files.config()["unet"];
+    const int groups = per_level(config.integers("norm_num_groups"), 0, 32);
+    const std::vector<int> heads =
+        config.integers("attention_head_dim");  // diffusers' name; for this family it counts heads
+    model_channels_ = s.side("input_blocks.0.0.weight", 0);
+    in_channels_ = s.side("input_blocks.0.0.weight", 1);
+    out_channels_ = s.side("out.2.weight", 0);
+    context_width_ = first_context_width(s);
+    const int64_t emb = s.side("time_embed.0.weight", 0);
+    if (s.has("label_emb"))
+        fail(SDCPP_UNSUPPORTED_MODEL, "a UNet with added conditions (SDXL): this family is not supported yet");
+
+    stage("time_embed", [&] {
+        return [in = Linear(s / "time_embed.0", model_channels_, emb), out = Linear(s / "time_embed.2", emb, emb)](
+                   Graph& g, Values& v) { v["emb"] = out(g, ggml_silu(g.context, in(g, v.at("time")))); };
+    });
+    stage("input_blocks.0", [&] {
+        return [conv = Conv2d(s / "input_blocks.0.0", in_channels_, model_channels_)](Graph& g, Values& v) {
+            v["x"] = conv(g, v.at("x"));
+            v[skip_name(0)] = v.at("x");
+        };
+    });
+
+    std::vector<int64_t> skips = {model_channels_};
+    int64_t width = model_channels_;
+    size_t level = 0;
+    const auto read_res = [&](const Scope& b, int layer, int64_t in) {
+        width = b.side(std::to_string(layer) + ".in_layers.2.weight", 0);
+        return ResBlock(b / layer, in, width, emb, groups);
+    };
+    const auto read_transformer = [&](const Scope& b, int layer) {
+        return SpatialTransformer(b / layer, width, context_width_, per_level(heads, level, 8), groups);
+    };
+
+    const int inputs = s.count("input_blocks");
+    for (int i = 1; i < inputs; ++i) {
+        stage("input_blocks." + std::to_string(i), [&] {
+            const Scope b = s / "input_blocks" / i;
+            auto block = std::make_shared<Block>();
+            if (b.has("0.op")) {
+                block->downsample.emplace(b / "0.op", width, width, 3, 2, 1);
+                ++level;
+                multiple_ *= 2;
+            } else {
+                block->res.emplace(read_res(b, 0, width));
+                if (b.has("1")) block->transformer.emplace(read_transformer(b, 1));
+            }
+            skips.push_back(width);
+            return [block, i](Graph& g, Values& v) {
+                v["x"] = (*block)(g, v.at("x"), v.at("emb"), v.at("context"));
+                v[skip_name(static_cast<size_t>(i))] = v.at("x");
+            };
+        });
+    }
+    stage("middle_block", [&] {
+        const Scope b = s / "middle_block";
+        auto block = std::make_shared<Block>();
+        block->res.emplace(read_res(b, 0, width));
+        block->transformer.emplace(read_transformer(b, 1));
+        block->res_after.emplace(read_res(b, 2, width));
+        return [block](Graph& g, Values& v) { v["x"] = (*block)(g, v.at("x"), v.at("emb"), v.at("context")); };
+    });
+    for (int i = 0; i < s.count("output_blocks"); ++i) {
+        stage("output_blocks." + std::to_string(i), [&] {
+            const Scope b = s / "output_blocks" / i;
+            if (skips.empty()) fail(SDCPP_UNSUPPORTED_MODEL, "the UNet has more output blocks than input blocks");
+            auto block = std::make_shared<Block>();
+            block->res.emplace(read_res(b, 0, width + skips.back()));
+            skips.pop_back();
+            int layer = 1;
+            if (b.has("1.norm")) block->transformer.emplace(read_transformer(b, layer++));
+            if (b.has(std::to_string(layer) + ".conv")) {
+                block->upsample_conv.emplace(b / layer / "conv", width, width);
+                if (level > 0) --level;
+            }
+            return [block, skip = skip_name(skips.size())](Graph& g, Values& v) {
+                ggml_tensor* joined = ggml_concat(g.context, v.at("x"), v.at(skip), 2);
+                v.erase(skip);
+                v["x"] = (*block)(g, joined, v.at("emb"), v.at("context"));
+            };
+        });
+    }
+    if (!skips.empty())
+        fail(SDCPP_MISSING_PART, "the UNet has ", skips.size(), " output blocks fewer than input blocks");
+    stage("out", [&] {
+        return [norm = GroupNorm(s / "out.0", width, groups, 1e-5f), conv = Conv2d(s / "out.2", width, out_channels_)](
+                   Graph& g, Values& v) { v["x"] = conv(g, ggml_silu(g.context, norm(g, v.at("x")))); };
+    });
+}
+
+}  // namespace sdcpp

@@ -1,0 +1,150 @@
+#include "models/vae.h"
+
+#include <memory>
+#include <optional>
+
+#include "nn/layers.h"
+
+namespace sdcpp {
+namespace {
+
+constexpr float eps = 1e-6f;
+
+struct ResnetBlock {
+    GroupNorm norm1;
+    Conv2d conv1;
+    GroupNorm norm2;
+    Conv2d conv2;
+    std::optional<Conv2d> nin_shortcut;
+
+    ResnetBlock(const Scope& s, int64_t in, int64_t out, int groups)
+        : norm1(s / "norm1", in, groups, eps),
+          conv1(s / "conv1", in, out),
+          norm2(s / "norm2", out, groups, eps),
+          conv2(s / "conv2", out, out) {
+        if (in != out) nin_shortcut.emplace(s / "nin_shortcut", in, out, 1);
+    }
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const {
+        ggml_tensor* h = conv1(g, ggml_silu(g.context, norm1(g, x)));
+        h = conv2(g, ggml_silu(g.context, norm2(g, h)));
+        return ggml_add(g.context, h, nin_shortcut ? (*nin_shortcut)(g, x) : x);
+    }
+};
+
+struct AttnBlock {
+    GroupNorm norm;
+    Linear q, k, v, proj_out;
+
+    AttnBlock(const Scope& s, int64_t c, int groups)
+        : norm(s / "norm", c, groups, eps),
+          q(s / "q", c, c),
+          k(s / "k", c, c),
+          v(s / "v", c, c),
+          proj_out(s / "proj_out", c, c) {}
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const {
+        ggml_tensor* t = to_tokens(g, norm(g, x));
+        ggml_tensor* h = proj_out(g, attention(g, q(g, t), k(g, t), v(g, t), 1));
+        return ggml_add(g.context, x, from_tokens(g, h, x->ne[0], x->ne[1]));
+    }
+};
+
+// A function of "x" alone, as a stage.
+template <typename Layer>
+auto on_x(Layer layer) {
+    return
+        [layer = std::make_shared<Layer>(std::move(layer))](Graph& g, Values& v) { v["x"] = (*layer)(g, v.at("x")); };
+}
+
+struct NormOut {
+    GroupNorm norm_out;
+    Conv2d conv_out;
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const {
+        return conv_out(g, ggml_silu(g.context, norm_out(g, x)));
+    }
+};
+
+struct Upsample {
+    Conv2d conv;
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const { return conv(g, upsample(g, x)); }
+};
+
+struct Downsample {
+    Conv2d conv;
+    // One row and column of zeros at the far sides only, as the reference pads.
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const { return conv(g, ggml_pad(g.context, x, 1, 1, 0, 0)); }
+};
+
+int groups_of(const ModelFiles& files) { return per_level(files.config()["vae"].integers("norm_num_groups"), 0, 32); }
+
+}  // namespace
+
+VaeDecoder::VaeDecoder(const ModelFiles& files) : Network(files, "vae") {
+    const Scope root_scope = root(), s = root_scope / "decoder";
+    const int groups = groups_of(files);
+    int64_t width = s.side("conv_in.weight", 0);
+    latent_channels_ = s.side("conv_in.weight", 1);
+
+    if (root_scope.has("post_quant_conv"))
+        stage("post_quant_conv",
+              [&] { return on_x(Conv2d(root_scope / "post_quant_conv", latent_channels_, latent_channels_, 1)); });
+    stage("conv_in", [&] { return on_x(Conv2d(s / "conv_in", latent_channels_, width)); });
+    stage("mid.block_1", [&] { return on_x(ResnetBlock(s / "mid.block_1", width, width, groups)); });
+    stage("mid.attn_1", [&] { return on_x(AttnBlock(s / "mid.attn_1", width, groups)); });
+    stage("mid.block_2", [&] { return on_x(ResnetBlock(s / "mid.block_2", width, width, groups)); });
+    for (int level = s.count("up") - 1; level >= 0; --level) {
+        const Scope up = s / "up" / level;
+        for (int i = 0; i < up.count("block"); ++i) {
+            const Scope block = up / "block" / i;
+            stage(block.name(), [&] {
+                const int64_t in = width;
+                width = block.side("conv1.weight", 0);
+                return on_x(ResnetBlock(block, in, width, groups));
+            });
+        }
+        if (up.has("upsample")) {
+            factor_ *= 2;
+            stage(up.name() + ".upsample", [&] { return on_x(Upsample{Conv2d(up / "upsample.conv", width, width)}); });
+        }
+    }
+    stage("norm_out", [&] {
+        return on_x(NormOut{GroupNorm(s / "norm_out", width, groups, eps), Conv2d(s / "conv_out", width, 3)});
+    });
+}
+
+VaeEncoder::VaeEncoder(const ModelFiles& files) : Network(files, "vae") {
+    const Scope root_scope = root(), s = root_scope / "encoder";
+    const int groups = groups_of(files);
+    int64_t width = s.side("conv_in.weight", 0);
+    const int64_t out = s.side("conv_out.weight", 0);
+    latent_channels_ = out / 2;
+
+    stage("conv_in", [&] { return on_x(Conv2d(s / "conv_in", 3, width)); });
+    for (int level = 0; level < s.count("down"); ++level) {
+        const Scope down = s / "down" / level;
+        for (int i = 0; i < down.count("block"); ++i) {
+            const Scope block = down / "block" / i;
+            stage(block.name(), [&] {
+                const int64_t in = width;
+                width = block.side("conv1.weight", 0);
+                return on_x(ResnetBlock(block, in, width, groups));
+            });
+        }
+        if (down.has("downsample")) {
+            factor_ *= 2;
+            stage(down.name() + ".downsample",
+                  [&] { return on_x(Downsample{Conv2d(down / "downsample.conv", width, width, 3, 2, 0)}); });
+        }
+    }
+    stage("mid.block_1", [&] { return on_x(ResnetBlock(s / "mid.block_1", width, width, groups)); });
+    stage("mid.attn_1", [&] { return on_x(AttnBlock(s / "mid.attn_1", width, groups)); });
+    stage("mid.block_2", [&] { return on_x(ResnetBlock(s / "mid.block_2", width, width, groups)); });
+    stage("norm_out", [&] {
+        return on_x(NormOut{GroupNorm(s / "norm_out", width, groups, eps), Conv2d(s / "conv_out", width, out)});
+    });
+    if (root_scope.has("quant_conv"))
+        stage("quant_conv", [&] { return on_x(Conv2d(root_scope / "quant_conv", out, out, 1)); });
+}
+
+}  // namespace sdcpp

@@ -1,0 +1,37 @@
+// What network code builds on: a ggml graph under construction, named values, and the device's choice of kernels.
+// Shapes in comments are outermost first, [N, C, H, W]; ggml's own `ne` runs the other way.
+#pragma once
+
+#include <ggml.h>
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace sdcpp {
+
+// What a device computes well; filled in by runtime/, asked by nn/ alone.
+struct Kernels {
+    bool direct_convolution = true;              // ggml_conv_2d_direct rather than im2col + matrix product
+    size_t score_tile_bytes = size_t{64} << 20;  // largest tile of attention scores held at once
+    std::function<bool(const ggml_tensor*)> supports = nullptr;  // null: everything
+};
+
+struct Graph {
+    ggml_context* context;
+    const Kernels& kernels;
+};
+
+// Values that flow between stages, by name: the hidden state "x", conditioning, skips.
+using Values = std::map<std::string, ggml_tensor*>;
+
+// The smallest piece of a network that runs by itself with its own weights: weights [first_weight, last_weight) of the
+// list.
+struct Stage {
+    std::string name;
+    size_t first_weight = 0, last_weight = 0;
+    std::function<void(Graph&, Values&)> build;
+};
+
+}  // namespace sdcpp

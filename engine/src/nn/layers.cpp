@@ -1,0 +1,128 @@
+#include "nn/layers.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+
+namespace sdcpp {
+namespace {
+
+const Weight* bias_of(const Scope& scope, int64_t channels) {
+    return scope.has("bias") ? scope.weight("bias", WeightKind::vector, {channels}) : nullptr;
+}
+
+// A vector over the channels of [N, C, H, W].
+ggml_tensor* per_channel(Graph& g, const Weight* weight) {
+    return ggml_reshape_4d(g.context, weight->tensor, 1, 1, weight->tensor->ne[0], 1);
+}
+
+bool can(const Graph& g, const ggml_tensor* op) { return !g.kernels.supports || g.kernels.supports(op); }
+
+// The scores of one tile of queries against all keys, applied to the values. q [N, heads, T, d], k likewise, v
+// transposed.
+ggml_tensor* attention_tile(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v_transposed, ggml_tensor* mask,
+                            float scale) {
+    ggml_tensor* scores = ggml_mul_mat(g.context, k, q);
+    ggml_mul_mat_set_prec(scores, GGML_PREC_F32);
+    return ggml_mul_mat(g.context, v_transposed, ggml_soft_max_ext(g.context, scores, mask, scale, 0.0f));
+}
+
+ggml_tensor* tiled_attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask, float scale) {
+    ggml_context* c = g.context;
+    ggml_tensor* v_transposed = ggml_cont(c, ggml_permute(c, v, 1, 0, 2, 3));
+    const int64_t queries = q->ne[1];
+    const auto row_bytes = static_cast<size_t>(k->ne[1] * q->ne[2] * q->ne[3]) * sizeof(float);
+    const int64_t tile = std::clamp<int64_t>(static_cast<int64_t>(g.kernels.score_tile_bytes / row_bytes), 1, queries);
+    ggml_tensor* out = nullptr;
+    for (int64_t first = 0; first < queries; first += tile) {
+        const int64_t count = std::min(tile, queries - first);
+        ggml_tensor* part = ggml_view_4d(c, q, q->ne[0], count, q->ne[2], q->ne[3], q->nb[1], q->nb[2], q->nb[3],
+                                         static_cast<size_t>(first) * q->nb[1]);
+        ggml_tensor* rows =
+            mask ? ggml_view_2d(c, mask, mask->ne[0], count, mask->nb[1], static_cast<size_t>(first) * mask->nb[1])
+                 : nullptr;
+        ggml_tensor* done = attention_tile(g, part, k, v_transposed, rows, scale);
+        out = out ? ggml_concat(c, out, done, 1) : done;
+    }
+    return ggml_cont(c, ggml_permute(c, out, 0, 2, 1, 3));  // to [N, T, heads, d]
+}
+
+}  // namespace
+
+Linear::Linear(const Scope& scope, int64_t in, int64_t out)
+    : weight_(scope.weight("weight", WeightKind::matrix, {out, in})), bias_(bias_of(scope, out)) {}
+
+ggml_tensor* Linear::operator()(Graph& g, ggml_tensor* x) const {
+    ggml_tensor* y = ggml_mul_mat(g.context, weight_->tensor, x);
+    return bias_ ? ggml_add(g.context, y, bias_->tensor) : y;
+}
+
+Conv2d::Conv2d(const Scope& scope, int64_t in, int64_t out, int kernel, int stride, int padding)
+    : weight_(scope.weight("weight", WeightKind::convolution, {out, in, kernel, kernel})),
+      bias_(bias_of(scope, out)),
+      stride_(stride),
+      padding_(padding < 0 ? kernel / 2 : padding) {}
+
+ggml_tensor* Conv2d::operator()(Graph& g, ggml_tensor* x) const {
+    ggml_tensor* y = nullptr;
+    if (g.kernels.direct_convolution)
+        y = ggml_conv_2d_direct(g.context, weight_->tensor, x, stride_, stride_, padding_, padding_, 1, 1);
+    if (!y || !can(g, y)) y = ggml_conv_2d(g.context, weight_->tensor, x, stride_, stride_, padding_, padding_, 1, 1);
+    return bias_ ? ggml_add(g.context, y, per_channel(g, bias_)) : y;
+}
+
+GroupNorm::GroupNorm(const Scope& scope, int64_t channels, int groups, float eps)
+    : weight_(scope.weight("weight", WeightKind::vector, {channels})),
+      bias_(scope.weight("bias", WeightKind::vector, {channels})),
+      groups_(groups),
+      eps_(eps) {
+    if (groups < 1 || channels % groups != 0)
+        fail(SDCPP_UNSUPPORTED_MODEL, scope.name(), ": ", channels, " channels cannot be normalized in ", groups,
+             " groups; give the right \"norm_num_groups\" in the model's config");
+}
+
+ggml_tensor* GroupNorm::operator()(Graph& g, ggml_tensor* x) const {
+    ggml_tensor* y = ggml_group_norm(g.context, x, groups_, eps_);
+    return ggml_add(g.context, ggml_mul(g.context, y, per_channel(g, weight_)), per_channel(g, bias_));
+}
+
+LayerNorm::LayerNorm(const Scope& scope, int64_t channels, float eps)
+    : weight_(scope.weight("weight", WeightKind::vector, {channels})),
+      bias_(scope.weight("bias", WeightKind::vector, {channels})),
+      eps_(eps) {}
+
+ggml_tensor* LayerNorm::operator()(Graph& g, ggml_tensor* x) const {
+    ggml_tensor* y = ggml_norm(g.context, x, eps_);
+    return ggml_add(g.context, ggml_mul(g.context, y, weight_->tensor), bias_->tensor);
+}
+
+ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads, ggml_tensor* mask) {
+    ggml_context* c = g.context;
+    const int64_t channels = q->ne[0], size = channels / heads, queries = q->ne[1], batch = q->ne[2];
+    const float scale = 1.0f / std::sqrt(static_cast<float>(size));
+    const auto split = [&](ggml_tensor* x) {  // [N, T, C] to [N, heads, T, d]
+        return ggml_permute(c, ggml_reshape_4d(c, x, size, heads, x->ne[1], batch), 0, 2, 1, 3);
+    };
+    q = split(q);
+    k = split(k);
+    v = split(v);
+    ggml_tensor* out = ggml_flash_attn_ext(c, q, k, v, mask, scale, 0.0f, 0.0f);
+    ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
+    if (!can(g, out)) out = tiled_attention(g, ggml_cont(c, q), ggml_cont(c, k), v, mask, scale);
+    return ggml_reshape_3d(c, out, channels, queries, batch);
+}
+
+ggml_tensor* to_tokens(Graph& g, ggml_tensor* x) {
+    ggml_tensor* last = ggml_cont(g.context, ggml_permute(g.context, x, 1, 2, 0, 3));
+    return ggml_reshape_3d(g.context, last, x->ne[2], x->ne[0] * x->ne[1], x->ne[3]);
+}
+
+ggml_tensor* from_tokens(Graph& g, ggml_tensor* tokens, int64_t width, int64_t height) {
+    ggml_tensor* first = ggml_cont(g.context, ggml_permute(g.context, tokens, 1, 0, 2, 3));  // [N, C, T]
+    return ggml_reshape_4d(g.context, first, width, height, tokens->ne[0], tokens->ne[2]);
+}
+
+ggml_tensor* upsample(Graph& g, ggml_tensor* x) { return ggml_upscale(g.context, x, 2, GGML_SCALE_MODE_NEAREST); }
+
+}  // namespace sdcpp

@@ -1,0 +1,66 @@
+// The layers networks are made of: thin builders over ggml that hold their weights and know their checkpoint names.
+#pragma once
+
+#include "nn/graph.h"
+#include "weights/weight.h"
+
+namespace sdcpp {
+
+// y = x W^T + b over the innermost side: [..., in] to [..., out]. The bias is used where the file has one.
+class Linear {
+  public:
+    Linear(const Scope& scope, int64_t in, int64_t out);
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const;
+    int64_t out() const { return weight_->shape[0]; }
+
+  private:
+    const Weight* weight_;
+    const Weight* bias_ = nullptr;
+};
+
+// [N, in, H, W] to [N, out, H', W'].
+class Conv2d {
+  public:
+    Conv2d(const Scope& scope, int64_t in, int64_t out, int kernel = 3, int stride = 1, int padding = -1);
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const;
+
+  private:
+    const Weight* weight_;
+    const Weight* bias_ = nullptr;
+    int stride_, padding_;
+};
+
+class GroupNorm {
+  public:
+    GroupNorm(const Scope& scope, int64_t channels, int groups, float eps);
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const;  // [N, C, H, W]
+
+  private:
+    const Weight *weight_, *bias_;
+    int groups_;
+    float eps_;
+};
+
+class LayerNorm {
+  public:
+    LayerNorm(const Scope& scope, int64_t channels, float eps = 1e-5f);
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const;  // [..., C]
+
+  private:
+    const Weight *weight_, *bias_;
+    float eps_;
+};
+
+// softmax(q k^T / sqrt(C / heads)) v with q [N, Tq, C], k and v [N, Tk, C]; `mask` null or f16 [Tq, Tk], added to the
+// scores. Uses the device's flash kernel where it has one for the head size, else tiles of bounded size.
+ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads,
+                       ggml_tensor* mask = nullptr);
+
+// [N, C, H, W] to [N, H*W, C] and back.
+ggml_tensor* to_tokens(Graph& g, ggml_tensor* x);
+ggml_tensor* from_tokens(Graph& g, ggml_tensor* tokens, int64_t width, int64_t height);
+
+// Twice the size, nearest neighbour.
+ggml_tensor* upsample(Graph& g, ggml_tensor* x);
+
+}  // namespace sdcpp

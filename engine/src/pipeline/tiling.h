@@ -1,0 +1,25 @@
+// Large pictures in pieces: overlapping tiles, blended so that no seam shows.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+namespace sdcpp {
+
+struct TileGrid {
+    int tile = 64;     // latent side of a tile
+    int overlap = 16;  // latent sides shared by neighbours
+    int factor = 8;    // pixels per latent side
+    int channels_in = 4, channels_out = 3;
+};
+
+// Where tiles of `tile` start along `side` so that neighbours overlap by at least `overlap`.
+std::vector<int> tile_starts(int side, int tile, int overlap);
+
+// Applies `decode` ([C, h, w] -> [C', h*f, w*f]) tile by tile and blends linearly over the overlaps.
+std::vector<float> decode_tiled(
+    const TileGrid& grid, std::span<const float> latent, int height, int width,
+    const std::function<std::vector<float>(std::vector<float> tile, int height, int width)>& decode);
+
+}  // namespace sdcpp

@@ -1,0 +1,63 @@
+#include "runtime/thread_governor.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+
+#ifndef _WIN32
+#include <sys/resource.h>
+#endif
+
+namespace sdcpp {
+namespace {
+
+// Computations under way in this process: the cores are divided by it.
+std::atomic<int> active{0};
+
+double now_seconds() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// How often this process was taken off a core against its will.
+long involuntary_switches() {
+#ifdef _WIN32
+    return 0;
+#else
+    rusage usage{};
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? usage.ru_nivcsw : 0;
+#endif
+}
+
+constexpr double crowded_switches_per_second = 100;  // per thread; a quiet machine shows a handful
+constexpr double shortest_judged_seconds = 0.02;
+constexpr int longest_patience = 2000;
+
+}  // namespace
+
+ThreadGovernor::Turn::Turn(ThreadGovernor& governor) : governor_(governor) {
+    const int sharers = ++active;
+    threads_ = std::max(1, std::min(governor.allowed_, governor.threads_ / sharers));
+    start_switches_ = involuntary_switches();
+    start_seconds_ = now_seconds();
+}
+
+ThreadGovernor::Turn::~Turn() {
+    --active;
+    governor_.learn(threads_, now_seconds() - start_seconds_, involuntary_switches() - start_switches_);
+}
+
+void ThreadGovernor::learn(int used, double seconds, long switches) {
+    if (used == 1 || seconds < shortest_judged_seconds ||
+        static_cast<double>(switches) < crowded_switches_per_second * used * seconds) {
+        if (++calm_runs_ >= patience_ && allowed_ < threads_) {
+            allowed_ = std::min(threads_, allowed_ * 2);
+            calm_runs_ = 0;
+        }
+        return;
+    }
+    allowed_ = std::max(1, used / 2);
+    calm_runs_ = 0;
+    patience_ = std::min(longest_patience, patience_ * 2);
+}
+
+}  // namespace sdcpp

@@ -1,0 +1,36 @@
+// How many threads a computation on the CPU gets. ggml's threads wait for each other by spinning, so where there are
+// more busy threads than cores, each wait lasts a time slice and a run takes tens of times longer than on one thread.
+// The governor shares the cores between the computations of this process, and backs off when other programs keep the
+// cores busy.
+#pragma once
+
+namespace sdcpp {
+
+class ThreadGovernor {
+  public:
+    explicit ThreadGovernor(int threads) : threads_(threads), allowed_(threads) {}
+
+    // Stands for one computation while it lives: `threads` is what it may use.
+    class Turn {
+      public:
+        explicit Turn(ThreadGovernor& governor);
+        ~Turn();
+        Turn(const Turn&) = delete;
+        Turn& operator=(const Turn&) = delete;
+        int threads() const { return threads_; }
+
+      private:
+        ThreadGovernor& governor_;
+        int threads_;
+        double start_seconds_;
+        long start_switches_;
+    };
+
+  private:
+    void learn(int used, double seconds, long switches);
+
+    int threads_, allowed_;
+    int calm_runs_ = 0, patience_ = 20;  // runs without trouble before more threads are tried again
+};
+
+}  // namespace sdcpp

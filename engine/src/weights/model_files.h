@@ -1,0 +1,48 @@
+// The files of one model together: which tensor comes from where, and what the tensors do not show (the config).
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/json.h"
+#include "io/tensor_file.h"
+#include "weights/names.h"
+
+namespace sdcpp {
+
+struct ModelPath {
+    std::filesystem::path path;  // a tensor file, an index of shards or, for Part::any, a diffusers folder
+    Part part = Part::any;
+};
+
+// Tensors under canonical names; a later file's tensors take the place of an earlier one's.
+class ModelFiles {
+  public:
+    explicit ModelFiles(const std::vector<ModelPath>& paths);
+
+    const TensorInfo* find(std::string_view name) const;
+    bool has_prefix(std::string_view prefix) const;
+    const std::map<std::string, TensorInfo, std::less<>>& tensors() const { return tensors_; }
+    const std::vector<std::shared_ptr<const MappedFile>>& files() const { return files_; }
+    const std::string& format() const { return format_; }
+
+    // Objects "unet", "vae", "text_encoder", "scheduler" with the keys of diffusers' config files, "defaults" for
+    // generation options; from a diffusers folder, the metadata key "sdcpp.config", or a config.json beside the first
+    // file.
+    const Json& config() const { return config_; }
+
+  private:
+    void add_file(const std::filesystem::path& path, Part part);
+    void add_folder(const std::filesystem::path& folder);
+    void add_config(std::string_view key, Json value);
+
+    std::map<std::string, TensorInfo, std::less<>> tensors_;
+    std::vector<std::shared_ptr<const MappedFile>> files_;
+    std::string format_;
+    Json config_{Json::Object{}};
+};
+
+}  // namespace sdcpp

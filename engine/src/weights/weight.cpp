@@ -1,0 +1,113 @@
+#include "weights/weight.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace sdcpp {
+namespace {
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+    std::string text = "[";
+    for (const int64_t side : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(side);
+    return text + "]";
+}
+
+// Sides without trailing ones, so that a linear layer may be stored as a 1x1 convolution.
+std::vector<int64_t> squeezed(std::vector<int64_t> shape) {
+    while (shape.size() > 1 && shape.back() == 1) shape.pop_back();
+    return shape;
+}
+
+}  // namespace
+
+const Weight* WeightList::add(const std::string& name, WeightKind kind, const std::vector<int64_t>& shape) {
+    const TensorInfo* source = files_->find(name);
+    if (!source) fail(SDCPP_MISSING_PART, "the model lacks the tensor ", name);
+    if (squeezed(source->shape) != squeezed(shape))
+        fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", name, " has shape ", shape_text(source->shape), ", expected ",
+             shape_text(shape));
+    if (!dtype_is_numeric(source->type))
+        fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", name, " has type ", dtype_name(source->type),
+             ", which holds no weights");
+    return &weights_.emplace_back(Weight{name, source, kind, shape, nullptr});
+}
+
+bool Scope::has(std::string_view name) const {
+    const std::string full = prefix_ + "." + std::string(name);
+    return files().find(full) || files().has_prefix(full + ".");
+}
+
+const TensorInfo& Scope::tensor(std::string_view name) const {
+    const std::string full = prefix_ + "." + std::string(name);
+    const TensorInfo* found = files().find(full);
+    if (!found) fail(SDCPP_MISSING_PART, "the model lacks the tensor ", full);
+    return *found;
+}
+
+int64_t Scope::side(std::string_view name, size_t d) const {
+    const TensorInfo& found = tensor(name);
+    if (d >= found.shape.size() || found.shape[d] < 1)
+        fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", prefix_, ".", name, " has the unexpected shape ",
+             shape_text(found.shape));
+    if (found.shape[d] > 1 << 20)
+        fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", prefix_, ".", name, " is too wide: ", shape_text(found.shape));
+    return found.shape[d];
+}
+
+int Scope::count(std::string_view name) const {
+    int n = 0;
+    while (n < 1000 && (*this / name).has(std::to_string(n))) ++n;
+    return n;
+}
+
+const Weight* Scope::weight(std::string_view name, WeightKind kind, const std::vector<int64_t>& shape) const {
+    return list_->add(prefix_ + "." + std::string(name), kind, shape);
+}
+
+ggml_type stored_type(const Weight& weight, ggml_type wanted) {
+    const DType source = weight.source->type;
+    const bool plain = source == from_ggml(GGML_TYPE_F32) || source == from_ggml(GGML_TYPE_F16);
+    switch (weight.kind) {
+        case WeightKind::vector:
+            return GGML_TYPE_F32;
+        case WeightKind::convolution:
+            if (wanted == GGML_TYPE_F32) return GGML_TYPE_F32;
+            if (wanted != GGML_TYPE_COUNT && wanted != GGML_TYPE_BF16) return GGML_TYPE_F16;
+            if (plain) return to_ggml(source);
+            // bfloat16 and f64 reach further than f16; what is coarser than f16 loses nothing in it
+            return source == from_ggml(GGML_TYPE_BF16) || source == from_ggml(GGML_TYPE_F64) ? GGML_TYPE_F32
+                                                                                             : GGML_TYPE_F16;
+        case WeightKind::matrix:
+            break;
+    }
+    if (wanted != GGML_TYPE_COUNT) return weight.shape.back() % ggml_blck_size(wanted) == 0 ? wanted : GGML_TYPE_F16;
+    if (source == from_ggml(GGML_TYPE_F64)) return GGML_TYPE_F32;
+    return is_ggml(source) ? to_ggml(source) : GGML_TYPE_F16;  // every f8 value is an f16 value
+}
+
+void convert_weight(const Weight& weight, ggml_type type, std::byte* out) {
+    const TensorInfo& source = *weight.source;
+    if (source.type == from_ggml(type)) {
+        std::memcpy(out, source.bytes.data(), source.bytes.size());
+        return;
+    }
+    // In slices of whole rows, so that no f32 copy of the whole tensor is held.
+    const int64_t row = std::max<int64_t>(1, weight.shape.back());
+    const int64_t total = source.count();
+    const int64_t block = dtype_block(source.type);
+    int64_t unit = row;
+    while (unit % block != 0 && unit < total) unit += row;
+    const int64_t slice = std::min(total, std::max<int64_t>(unit, (1 << 20) / unit * unit));
+    std::vector<float> values(static_cast<size_t>(slice));
+    for (int64_t at = 0; at < total; at += slice) {
+        const int64_t count = std::min(slice, total - at);
+        to_f32(source.type, source.bytes.data() + static_cast<size_t>(at / block) * dtype_block_bytes(source.type),
+               values.data(), count);
+        std::byte* target = out + ggml_row_size(type, row) * static_cast<size_t>(at / row);
+        ggml_quantize_chunk(type, values.data(), target, 0, count / row, row, nullptr);
+    }
+}
+
+}  // namespace sdcpp

@@ -1,0 +1,77 @@
+// Weights as networks declare them: a Scope names tensors, checks their shapes against the files and lists them in
+// order.
+#pragma once
+
+#include <ggml.h>
+
+#include <array>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "weights/model_files.h"
+
+namespace sdcpp {
+
+enum class WeightKind {
+    vector,       // norms, biases, position tables: always f32
+    matrix,       // linear layers and embeddings: any type
+    convolution,  // [out, in, height, width]: f16 or f32
+};
+
+struct Weight {
+    std::string name;
+    const TensorInfo* source = nullptr;
+    WeightKind kind{};
+    std::vector<int64_t> shape;     // outermost first
+    ggml_tensor* tensor = nullptr;  // set while the weights are on a device
+};
+
+// The weights of one network, in the order in which they were declared (so the stages' weights are consecutive).
+class WeightList {
+  public:
+    explicit WeightList(const ModelFiles& files) : files_(&files) {}
+    const ModelFiles& files() const { return *files_; }
+    const Weight* add(const std::string& name, WeightKind kind, const std::vector<int64_t>& shape);
+    std::deque<Weight>& all() { return weights_; }
+    const std::deque<Weight>& all() const { return weights_; }
+
+  private:
+    const ModelFiles* files_;
+    std::deque<Weight> weights_;
+};
+
+// A place in the tree of names.
+class Scope {
+  public:
+    Scope(WeightList& list, std::string prefix) : list_(&list), prefix_(std::move(prefix)) {}
+
+    Scope operator/(std::string_view name) const { return {*list_, prefix_ + "." + std::string(name)}; }
+    Scope operator/(int number) const { return *this / std::to_string(number); }
+    const std::string& name() const { return prefix_; }
+    const ModelFiles& files() const { return list_->files(); }
+
+    // True where `name` is a tensor here, or the start of one's name.
+    bool has(std::string_view name) const;
+    // Side `d` of tensor `name`; throws SDCPP_MISSING_PART where there is none.
+    int64_t side(std::string_view name, size_t d) const;
+    // How many of name.0, name.1, … there are.
+    int count(std::string_view name) const;
+    // Declares a weight. Throws SDCPP_MISSING_PART or SDCPP_UNSUPPORTED_MODEL (wrong shape or type).
+    const Weight* weight(std::string_view name, WeightKind kind, const std::vector<int64_t>& shape) const;
+
+  private:
+    const TensorInfo& tensor(std::string_view name) const;
+
+    WeightList* list_;
+    std::string prefix_;
+};
+
+// The type in which `weight` is held on a device: its file's where that can be computed with, else the nearest that
+// can. `wanted` (GGML_TYPE_COUNT: none) is the user's choice for matrices.
+ggml_type stored_type(const Weight& weight, ggml_type wanted);
+
+// `weight`'s values in `type`, in ggml's layout; `out` has their size.
+void convert_weight(const Weight& weight, ggml_type type, std::byte* out);
+
+}  // namespace sdcpp

@@ -1,0 +1,21 @@
+"""Image diffusion models on your own machine: `Pipeline(...).generate(...)`."""
+
+from sdcpp_py import errors, sampling
+from sdcpp_py.compat import StableDiffusion
+from sdcpp_py.images import save
+from sdcpp_py.model_info import devices, summarize
+from sdcpp_py.pipeline import Pipeline, Result, Step
+from sdcpp_py.version import __version__
+
+__all__ = [
+    "Pipeline",
+    "Result",
+    "StableDiffusion",
+    "Step",
+    "__version__",
+    "devices",
+    "errors",
+    "sampling",
+    "save",
+    "summarize",
+]

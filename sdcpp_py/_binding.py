@@ -1,0 +1,105 @@
+"""The thin layer over the C interface: status to exception, C log to `logging`, nothing else."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from sdcpp_py import errors
+from sdcpp_py._engine import ffi, lib
+
+logger = logging.getLogger("sdcpp_py")
+logger.addHandler(logging.NullHandler())
+
+_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
+_EXCEPTIONS: dict[int, type[errors.SdcppError]] = {
+    lib.SDCPP_INVALID_ARGUMENT: errors.InvalidArgumentError,
+    lib.SDCPP_FILE_NOT_FOUND: errors.ModelNotFoundError,
+    lib.SDCPP_BAD_FILE: errors.BadFileError,
+    lib.SDCPP_UNSUPPORTED_MODEL: errors.UnsupportedModelError,
+    lib.SDCPP_MISSING_PART: errors.MissingPartError,
+    lib.SDCPP_OUT_OF_MEMORY: errors.OutOfMemoryError,
+    lib.SDCPP_CANCELLED: errors.CancelledError,
+    lib.SDCPP_NOT_FINITE: errors.NotFiniteError,
+    lib.SDCPP_INTERNAL: errors.EngineError,
+}
+PARTS = {
+    "any": lib.SDCPP_PART_ANY,
+    "unet": lib.SDCPP_PART_UNET,
+    "vae": lib.SDCPP_PART_VAE,
+    "text_encoder": lib.SDCPP_PART_TEXT_ENCODER,
+    "taesd": lib.SDCPP_PART_TAESD,
+}
+
+
+@ffi.def_extern()  # type: ignore[untyped-decorator]
+def sdcpp_py_log(level: int, message: Any, user_data: Any) -> None:
+    """Hand the engine's messages to `logging`."""
+    logger.log(_LEVELS[level], "%s", text(message))
+
+
+def _raise_in_caller(kind: type[BaseException], value: BaseException, traceback: Any) -> None:
+    """Keep what a user's callback raised, so that `call` can raise it again outside C."""
+    if traceback is not None:
+        handle = traceback.tb_frame.f_locals.get("user_data")
+        if handle is not None:
+            ffi.from_handle(handle).raised = value
+
+
+@ffi.def_extern(error=1, onerror=_raise_in_caller)  # type: ignore[untyped-decorator]
+def sdcpp_py_step(step: int, steps: int, seconds: float, latent: Any, user_data: Any) -> int:
+    """Call a `Callback` after a sampling step."""
+    ffi.from_handle(user_data).function(step, steps, seconds, latent)
+    return 0
+
+
+@ffi.def_extern(error=1, onerror=_raise_in_caller)  # type: ignore[untyped-decorator]
+def sdcpp_py_denoise(x: Any, sigma: float, out: Any, count: int, user_data: Any) -> int:
+    """Call a `Callback` as the denoiser of a sampler."""
+    ffi.from_handle(user_data).function(x, sigma, out, count)
+    return 0
+
+
+class Callback:
+    """A Python function that C calls; what it raises comes out of `call`."""
+
+    def __init__(self, function: Any) -> None:
+        """`function` takes the C function's arguments without `user_data`."""
+        self.function = function
+        self.raised: BaseException | None = None
+        self.handle = ffi.new_handle(self)
+
+
+def text(pointer: Any) -> str:
+    """A C string as str; bytes that are no UTF-8 are shown, not refused."""
+    return bytes(ffi.string(pointer)).decode("utf-8", "replace") if pointer else ""
+
+
+def path_bytes(path: str | os.PathLike[str]) -> bytes:
+    """A path as the engine takes it. Raises InvalidArgumentError for what cannot be one."""
+    raw = os.fsencode(path)
+    if b"\0" in raw:
+        raise errors.InvalidArgumentError("a path contains a NUL character")
+    return raw
+
+
+def call(function: Any, *arguments: Any, callback: Callback | None = None) -> None:
+    """Call a C function whose last parameter is the error; raise what it reports (the GIL is released meanwhile)."""
+    error = ffi.new("sdcpp_error*")
+    status = function(*arguments, error)
+    if callback is not None and callback.raised is not None:
+        raise callback.raised
+    if status != lib.SDCPP_OK:
+        raise _EXCEPTIONS.get(status, errors.EngineError)(text(error.message))
+
+
+def names(kind: str) -> list[str]:
+    """The engine's names of a kind: "sampler", "scheduler" or "rng"."""
+    found: list[str] = []
+    while name := lib.sdcpp_name(kind.encode(), len(found)):
+        found.append(text(name))
+    return found
+
+
+lib.sdcpp_set_log_callback(lib.sdcpp_py_log, ffi.NULL)

@@ -1,0 +1,60 @@
+"""CLIP's byte-pair tokenizer, built on the package `tokenizers` from the merges shipped in `data/`."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+from importlib import resources
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+BEGIN = 49406
+END = 49407
+_MERGES = 48894
+_SPLIT = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+def _byte_letters() -> list[str]:
+    """The letters that stand for the 256 bytes, in the order of CLIP's vocabulary (printable ones first)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [chr(b) for b in printable]
+    return letters + [chr(256 + n) for n in range(256 - len(printable))]
+
+
+@functools.cache
+def clip_tokenizer() -> Tokenizer:
+    """The tokenizer of CLIP-L and CLIP-G: lower case, 49 408 entries, no special tokens added by itself."""
+    packed = resources.files("sdcpp_py").joinpath("data/clip_merges.txt.gz").read_bytes()
+    lines = gzip.decompress(packed).decode("utf-8").split("\n")[:_MERGES]
+    merges = [(first, second) for first, second in (line.split(" ") for line in lines)]
+    letters = _byte_letters()
+    words = letters + [letter + "</w>" for letter in letters] + [a + b for a, b in merges]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    tokenizer = Tokenizer(
+        models.BPE(
+            vocab=vocabulary,
+            merges=merges,
+            continuing_subword_prefix="",
+            end_of_word_suffix="</w>",
+            fuse_unk=False,
+            unk_token="<|endoftext|>",
+        )
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
+    return tokenizer
+
+
+def encode(text: str) -> list[int]:
+    """Token ids of `text`, without begin and end marks."""
+    return list(clip_tokenizer().encode(text, add_special_tokens=False).ids)

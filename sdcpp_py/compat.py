@@ -1,0 +1,151 @@
+"""`StableDiffusion`: the keyword names of the package stable-diffusion-cpp-python over `Pipeline`, so that its users change the
+import and go on. Keywords of features that are not here yet are accepted at their neutral value only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from PIL import Image
+
+from sdcpp_py import options
+from sdcpp_py.errors import InvalidArgumentError
+from sdcpp_py.pipeline import Pipeline, Step
+
+# Keywords that change nothing here: speed switches that are always on, or matters the engine decides itself.
+_IGNORED = frozenset(
+    ["verbose", "flash_attn", "diffusion_flash_attn", "enable_mmap", "vae_decode_only", "diffusion_conv_direct", "vae_conv_direct", "lora_model_dir", "embedding_paths", "image_resize_method", "tae_preview_only", "upscale_tile_size", "guidance", "skip_layers", "skip_layer_start", "skip_layer_end", "control_strength", "pm_style_strength", "chroma_use_dit_mask", "chroma_t5_mask_pad"]
+)
+_NEUTRAL: tuple[Any, ...] = (
+    None,
+    "",
+    "default",
+    "auto",
+    "disabled",
+    "none",
+    False,
+    0,
+    0.0,
+    1,
+    1.0,
+    -1,
+    [],
+    (),
+    "0x0",
+    float("inf"),
+)
+
+
+def _refuse(unsupported: dict[str, Any]) -> None:
+    for name, value in unsupported.items():
+        if name not in _IGNORED and value not in _NEUTRAL:
+            raise InvalidArgumentError(f"{name}={value!r:.60} is not supported in this version; leave it out")
+
+
+def _none(text: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
+    return text or None
+
+
+class StableDiffusion:
+    """A model under the names of stable-diffusion-cpp-python; an empty `model_path` takes the embedded model."""
+
+    def __init__(
+        self,
+        model_path: str | os.PathLike[str] = "",
+        *,
+        clip_l_path: str | os.PathLike[str] = "",
+        vae_path: str | os.PathLike[str] = "",
+        taesd_path: str | os.PathLike[str] = "",
+        n_threads: int = -1,
+        wtype: str = "default",
+        rng_type: str = "cuda",
+        offload_params_to_cpu: bool = False,
+        max_vram: float | str | None = 0,
+        **others: Any,
+    ) -> None:
+        """Open a model. Raises what `Pipeline` raises."""
+        _refuse(others)
+        self.pipeline = Pipeline(
+            _none(model_path),
+            vae=_none(vae_path),
+            text_encoders=_none(clip_l_path),
+            taesd=_none(taesd_path),
+            wtype=None if wtype == "default" else wtype,
+            threads=None if n_threads == -1 else n_threads,
+            rng=rng_type,
+            max_vram=max_vram,
+            offload_to_cpu=offload_params_to_cpu,
+        )
+        self._taesd = bool(taesd_path)
+
+    def generate_image(
+        self,
+        prompt: str,
+        *,
+        negative_prompt: str = "",
+        clip_skip: int = -1,
+        init_image: Any = None,
+        width: int = 512,
+        height: int = 512,
+        cfg_scale: float = 7.0,
+        scheduler: str = "default",
+        sample_method: str = "default",
+        sample_steps: int = 20,
+        eta: float = 0.0,
+        strength: float = 0.75,
+        seed: int = 42,
+        batch_count: int = 1,
+        vae_tiling: bool = False,
+        vae_tile_overlap: float = 0.5,
+        progress_callback: Callable[[int, int, float], None] | None = None,
+        **others: Any,
+    ) -> list[Image.Image]:
+        """Make pictures. `progress_callback(step, steps, seconds)` is called after each step."""
+        _refuse(others)
+        options.real("strength", strength, 0.0, 1.0)
+        if init_image is not None:
+            raise InvalidArgumentError("init_image is not supported in this version; leave it out")
+        report = progress_callback
+
+        def after(step: Step) -> None:
+            if report is not None:
+                report(step.step, step.steps, step.seconds)
+
+        return self.pipeline.generate(
+            prompt,
+            negative_prompt=negative_prompt,
+            width=width,
+            height=height,
+            steps=sample_steps,
+            cfg_scale=cfg_scale,
+            sampler=None if sample_method == "default" else sample_method,
+            scheduler=None if scheduler == "default" else scheduler,
+            seed=seed,
+            batch_count=batch_count,
+            clip_skip=None if clip_skip == -1 else clip_skip,
+            eta=None if eta == 0.0 else eta,
+            vae_tiling=True if vae_tiling else None,
+            vae_tile_overlap=vae_tile_overlap,
+            use_taesd=self._taesd,
+            callback=None if report is None else after,
+        ).images
+
+    def close(self) -> None:
+        """Free the model."""
+        self.pipeline.close()
+
+    def __enter__(self) -> StableDiffusion:
+        """Return itself; the model is freed at the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Free the model."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Show the pipeline underneath."""
+        return f"<StableDiffusion over {self.pipeline!r}>"

@@ -1,0 +1,71 @@
+"""Pictures and what is written with them: generation parameters in A1111's form, atomic saving, numbering."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+from sdcpp_py.errors import InvalidArgumentError, ModelNotFoundError
+
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
+
+
+def parameters_text(prompt: str, negative_prompt: str, fields: Mapping[str, Any]) -> str:
+    """Prompt, negative prompt and `Key: value` pairs as A1111's web UI writes them into PNG files."""
+    lines = [prompt]
+    if negative_prompt:
+        lines.append(f"Negative prompt: {negative_prompt}")
+
+    def quoted(value: Any) -> str:
+        shown = str(value)
+        return f'"{shown}"' if re.search(r"[,:\n]", shown) else shown
+
+    lines.append(", ".join(f"{key}: {quoted(value)}" for key, value in fields.items()))
+    return "\n".join(lines)
+
+
+def output_paths(pattern: str | os.PathLike[str], count: int) -> list[Path]:
+    """Where `count` pictures go: `%d` (or `%03d`) numbers them from 0; without it, `_1`, `_2` … are put before the ending."""
+    name = os.fspath(pattern)
+    numbered = re.search(r"%0?\d*d", name)
+    if numbered:
+        return [Path(name[: numbered.start()] + numbered.group(0) % n + name[numbered.end() :]) for n in range(count)]
+    first = Path(name)
+    return [first, *(first.with_stem(f"{first.stem}_{n}") for n in range(1, count))]
+
+
+def check_output(path: Path) -> None:
+    """Raise where a picture could not be written to `path`: unknown ending, missing folder."""
+    if path.suffix.lower() not in _FORMATS:
+        raise InvalidArgumentError(f"{path}: pictures are written as {', '.join(_FORMATS)}")
+    if not path.parent.is_dir():
+        raise ModelNotFoundError(f"the folder {path.parent} does not exist; create it first")
+
+
+def save(image: Image.Image, path: str | os.PathLike[str]) -> None:
+    """Write `image` to `path` whole or not at all; a PNG carries the text `parameters` from `image.info`."""
+    target = Path(path)
+    check_output(target)
+    options: dict[str, Any] = {}
+    kind = _FORMATS[target.suffix.lower()]
+    if kind == "PNG" and "parameters" in image.info:
+        text = PngImagePlugin.PngInfo()
+        text.add_text("parameters", image.info["parameters"])
+        options["pnginfo"] = text
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            image.save(out, kind, **options)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise

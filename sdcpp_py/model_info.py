@@ -1,0 +1,106 @@
+"""What is in a model file, and what the machine has to run it on."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdcpp_py import _binding
+from sdcpp_py._engine import ffi, lib
+
+_NETWORKS = {
+    "unet.": "UNet",
+    "vae.decoder.": "VAE decoder",
+    "vae.encoder.": "VAE encoder",
+    "clip_l.": "text encoder (CLIP-L)",
+    "taesd.decoder.": "TAESD decoder",
+    "taesd.encoder.": "TAESD encoder",
+}
+_NEEDED = ("UNet", "text encoder (CLIP-L)", "VAE decoder")
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor of a file."""
+
+    name: str
+    canonical: str  #: the engine's name for it, "" where no network uses it
+    type: str
+    shape: tuple[int, ...]  #: outermost first
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """What a model file holds."""
+
+    path: Path
+    format: str
+    family: str
+    tensors: list[TensorEntry]
+    bytes_by_type: dict[str, int]
+    networks: dict[str, int]  #: parameters of each network found
+    missing: list[str]  #: networks that text-to-image needs and the file lacks
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that networks can run on."""
+
+    name: str
+    description: str
+    is_cpu: bool
+    free_bytes: int
+    total_bytes: int
+
+
+def devices() -> list[Device]:
+    """The devices of the ggml in use."""
+    found = []
+    for index in range(lib.sdcpp_device_count()):
+        one = ffi.new("sdcpp_device*")
+        _binding.call(lib.sdcpp_device_get, index, one)
+        name, description = _binding.text(one.name), _binding.text(one.description)
+        found.append(Device(name, description, bool(one.is_cpu), one.free_bytes, one.total_bytes))
+    return found
+
+
+def _list(path: str | os.PathLike[str], part: str) -> tuple[str, list[TensorEntry]]:
+    raw = ffi.new("char[]", _binding.path_bytes(path))
+    file = ffi.new("sdcpp_file*", (raw, _binding.PARTS[part]))
+    out = ffi.new("sdcpp_listing**")
+    _binding.call(lib.sdcpp_listing_open, file, out)
+    listing = ffi.gc(out[0], lib.sdcpp_listing_close)
+    tensor = ffi.new("sdcpp_tensor*")
+    entries = []
+    for index in range(lib.sdcpp_listing_count(listing)):
+        _binding.call(lib.sdcpp_listing_tensor, listing, index, tensor)
+        name, canonical = _binding.text(tensor.name), _binding.text(tensor.canonical)
+        shape = tuple(tensor.shape[0 : tensor.dimensions])
+        entries.append(TensorEntry(name, canonical, _binding.text(tensor.type), shape, tensor.bytes))
+    return _binding.text(lib.sdcpp_listing_format(listing)), entries
+
+
+def summarize(path: str | os.PathLike[str]) -> ModelSummary:
+    """List a tensor file's contents without loading it. Raises ModelNotFoundError, BadFileError."""
+    kind, tensors = _list(path, "any")
+    by_type: Counter[str] = Counter()
+    networks: Counter[str] = Counter()
+    for tensor in tensors:
+        by_type[tensor.type] += tensor.bytes
+        for prefix, network in _NETWORKS.items():
+            if tensor.canonical.startswith(prefix):
+                count = 1
+                for side in tensor.shape:
+                    count *= side
+                networks[network] += count
+    missing = [network for network in _NEEDED if network not in networks]
+    names = {tensor.canonical for tensor in tensors}
+    family = "unknown"
+    if "UNet" in networks:
+        family = "SDXL (not supported yet)" if "unet.label_emb.0.0.weight" in names else "Stable Diffusion 1.x"
+    elif networks:
+        family = "part of Stable Diffusion 1.x"
+    return ModelSummary(Path(path), kind, family, tensors, dict(by_type), dict(networks), missing)

@@ -1,0 +1,442 @@
+"""`Pipeline`: text to pictures."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from sdcpp_py import _binding, images, options, prompt
+from sdcpp_py._engine import ffi, lib
+from sdcpp_py.errors import CancelledError, ClosedError, InvalidArgumentError, MissingPartError
+
+logger = logging.getLogger("sdcpp_py")
+PathLike = str | os.PathLike[str]
+_CACHED_PROMPTS = 16
+_FALLBACKS: dict[str, Any] = {
+    "width": 512,
+    "height": 512,
+    "steps": 20,
+    "cfg_scale": 7.0,
+    "sampler": "euler_a",
+    "scheduler": "discrete",
+    "clip_skip": 1,
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a callback is told after each step."""
+
+    step: int  #: from 1
+    steps: int
+    seconds: float  #: since sampling of this picture began
+    image_index: int  #: which picture of the batch, from 0
+    latent: NDArray[np.float32]  #: the present estimate of the clean latent, [C, H/8, W/8]; a copy
+
+
+@dataclass
+class Result:
+    """What `Pipeline.generate` returns."""
+
+    images: list[Image.Image]
+    seed: int  #: of the first picture; the n-th has seed + n
+    latents: list[NDArray[np.float32]] = field(repr=False)  #: float32 [C, H/8, W/8], one a picture
+    timings: dict[str, float]  #: seconds: "encode", "sample", "decode", "total"
+    memory: dict[str, int]  #: bytes: "workspace" (largest), "weights" (held), "mapped" (from files)
+    parameters: dict[str, Any]  #: every option as it was used
+
+
+def embedded_model() -> Path:
+    """The path of the small model that comes with the package."""
+    return Path(str(resources.files("sdcpp_py").joinpath("data/shapes.gguf")))
+
+
+class Pipeline:
+    """A model, ready to make pictures.
+
+    ``model`` is a checkpoint (safetensors, GGUF, .ckpt/.pt), an index of shards, a diffusers folder, or None for the small model
+    that comes with the package. ``vae``, ``text_encoders`` and ``taesd`` name files whose tensors take the place of the model's.
+    ``wtype`` converts linear layers' weights on load ("f32", "f16", "q8_0", "q4_K" …; None: as in the file). ``threads`` None
+    uses the physical cores. ``rng`` "cuda" or "cpu" draws PyTorch's noise of that device. ``device`` is "auto" or a name that
+    ``sdcpp devices`` lists.
+
+    Calls from several threads on one object wait for each other; separate objects run side by side.
+
+    Raises errors of :mod:`sdcpp_py.errors`: ModelNotFoundError, BadFileError, UnsupportedModelError, InvalidArgumentError.
+    """
+
+    def __init__(
+        self,
+        model: PathLike | None = None,
+        *,
+        vae: PathLike | None = None,
+        text_encoders: PathLike | Sequence[PathLike] | None = None,
+        taesd: PathLike | None = None,
+        wtype: str | None = None,
+        threads: int | None = None,
+        rng: str = "cuda",
+        device: str = "auto",
+        max_vram: float | str | None = None,
+        stream_layers: bool | None = None,
+        offload_to_cpu: bool | None = None,
+    ) -> None:
+        """Open the files and check them; weights are read at first use."""
+        self._model: Any = None
+        self._lock = threading.RLock()
+        self._cancelled = threading.Event()
+        self._prompts: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self.rng = options.choice("rng", rng, options.RNGS)
+        options.memory_options(max_vram, stream_layers, offload_to_cpu)
+        count = 0 if threads is None else options.integer("threads", threads, 1, 512)
+        if isinstance(text_encoders, (str, os.PathLike)):
+            text_encoders = [text_encoders]
+        self.model_path = embedded_model() if model is None else Path(model)
+        parts: list[tuple[PathLike, str]] = [(self.model_path, "any")]
+        parts += [(path, "text_encoder") for path in text_encoders or ()]
+        parts += [(path, part) for path, part in ((vae, "vae"), (taesd, "taesd")) if path is not None]
+
+        paths = [ffi.new("char[]", _binding.path_bytes(path)) for path, _ in parts]
+        files = ffi.new("sdcpp_file[]", [(path, _binding.PARTS[part]) for path, (_, part) in zip(paths, parts)])
+        wanted = ffi.new("char[]", (wtype or "").encode())
+        name = ffi.new("char[]", device.encode())
+        params = ffi.new("sdcpp_model_params*")
+        lib.sdcpp_model_params_default(params)
+        params.files, params.file_count = files, len(parts)
+        params.wtype, params.device, params.threads = wanted, name, count
+        out = ffi.new("sdcpp_model**")
+        _binding.call(lib.sdcpp_model_open, params, out)
+        self._model = ffi.gc(out[0], lib.sdcpp_model_close)
+        self._info = ffi.new("sdcpp_model_info*")
+        _binding.call(lib.sdcpp_model_get_info, self._model, self._info)
+        self.device = _binding.text(self._info.device)
+
+    def __repr__(self) -> str:
+        """Show the model's file and device."""
+        if self._model is None:
+            return "<Pipeline, closed>"
+        return f"<Pipeline {self.model_path.name} on {self.device}>"
+
+    def __enter__(self) -> Pipeline:
+        """Return itself; `close` comes at the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the model."""
+        self.close()
+
+    def close(self) -> None:
+        """Free the model; further use raises ClosedError. Waits for a run under way; closing twice is fine."""
+        with self._lock:
+            self._prompts.clear()
+            if self._model is not None:
+                ffi.release(self._model)
+                self._model = None
+
+    def cancel(self) -> None:
+        """Stop the run under way, from any thread: its `generate` raises CancelledError within moments."""
+        self._cancelled.set()
+        model = self._model
+        if model is not None:
+            lib.sdcpp_cancel(model)
+
+    @property
+    def size_multiple(self) -> int:
+        """Width and height must be whole multiples of this many pixels."""
+        return int(self._info.size_multiple)
+
+    def default(self, name: str) -> Any:
+        """The value that `generate` uses for the option `name` where it is None: the model's own, else a general one."""
+        if name not in _FALLBACKS:
+            raise InvalidArgumentError(f"no option {name!r} has a default of the model's own")
+        if self._model is None:
+            raise ClosedError("this pipeline is closed; make a new one")
+        own = _binding.text(lib.sdcpp_model_default(self._model, name.encode()))
+        fallback = _FALLBACKS[name]
+        return type(fallback)(own) if own else fallback
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        negative_prompt: str = "",
+        width: int | None = None,
+        height: int | None = None,
+        steps: int | None = None,
+        cfg_scale: float | None = None,
+        sampler: str | None = None,
+        scheduler: str | None = None,
+        seed: int | None = None,
+        batch_count: int = 1,
+        clip_skip: int | None = None,
+        eta: float | None = None,
+        noise: NDArray[np.float32] | None = None,
+        vae_tiling: bool | None = None,
+        vae_tile_size: int | None = None,
+        vae_tile_overlap: float | None = None,
+        use_taesd: bool = False,
+        callback: Callable[[Step], None] | None = None,
+        progress: bool | None = None,
+    ) -> Result:
+        """Make `batch_count` pictures of `prompt`.
+
+        Width and height are in pixels. None takes the model's own default; a seed of None or below 0 is drawn at random and
+        reported. ``noise`` is the first noise, float32 [C, H/8, W/8] of unit variance, instead of the seed's. ``eta`` is the
+        share of renewed noise of stochastic samplers. ``vae_tiling`` None decodes large pictures in tiles of
+        ``vae_tile_size`` latent sides that overlap by the share ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny
+        autoencoder. ``callback`` is called after each step with a `Step`; what it raises comes out of this call. ``progress``
+        None shows a bar on a terminal.
+
+        Raises InvalidArgumentError before anything is computed, CancelledError, MissingPartError, OutOfMemoryError,
+        NotFiniteError, ClosedError.
+        """
+        with self._lock:
+            if self._model is None:
+                raise ClosedError("this pipeline is closed; make a new one")
+            self._cancelled.clear()
+            used = {
+                "width": options.side("width", self._or_default("width", width), self.size_multiple),
+                "height": options.side("height", self._or_default("height", height), self.size_multiple),
+                "steps": options.integer("steps", self._or_default("steps", steps), 1, options.MAX_STEPS),
+                "cfg_scale": options.real("cfg_scale", self._or_default("cfg_scale", cfg_scale), 0.0, 1000.0),
+                "sampler": options.choice("sampler", self._or_default("sampler", sampler), options.SAMPLERS),
+                "scheduler": options.choice("scheduler", self._or_default("scheduler", scheduler), options.SCHEDULERS),
+                "clip_skip": options.integer(
+                    "clip_skip", self._or_default("clip_skip", clip_skip), 1, max(1, self._info.text_layers)
+                ),
+                "batch_count": options.integer("batch_count", batch_count, 1, options.MAX_BATCH),
+                "seed": options.seed_value(seed),
+                "eta": -1.0 if eta is None else options.real("eta", eta, 0.0, 1.0),
+                "prompt": prompt,
+                "negative_prompt": negative_prompt,
+            }
+            decode = ffi.new("sdcpp_decode_params*")
+            lib.sdcpp_decode_params_default(decode)
+            decode.tiling = -1 if vae_tiling is None else int(bool(vae_tiling))
+            decode.tile = 0 if vae_tile_size is None else options.integer("vae_tile_size", vae_tile_size, 8, 2048)
+            decode.overlap = (
+                -1 if vae_tile_overlap is None else options.real("vae_tile_overlap", vae_tile_overlap, 0.0, 0.5)
+            )
+            decode.taesd = int(bool(use_taesd))
+            self._require_parts(use_taesd)
+            shape = self._latent_shape(used["height"], used["width"])
+            if noise is not None:
+                noise = np.ascontiguousarray(noise, np.float32)
+                if noise.shape != shape or not np.isfinite(noise).all():
+                    raise InvalidArgumentError(
+                        f"noise has shape {noise.shape}; finite numbers of shape {shape} are needed"
+                    )
+            conds = self._conditionings(prompt, negative_prompt, used["cfg_scale"] != 1.0, used["clip_skip"])
+            return self._run(used, conds, noise, decode, shape, callback, progress)
+
+    def _or_default(self, name: str, value: Any) -> Any:
+        return self.default(name) if value is None else value
+
+    def _latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        factor = int(self._info.latent_factor)
+        return int(self._info.latent_channels), height // factor, width // factor
+
+    def _require_parts(self, use_taesd: bool) -> None:
+        needed = {
+            "text encoder (give one with text_encoders=…)": self._info.has_text_encoder,
+            "UNet (give a model that holds one)": self._info.has_unet,
+            "TAESD decoder (give one with taesd=…)": self._info.has_taesd_decoder or not use_taesd,
+            "VAE decoder (give one with vae=…)": self._info.has_vae_decoder or use_taesd,
+        }
+        for part, present in needed.items():
+            if not present:
+                raise MissingPartError(f"{self.model_path.name} has no {part}")
+
+    def _conditionings(self, wanted: str, unwanted: str, guided: bool, clip_skip: int) -> tuple[Any, Any, float]:
+        """Handles of what both prompts say (the second NULL without guidance), and the seconds it took."""
+        start = time.perf_counter()
+        positions = int(self._info.context_positions)
+        texts = [wanted, unwanted] if guided else [wanted]
+        tokens = [prompt.tokenize(text, positions) for text in texts]
+        chunks = max(one.chunks for one in tokens)
+        tokens = [prompt.tokenize(text, positions, chunks) for text in texts]
+        handles = [self._conditioning(one, clip_skip) for one in tokens]
+        return handles[0], handles[1] if guided else ffi.NULL, time.perf_counter() - start
+
+    def _conditioning(self, tokens: prompt.Tokens, clip_skip: int) -> Any:
+        key = (tokens, clip_skip)
+        if key in self._prompts:
+            self._prompts.move_to_end(key)
+            return self._prompts[key]
+        out = ffi.new("sdcpp_conditioning**")
+        weights = ffi.new("float[]", tokens.weights) if tokens.weighted else ffi.NULL
+        ids = ffi.new("int32_t[]", tokens.ids)
+        _binding.call(lib.sdcpp_encode_prompt, self._model, ids, weights, tokens.chunks, clip_skip, out)
+        self._prompts[key] = ffi.gc(out[0], lib.sdcpp_conditioning_free)
+        if len(self._prompts) > _CACHED_PROMPTS:
+            self._prompts.popitem(last=False)
+        return self._prompts[key]
+
+    def _run(
+        self,
+        used: dict[str, Any],
+        conds: tuple[Any, Any, float],
+        noise: NDArray[np.float32] | None,
+        decode: Any,
+        shape: tuple[int, int, int],
+        callback: Callable[[Step], None] | None,
+        progress: bool | None,
+    ) -> Result:
+        timings = {"encode": conds[2], "sample": 0.0, "decode": 0.0}
+        latents: list[NDArray[np.float32]] = []
+        pictures: list[Image.Image] = []
+        shown = sys.stderr.isatty() if progress is None else progress
+        with tqdm(total=used["steps"] * used["batch_count"], unit="step", disable=not shown, leave=False) as bar:
+            for index in range(used["batch_count"]):
+                if self._cancelled.is_set():
+                    raise CancelledError("cancelled")
+                start = time.perf_counter()
+                latents.append(self._sample(used, conds, noise, shape, index, callback, bar))
+                sampled = time.perf_counter()
+                pictures.append(self._decode(latents[-1], decode, used, index))
+                timings["sample"] += sampled - start
+                timings["decode"] += time.perf_counter() - sampled
+        memory = ffi.new("sdcpp_memory*")
+        _binding.call(lib.sdcpp_take_memory, self._model, memory)
+        timings["total"] = sum(timings.values())
+        counted = {"workspace": memory.workspace_bytes, "weights": memory.weight_bytes, "mapped": memory.mapped_bytes}
+        return Result(pictures, used["seed"], latents, timings, counted, used)
+
+    def _sample(
+        self,
+        used: dict[str, Any],
+        conds: tuple[Any, Any, float],
+        noise: NDArray[np.float32] | None,
+        shape: tuple[int, int, int],
+        index: int,
+        callback: Callable[[Step], None] | None,
+        bar: Any,
+    ) -> NDArray[np.float32]:
+        size = int(np.prod(shape))
+
+        def after_step(step: int, steps: int, seconds: float, latent: Any) -> None:
+            bar.update()
+            if self._cancelled.is_set():
+                raise CancelledError("cancelled")
+            if callback is not None:
+                estimate = np.frombuffer(ffi.buffer(latent, 4 * size), np.float32).reshape(shape).copy()
+                callback(Step(step, steps, seconds, index, estimate))
+
+        hook = _binding.Callback(after_step)
+        names = [ffi.new("char[]", used[key].encode()) for key in ("sampler", "scheduler")] + [
+            ffi.new("char[]", self.rng.encode())
+        ]
+        params = ffi.new("sdcpp_sample_params*")
+        params.cond, params.uncond = conds[0], conds[1]
+        for key in ("width", "height", "steps", "cfg_scale", "eta"):
+            setattr(params, key, used[key])
+        params.sampler, params.scheduler, params.rng = names
+        params.seed = (used["seed"] + index) % 2**64
+        params.noise = ffi.NULL if noise is None else ffi.from_buffer("float[]", noise)
+        params.callback, params.user_data = lib.sdcpp_py_step, hook.handle
+        latent = np.empty(shape, np.float32)
+        _binding.call(lib.sdcpp_sample, self._model, params, ffi.from_buffer("float[]", latent), callback=hook)
+        return latent
+
+    def _decode(self, latent: NDArray[np.float32], decode: Any, used: dict[str, Any], index: int) -> Image.Image:
+        pixels = np.empty((used["height"], used["width"], 3), np.uint8)
+        source, target = ffi.from_buffer("float[]", latent), ffi.from_buffer("uint8_t[]", pixels)
+        _binding.call(lib.sdcpp_decode, self._model, decode, source, latent.shape[1], latent.shape[2], target)
+        image = Image.fromarray(pixels)
+        fields = {
+            "Steps": used["steps"],
+            "Sampler": used["sampler"],
+            "Schedule type": used["scheduler"],
+            "CFG scale": f"{used['cfg_scale']:g}",
+            "Seed": (used["seed"] + index) % 2**64,
+            "Size": f"{used['width']}x{used['height']}",
+            "Model": self.model_path.stem,
+            "Clip skip": used["clip_skip"],
+            "RNG": "GPU" if self.rng == "cuda" else "CPU",
+            "Version": "sdcpp_py " + _binding.text(lib.sdcpp_version()),
+        }
+        image.info["parameters"] = images.parameters_text(used["prompt"], used["negative_prompt"], fields)
+        return image
+
+    def decode(
+        self, latent: NDArray[np.float32], *, vae_tiling: bool | None = None, use_taesd: bool = False
+    ) -> Image.Image:
+        """A latent, float32 [C, h, w], to a picture; for previews from a callback use `use_taesd` on another Pipeline."""
+        with self._lock:
+            if self._model is None:
+                raise ClosedError("this pipeline is closed; make a new one")
+            array = np.ascontiguousarray(latent, np.float32)
+            if array.ndim != 3 or array.shape[0] != self._info.latent_channels or 0 in array.shape:
+                raise InvalidArgumentError(f"a latent must be [{self._info.latent_channels}, h, w], not {array.shape}")
+            params = ffi.new("sdcpp_decode_params*")
+            lib.sdcpp_decode_params_default(params)
+            params.tiling = -1 if vae_tiling is None else int(bool(vae_tiling))
+            params.taesd = int(bool(use_taesd))
+            factor = int(self._info.latent_factor)
+            pixels = np.empty((array.shape[1] * factor, array.shape[2] * factor, 3), np.uint8)
+            source, target = ffi.from_buffer("float[]", array), ffi.from_buffer("uint8_t[]", pixels)
+            _binding.call(lib.sdcpp_decode, self._model, params, source, array.shape[1], array.shape[2], target)
+            return Image.fromarray(pixels)
+
+    def encode(self, image: Image.Image | NDArray[np.uint8]) -> NDArray[np.float32]:
+        """A picture (PIL, or uint8 [H, W, 3]) to the mean of its latent, float32 [C, H/8, W/8], scaled as the UNet takes it."""
+        with self._lock:
+            if self._model is None:
+                raise ClosedError("this pipeline is closed; make a new one")
+            rgb = image.convert("RGB") if isinstance(image, Image.Image) else image
+            pixels = np.ascontiguousarray(rgb, np.uint8)
+            factor = int(self._info.latent_factor)
+            if (
+                pixels.ndim != 3
+                or pixels.shape[2] != 3
+                or pixels.shape[0] % factor
+                or pixels.shape[1] % factor
+                or 0 in pixels.shape
+            ):
+                raise InvalidArgumentError(f"a picture must be [H, W, 3] with sides in multiples of {factor}")
+            latent = np.empty(self._latent_shape(pixels.shape[0], pixels.shape[1]), np.float32)
+            source, target = ffi.from_buffer("uint8_t[]", pixels), ffi.from_buffer("float[]", latent)
+            _binding.call(lib.sdcpp_encode, self._model, source, pixels.shape[0], pixels.shape[1], target)
+            return latent
+
+    def evaluate(self, network: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Run one network once, for tests and benchmarks: the inputs and names that sdcpp.h gives for sdcpp_evaluate."""
+        with self._lock:
+            if self._model is None:
+                raise ClosedError("this pipeline is closed; make a new one")
+            arrays = {
+                name: np.ascontiguousarray(value, np.int32 if name == "tokens" else np.float32)
+                for name, value in inputs.items()
+            }
+            kept = [ffi.new("char[]", name.encode()) for name in arrays]
+            given = ffi.new("sdcpp_array[]", len(arrays))
+            for slot, name, array in zip(given, kept, arrays.values()):
+                if not 1 <= array.ndim <= 4:
+                    raise InvalidArgumentError("inputs have 1 to 4 dimensions")
+                slot.name, slot.data, slot.dimensions = name, ffi.cast("void*", array.ctypes.data), array.ndim
+                slot.shape[0 : array.ndim] = list(array.shape)
+            largest = max((array.size for array in arrays.values()), default=1)
+            room = np.empty(largest * 256 + (1 << 20), np.float32)
+            shape = ffi.new("int64_t[4]")
+            target = ffi.from_buffer("float[]", room)
+            _binding.call(
+                lib.sdcpp_evaluate, self._model, network.encode(), given, len(arrays), target, room.size, shape
+            )
+            sides = list(shape)
+            return room[: int(np.prod(sides))].reshape(sides).copy()
