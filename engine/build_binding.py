@@ -13,6 +13,7 @@ extern "Python" int sdcpp_py_denoise(const float* x, float sigma, float* out, si
 
 
 def main() -> None:
+    """Take the declarations between the header's marks and emit the extension's source."""
     header, out = Path(sys.argv[1]), Path(sys.argv[2])
     text = header.read_text(encoding="utf-8")
     begin = text.index("*/", text.index("/* cdef: begin")) + 2

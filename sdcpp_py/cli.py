@@ -27,9 +27,7 @@ def _generate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
         allow_abbrev=False,
     )
     prompt = parser.add_argument_group("prompt")
-    prompt.add_argument(
-        "positional", nargs="?", metavar="PROMPT", help="what to show; (word:1.2) weighs more, [word] less"
-    )
+    prompt.add_argument("positional", nargs="?", metavar="PROMPT", help="what to show; (word:1.2) weighs more, [word] less")
     prompt.add_argument("-p", "--prompt", dest="prompt", metavar="TEXT", help="the same, as an option")
     prompt.add_argument("-n", "--negative-prompt", default="", metavar="TEXT", help="what not to show")
 
@@ -59,9 +57,7 @@ def _generate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     picture = parser.add_argument_group("picture")
     picture.add_argument("-W", "--width", type=int, metavar="PIXELS")
     picture.add_argument("-H", "--height", type=int, metavar="PIXELS")
-    picture.add_argument(
-        "-b", "--batch-count", type=int, default=1, metavar="N", help="how many pictures; the seed rises by one"
-    )
+    picture.add_argument("-b", "--batch-count", type=int, default=1, metavar="N", help="how many pictures; the seed rises by one")
     picture.add_argument("-s", "--seed", type=int, metavar="N", help="left out or below 0: random")
     picture.add_argument(
         "-o",
@@ -83,15 +79,9 @@ def _generate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     sampling.add_argument(
         "--scheduler", metavar="NAME", help="discrete, karras, exponential, sgm_uniform, simple, ays, beta, kl_optimal"
     )
-    sampling.add_argument(
-        "--eta", type=float, metavar="X", help="renewed noise of stochastic samplers and ddim, 0 to 1"
-    )
-    sampling.add_argument(
-        "--clip-skip", type=int, metavar="N", help="1 = all layers of the text encoder, 2 = without the last"
-    )
-    sampling.add_argument(
-        "--rng", default="cuda", metavar="NAME", help="cuda or cpu: whose noise to draw (default: %(default)s)"
-    )
+    sampling.add_argument("--eta", type=float, metavar="X", help="renewed noise of stochastic samplers and ddim, 0 to 1")
+    sampling.add_argument("--clip-skip", type=int, metavar="N", help="1 = all layers of the text encoder, 2 = without the last")
+    sampling.add_argument("--rng", default="cuda", metavar="NAME", help="cuda or cpu: whose noise to draw (default: %(default)s)")
     sampling.add_argument(
         "--vae-tiling", action="store_true", default=None, help="decode in tiles (left out: where the picture is large)"
     )

@@ -15,9 +15,12 @@ from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.pipeline import Pipeline, Step
 
 # Keywords that change nothing here: speed switches that are always on, or matters the engine decides itself.
-_IGNORED = frozenset(
-    ["verbose", "flash_attn", "diffusion_flash_attn", "enable_mmap", "vae_decode_only", "diffusion_conv_direct", "vae_conv_direct", "lora_model_dir", "embedding_paths", "image_resize_method", "tae_preview_only", "upscale_tile_size", "guidance", "skip_layers", "skip_layer_start", "skip_layer_end", "control_strength", "pm_style_strength", "chroma_use_dit_mask", "chroma_t5_mask_pad"]
-)
+_IGNORED = {
+    *("verbose", "flash_attn", "diffusion_flash_attn", "enable_mmap", "vae_decode_only", "diffusion_conv_direct"),
+    *("vae_conv_direct", "lora_model_dir", "embedding_paths", "image_resize_method", "tae_preview_only", "upscale_tile_size"),
+    *("guidance", "skip_layers", "skip_layer_start", "skip_layer_end", "control_strength", "pm_style_strength"),
+    *("chroma_use_dit_mask", "chroma_t5_mask_pad", "vae_tile_size", "vae_relative_tile_size", "preview_interval"),
+}
 _NEUTRAL: tuple[Any, ...] = (
     None,
     "",
@@ -140,9 +143,7 @@ class StableDiffusion:
         """Return itself; the model is freed at the end of the block."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         """Free the model."""
         self.close()
 

@@ -135,9 +135,7 @@ class Pipeline:
         """Return itself; `close` comes at the end of the block."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         """Close the model."""
         self.close()
 
@@ -210,7 +208,7 @@ class Pipeline:
             if self._model is None:
                 raise ClosedError("this pipeline is closed; make a new one")
             self._cancelled.clear()
-            used = {
+            used: dict[str, Any] = {
                 "width": options.side("width", self._or_default("width", width), self.size_multiple),
                 "height": options.side("height", self._or_default("height", height), self.size_multiple),
                 "steps": options.integer("steps", self._or_default("steps", steps), 1, options.MAX_STEPS),
@@ -230,18 +228,14 @@ class Pipeline:
             lib.sdcpp_decode_params_default(decode)
             decode.tiling = -1 if vae_tiling is None else int(bool(vae_tiling))
             decode.tile = 0 if vae_tile_size is None else options.integer("vae_tile_size", vae_tile_size, 8, 2048)
-            decode.overlap = (
-                -1 if vae_tile_overlap is None else options.real("vae_tile_overlap", vae_tile_overlap, 0.0, 0.5)
-            )
+            decode.overlap = -1 if vae_tile_overlap is None else options.real("vae_tile_overlap", vae_tile_overlap, 0.0, 0.5)
             decode.taesd = int(bool(use_taesd))
             self._require_parts(use_taesd)
             shape = self._latent_shape(used["height"], used["width"])
             if noise is not None:
                 noise = np.ascontiguousarray(noise, np.float32)
                 if noise.shape != shape or not np.isfinite(noise).all():
-                    raise InvalidArgumentError(
-                        f"noise has shape {noise.shape}; finite numbers of shape {shape} are needed"
-                    )
+                    raise InvalidArgumentError(f"noise has shape {noise.shape}; finite numbers of shape {shape} are needed")
             conds = self._conditionings(prompt, negative_prompt, used["cfg_scale"] != 1.0, used["clip_skip"])
             return self._run(used, conds, noise, decode, shape, callback, progress)
 
@@ -374,9 +368,7 @@ class Pipeline:
         image.info["parameters"] = images.parameters_text(used["prompt"], used["negative_prompt"], fields)
         return image
 
-    def decode(
-        self, latent: NDArray[np.float32], *, vae_tiling: bool | None = None, use_taesd: bool = False
-    ) -> Image.Image:
+    def decode(self, latent: NDArray[np.float32], *, vae_tiling: bool | None = None, use_taesd: bool = False) -> Image.Image:
         """A latent, float32 [C, h, w], to a picture; for previews from a callback use `use_taesd` on another Pipeline."""
         with self._lock:
             if self._model is None:
@@ -415,14 +407,26 @@ class Pipeline:
             _binding.call(lib.sdcpp_encode, self._model, source, pixels.shape[0], pixels.shape[1], target)
             return latent
 
+    def prompt_states(self, text: str, *, clip_skip: int | None = None) -> NDArray[np.float32]:
+        """The text encoder's states of `text` as the UNet takes them, float32 [1, chunks * 77, C]."""
+        with self._lock:
+            if self._model is None:
+                raise ClosedError("this pipeline is closed; make a new one")
+            layers = max(1, self._info.text_layers)
+            skip = options.integer("clip_skip", self._or_default("clip_skip", clip_skip), 1, layers)
+            handle = self._conditioning(prompt.tokenize(text, int(self._info.context_positions)), skip)
+            shape = ffi.new("int64_t[3]")
+            states = lib.sdcpp_conditioning_data(handle, shape)
+            sides = list(shape)
+            return np.frombuffer(ffi.buffer(states, 4 * int(np.prod(sides))), np.float32).reshape(sides).copy()
+
     def evaluate(self, network: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Run one network once, for tests and benchmarks: the inputs and names that sdcpp.h gives for sdcpp_evaluate."""
         with self._lock:
             if self._model is None:
                 raise ClosedError("this pipeline is closed; make a new one")
             arrays = {
-                name: np.ascontiguousarray(value, np.int32 if name == "tokens" else np.float32)
-                for name, value in inputs.items()
+                name: np.ascontiguousarray(value, np.int32 if name == "tokens" else np.float32) for name, value in inputs.items()
             }
             kept = [ffi.new("char[]", name.encode()) for name in arrays]
             given = ffi.new("sdcpp_array[]", len(arrays))
@@ -435,8 +439,6 @@ class Pipeline:
             room = np.empty(largest * 256 + (1 << 20), np.float32)
             shape = ffi.new("int64_t[4]")
             target = ffi.from_buffer("float[]", room)
-            _binding.call(
-                lib.sdcpp_evaluate, self._model, network.encode(), given, len(arrays), target, room.size, shape
-            )
+            _binding.call(lib.sdcpp_evaluate, self._model, network.encode(), given, len(arrays), target, room.size, shape)
             sides = list(shape)
             return room[: int(np.prod(sides))].reshape(sides).copy()

@@ -15,9 +15,7 @@ from sdcpp_py.errors import InvalidArgumentError
 MAX_CHARACTERS = 100_000
 MAX_CHUNKS = 64
 _UP = 1.1
-_TOKEN = re.compile(
-    r"\\[()\[\]\\]|\(|\[|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|\)|\]|\bBREAK\b|[^\\()\[\]:B]+|.", re.DOTALL
-)
+_TOKEN = re.compile(r"\\[()\[\]\\]|\(|\[|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|\)|\]|\bBREAK\b|[^\\()\[\]:B]+|.", re.DOTALL)
 
 
 @dataclass

@@ -331,9 +331,7 @@ class UNet(nn.Module):
             if level + 1 < len(widths):
                 self.input_blocks.append(nn.ModuleList([Downsample(c)]))
                 skips.append(c)
-        self.middle_block = nn.ModuleList(
-            [ResBlock(c, c, emb), SpatialTransformer(c, context, head), ResBlock(c, c, emb)]
-        )
+        self.middle_block = nn.ModuleList([ResBlock(c, c, emb), SpatialTransformer(c, context, head), ResBlock(c, c, emb)])
         self.output_blocks = nn.ModuleList()
         for level in reversed(range(len(widths))):
             for k in range(2):

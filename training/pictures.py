@@ -56,8 +56,7 @@ def random_scene(rng: random.Random) -> Scene:
     background = rng.choice(("white", *COLOURS)) if rng.random() < 0.5 else rng.choice(tuple(COLOURS))
     colours = [c for c in COLOURS if c != background]
     shapes = tuple(
-        Shape(rng.choice(SHAPES), rng.choice(colours), rng.choice(tuple(SIZES)))
-        for _ in range(1 if rng.random() < 0.3 else 2)
+        Shape(rng.choice(SHAPES), rng.choice(colours), rng.choice(tuple(SIZES))) for _ in range(1 if rng.random() < 0.3 else 2)
     )
     place = rng.choice(tuple(POSITIONS)) if len(shapes) == 1 else rng.choice(tuple(RELATIONS))
     return Scene(shapes, place, background)

@@ -185,13 +185,7 @@ def train_text(folder: Path, minutes: float, init: str | None) -> None:
         optimizer.step()
         step += 1
         if clock.every(30) or clock.fraction >= 1:
-            right = (
-                torch.stack([(lg.argmax(-1) == t) | (t < 0) for lg, t in zip(logits, target.T)])
-                .all(0)
-                .float()
-                .mean()
-                .item()
-            )
+            right = torch.stack([(lg.argmax(-1) == t) | (t < 0) for lg, t in zip(logits, target.T)]).all(0).float().mean().item()
             mse = F.mse_loss(rough.float(), picture).item()
             log(folder, f"text {step} loss {loss.item():.4f} rough mse {mse:.4f} all attributes right {right:.3f}")
             torch.save(net.state_dict(), folder / "text.pt")

@@ -144,6 +144,8 @@ typedef struct sdcpp_conditioning sdcpp_conditioning;
  * weight and the chunk's mean restored. `clip_skip` 1 = all layers, 2 = without the last. Chunks are joined along positions. */
 int sdcpp_encode_prompt(sdcpp_model* model, const int32_t* tokens, const float* weights, int32_t chunks, int32_t clip_skip,
                         sdcpp_conditioning** out, sdcpp_error* error);
+/* The states and their shape [1, chunks * positions, C]; they live as long as the conditioning. */
+const float* sdcpp_conditioning_data(const sdcpp_conditioning* conditioning, int64_t shape[3]);
 void sdcpp_conditioning_free(sdcpp_conditioning* conditioning);
 
 /* Called after each step with the model's present idea of the clean latent [C, H/f, W/f]. Anything but 0 stops the run. */

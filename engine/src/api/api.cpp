@@ -234,6 +234,12 @@ int sdcpp_encode_prompt(sdcpp_model* model, const int32_t* tokens, const float* 
     });
 }
 
+const float* sdcpp_conditioning_data(const sdcpp_conditioning* conditioning, int64_t shape[3]) {
+    if (!conditioning || !shape) return nullptr;
+    std::copy(conditioning->states.shape.begin() + 1, conditioning->states.shape.end(), shape);
+    return conditioning->states.data.data();
+}
+
 void sdcpp_conditioning_free(sdcpp_conditioning* conditioning) { delete conditioning; }
 
 void sdcpp_sample_params_default(sdcpp_sample_params* params) {

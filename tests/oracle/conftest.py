@@ -1,0 +1,39 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+import tiny_models  # noqa: E402
+
+import sdcpp_py  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return tiny_models.save_folder(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def pipeline(folder):
+    with sdcpp_py.Pipeline(folder, taesd=folder / "taesd" / "diffusion_pytorch_model.safetensors") as made:
+        yield made
+
+
+@pytest.fixture
+def randn():
+    generator = torch.Generator().manual_seed(7)
+    return lambda *shape: torch.randn(*shape, generator=generator)
+
+
+def relative_error(ours, reference):
+    """Largest difference as a share of the reference's largest value."""
+    expected = reference.detach().numpy() if isinstance(reference, torch.Tensor) else reference
+    return float(np.abs(ours.reshape(expected.shape) - expected).max() / np.abs(expected).max())
+
+
+@pytest.fixture
+def error():
+    return relative_error

@@ -1,0 +1,85 @@
+"""The whole pipeline against diffusers' from the same noise."""
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
+
+import sdcpp_py
+from sdcpp_py import prompt, sampling
+
+NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+
+
+@torch.no_grad()
+def embed(text):
+    return tiny_models.text_encoder()(torch.tensor([prompt.tokenize(text).ids])).last_hidden_state
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize("width", [64, 96])
+def test_pictures_equal_diffusers(tmp_path, prediction, guidance, width):
+    noise = sampling.noise((4, 8, width // 8), 21, rng="cpu")
+    theirs = StableDiffusionPipeline(
+        tiny_models.vae(),
+        None,
+        None,
+        tiny_models.unet(),
+        EulerDiscreteScheduler(**NOISE, prediction_type=prediction),
+        None,
+        None,
+        requires_safety_checker=False,
+    )
+    theirs.set_progress_bar_config(disable=True)
+    expected = theirs(
+        prompt_embeds=embed("a red circle"),
+        negative_prompt_embeds=embed("blurry") if guidance > 1 else None,
+        guidance_scale=guidance,
+        latents=torch.from_numpy(noise)[None],
+        num_inference_steps=10,
+        height=64,
+        width=width,
+        output_type="np",
+    ).images[0]
+    with sdcpp_py.Pipeline(tiny_models.save_folder(tmp_path, prediction)) as ours:
+        found = ours.generate(
+            "a red circle",
+            negative_prompt="blurry",
+            cfg_scale=guidance,
+            noise=noise,
+            steps=10,
+            width=width,
+            height=64,
+            sampler="euler",
+            scheduler="discrete",
+        ).images[0]
+    difference = np.abs(np.asarray(found).astype(int) - np.round(expected * 255).astype(int))
+    assert (difference.max(-1) <= 1).mean() >= 0.999
+    assert np.asarray(found).std() > 10, "a flat picture proves nothing"
+
+
+def test_ddim_pictures_equal_diffusers(tmp_path):
+    noise = sampling.noise((4, 8, 8), 22, rng="cpu")
+    scheduler = DDIMScheduler(**NOISE, clip_sample=False, timestep_spacing="trailing", set_alpha_to_one=True)
+    scheduler.set_timesteps(8)
+    net = tiny_models.unet()
+    x = torch.from_numpy(noise)[None]
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            x = scheduler.step(net(x, t, embed("a cat")).sample, t, x).prev_sample
+    with sdcpp_py.Pipeline(tiny_models.save_folder(tmp_path)) as ours:
+        table = np.sqrt(1 / np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2) - 1)
+        levels = np.append(table[scheduler.timesteps.numpy()], 0).astype(np.float32)
+        states = ours.prompt_states("a cat")
+
+        def denoise(noisy, sigma):
+            t = np.interp(np.log(sigma), np.log(table), np.arange(1000))
+            scaled = noisy[None] / np.sqrt(1 + sigma**2)
+            return noisy - sigma * ours.evaluate("unet", x=scaled, timesteps=np.array([t]), context=states)[0]
+
+        # diffusers begins with the noise as it is, a sum of signal and noise of variance 1
+        begin = noise * np.sqrt(1 + levels[0] ** 2)
+        found = sampling.sample(denoise, begin, levels, sampler="ddim")
+    assert np.abs(found - x[0].numpy()).max() / x.abs().max() < 1e-3

@@ -1,0 +1,153 @@
+"""Samplers against k-diffusion and diffusers with the same denoiser and noise; schedules against their own references."""
+
+import math
+
+import kdiffusion
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, IPNDMScheduler
+from scipy import stats
+
+from sdcpp_py import sampling
+
+reference = kdiffusion.load_sampling()
+TOLERANCE = 1e-5
+SHAPE = (1, 4, 8, 8)
+SIGMAS = sampling.sigmas("karras", 9)
+TABLE = np.sqrt((1 - (acp := np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2))) / acp)
+
+
+def denoise(x, sigma):
+    """Some smooth nonlinear denoiser, the same for numpy and torch."""
+    tanh = torch.tanh if isinstance(x, torch.Tensor) else np.tanh
+    return tanh(0.7 * x / (1 + sigma * sigma) ** 0.5) + 0.1 * x / (1 + sigma)
+
+
+def model(x, sigma, **_):
+    return denoise(x, sigma.view(-1, 1, 1, 1)) if sigma.ndim else denoise(x, sigma)
+
+
+def start():
+    return sampling.noise(SHAPE, 5) * SIGMAS[0]
+
+
+def noises():
+    """Our generator's draws, for k-diffusion's noise_sampler."""
+    drawn = 0
+
+    def sampler(*_):
+        nonlocal drawn
+        drawn += 1
+        return torch.from_numpy(sampling.noise(SHAPE, 3, skip=drawn - 1))
+
+    return sampler
+
+
+def close(ours, theirs):
+    theirs = theirs.numpy() if isinstance(theirs, torch.Tensor) else theirs
+    return np.abs(ours - theirs).max() / np.abs(theirs).max() < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("euler", "sample_euler"),
+        ("heun", "sample_heun"),
+        ("dpm2", "sample_dpm_2"),
+        ("dpm++2m", "sample_dpmpp_2m"),
+        ("lms", "sample_lms"),
+    ],
+)
+def test_deterministic_samplers_equal_k_diffusion(name, function):
+    theirs = getattr(reference, function)(model, torch.from_numpy(start()), torch.from_numpy(SIGMAS), disable=True)
+    assert close(sampling.sample(denoise, start(), SIGMAS, sampler=name), theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [("euler_a", "sample_euler_ancestral"), ("dpm++2s_a", "sample_dpmpp_2s_ancestral"), ("dpm++2m_sde", "sample_dpmpp_2m_sde")],
+)
+@pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
+def test_stochastic_samplers_equal_k_diffusion(name, function, eta):
+    x, sigmas = torch.from_numpy(start()), torch.from_numpy(SIGMAS)
+    theirs = getattr(reference, function)(model, x, sigmas, disable=True, eta=eta, noise_sampler=noises())
+    assert close(sampling.sample(denoise, start(), SIGMAS, sampler=name, eta=eta, seed=3), theirs)
+
+
+def test_ipndm_equals_diffusers():
+    levels = SIGMAS[:-1]
+    scheduler = IPNDMScheduler()
+    scheduler.set_timesteps(len(levels) - 1)
+    scheduler.alphas, scheduler.betas = torch.ones(len(levels)), torch.from_numpy(levels).double()
+    x = torch.from_numpy(start()).double()
+    for n, t in enumerate(scheduler.timesteps):
+        slope = (x - denoise(x, float(levels[n]))) / float(levels[n])
+        x = scheduler.step(slope - x * float(levels[n]), t, x).prev_sample
+    assert close(sampling.sample(denoise, start(), levels, sampler="ipndm"), x)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_ddim_equals_diffusers(eta):
+    scheduler = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False)
+    scheduler.set_timesteps(10)
+    levels = np.append(TABLE[scheduler.timesteps.numpy()], 0).astype(np.float32)
+    draw = noises()
+    x = torch.from_numpy(sampling.noise(SHAPE, 5) * levels[0]) / math.sqrt(1 + levels[0] ** 2)
+    for n, t in enumerate(scheduler.timesteps):
+        sigma = float(levels[n])
+        noisy = x * math.sqrt(1 + sigma**2)
+        eps = (noisy - denoise(noisy, sigma)) / sigma
+        fresh = draw() if eta > 0 and levels[n + 1] > 0 else torch.zeros(SHAPE)
+        x = scheduler.step(eps, t, x, eta=eta, variance_noise=fresh if eta > 0 else None).prev_sample
+    ours = sampling.sample(denoise, sampling.noise(SHAPE, 5) * levels[0], levels, sampler="ddim", eta=eta, seed=3)
+    assert close(ours, x)
+
+
+def test_lcm_jumps_to_the_estimate_and_back():
+    """ComfyUI's and k-diffusion forks' form; diffusers' LCMScheduler adds boundary scalings that end at the same picture."""
+    x, draw = start(), noises()
+    for now, after in zip(SIGMAS[:-1], SIGMAS[1:]):
+        x = denoise(x, now)
+        if after > 0:
+            x = x + after * draw().numpy()
+    assert close(sampling.sample(denoise, start(), SIGMAS, sampler="lcm", seed=3), x)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 20, 50])
+def test_karras_exponential_and_discrete_equal_their_references(steps):
+    low, high = float(TABLE[0]), float(TABLE[-1])
+    assert close(sampling.sigmas("karras", steps), reference.get_sigmas_karras(steps, low, high))
+    assert close(sampling.sigmas("exponential", steps), reference.get_sigmas_exponential(steps, low, high))
+    logs = np.log(TABLE)
+    places = torch.linspace(999, 0, steps).double().numpy()
+    assert close(sampling.sigmas("discrete", steps), np.append(np.exp(np.interp(places, np.arange(1000), logs)), 0))
+
+
+def test_discrete_meets_diffusers_where_timesteps_are_whole():
+    scheduler = EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    scheduler.set_timesteps(10)
+    assert close(sampling.sigmas("discrete", 10), scheduler.sigmas)
+
+
+@pytest.mark.parametrize("steps", [4, 10, 25])
+def test_sgm_uniform_simple_and_kl_optimal(steps):
+    logs = np.log(TABLE)
+    uniform = np.exp(np.interp(np.linspace(999, 0, steps + 1)[:-1], np.arange(1000), logs))
+    assert close(sampling.sigmas("sgm_uniform", steps), np.append(uniform, 0))
+    simple = [TABLE[-(1 + int(n * 1000 / steps))] for n in range(steps)]
+    assert close(sampling.sigmas("simple", steps), np.append(simple, 0))
+    part = np.arange(steps) / (steps - 1)
+    optimal = np.tan(part * np.arctan(TABLE[0]) + (1 - part) * np.arctan(TABLE[-1]))
+    assert close(sampling.sigmas("kl_optimal", steps), np.append(optimal, 0))
+
+
+@pytest.mark.parametrize("steps", [4, 10, 25])
+def test_beta_equals_scipys_quantiles(steps):
+    places = np.rint(stats.beta.ppf(1 - np.linspace(0, 1, steps, endpoint=False), 0.6, 0.6) * 999)
+    assert close(sampling.sigmas("beta", steps), np.append(TABLE[places.astype(int)], 0))
+
+
+def test_align_your_steps_gives_the_published_levels():
+    published = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152]
+    assert np.allclose(sampling.sigmas("ays", 10)[:-1], published, rtol=4e-3)
