@@ -7,7 +7,15 @@ import os
 from typing import Any
 
 from sdcpp_py import errors
-from sdcpp_py._engine import ffi, lib
+
+try:
+    from sdcpp_py._engine import ffi, lib
+except ModuleNotFoundError as error:
+    if error.name != "sdcpp_py._engine":
+        raise
+    raise ImportError(
+        "the compiled engine is not beside these sources: run `pip install .`, then start Python outside the source folder"
+    ) from error
 
 logger = logging.getLogger("sdcpp_py")
 logger.addHandler(logging.NullHandler())

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdcpp_py import _binding
+from sdcpp_py import _binding, options
 from sdcpp_py._engine import ffi, lib
 
 _NETWORKS = {
@@ -83,9 +83,12 @@ def _list(path: str | os.PathLike[str], part: str) -> tuple[str, list[TensorEntr
     return _binding.text(lib.sdcpp_listing_format(listing)), entries
 
 
-def summarize(path: str | os.PathLike[str]) -> ModelSummary:
-    """List a tensor file's contents without loading it. Raises ModelNotFoundError, BadFileError."""
-    kind, tensors = _list(path, "any")
+def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummary:
+    """List a tensor file's contents without loading it. Raises ModelNotFoundError, BadFileError.
+
+    ``part`` "unet", "vae", "text_encoder" or "taesd" says what a file of one part is; "any" lets its names say it.
+    """
+    kind, tensors = _list(path, options.choice("part", part, list(_binding.PARTS)))
     by_type: Counter[str] = Counter()
     networks: Counter[str] = Counter()
     for tensor in tensors:

@@ -5,20 +5,20 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny_models  # noqa: E402
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+import tiny  # noqa: E402
 
 import sdcpp_py  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    return tiny_models.save_folder(tmp_path_factory.mktemp("tiny"))
+    return tiny.write_folder(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
 def pipeline(folder):
-    with sdcpp_py.Pipeline(folder, taesd=folder / "taesd" / "diffusion_pytorch_model.safetensors") as made:
+    with sdcpp_py.Pipeline(folder, taesd=folder / "taesd.safetensors") as made:
         yield made
 
 

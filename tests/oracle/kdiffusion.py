@@ -3,6 +3,7 @@
 Install it with `pip install --no-deps k-diffusion`.
 """
 
+import functools
 import importlib
 import importlib.util
 import sys
@@ -10,6 +11,7 @@ import types
 from pathlib import Path
 
 
+@functools.cache
 def load_sampling():
     stand_ins = {}
     if importlib.util.find_spec("torchvision") is None:

@@ -5,11 +5,10 @@ import pytest
 import tiny_models
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
+from tiny import NOISE, write_folder
 
 import sdcpp_py
 from sdcpp_py import prompt, sampling
-
-NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
 @torch.no_grad()
@@ -43,7 +42,7 @@ def test_pictures_equal_diffusers(tmp_path, prediction, guidance, width):
         width=width,
         output_type="np",
     ).images[0]
-    with sdcpp_py.Pipeline(tiny_models.save_folder(tmp_path, prediction)) as ours:
+    with sdcpp_py.Pipeline(write_folder(tmp_path, prediction)) as ours:
         found = ours.generate(
             "a red circle",
             negative_prompt="blurry",
@@ -69,7 +68,7 @@ def test_ddim_pictures_equal_diffusers(tmp_path):
     with torch.no_grad():
         for t in scheduler.timesteps:
             x = scheduler.step(net(x, t, embed("a cat")).sample, t, x).prev_sample
-    with sdcpp_py.Pipeline(tiny_models.save_folder(tmp_path)) as ours:
+    with sdcpp_py.Pipeline(write_folder(tmp_path)) as ours:
         table = np.sqrt(1 / np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2) - 1)
         levels = np.append(table[scheduler.timesteps.numpy()], 0).astype(np.float32)
         states = ours.prompt_states("a cat")

@@ -42,9 +42,13 @@ MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
 #endif
 }
 
+MappedFile::MappedFile(std::filesystem::path name, std::vector<std::byte> bytes) : path_(std::move(name)), copy_(std::move(bytes)) {
+    bytes_ = copy_;
+}
+
 MappedFile::~MappedFile() {
 #ifndef _WIN32
-    if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+    if (copy_.empty() && !bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 #endif
 }
 

@@ -13,6 +13,8 @@ class MappedFile {
   public:
     // Throws Error: SDCPP_FILE_NOT_FOUND, or SDCPP_BAD_FILE for a directory, an empty or unreadable file.
     explicit MappedFile(std::filesystem::path path);
+    // Bytes that are in memory already, under a name for messages.
+    MappedFile(std::filesystem::path name, std::vector<std::byte> bytes);
     ~MappedFile();
     MappedFile(const MappedFile&) = delete;
     MappedFile& operator=(const MappedFile&) = delete;
@@ -24,7 +26,7 @@ class MappedFile {
   private:
     std::filesystem::path path_;
     std::span<const std::byte> bytes_;
-    std::vector<std::byte> copy_;  // where mapping is not available
+    std::vector<std::byte> copy_;  // where there is no mapping
 };
 
 }  // namespace sdcpp

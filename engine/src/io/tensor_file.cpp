@@ -55,22 +55,24 @@ void check_names(const TensorFile& file) {
             fail(SDCPP_BAD_FILE, file.files.front()->path().string(), ": tensor ", tensor.name, " stands twice");
 }
 
-TensorFile open_tensor_file(const std::filesystem::path& path) {
-    if (path.extension() == ".json") return open_shards(path);
-    const auto file = std::make_shared<const MappedFile>(path);
+TensorFile read_tensor_file(std::shared_ptr<const MappedFile> file) {
+    const std::string name = file->path().string();
     const std::string_view text = file->text();
     try {
-        if (text.starts_with("GGUF")) return read_gguf(file);
-        if (text.starts_with("PK\x03\x04")) return read_torch_zip(file);
-        if (text.size() > 8 && text[8] == '{') return read_safetensors(file);
+        if (text.starts_with("GGUF")) return read_gguf(std::move(file));
+        if (text.starts_with("PK\x03\x04")) return read_torch_zip(std::move(file));
+        if (text.size() > 8 && text[8] == '{') return read_safetensors(std::move(file));
     } catch (const Error& error) {
-        fail(error.status(), path.string(), ": ", error.what());
+        fail(error.status(), name, ": ", error.what());
     }
     if (text.starts_with("\x80\x02"))
-        fail(SDCPP_BAD_FILE, path.string(),
-             " is a bare pickle of an old PyTorch; load it there and save it as safetensors");
-    fail(SDCPP_BAD_FILE, path.string(),
-         " is neither safetensors nor GGUF nor a PyTorch zip; the file may be damaged or a web page");
+        fail(SDCPP_BAD_FILE, name, " is a bare pickle of an old PyTorch; load it there and save it as safetensors");
+    fail(SDCPP_BAD_FILE, name, " is neither safetensors nor GGUF nor a PyTorch zip; the file may be damaged or a web page");
+}
+
+TensorFile open_tensor_file(const std::filesystem::path& path) {
+    if (path.extension() == ".json") return open_shards(path);
+    return read_tensor_file(std::make_shared<const MappedFile>(path));
 }
 
 }  // namespace sdcpp

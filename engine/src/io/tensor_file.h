@@ -48,7 +48,10 @@ TensorFile read_safetensors(std::shared_ptr<const MappedFile> file);
 TensorFile read_gguf(std::shared_ptr<const MappedFile> file);
 TensorFile read_torch_zip(std::shared_ptr<const MappedFile> file);
 
-// Opens one tensor file by its first bytes, or the shards that a `*.safetensors.index.json` lists.
+// Reads a tensor file by its first bytes.
+TensorFile read_tensor_file(std::shared_ptr<const MappedFile> file);
+
+// Opens one tensor file, or the shards that a `*.safetensors.index.json` lists.
 TensorFile open_tensor_file(const std::filesystem::path& path);
 
 }  // namespace sdcpp

@@ -1,0 +1,148 @@
+// The engine's own tests: a handful of statements about the layers below the C interface. Prints ctest's plain result.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <limits>
+
+#include "base/error.h"
+#include "io/json.h"
+#include "io/tensor_file.h"
+#include "pipeline/tiling.h"
+#include "sampling/samplers.h"
+#include "sampling/schedule.h"
+#include "weights/names.h"
+#include "weights/weight.h"
+
+using namespace sdcpp;
+
+namespace {
+
+int failures = 0;
+
+void check(bool holds, const char* what) {
+    if (holds) return;
+    std::printf("FAILED: %s\n", what);
+    ++failures;
+}
+
+bool throws(sdcpp_status status, const std::function<void()>& body) {
+    try {
+        body();
+    } catch (const Error& error) {
+        return error.status() == status;
+    }
+    return false;
+}
+
+TensorFile read(const std::string& content) {
+    const auto* first = reinterpret_cast<const std::byte*>(content.data());
+    return read_tensor_file(std::make_shared<const MappedFile>("test", std::vector<std::byte>(first, first + content.size())));
+}
+
+std::string safetensors(const std::string& header, size_t data) {
+    std::string out(8, '\0');
+    const uint64_t size = header.size();
+    std::memcpy(out.data(), &size, 8);
+    return out + header + std::string(data, '\0');
+}
+
+void json_is_strict() {
+    check(*Json::parse(R"({"a":[1,2.5,"x\u00e9\ud83d\ude00"],"b":null})")["a"].array()->at(0).integer() == 1, "numbers");
+    check(*Json::parse(R"("\ud83d\ude00")").string() == "\xF0\x9F\x98\x80", "surrogate pairs become one letter");
+    for (const char* bad : {"", "{", "[1,]", "{\"a\"}", "nul", "1 2", "\"\\x\"", "{\"a\":1,\"a\":2}", "\"\\ud83d\\u0041\"", "-", "+1x"})
+        check(throws(SDCPP_BAD_FILE, [&] { (void)Json::parse(bad); }), bad);
+    check(throws(SDCPP_BAD_FILE, [] { (void)Json::parse(std::string(100000, '[')); }), "depth is bounded");
+}
+
+void readers_trust_nothing() {
+    const std::string good = safetensors(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8);
+    check(read(good).tensors.at(0).bytes.size() == 8, "a good file");
+    for (size_t size = 1; size < good.size(); ++size)
+        check(throws(SDCPP_BAD_FILE, [&] { (void)read(good.substr(0, size)); }), "every shorter file is refused");
+    check(throws(SDCPP_BAD_FILE, [] { (void)read(safetensors(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,9]}})", 9)); }), "sizes agree");
+}
+
+void formats_convert_exactly() {
+    std::vector<std::byte> all(256);
+    for (size_t i = 0; i < 256; ++i) all[i] = static_cast<std::byte>(i);
+    std::vector<float> values(256), again(256);
+    for (const DType type : {DType::f8_e4m3, DType::f8_e5m2}) {
+        to_f32(type, all.data(), values.data(), 256);
+        bool exact = true;
+        for (size_t i = 0; i < 256; ++i) {
+            const float half = ggml_fp16_to_fp32(ggml_fp32_to_fp16(values[i]));
+            exact = exact && (half == values[i] || std::isnan(values[i]));
+        }
+        check(exact, "every f8 value is an f16 value");
+    }
+    to_f32(DType::f8_e4m3, all.data(), values.data(), 256);
+    check(values[0x7E] == 448 && values[0x38] == 1 && values[1] == std::ldexp(1.0f, -9) && std::isnan(values[0x7F]), "f8_e4m3's landmarks");
+}
+
+// For data of variance 1 the clean estimate is x / (1 + sigma^2), and the exact path ends at x / sqrt(1 + sigma_max^2).
+void samplers_converge_to_the_exact_solution() {
+    for (const std::string& name : sampler_names()) {
+        if (name == "lcm") continue;
+        const auto rng = make_rng("cuda", 1);
+        const auto denoise = [](const Floats& x, double sigma) {
+            Floats out(x);
+            for (float& value : out) value = static_cast<float>(value / (1 + sigma * sigma));
+            return out;
+        };
+        SamplerRun run{denoise, make_sigmas("karras", 200, NoiseTable()), *rng, 0.0};
+        const double first = run.sigmas.front();
+        Floats x = {static_cast<float>(first)};
+        run_sampler(name, run, x);
+        check(std::abs(x[0] - first / std::sqrt(1 + first * first)) < 0.02, name.c_str());
+    }
+}
+
+void schedules_fall_to_zero() {
+    for (const std::string& name : scheduler_names()) {
+        for (const int steps : {1, 2, 7, 50, 999}) {
+            const auto sigmas = make_sigmas(name, steps, NoiseTable());
+            bool falls = sigmas.back() == 0 && sigmas.size() >= 2;
+            for (size_t i = 0; i + 1 < sigmas.size(); ++i) falls = falls && sigmas[i] > sigmas[i + 1];
+            check(falls, name.c_str());
+        }
+    }
+    check(throws(SDCPP_INVALID_ARGUMENT, [] { (void)make_sigmas("karras", 0, NoiseTable()); }), "steps 0");
+    const NoiseTable table;
+    for (const double t : {0.0, 1.5, 500.0, 998.25, 999.0}) check(std::abs(table.timestep_of(table.sigma_of(t)) - t) < 1e-6, "timesteps and sigmas agree");
+}
+
+void tiles_cover_and_blend() {
+    for (const int side : {1, 8, 63, 64, 65, 97, 128, 1000}) {
+        const auto starts = tile_starts(side, 64, 16);
+        bool covered = starts.front() == 0 && starts.back() + 64 >= side;
+        for (size_t i = 0; i + 1 < starts.size(); ++i) covered = covered && starts[i + 1] - starts[i] <= 48;
+        check(covered, "tiles cover the side and overlap");
+    }
+    // a decoder that only enlarges is the same in tiles
+    const int height = 20, width = 30;
+    std::vector<float> latent(static_cast<size_t>(height * width));
+    for (size_t i = 0; i < latent.size(); ++i) latent[i] = std::sin(static_cast<float>(i));
+    const auto enlarge = [](const std::vector<float>& x, int h, int w) {
+        std::vector<float> out;
+        for (int y = 0; y < 2 * h; ++y)
+            for (int c = 0; c < 2 * w; ++c) out.push_back(x[static_cast<size_t>(y / 2 * w + c / 2)]);
+        return out;
+    };
+    const auto whole = enlarge(latent, height, width);
+    const auto tiled = decode_tiled({8, 3, 2, 1, 1}, latent, height, width, enlarge);
+    float worst = 0;
+    for (size_t i = 0; i < whole.size(); ++i) worst = std::max(worst, std::abs(whole[i] - tiled[i]));
+    check(worst < 1e-5f, "tiles blend to the whole");
+}
+
+}  // namespace
+
+int main() {
+    const std::vector<std::function<void()>> tests = {json_is_strict,          readers_trust_nothing,
+                                                      formats_convert_exactly, samplers_converge_to_the_exact_solution,
+                                                      schedules_fall_to_zero,  tiles_cover_and_blend};
+    for (const auto& test : tests) test();
+    std::printf("%zu groups of checks, %d failures\n", tests.size(), failures);
+    return failures ? 1 : 0;
+}

@@ -1,0 +1,29 @@
+// libFuzzer target: whatever the bytes, a reader returns a file whose tensors lie inside it, or throws an Error.
+#include <cstddef>
+#include <cstdint>
+
+#include "base/error.h"
+#include "io/json.h"
+#include "io/tensor_file.h"
+#include "weights/names.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    using namespace sdcpp;
+    const auto* first = reinterpret_cast<const std::byte*>(data);
+    try {
+        const auto file = std::make_shared<const MappedFile>("fuzz", std::vector<std::byte>(first, first + size));
+        const TensorFile read = read_tensor_file(file);
+        for (const TensorInfo& tensor : read.tensors) {
+            volatile std::byte sink{};
+            if (!tensor.bytes.empty()) sink = tensor.bytes.back();
+            (void)sink;
+        }
+        for (const Part part : {Part::any, Part::unet, Part::vae, Part::text_encoder, Part::taesd}) (void)canonical_tensors(read, part);
+    } catch (const Error&) {
+    }
+    try {
+        (void)Json::parse({reinterpret_cast<const char*>(data), size});
+    } catch (const Error&) {
+    }
+    return 0;
+}

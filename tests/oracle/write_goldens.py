@@ -1,0 +1,116 @@
+"""Write tests/goldens: shapes of the tiny model, and what the reference libraries make of it.
+
+usage: python tests/oracle/write_goldens.py
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import kdiffusion  # noqa: E402
+import numpy as np  # noqa: E402
+import tiny_models  # noqa: E402
+import torch  # noqa: E402
+from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline  # noqa: E402
+from test_sampling import SIGMAS, model, noises, start  # noqa: E402
+from test_tokens import hard_prompts  # noqa: E402
+from tiny import GOLDENS, NOISE  # noqa: E402
+from transformers import CLIPTokenizer  # noqa: E402
+
+from sdcpp_py import clip_tokenizer, prompt, sampling  # noqa: E402
+
+
+def shapes() -> None:
+    tensors = {
+        name: {k: list(v.shape) for k, v in make().state_dict().items() if v.is_floating_point()}
+        for name, make in tiny_models.NETWORKS.items()
+    }
+    text = json.dumps({"made by": "tests/oracle/write_goldens.py", "configs": tiny_models.CONFIGS, "tensors": tensors})
+    (GOLDENS / "tiny_shapes.json").write_text(text)
+
+
+@torch.no_grad()
+def networks() -> dict[str, np.ndarray]:
+    def randn(seed: int, *shape: int) -> torch.Tensor:
+        return torch.from_numpy(sampling.noise(shape, seed))
+
+    ids = torch.tensor([prompt.tokenize("a red circle left of a blue square").ids])
+    states = tiny_models.text_encoder()(ids).last_hidden_state
+    z, x = randn(3, 1, 4, 8, 12), randn(4, 1, 3, 64, 96).clamp(-1, 1)
+    unet = tiny_models.unet()(randn(1, 2, 4, 16, 12), torch.tensor([3.0, 870.0]), randn(2, 2, 77, 32)).sample
+    return {
+        "clip": states.numpy(),
+        "unet": unet.numpy(),
+        "vae_decoder": tiny_models.vae().decode(z).sample.numpy().astype(np.float16),
+        "vae_encoder": tiny_models.vae().encode(x).latent_dist.parameters.numpy(),
+        "taesd_decoder": tiny_models.taesd().decode(z).sample.numpy().astype(np.float16),
+        "taesd_encoder": tiny_models.taesd().encode(x).latents.numpy(),
+    }
+
+
+@torch.no_grad()
+def pictures() -> dict[str, np.ndarray]:
+    def embed(text: str) -> torch.Tensor:
+        return tiny_models.text_encoder()(torch.tensor([prompt.tokenize(text).ids])).last_hidden_state
+
+    out = {}
+    for prediction in ("epsilon", "v_prediction"):
+        scheduler = EulerDiscreteScheduler(**NOISE, prediction_type=prediction)
+        parts = (tiny_models.vae(), None, None, tiny_models.unet(), scheduler, None, None)
+        picture = StableDiffusionPipeline(*parts, requires_safety_checker=False)(
+            prompt_embeds=embed("a red circle"),
+            negative_prompt_embeds=embed("blurry"),
+            guidance_scale=4.0,
+            latents=torch.from_numpy(sampling.noise((4, 8, 8), 21))[None],
+            num_inference_steps=10,
+            height=64,
+            width=64,
+            output_type="np",
+        ).images[0]
+        out[f"picture_{prediction}"] = np.round(picture * 255).astype(np.uint8)
+    return out
+
+
+def samplers() -> dict[str, np.ndarray]:
+    reference = kdiffusion.load_sampling()
+    x, sigmas = torch.from_numpy(start()), torch.from_numpy(SIGMAS)
+    plain = {"euler": "euler", "heun": "heun", "dpm2": "dpm_2", "dpm++2m": "dpmpp_2m", "lms": "lms"}
+    noisy = {"euler_a": "euler_ancestral", "dpm++2s_a": "dpmpp_2s_ancestral", "dpm++2m_sde": "dpmpp_2m_sde"}
+    out = {}
+    for name, function in plain.items():
+        out["sampler_" + name] = getattr(reference, f"sample_{function}")(model, x, sigmas, disable=True).numpy()
+    for name, function in noisy.items():
+        made = getattr(reference, f"sample_{function}")(model, x, sigmas, disable=True, noise_sampler=noises())
+        out["sampler_" + name] = made.numpy()
+    out["torch_cpu_noise"] = torch.randn(1000, generator=torch.Generator().manual_seed(42)).numpy()
+    out["torch_cpu_noise_short"] = torch.randn(9, generator=torch.Generator().manual_seed(42)).numpy()
+    return out
+
+
+def tokens() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        merges = gzip.decompress((Path(clip_tokenizer.__file__).parent / "data" / "clip_merges.txt.gz").read_bytes()).decode()
+        (Path(folder) / "merges.txt").write_text("#version: 0.2\n" + merges, encoding="utf-8")
+        vocabulary = clip_tokenizer.clip_tokenizer().get_vocab(with_added_tokens=False)
+        (Path(folder) / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+        reference = CLIPTokenizer.from_pretrained(folder)
+        pairs = [[text, reference(text, add_special_tokens=False)["input_ids"]] for text in hard_prompts()]
+    (GOLDENS / "tokens.json.gz").write_bytes(gzip.compress(json.dumps(pairs).encode(), mtime=0))
+
+
+def main() -> None:
+    GOLDENS.mkdir(exist_ok=True)
+    shapes()
+    tokens()
+    np.savez_compressed(GOLDENS / "goldens.npz", **networks(), **pictures(), **samplers())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""A tiny random model of the Stable Diffusion 1.x family, written without torch: what the plain tests run on.
+
+Names and shapes stand in `goldens/tiny_shapes.json` (written by oracle/write_goldens.py from the reference libraries); values
+follow from the names alone, so that the references can be given the same ones.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+GOLDENS = Path(__file__).parent / "goldens"
+NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
+_SAFETENSORS_TYPES = {"f4": "F32", "f2": "F16", "u2": "BF16", "u1": "F8_E4M3", "i8": "I64"}
+
+
+def values(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Random f32 weights of sensible size, always the same for the same name."""
+    normal = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32)
+    if len(shape) >= 2:
+        return normal / np.float32(np.sqrt(np.prod(shape[1:])))
+    return normal * np.float32(0.1) + np.float32("norm" in name and name.endswith("weight"))
+
+
+def shapes() -> dict[str, dict[str, tuple[int, ...]]]:
+    raw = json.loads((GOLDENS / "tiny_shapes.json").read_text())
+    return {part: {name: tuple(shape) for name, shape in tensors.items()} for part, tensors in raw["tensors"].items()}
+
+
+def configs() -> dict[str, dict]:
+    return json.loads((GOLDENS / "tiny_shapes.json").read_text())["configs"]
+
+
+def write_safetensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> Path:
+    """The arrays as they are; uint16 stands for BF16 and uint8 for F8_E4M3."""
+    header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
+    at = 0
+    for name, array in tensors.items():
+        kind = _SAFETENSORS_TYPES[array.dtype.str[1:]]
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
+        at += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as out:
+        out.write(struct.pack("<Q", len(text)) + text)
+        for array in tensors.values():
+            out.write(np.ascontiguousarray(array).tobytes())
+    return path
+
+
+def part(name: str) -> dict[str, np.ndarray]:
+    """The tensors of "unet", "vae", "text_encoder" or "taesd" under their diffusers names."""
+    return {tensor: values(f"{name}.{tensor}", shape) for tensor, shape in shapes()[name].items()}
+
+
+def write_folder(folder: Path, prediction_type: str = "epsilon", convert=lambda array: array) -> Path:
+    """The model as a diffusers folder; `convert` is applied to every array of two or more dimensions."""
+    index = {"_class_name": "StableDiffusionPipeline"}
+    for name, library in (("unet", "diffusers"), ("vae", "diffusers"), ("text_encoder", "transformers")):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        stem = "model" if name == "text_encoder" else "diffusion_pytorch_model"
+        tensors = {key: convert(array) if array.ndim > 1 else array for key, array in part(name).items()}
+        write_safetensors(folder / name / f"{stem}.safetensors", tensors)
+        (folder / name / "config.json").write_text(json.dumps(configs()[name]))
+        index[name] = [library, "Network"]
+    (folder / "scheduler").mkdir(exist_ok=True)
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({**NOISE, "prediction_type": prediction_type}))
+    (folder / "model_index.json").write_text(json.dumps(index))
+    write_safetensors(folder / "taesd.safetensors", part("taesd"))
+    return folder

@@ -1,0 +1,74 @@
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from sdcpp_py import cli
+
+SMALL = ["-W", "64", "-H", "64", "--steps", "2"]
+
+
+def run(capsys, *arguments):
+    status = cli.main(list(arguments))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_generate_writes_a_batch_with_parameters(folder, tmp_path, capsys):
+    pattern = str(tmp_path / "p_%02d.png")
+    status, out, err = run(capsys, "generate", "a cat", "-m", str(folder), *SMALL, "-b", "2", "-s", "4", "-o", pattern)
+    assert status == 0 and out.split() == [str(tmp_path / "p_00.png"), str(tmp_path / "p_01.png")]
+    assert "seed 4" in err
+    assert "Seed: 5" in Image.open(tmp_path / "p_01.png").text["parameters"]
+
+
+def test_the_prompt_is_given_once(folder, tmp_path, capsys):
+    target = str(tmp_path / "x.png")
+    for arguments in ([], ["a", "-p", "b"]):
+        status, _, err = run(capsys, "generate", *arguments, "-m", str(folder), "-o", target)
+        assert status == 1 and "prompt" in err
+    assert run(capsys, "generate", "-p", "a", "-m", str(folder), *SMALL, "-o", target)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-m", "/none.safetensors"], "no such file"),
+        (["-o", "x.xyz"], ".png"),
+        (["-o", "/no/such/folder/x.png"], "does not exist"),
+        (["--sampling-method", "eulr"], "euler"),
+        (["--steps", "0"], "steps"),
+        (["--max-vram", "8"], "max_vram"),
+        (["--vae", "/none.safetensors"], "no such file"),
+    ],
+)
+def test_errors_are_told_in_a_line(arguments, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, "generate", "x", *arguments)
+    assert status == 1 and says in err and "Traceback" not in err and err.startswith("sdcpp: ")
+
+
+def test_info_devices_version(folder, capsys):
+    status, out, _ = run(capsys, "info", str(folder / "unet" / "diffusion_pytorch_model.safetensors"), "--tensors")
+    assert status == 0 and "UNet" in out and "missing for text to image: text encoder (CLIP-L), VAE decoder" in out
+    assert "conv_in.weight  f32 [32, 4, 3, 3]" in out
+    assert "CPU" in run(capsys, "devices")[1]
+    assert "ggml" in run(capsys, "version")[1]
+
+
+def test_python_m_and_help(tmp_path):
+    out = subprocess.run([sys.executable, "-m", "sdcpp_py", "generate", "-h"], capture_output=True, text=True, cwd=tmp_path)
+    assert out.returncode == 0
+    flags = (
+        "-m -p -n -W -H -s -b -t -o -v --model --vae --taesd --type --steps --cfg-scale --seed --batch-count --sampling-method "
+        "--scheduler --clip-skip --rng --vae-tiling --max-vram --stream-layers --offload-to-cpu"
+    )
+    for flag in flags.split():
+        assert flag in out.stdout, flag
+
+
+def test_importing_does_no_heavy_work(tmp_path):
+    code = "import sys, sdcpp_py; print(sorted(m for m in ('torch', 'tokenizers', 'PIL.PngImagePlugin') if m in sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert "torch" not in out.stdout and out.returncode == 0

@@ -1,0 +1,86 @@
+"""What the reference libraries made of the same weights and noise (goldens: tests/oracle/write_goldens.py)."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+import sdcpp_py
+from sdcpp_py import clip_tokenizer, sampling
+
+
+def noise(seed, *shape):
+    return sampling.noise(shape, seed)
+
+
+def relative_error(ours, expected):
+    expected = expected.astype(np.float32)
+    return np.abs(ours.reshape(expected.shape) - expected).max() / np.abs(expected).max()
+
+
+def test_text_encoder(pipeline, goldens):
+    assert relative_error(pipeline.prompt_states("a red circle left of a blue square"), goldens["clip"]) < 1e-4
+
+
+def test_unet(pipeline, goldens):
+    t = np.array([3.0, 870.0])
+    ours = pipeline.evaluate("unet", x=noise(1, 2, 4, 16, 12), timesteps=t, context=noise(2, 2, 77, 32))
+    assert relative_error(ours, goldens["unet"]) < 1e-4
+
+
+def test_autoencoders(pipeline, goldens):
+    z, x = noise(3, 1, 4, 8, 12), noise(4, 1, 3, 64, 96).clip(-1, 1)
+    half = 1e-3  # pictures are kept as f16
+    assert relative_error(pipeline.evaluate("vae.decoder", x=z), goldens["vae_decoder"]) < half
+    assert relative_error(pipeline.evaluate("vae.encoder", x=x), goldens["vae_encoder"]) < 1e-4
+    assert relative_error(pipeline.evaluate("taesd.decoder", x=z) * 2 - 1, goldens["taesd_decoder"]) < half
+    assert relative_error(pipeline.evaluate("taesd.encoder", x=x / 2 + 0.5), goldens["taesd_encoder"]) < 1e-4
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_pictures(tmp_path, goldens, prediction):
+    with sdcpp_py.Pipeline(tiny.write_folder(tmp_path, prediction)) as ours:
+        found = ours.generate(
+            "a red circle",
+            negative_prompt="blurry",
+            cfg_scale=4,
+            noise=noise(21, 4, 8, 8),
+            steps=10,
+            width=64,
+            height=64,
+            sampler="euler",
+            scheduler="discrete",
+        ).images[0]
+    difference = np.abs(np.asarray(found).astype(int) - goldens[f"picture_{prediction}"])
+    assert (difference.max(-1) <= 1).mean() >= 0.999
+
+
+def denoise(x, sigma):
+    return np.tanh(0.7 * x / (1 + sigma * sigma) ** 0.5) + 0.1 * x / (1 + sigma)
+
+
+@pytest.mark.parametrize("name", ["euler", "heun", "dpm2", "dpm++2m", "lms", "euler_a", "dpm++2s_a", "dpm++2m_sde"])
+def test_samplers(goldens, name):
+    sigmas = sampling.sigmas("karras", 9)
+    ours = sampling.sample(denoise, noise(5, 1, 4, 8, 8) * sigmas[0], sigmas, sampler=name, seed=3)
+    assert relative_error(ours, goldens["sampler_" + name]) < 1e-5
+
+
+def test_cpu_noise_is_torchs(goldens):
+    assert np.abs(sampling.noise((1000,), 42, rng="cpu") - goldens["torch_cpu_noise"]).max() < 2e-6
+    assert np.abs(sampling.noise((9,), 42, rng="cpu") - goldens["torch_cpu_noise_short"]).max() < 2e-6
+
+
+def test_cuda_noise_is_philox():
+    """Published: torch.randn(4, generator=torch.Generator("cuda").manual_seed(0)), as A1111's rng_philox documents it."""
+    expected = [-0.92466259, -0.42534415, -2.6438457, 0.14518388]
+    assert np.allclose(sampling.noise((4,), 0, rng="cuda"), expected, atol=1e-6)
+
+
+def test_tokens_equal_transformers():
+    pairs = json.loads(gzip.decompress((tiny.GOLDENS / "tokens.json.gz").read_bytes()))
+    assert len(pairs) >= 500
+    for text, ids in pairs:
+        assert clip_tokenizer.encode(text) == ids, repr(text)
