@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
-import pictures  # noqa: E402
+import pictures
 
 PALETTE = np.array(list(pictures.COLOURS.values()), float)
 NAMES = list(pictures.COLOURS)
@@ -69,7 +69,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def size_of(mask: np.ndarray, kind: str, scale: float) -> str:
-    ys, xs = np.nonzero(mask)
+    xs = np.nonzero(mask)[1]
     width = (xs.max() - xs.min() + 1) / mask.shape[1] / scale
     full = {"square": 1.7, "star": 1.9}.get(kind, 2.0)  # the box's width in half-sizes
     return min(pictures.SIZES, key=lambda size: abs(pictures.SIZES[size] - width / full))

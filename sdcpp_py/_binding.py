@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from sdcpp_py import errors
@@ -100,6 +102,39 @@ def call(function: Any, *arguments: Any, callback: Callback | None = None) -> No
         raise callback.raised
     if status != lib.SDCPP_OK:
         raise _EXCEPTIONS.get(status, errors.EngineError)(text(error.message))
+
+
+def call_interruptible(stop: Callable[[], None], function: Any, *arguments: Any, callback: Callback | None = None) -> None:
+    """`call` for what takes long: on the main thread, Ctrl-C calls `stop`, waits for the function to end and comes out of here.
+
+    Python handles signals on the main thread between its own instructions only, so C code runs on another one meanwhile; a
+    callback is called from there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        call(function, *arguments, callback=callback)
+        return
+    outcome: list[BaseException] = []
+    done = threading.Event()  # Thread.join believes the thread has ended when it is interrupted
+
+    def work() -> None:
+        try:
+            call(function, *arguments, callback=callback)
+        except BaseException as error:
+            outcome.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=work, name="sdcpp").start()
+    try:
+        while not done.wait(0.2):  # a signal that reached another thread is seen at the next turn
+            pass
+    except BaseException:
+        while not done.is_set():
+            stop()
+            done.wait(0.05)
+        raise
+    if outcome:
+        raise outcome[0]
 
 
 def names(kind: str) -> list[str]:

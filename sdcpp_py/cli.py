@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -143,29 +142,25 @@ def _generate(arguments: argparse.Namespace) -> int:
         stream_layers=arguments.stream_layers,
         offload_to_cpu=arguments.offload_to_cpu,
     ) as pipeline:
-        interrupted = signal.signal(signal.SIGINT, lambda *_: pipeline.cancel())
-        try:
-            result = pipeline.generate(
-                arguments.positional if arguments.prompt is None else arguments.prompt,
-                negative_prompt=arguments.negative_prompt,
-                width=arguments.width,
-                height=arguments.height,
-                steps=arguments.steps,
-                cfg_scale=arguments.cfg_scale,
-                sampler=arguments.sampler,
-                scheduler=arguments.scheduler,
-                seed=arguments.seed,
-                batch_count=arguments.batch_count,
-                clip_skip=arguments.clip_skip,
-                eta=arguments.eta,
-                vae_tiling=arguments.vae_tiling,
-                vae_tile_size=arguments.vae_tile_size,
-                vae_tile_overlap=arguments.vae_tile_overlap,
-                use_taesd=arguments.taesd is not None,
-                progress=arguments.progress,
-            )
-        finally:
-            signal.signal(signal.SIGINT, interrupted)
+        result = pipeline.generate(
+            arguments.positional if arguments.prompt is None else arguments.prompt,
+            negative_prompt=arguments.negative_prompt,
+            width=arguments.width,
+            height=arguments.height,
+            steps=arguments.steps,
+            cfg_scale=arguments.cfg_scale,
+            sampler=arguments.sampler,
+            scheduler=arguments.scheduler,
+            seed=arguments.seed,
+            batch_count=arguments.batch_count,
+            clip_skip=arguments.clip_skip,
+            eta=arguments.eta,
+            vae_tiling=arguments.vae_tiling,
+            vae_tile_size=arguments.vae_tile_size,
+            vae_tile_overlap=arguments.vae_tile_overlap,
+            use_taesd=arguments.taesd is not None,
+            progress=arguments.progress,
+        )
     for image, path in zip(result.images, paths):
         images.save(image, path)
         print(path)

@@ -66,6 +66,19 @@ def embedded_model() -> Path:
     return Path(str(resources.files("sdcpp_py").joinpath("data/shapes.gguf")))
 
 
+def _decode_params(tiling: bool | None, tile_size: int | None, overlap: float | None, taesd: bool) -> Any:
+    params = ffi.new("sdcpp_decode_params*")
+    lib.sdcpp_decode_params_default(params)
+    if tiling is not None:
+        params.tiling = int(bool(tiling))
+    if tile_size is not None:
+        params.tile = options.integer("vae_tile_size", tile_size, 8, 2048)
+    if overlap is not None:
+        params.overlap = options.real("vae_tile_overlap", overlap, 0.0, 0.5)
+    params.taesd = int(bool(taesd))
+    return params
+
+
 class Pipeline:
     """A model, ready to make pictures.
 
@@ -163,8 +176,7 @@ class Pipeline:
         """The value that `generate` uses for the option `name` where it is None: the model's own, else a general one."""
         if name not in _FALLBACKS:
             raise InvalidArgumentError(f"no option {name!r} has a default of the model's own")
-        if self._model is None:
-            raise ClosedError("this pipeline is closed; make a new one")
+        self._require_open()
         own = _binding.text(lib.sdcpp_model_default(self._model, name.encode()))
         fallback = _FALLBACKS[name]
         return type(fallback)(own) if own else fallback
@@ -198,15 +210,14 @@ class Pipeline:
         reported. ``noise`` is the first noise, float32 [C, H/8, W/8] of unit variance, instead of the seed's. ``eta`` is the
         share of renewed noise of stochastic samplers. ``vae_tiling`` None decodes large pictures in tiles of
         ``vae_tile_size`` latent sides that overlap by the share ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny
-        autoencoder. ``callback`` is called after each step with a `Step`; what it raises comes out of this call. ``progress``
-        None shows a bar on a terminal.
+        autoencoder. ``callback`` is called after each step with a `Step`, on a thread of its own; what it raises comes out of
+        this call. ``progress`` None shows a bar on a terminal.
 
         Raises InvalidArgumentError before anything is computed, CancelledError, MissingPartError, OutOfMemoryError,
         NotFiniteError, ClosedError.
         """
         with self._lock:
-            if self._model is None:
-                raise ClosedError("this pipeline is closed; make a new one")
+            self._require_open()
             self._cancelled.clear()
             used: dict[str, Any] = {
                 "width": options.side("width", self._or_default("width", width), self.size_multiple),
@@ -224,12 +235,7 @@ class Pipeline:
                 "prompt": prompt,
                 "negative_prompt": negative_prompt,
             }
-            decode = ffi.new("sdcpp_decode_params*")
-            lib.sdcpp_decode_params_default(decode)
-            decode.tiling = -1 if vae_tiling is None else int(bool(vae_tiling))
-            decode.tile = 0 if vae_tile_size is None else options.integer("vae_tile_size", vae_tile_size, 8, 2048)
-            decode.overlap = -1 if vae_tile_overlap is None else options.real("vae_tile_overlap", vae_tile_overlap, 0.0, 0.5)
-            decode.taesd = int(bool(use_taesd))
+            decode = _decode_params(vae_tiling, vae_tile_size, vae_tile_overlap, use_taesd)
             self._require_parts(use_taesd)
             shape = self._latent_shape(used["height"], used["width"])
             if noise is not None:
@@ -238,6 +244,10 @@ class Pipeline:
                     raise InvalidArgumentError(f"noise has shape {noise.shape}; finite numbers of shape {shape} are needed")
             conds = self._conditionings(prompt, negative_prompt, used["cfg_scale"] != 1.0, used["clip_skip"])
             return self._run(used, conds, noise, decode, shape, callback, progress)
+
+    def _require_open(self) -> None:
+        if self._model is None:
+            raise ClosedError("this pipeline is closed; make a new one")
 
     def _or_default(self, name: str, value: Any) -> Any:
         return self.default(name) if value is None else value
@@ -276,7 +286,9 @@ class Pipeline:
         out = ffi.new("sdcpp_conditioning**")
         weights = ffi.new("float[]", tokens.weights) if tokens.weighted else ffi.NULL
         ids = ffi.new("int32_t[]", tokens.ids)
-        _binding.call(lib.sdcpp_encode_prompt, self._model, ids, weights, tokens.chunks, clip_skip, out)
+        _binding.call_interruptible(
+            self.cancel, lib.sdcpp_encode_prompt, self._model, ids, weights, tokens.chunks, clip_skip, out
+        )
         self._prompts[key] = ffi.gc(out[0], lib.sdcpp_conditioning_free)
         if len(self._prompts) > _CACHED_PROMPTS:
             self._prompts.popitem(last=False)
@@ -345,14 +357,21 @@ class Pipeline:
         params.noise = ffi.NULL if noise is None else ffi.from_buffer("float[]", noise)
         params.callback, params.user_data = lib.sdcpp_py_step, hook.handle
         latent = np.empty(shape, np.float32)
-        _binding.call(lib.sdcpp_sample, self._model, params, ffi.from_buffer("float[]", latent), callback=hook)
+        target = ffi.from_buffer("float[]", latent)
+        _binding.call_interruptible(self.cancel, lib.sdcpp_sample, self._model, params, target, callback=hook)
         return latent
 
-    def _decode(self, latent: NDArray[np.float32], decode: Any, used: dict[str, Any], index: int) -> Image.Image:
-        pixels = np.empty((used["height"], used["width"], 3), np.uint8)
+    def _pixels(self, latent: NDArray[np.float32], params: Any) -> NDArray[np.uint8]:
+        factor = int(self._info.latent_factor)
+        pixels = np.empty((latent.shape[1] * factor, latent.shape[2] * factor, 3), np.uint8)
         source, target = ffi.from_buffer("float[]", latent), ffi.from_buffer("uint8_t[]", pixels)
-        _binding.call(lib.sdcpp_decode, self._model, decode, source, latent.shape[1], latent.shape[2], target)
-        image = Image.fromarray(pixels)
+        _binding.call_interruptible(
+            self.cancel, lib.sdcpp_decode, self._model, params, source, latent.shape[1], latent.shape[2], target
+        )
+        return pixels
+
+    def _decode(self, latent: NDArray[np.float32], decode: Any, used: dict[str, Any], index: int) -> Image.Image:
+        image = Image.fromarray(self._pixels(latent, decode))
         fields = {
             "Steps": used["steps"],
             "Sampler": used["sampler"],
@@ -368,29 +387,27 @@ class Pipeline:
         image.info["parameters"] = images.parameters_text(used["prompt"], used["negative_prompt"], fields)
         return image
 
-    def decode(self, latent: NDArray[np.float32], *, vae_tiling: bool | None = None, use_taesd: bool = False) -> Image.Image:
-        """A latent, float32 [C, h, w], to a picture; for previews from a callback use `use_taesd` on another Pipeline."""
+    def decode(
+        self,
+        latent: NDArray[np.float32],
+        *,
+        vae_tiling: bool | None = None,
+        vae_tile_size: int | None = None,
+        vae_tile_overlap: float | None = None,
+        use_taesd: bool = False,
+    ) -> Image.Image:
+        """A latent, float32 [C, h, w], to a picture; options as for `generate`. Not from within a callback: the model is busy."""
         with self._lock:
-            if self._model is None:
-                raise ClosedError("this pipeline is closed; make a new one")
+            self._require_open()
             array = np.ascontiguousarray(latent, np.float32)
             if array.ndim != 3 or array.shape[0] != self._info.latent_channels or 0 in array.shape:
                 raise InvalidArgumentError(f"a latent must be [{self._info.latent_channels}, h, w], not {array.shape}")
-            params = ffi.new("sdcpp_decode_params*")
-            lib.sdcpp_decode_params_default(params)
-            params.tiling = -1 if vae_tiling is None else int(bool(vae_tiling))
-            params.taesd = int(bool(use_taesd))
-            factor = int(self._info.latent_factor)
-            pixels = np.empty((array.shape[1] * factor, array.shape[2] * factor, 3), np.uint8)
-            source, target = ffi.from_buffer("float[]", array), ffi.from_buffer("uint8_t[]", pixels)
-            _binding.call(lib.sdcpp_decode, self._model, params, source, array.shape[1], array.shape[2], target)
-            return Image.fromarray(pixels)
+            return Image.fromarray(self._pixels(array, _decode_params(vae_tiling, vae_tile_size, vae_tile_overlap, use_taesd)))
 
     def encode(self, image: Image.Image | NDArray[np.uint8]) -> NDArray[np.float32]:
         """A picture (PIL, or uint8 [H, W, 3]) to the mean of its latent, float32 [C, H/8, W/8], scaled as the UNet takes it."""
         with self._lock:
-            if self._model is None:
-                raise ClosedError("this pipeline is closed; make a new one")
+            self._require_open()
             rgb = image.convert("RGB") if isinstance(image, Image.Image) else image
             pixels = np.ascontiguousarray(rgb, np.uint8)
             factor = int(self._info.latent_factor)
@@ -404,14 +421,15 @@ class Pipeline:
                 raise InvalidArgumentError(f"a picture must be [H, W, 3] with sides in multiples of {factor}")
             latent = np.empty(self._latent_shape(pixels.shape[0], pixels.shape[1]), np.float32)
             source, target = ffi.from_buffer("uint8_t[]", pixels), ffi.from_buffer("float[]", latent)
-            _binding.call(lib.sdcpp_encode, self._model, source, pixels.shape[0], pixels.shape[1], target)
+            _binding.call_interruptible(
+                self.cancel, lib.sdcpp_encode, self._model, source, pixels.shape[0], pixels.shape[1], target
+            )
             return latent
 
     def prompt_states(self, text: str, *, clip_skip: int | None = None) -> NDArray[np.float32]:
         """The text encoder's states of `text` as the UNet takes them, float32 [1, chunks * 77, C]."""
         with self._lock:
-            if self._model is None:
-                raise ClosedError("this pipeline is closed; make a new one")
+            self._require_open()
             layers = max(1, self._info.text_layers)
             skip = options.integer("clip_skip", self._or_default("clip_skip", clip_skip), 1, layers)
             handle = self._conditioning(prompt.tokenize(text, int(self._info.context_positions)), skip)
@@ -423,8 +441,7 @@ class Pipeline:
     def evaluate(self, network: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Run one network once, for tests and benchmarks: the inputs and names that sdcpp.h gives for sdcpp_evaluate."""
         with self._lock:
-            if self._model is None:
-                raise ClosedError("this pipeline is closed; make a new one")
+            self._require_open()
             arrays = {
                 name: np.ascontiguousarray(value, np.int32 if name == "tokens" else np.float32) for name, value in inputs.items()
             }
@@ -439,6 +456,8 @@ class Pipeline:
             room = np.empty(largest * 256 + (1 << 20), np.float32)
             shape = ffi.new("int64_t[4]")
             target = ffi.from_buffer("float[]", room)
-            _binding.call(lib.sdcpp_evaluate, self._model, network.encode(), given, len(arrays), target, room.size, shape)
+            _binding.call_interruptible(
+                self.cancel, lib.sdcpp_evaluate, self._model, network.encode(), given, len(arrays), target, room.size, shape
+            )
             sides = list(shape)
             return room[: int(np.prod(sides))].reshape(sides).copy()

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-import tiny  # noqa: E402
+import tiny
 
-import sdcpp_py  # noqa: E402
+import sdcpp_py
 
 
 @pytest.fixture(scope="session")

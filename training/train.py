@@ -121,7 +121,7 @@ def train_autoencoder(folder: Path, minutes: float, init: str | None) -> None:
             psnr = 10 * torch.log10(4 / ((back - check) ** 2).mean()).item()
             log(
                 folder,
-                f"ae {step} loss {loss.item():.4f} kl {kl.item():.2f} psnr {psnr:.2f} dB latent std {mean.float().std().item():.3f}",
+                f"ae {step} loss {loss.item():.4f} kl {kl.item():.2f} psnr {psnr:.2f} dB std {mean.float().std():.3f}",
             )
             torch.save(net.state_dict(), folder / "ae.pt")
 

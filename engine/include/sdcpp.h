@@ -11,11 +11,11 @@
  *     ...
  *     sdcpp_model_close(model);
  *
- * Every function that can fail returns a status and writes a message into `error` in the same call (`error` may be NULL).
- * Nothing is thrown, printed or aborted on bad input. Pointers given to a function stay the caller's; handles it gives out are
- * freed by their own close function. Numbers are little-endian, arrays contiguous, shapes outermost first.
- * Threads: calls on one model wait for each other, except sdcpp_cancel, which may come from any thread at any time; different
- * models run side by side. sdcpp_set_log_callback should be called before other threads use the engine.
+ * Every function that can fail returns a status and writes a message into `error` in the same call (`error` may be
+ * NULL). Nothing is thrown, printed or aborted on bad input. Pointers given to a function stay the caller's; handles it
+ * gives out are freed by their own close function. Numbers are little-endian, arrays contiguous, shapes outermost
+ * first. Threads: calls on one model wait for each other, except sdcpp_cancel, which may come from any thread at any
+ * time; different models run side by side. sdcpp_set_log_callback should be called before other threads use the engine.
  */
 #ifndef SDCPP_H
 #define SDCPP_H
@@ -53,7 +53,12 @@ typedef struct sdcpp_error {
     char message[1020];
 } sdcpp_error;
 
-typedef enum sdcpp_log_level { SDCPP_LOG_DEBUG = 0, SDCPP_LOG_INFO = 1, SDCPP_LOG_WARNING = 2, SDCPP_LOG_ERROR = 3 } sdcpp_log_level;
+typedef enum sdcpp_log_level {
+    SDCPP_LOG_DEBUG = 0,
+    SDCPP_LOG_INFO = 1,
+    SDCPP_LOG_WARNING = 2,
+    SDCPP_LOG_ERROR = 3
+} sdcpp_log_level;
 typedef void (*sdcpp_log_callback)(sdcpp_log_level level, const char* message, void* user_data);
 
 /* The engine's version and the version of the ggml it runs on; static strings. */
@@ -88,7 +93,7 @@ typedef struct sdcpp_file {
     int32_t part;     /* an sdcpp_part */
 } sdcpp_file;
 
-/* A tensor file's contents, for looking at: nothing is loaded. */
+/* The contents of a tensor file or a diffusers folder, for looking at: nothing is loaded. */
 typedef struct sdcpp_listing sdcpp_listing;
 typedef struct sdcpp_tensor {
     const char* name;      /* as in the file; lives as long as the listing */
@@ -112,7 +117,8 @@ typedef struct sdcpp_model sdcpp_model;
 typedef struct sdcpp_model_params {
     const sdcpp_file* files; /* later files' tensors take the place of earlier ones' */
     size_t file_count;
-    const char* wtype;  /* type of the linear layers' weights: NULL or "" = as in the file, else f32, f16, q8_0, q4_K ... */
+    const char*
+        wtype; /* type of the linear layers' weights: NULL or "" = as in the file, else f32, f16, q8_0, q4_K ... */
     const char* device; /* "auto" or a device's name */
     int32_t threads;    /* of the CPU device; 0 = physical cores */
 } sdcpp_model_params;
@@ -140,15 +146,17 @@ void sdcpp_cancel(sdcpp_model* model);
 
 /* What a prompt says, as the UNet takes it. */
 typedef struct sdcpp_conditioning sdcpp_conditioning;
-/* `tokens` [chunks, positions] with begin, end and padding; `weights` likewise, or NULL: each token's state is multiplied by its
- * weight and the chunk's mean restored. `clip_skip` 1 = all layers, 2 = without the last. Chunks are joined along positions. */
-int sdcpp_encode_prompt(sdcpp_model* model, const int32_t* tokens, const float* weights, int32_t chunks, int32_t clip_skip,
-                        sdcpp_conditioning** out, sdcpp_error* error);
+/* `tokens` [chunks, positions] with begin, end and padding; `weights` likewise, or NULL: each token's state is
+ * multiplied by its weight and the chunk's mean restored. `clip_skip` 1 = all layers, 2 = without the last. Chunks are
+ * joined along positions. */
+int sdcpp_encode_prompt(sdcpp_model* model, const int32_t* tokens, const float* weights, int32_t chunks,
+                        int32_t clip_skip, sdcpp_conditioning** out, sdcpp_error* error);
 /* The states and their shape [1, chunks * positions, C]; they live as long as the conditioning. */
 const float* sdcpp_conditioning_data(const sdcpp_conditioning* conditioning, int64_t shape[3]);
 void sdcpp_conditioning_free(sdcpp_conditioning* conditioning);
 
-/* Called after each step with the model's present idea of the clean latent [C, H/f, W/f]. Anything but 0 stops the run. */
+/* Called after each step with the model's present idea of the clean latent [C, H/f, W/f]. Anything but 0 stops the run.
+ */
 typedef int (*sdcpp_step_callback)(int32_t step, int32_t steps, double seconds, const float* latent, void* user_data);
 
 typedef struct sdcpp_sample_params {
@@ -172,50 +180,54 @@ void sdcpp_sample_params_default(sdcpp_sample_params* params);
 int sdcpp_sample(sdcpp_model* model, const sdcpp_sample_params* params, float* latent, sdcpp_error* error);
 
 typedef struct sdcpp_decode_params {
-    int32_t tiling;       /* -1 = where the picture is large, 0 = never, 1 = always */
-    int32_t tile;         /* latent sides of a tile; 0 = 64 */
-    float overlap;        /* share of a tile that its neighbours cover too, 0 to 0.5; < 0 = 0.25 */
-    int32_t taesd;        /* 1 = decode with the tiny autoencoder */
+    int32_t tiling; /* -1 = where the picture is large, 0 = never, 1 = always */
+    int32_t tile;   /* latent sides of a tile; 0 = 64 */
+    float overlap;  /* share of a tile that its neighbours cover too, 0 to 0.5; < 0 = 0.25 */
+    int32_t taesd;  /* 1 = decode with the tiny autoencoder */
 } sdcpp_decode_params;
 void sdcpp_decode_params_default(sdcpp_decode_params* params);
 
 /* A latent [C, h, w] to a picture [h*f, w*f, 3] of bytes. */
-int sdcpp_decode(sdcpp_model* model, const sdcpp_decode_params* params, const float* latent, int32_t latent_height, int32_t latent_width,
-                 uint8_t* picture, sdcpp_error* error);
+int sdcpp_decode(sdcpp_model* model, const sdcpp_decode_params* params, const float* latent, int32_t latent_height,
+                 int32_t latent_width, uint8_t* picture, sdcpp_error* error);
 /* A picture [height, width, 3] of bytes to the mean of its latent [C, height/f, width/f]. */
-int sdcpp_encode(sdcpp_model* model, const uint8_t* picture, int32_t height, int32_t width, float* latent, sdcpp_error* error);
+int sdcpp_encode(sdcpp_model* model, const uint8_t* picture, int32_t height, int32_t width, float* latent,
+                 sdcpp_error* error);
 
-/* Memory since the last call, in bytes: largest workspace, weights held by copy, weights mapped from files. Then the networks'
- * workspaces are given back. */
+/* Memory since the last call, in bytes: largest workspace, weights held by copy, weights mapped from files. Then the
+ * networks' workspaces are given back. */
 typedef struct sdcpp_memory {
     uint64_t workspace_bytes, weight_bytes, mapped_bytes;
 } sdcpp_memory;
 int sdcpp_take_memory(sdcpp_model* model, sdcpp_memory* out, sdcpp_error* error);
 
-/* Runs one network once: for tests and benchmarks. Networks: "clip_l" (tokens i32 [N, T]), "unet" (x [N, C, H, W], timesteps [N],
- * context [N, T, D]), "vae.decoder", "vae.encoder", "taesd.decoder", "taesd.encoder" (x [N, C, H, W]; values as the network
- * takes them, without scaling). `output` has room for `capacity` floats; its 4 sizes come back in `shape`. */
+/* Runs one network once: for tests and benchmarks. Networks: "clip_l" (tokens i32 [N, T]), "unet" (x [N, C, H, W],
+ * timesteps [N], context [N, T, D]), "vae.decoder", "vae.encoder", "taesd.decoder", "taesd.encoder" (x [N, C, H, W];
+ * values as the network takes them, without scaling). `output` has room for `capacity` floats; its 4 sizes come back in
+ * `shape`. */
 typedef struct sdcpp_array {
     const char* name;
     const void* data; /* int32 for tokens, else float */
     int32_t dimensions;
     int64_t shape[4];
 } sdcpp_array;
-int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* inputs, size_t input_count, float* output, size_t capacity,
-                   int64_t shape[4], sdcpp_error* error);
+int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* inputs, size_t input_count,
+                   float* output, size_t capacity, int64_t shape[4], sdcpp_error* error);
 
-/* Sampling without a model. `kind` is "sampler", "scheduler" or "rng"; gives the name with that number, NULL past the last. */
+/* Sampling without a model. `kind` is "sampler", "scheduler" or "rng"; gives the name with that number, NULL past the
+ * last. */
 const char* sdcpp_name(const char* kind, int32_t index);
-/* Standard normal numbers: `count` of them from the generator `rng` seeded with `seed`, after `skip` earlier draws of `count`. */
+/* Standard normal numbers: `count` of them from the generator `rng` seeded with `seed`, after `skip` earlier draws of
+ * `count`. */
 int sdcpp_noise(const char* rng, uint64_t seed, uint32_t skip, size_t count, float* out, sdcpp_error* error);
-/* The sigmas of a schedule for Stable Diffusion 1.x noise, the last one 0; `capacity` at least steps + 1; returns their number
- * in `count` (the schedule "beta" may give fewer than steps + 1). */
+/* The sigmas of a schedule for Stable Diffusion 1.x noise, the last one 0; `capacity` at least steps + 1; returns their
+ * number in `count` (the schedule "beta" may give fewer than steps + 1). */
 int sdcpp_sigmas(const char* scheduler, int32_t steps, float* out, size_t capacity, size_t* count, sdcpp_error* error);
-/* Runs a sampler on `x` (`count` floats, scaled by the first sigma) with the caller's denoiser: denoise(x, sigma) writes the
- * clean estimate into `out` and returns 0, anything else stops. Noise comes from `rng` and `seed`. */
+/* Runs a sampler on `x` (`count` floats, scaled by the first sigma) with the caller's denoiser: denoise(x, sigma)
+ * writes the clean estimate into `out` and returns 0, anything else stops. Noise comes from `rng` and `seed`. */
 typedef int (*sdcpp_denoiser)(const float* x, float sigma, float* out, size_t count, void* user_data);
-int sdcpp_run_sampler(const char* sampler, const float* sigmas, size_t sigma_count, float eta, float* x, size_t count, const char* rng,
-                      uint64_t seed, sdcpp_denoiser denoiser, void* user_data, sdcpp_error* error);
+int sdcpp_run_sampler(const char* sampler, const float* sigmas, size_t sigma_count, float eta, float* x, size_t count,
+                      const char* rng, uint64_t seed, sdcpp_denoiser denoiser, void* user_data, sdcpp_error* error);
 
 /* cdef: end */
 

@@ -8,7 +8,9 @@
 #include "base/error.h"
 #include "io/json.h"
 #include "io/tensor_file.h"
+#include "nn/layers.h"
 #include "pipeline/tiling.h"
+#include "runtime/device.h"
 #include "sampling/samplers.h"
 #include "sampling/schedule.h"
 #include "weights/names.h"
@@ -37,7 +39,8 @@ bool throws(sdcpp_status status, const std::function<void()>& body) {
 
 TensorFile read(const std::string& content) {
     const auto* first = reinterpret_cast<const std::byte*>(content.data());
-    return read_tensor_file(std::make_shared<const MappedFile>("test", std::vector<std::byte>(first, first + content.size())));
+    return read_tensor_file(
+        std::make_shared<const MappedFile>("test", std::vector<std::byte>(first, first + content.size())));
 }
 
 std::string safetensors(const std::string& header, size_t data) {
@@ -48,9 +51,11 @@ std::string safetensors(const std::string& header, size_t data) {
 }
 
 void json_is_strict() {
-    check(*Json::parse(R"({"a":[1,2.5,"x\u00e9\ud83d\ude00"],"b":null})")["a"].array()->at(0).integer() == 1, "numbers");
+    check(*Json::parse(R"({"a":[1,2.5,"x\u00e9\ud83d\ude00"],"b":null})")["a"].array()->at(0).integer() == 1,
+          "numbers");
     check(*Json::parse(R"("\ud83d\ude00")").string() == "\xF0\x9F\x98\x80", "surrogate pairs become one letter");
-    for (const char* bad : {"", "{", "[1,]", "{\"a\"}", "nul", "1 2", "\"\\x\"", "{\"a\":1,\"a\":2}", "\"\\ud83d\\u0041\"", "-", "+1x"})
+    for (const char* bad :
+         {"", "{", "[1,]", "{\"a\"}", "nul", "1 2", "\"\\x\"", "{\"a\":1,\"a\":2}", "\"\\ud83d\\u0041\"", "-", "+1x"})
         check(throws(SDCPP_BAD_FILE, [&] { (void)Json::parse(bad); }), bad);
     check(throws(SDCPP_BAD_FILE, [] { (void)Json::parse(std::string(100000, '[')); }), "depth is bounded");
 }
@@ -60,7 +65,9 @@ void readers_trust_nothing() {
     check(read(good).tensors.at(0).bytes.size() == 8, "a good file");
     for (size_t size = 1; size < good.size(); ++size)
         check(throws(SDCPP_BAD_FILE, [&] { (void)read(good.substr(0, size)); }), "every shorter file is refused");
-    check(throws(SDCPP_BAD_FILE, [] { (void)read(safetensors(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,9]}})", 9)); }), "sizes agree");
+    check(throws(SDCPP_BAD_FILE,
+                 [] { (void)read(safetensors(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,9]}})", 9)); }),
+          "sizes agree");
 }
 
 void formats_convert_exactly() {
@@ -77,7 +84,8 @@ void formats_convert_exactly() {
         check(exact, "every f8 value is an f16 value");
     }
     to_f32(DType::f8_e4m3, all.data(), values.data(), 256);
-    check(values[0x7E] == 448 && values[0x38] == 1 && values[1] == std::ldexp(1.0f, -9) && std::isnan(values[0x7F]), "f8_e4m3's landmarks");
+    check(values[0x7E] == 448 && values[0x38] == 1 && values[1] == std::ldexp(1.0f, -9) && std::isnan(values[0x7F]),
+          "f8_e4m3's landmarks");
 }
 
 // For data of variance 1 the clean estimate is x / (1 + sigma^2), and the exact path ends at x / sqrt(1 + sigma_max^2).
@@ -109,7 +117,8 @@ void schedules_fall_to_zero() {
     }
     check(throws(SDCPP_INVALID_ARGUMENT, [] { (void)make_sigmas("karras", 0, NoiseTable()); }), "steps 0");
     const NoiseTable table;
-    for (const double t : {0.0, 1.5, 500.0, 998.25, 999.0}) check(std::abs(table.timestep_of(table.sigma_of(t)) - t) < 1e-6, "timesteps and sigmas agree");
+    for (const double t : {0.0, 1.5, 500.0, 998.25, 999.0})
+        check(std::abs(table.timestep_of(table.sigma_of(t)) - t) < 1e-6, "timesteps and sigmas agree");
 }
 
 void tiles_cover_and_blend() {
@@ -136,12 +145,54 @@ void tiles_cover_and_blend() {
     check(worst < 1e-5f, "tiles blend to the whole");
 }
 
+// Without a flash kernel, attention goes by tiles of scores; the numbers are the flash kernel's.
+void tiled_attention_equals_flash_attention() {
+    std::vector<float> results[2];
+    for (const bool flash : {true, false}) {
+        const std::atomic<bool> cancelled{false};
+        Device device("CPU", 1, &cancelled);
+        Kernels kernels;
+        kernels.score_tile_bytes = 3 * 20 * 4 * sizeof(float);  // three queries at a time
+        kernels.supports = [&](const ggml_tensor* op) { return flash || op->op != GGML_OP_FLASH_ATTN_EXT; };
+        const ggml_context_ptr context(ggml_init({1 << 20, nullptr, true}));
+        Graph g{context.get(), kernels};
+        ggml_tensor* q = ggml_new_tensor_3d(g.context, GGML_TYPE_F32, 32, 17, 2);
+        ggml_tensor* k = ggml_new_tensor_3d(g.context, GGML_TYPE_F32, 32, 20, 2);
+        ggml_tensor* v = ggml_new_tensor_3d(g.context, GGML_TYPE_F32, 32, 20, 2);
+        ggml_tensor* mask = ggml_new_tensor_2d(g.context, GGML_TYPE_F16, 20, 17);
+        ggml_tensor* out = attention(g, q, k, v, 4, mask);
+        ggml_cgraph* graph = ggml_new_graph(g.context);
+        ggml_build_forward_expand(graph, out);
+        const ggml_backend_buffer_ptr buffer(ggml_backend_alloc_ctx_tensors_from_buft(g.context, device.buffer_type()));
+        const auto rng = make_rng("cuda", 1);
+        for (ggml_tensor* tensor : {q, k, v}) {
+            std::vector<float> values(static_cast<size_t>(ggml_nelements(tensor)));
+            rng->normal(values);
+            ggml_backend_tensor_set(tensor, values.data(), 0, ggml_nbytes(tensor));
+        }
+        std::vector<ggml_fp16_t> hidden(20 * 17, ggml_fp32_to_fp16(0));
+        for (size_t row = 0; row < 17; ++row)
+            hidden[row * 20 + row] = ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity());
+        ggml_backend_tensor_set(mask, hidden.data(), 0, ggml_nbytes(mask));
+        device.compute(graph);
+        results[flash].resize(static_cast<size_t>(ggml_nelements(out)));
+        ggml_backend_tensor_get(out, results[flash].data(), 0, ggml_nbytes(out));
+    }
+    float worst = 0;
+    for (size_t i = 0; i < results[0].size(); ++i) worst = std::max(worst, std::abs(results[0][i] - results[1][i]));
+    check(results[0].size() == 32 * 17 * 2 && worst < 1e-5f, "tiled attention equals the flash kernel");
+}
+
 }  // namespace
 
 int main() {
-    const std::vector<std::function<void()>> tests = {json_is_strict,          readers_trust_nothing,
-                                                      formats_convert_exactly, samplers_converge_to_the_exact_solution,
-                                                      schedules_fall_to_zero,  tiles_cover_and_blend};
+    const std::vector<std::function<void()>> tests = {json_is_strict,
+                                                      readers_trust_nothing,
+                                                      formats_convert_exactly,
+                                                      samplers_converge_to_the_exact_solution,
+                                                      schedules_fall_to_zero,
+                                                      tiles_cover_and_blend,
+                                                      tiled_attention_equals_flash_attention};
     for (const auto& test : tests) test();
     std::printf("%zu groups of checks, %d failures\n", tests.size(), failures);
     return failures ? 1 : 0;

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
-import tiny  # noqa: E402
+import tiny
 
-import sdcpp_py  # noqa: E402
+import sdcpp_py
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,12 @@
 """Every network against diffusers and transformers, f32."""
 
+import pytest
+import tiny
 import tiny_models
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+
+import sdcpp_py
 
 TOLERANCE = 1e-4
 
@@ -56,3 +61,39 @@ def test_clip_skip_leaves_out_the_last_layer(pipeline, error):
     final = net.text_model.final_layer_norm if hasattr(net, "text_model") else net.final_layer_norm
     skipped = pipeline.prompt_states("a red circle", clip_skip=2)
     assert error(skipped, final(hidden)) < TOLERANCE
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("linear", [False, True])
+def test_a_unet_with_all_of_stable_diffusions_levels(tmp_path, error, randn, linear):
+    """Two blocks a level, attention on three of four levels, as in Stable Diffusion 1.5; with linear projections as in 2.x."""
+    torch.manual_seed(5)
+    net = UNet2DConditionModel(
+        block_out_channels=(32, 32, 64, 64),
+        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        cross_attention_dim=24,
+        use_linear_projection=linear,
+    ).eval()
+    path = tiny.write_safetensors(tmp_path / "unet.safetensors", {k: v.numpy() for k, v in net.state_dict().items()})
+    x, context, t = randn(1, 4, 16, 24), randn(1, 77, 24), torch.tensor([321.0])
+    with sdcpp_py.Pipeline(path) as ours:
+        found = ours.evaluate("unet", x=x.numpy(), timesteps=t.numpy(), context=context.numpy())
+    assert error(found, net(x, t, context).sample) < TOLERANCE
+
+
+@torch.no_grad()
+def test_a_vae_with_stable_diffusions_depth(tmp_path, error, randn):
+    torch.manual_seed(6)
+    net = AutoencoderKL(
+        block_out_channels=(32, 32, 32, 64),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        layers_per_block=2,
+    ).eval()
+    path = tiny.write_safetensors(tmp_path / "vae.safetensors", {k: v.numpy() for k, v in net.state_dict().items()})
+    z, x = randn(1, 4, 6, 10), randn(1, 3, 48, 80).clamp(-1, 1)
+    with sdcpp_py.Pipeline(path) as ours:
+        assert error(ours.evaluate("vae.decoder", x=z.numpy()), net.decode(z).sample) < TOLERANCE
+        assert error(ours.evaluate("vae.encoder", x=x.numpy()), net.encode(x).latent_dist.parameters) < TOLERANCE

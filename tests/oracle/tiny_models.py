@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
-
 from tiny import values
+from transformers import CLIPTextConfig, CLIPTextModel
 
 CONFIGS = {
     "unet": {"norm_num_groups": 8, "attention_head_dim": 4},

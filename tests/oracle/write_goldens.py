@@ -14,17 +14,17 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-import kdiffusion  # noqa: E402
-import numpy as np  # noqa: E402
-import tiny_models  # noqa: E402
-import torch  # noqa: E402
-from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline  # noqa: E402
-from test_sampling import SIGMAS, model, noises, start  # noqa: E402
-from test_tokens import hard_prompts  # noqa: E402
-from tiny import GOLDENS, NOISE  # noqa: E402
-from transformers import CLIPTokenizer  # noqa: E402
+import kdiffusion
+import numpy as np
+import tiny_models
+import torch
+from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from test_sampling import SIGMAS, model, noises, start
+from test_tokens import hard_prompts
+from tiny import GOLDENS, NOISE
+from transformers import CLIPTokenizer
 
-from sdcpp_py import clip_tokenizer, prompt, sampling  # noqa: E402
+from sdcpp_py import clip_tokenizer, prompt, sampling
 
 
 def shapes() -> None:

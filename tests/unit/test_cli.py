@@ -45,7 +45,7 @@ def test_the_prompt_is_given_once(folder, tmp_path, capsys):
 )
 def test_errors_are_told_in_a_line(arguments, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, out, err = run(capsys, "generate", "x", *arguments)
+    status, _, err = run(capsys, "generate", "x", *arguments)
     assert status == 1 and says in err and "Traceback" not in err and err.startswith("sdcpp: ")
 
 
@@ -53,6 +53,8 @@ def test_info_devices_version(folder, capsys):
     status, out, _ = run(capsys, "info", str(folder / "unet" / "diffusion_pytorch_model.safetensors"), "--tensors")
     assert status == 0 and "UNet" in out and "missing for text to image: text encoder (CLIP-L), VAE decoder" in out
     assert "conv_in.weight  f32 [32, 4, 3, 3]" in out
+    whole = run(capsys, "info", str(folder))[1]
+    assert "Stable Diffusion 1.x" in whole and "missing for text to image: nothing" in whole
     assert "CPU" in run(capsys, "devices")[1]
     assert "ggml" in run(capsys, "version")[1]
 

@@ -213,6 +213,29 @@ print("alive")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_ctrl_c_leaves_the_object_usable(folder):
+    """One step of this takes far longer than a second; the interrupt comes in its middle."""
+    code = """
+import signal, sys, threading, time, sdcpp_py
+pipeline = sdcpp_py.Pipeline(sys.argv[1])
+def interrupt():
+    global sent
+    time.sleep(2)
+    sent = time.monotonic()
+    signal.raise_signal(signal.SIGINT)
+threading.Thread(target=interrupt).start()
+try:
+    pipeline.generate("x", width=2048, height=2048, steps=50)
+except KeyboardInterrupt:
+    print("interrupted", time.monotonic() - sent)
+print(pipeline.generate("x", width=64, height=64, steps=1))
+"""
+    out = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=60, cwd=folder)
+    assert out.stdout.startswith("interrupted") and "Result" in out.stdout, out.stdout + out.stderr
+    assert float(out.stdout.split()[1]) < 5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_ctrl_c_stops_within_moments(folder, tmp_path):
     command = [sys.executable, "-m", "sdcpp_py", "generate", "x", "-m", str(folder), "-W", "64", "-H", "64", "--steps", "9999"]
     process = subprocess.Popen([*command, "-o", str(tmp_path / "x.png")], stderr=subprocess.PIPE, cwd=tmp_path)

@@ -16,7 +16,7 @@ import sdcpp_py
 from sdcpp_py.errors import BadFileError
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_formats import write_gguf, write_torch_zip  # noqa: E402
+from test_formats import write_gguf, write_torch_zip
 
 EXAMPLES = int(os.environ.get("SDCPP_FUZZ_EXAMPLES", "300"))
 TENSORS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(4, np.float32)}

@@ -16,6 +16,20 @@ using namespace sdcpp;
 struct sdcpp_listing {
     TensorFile file;
     std::map<std::string, std::string, std::less<>> canonical;
+
+    // Adds a file's tensors, `prefix` put before their names.
+    void add(const ModelPath& path, const std::string& prefix) {
+        TensorFile part = open_tensor_file(path.path);
+        for (const NamedTensor& named : canonical_tensors(part, path.part))
+            canonical[prefix + named.tensor.name] = named.name;
+        for (TensorInfo& tensor : part.tensors) {
+            tensor.name = prefix + tensor.name;
+            file.tensors.push_back(std::move(tensor));
+        }
+        file.files.insert(file.files.end(), part.files.begin(), part.files.end());
+        file.metadata.merge(part.metadata);
+        file.format = part.format;
+    }
 };
 
 struct sdcpp_model {
@@ -114,9 +128,12 @@ int sdcpp_listing_open(const sdcpp_file* file, sdcpp_listing** out, sdcpp_error*
         need(out, "out");
         const ModelPath path = model_path(*file);
         auto listing = std::make_unique<sdcpp_listing>();
-        listing->file = open_tensor_file(path.path);
-        for (const NamedTensor& named : canonical_tensors(listing->file, path.part))
-            listing->canonical[named.tensor.name] = named.name;
+        if (std::filesystem::is_directory(path.path)) {
+            for (const ModelPath& part : folder_parts(path.path))
+                listing->add(part, part.path.parent_path().filename().string() + "/");
+        } else {
+            listing->add(path, "");
+        }
         *out = listing.release();
     });
 }

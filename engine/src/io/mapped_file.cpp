@@ -42,7 +42,8 @@ MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
 #endif
 }
 
-MappedFile::MappedFile(std::filesystem::path name, std::vector<std::byte> bytes) : path_(std::move(name)), copy_(std::move(bytes)) {
+MappedFile::MappedFile(std::filesystem::path name, std::vector<std::byte> bytes)
+    : path_(std::move(name)), copy_(std::move(bytes)) {
     bytes_ = copy_;
 }
 

@@ -67,7 +67,8 @@ TensorFile read_tensor_file(std::shared_ptr<const MappedFile> file) {
     }
     if (text.starts_with("\x80\x02"))
         fail(SDCPP_BAD_FILE, name, " is a bare pickle of an old PyTorch; load it there and save it as safetensors");
-    fail(SDCPP_BAD_FILE, name, " is neither safetensors nor GGUF nor a PyTorch zip; the file may be damaged or a web page");
+    fail(SDCPP_BAD_FILE, name,
+         " is neither safetensors nor GGUF nor a PyTorch zip; the file may be damaged or a web page");
 }
 
 TensorFile open_tensor_file(const std::filesystem::path& path) {

@@ -49,15 +49,22 @@ void ModelFiles::add_file(const fs::path& path, Part part) {
     }
 }
 
-void ModelFiles::add_folder(const fs::path& folder) {
+std::vector<ModelPath> folder_parts(const fs::path& folder) {
     const MappedFile index(folder / "model_index.json");
     const Json json = Json::parse(index.text());
+    std::vector<ModelPath> parts;
     for (const auto& [key, part] :
-         {std::pair{"unet", Part::unet}, {"vae", Part::vae}, {"text_encoder", Part::text_encoder}}) {
-        if (!json[key].array()) continue;
-        add_file(component_file(folder / key), part);
-        if (fs::exists(folder / key / "config.json"))
-            add_config(key, Json::parse(MappedFile(folder / key / "config.json").text()));
+         {std::pair{"unet", Part::unet}, {"vae", Part::vae}, {"text_encoder", Part::text_encoder}})
+        if (json[key].array()) parts.push_back({component_file(folder / key), part});
+    return parts;
+}
+
+void ModelFiles::add_folder(const fs::path& folder) {
+    for (const ModelPath& part : folder_parts(folder)) {
+        add_file(part.path, part.part);
+        const fs::path beside = part.path.parent_path();
+        if (fs::exists(beside / "config.json"))
+            add_config(beside.filename().string(), Json::parse(MappedFile(beside / "config.json").text()));
     }
     if (const fs::path scheduler = folder / "scheduler" / "scheduler_config.json"; fs::exists(scheduler))
         add_config("scheduler", Json::parse(MappedFile(scheduler).text()));

@@ -18,6 +18,9 @@ struct ModelPath {
     Part part = Part::any;
 };
 
+// The tensor files of a diffusers folder, by its model_index.json.
+std::vector<ModelPath> folder_parts(const std::filesystem::path& folder);
+
 // Tensors under canonical names; a later file's tensors take the place of an earlier one's.
 class ModelFiles {
   public:
