@@ -39,6 +39,8 @@ def main() -> None:
         "unet.pt": "model.diffusion_model.",
         "ae.pt": "first_stage_model.",
     }
+    if (options.dir / "ae_sharp.pt").exists():
+        prefixes["ae_sharp.pt"] = prefixes.pop("ae.pt")
     for file, prefix in prefixes.items():
         for name, tensor in torch.load(options.dir / file, map_location="cpu").items():
             array = tensor.float().contiguous().numpy()

@@ -1,6 +1,6 @@
-"""Train the embedded model on procedural pictures: autoencoder, text encoder, latents, UNet, in this order.
+"""Train the embedded model on procedural pictures: autoencoder, text encoder, latents, UNet, decoder, in this order.
 
-usage: python training/train.py STAGE --dir DIR [--minutes M] [--init FILE]    STAGE: ae | text | latents | unet
+usage: python training/train.py STAGE --dir DIR [--minutes M] [--init FILE]    STAGE: ae | text | latents | unet | decoder
 Every stage ends after `--minutes` of wall time (learning rates follow it), writes a checkpoint every two minutes into DIR and
 logs to DIR/log.txt. Runs on a GPU when torch sees one, else in bfloat16 on the processor.
 """
@@ -17,7 +17,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from networks import TOKENS, Autoencoder, ClipText, UNet
-from pictures import COLOURS, POSITIONS, RELATIONS, SHAPES, SIZES, Scene, caption, is_held_out, random_scene, render
+from pictures import (
+    COLOURS,
+    PLACES_OF_TWO,
+    POSITIONS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    Scene,
+    caption,
+    is_held_out,
+    random_scene,
+    render,
+)
 from PIL import Image
 from torch import Tensor, nn
 
@@ -124,6 +136,43 @@ def train_autoencoder(folder: Path, minutes: float, init: str | None) -> None:
                 f"ae {step} loss {loss.item():.4f} kl {kl.item():.2f} psnr {psnr:.2f} dB std {mean.float().std():.3f}",
             )
             torch.save(net.state_dict(), folder / "ae.pt")
+
+
+def train_decoder(folder: Path, minutes: float, init: str | None, batch: int = 16) -> None:
+    """Sharpen the decoder alone, so that latents keep their meaning: crops around the shapes, latents with a little noise."""
+    rng, clock, step = random.Random(time.time_ns()), Clock(minutes), 0
+    net = Autoencoder().to(DEVICE, memory_format=torch.channels_last)
+    net.load_state_dict(torch.load(init or folder / "ae.pt"))
+    trained = [*net.decoder.parameters(), *net.post_quant_conv.parameters()]
+    optimizer = torch.optim.AdamW(trained, 1e-3, betas=(0.9, 0.99), weight_decay=0.01)
+    side, errors = 64, []
+    while clock.fraction < 1:
+        scenes = [training_scene(rng) for _ in range(batch)]
+        crops = []
+        for picture, scene in zip(pictures(scenes, rng), scenes):
+            one = len(scene.shapes) == 1
+            x, y = POSITIONS[scene.place] if one else PLACES_OF_TWO[rng.choice(RELATIONS[scene.place])]
+            i, j = (min(64, max(0, round((at * 128 - side / 2 + rng.uniform(-16, 16)) / 8) * 8)) for at in (y, x))
+            crops.append(picture[:, i : i + side, j : j + side])
+        x = torch.stack(crops).to(DEVICE).contiguous(memory_format=torch.channels_last)
+        set_rate(optimizer, learning_rate(1.5e-3, step, clock.fraction, 50, 0.4))
+        with autocast():
+            with torch.no_grad():
+                mean, _ = net.encode(x)
+                noisy = mean + torch.randn_like(mean) * mean.std() * rng.uniform(0, 0.1)
+            y = net.decode(noisy)
+        error = y.float() - x
+        loss = error.abs().mean() + (error**2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        step += 1
+        errors.append((error**2).mean().item())
+        if clock.every(60) or clock.fraction >= 1:
+            log(folder, f"decoder {step} psnr around the shapes {10 * np.log10(4 / np.mean(errors)):.2f} dB")
+            errors = []
+            torch.save(net.state_dict(), folder / "ae_sharp.pt")
 
 
 class SceneReader(nn.Module):
@@ -295,7 +344,7 @@ def train_unet(folder: Path, minutes: float, init: str | None, batch: int = 64) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("ae", "text", "latents", "unet"))
+    parser.add_argument("stage", choices=("ae", "text", "latents", "unet", "decoder"))
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--count", type=int, default=48000, help="pictures to encode (latents)")
@@ -309,6 +358,8 @@ def main() -> None:
         train_text(options.dir, options.minutes, options.init)
     elif options.stage == "latents":
         cache_latents(options.dir, options.count)
+    elif options.stage == "decoder":
+        train_decoder(options.dir, options.minutes, options.init)
     else:
         train_unet(options.dir, options.minutes, options.init)
 

@@ -225,7 +225,7 @@ def interrupt():
     signal.raise_signal(signal.SIGINT)
 threading.Thread(target=interrupt).start()
 try:
-    pipeline.generate("x", width=2048, height=2048, steps=50)
+    pipeline.generate("x", width=1024, height=1024, steps=50)
 except KeyboardInterrupt:
     print("interrupted", time.monotonic() - sent)
 print(pipeline.generate("x", width=64, height=64, steps=1))

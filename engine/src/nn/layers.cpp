@@ -19,6 +19,20 @@ ggml_tensor* per_channel(Graph& g, const Weight* weight) {
 
 bool can(const Graph& g, const ggml_tensor* op) { return !g.kernels.supports || g.kernels.supports(op); }
 
+constexpr double flops_per_operation = 1e10;
+
+// Rows [first, first + count) of q [N, heads, T, d] and of a mask [T, Tk] that may be null, without a copy.
+ggml_tensor* rows_of(Graph& g, ggml_tensor* q, int64_t first, int64_t count) {
+    if (count == q->ne[1]) return q;
+    return ggml_view_4d(g.context, q, q->ne[0], count, q->ne[2], q->ne[3], q->nb[1], q->nb[2], q->nb[3],
+                        static_cast<size_t>(first) * q->nb[1]);
+}
+
+ggml_tensor* mask_rows(Graph& g, ggml_tensor* mask, int64_t first, int64_t count) {
+    if (!mask || count == mask->ne[1]) return mask;
+    return ggml_view_2d(g.context, mask, mask->ne[0], count, mask->nb[1], static_cast<size_t>(first) * mask->nb[1]);
+}
+
 // The scores of one tile of queries against all keys, applied to the values. q [N, heads, T, d], k likewise, v
 // transposed.
 ggml_tensor* attention_tile(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v_transposed, ggml_tensor* mask,
@@ -37,11 +51,8 @@ ggml_tensor* tiled_attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tens
     ggml_tensor* out = nullptr;
     for (int64_t first = 0; first < queries; first += tile) {
         const int64_t count = std::min(tile, queries - first);
-        ggml_tensor* part = ggml_view_4d(c, q, q->ne[0], count, q->ne[2], q->ne[3], q->nb[1], q->nb[2], q->nb[3],
-                                         static_cast<size_t>(first) * q->nb[1]);
-        ggml_tensor* rows =
-            mask ? ggml_view_2d(c, mask, mask->ne[0], count, mask->nb[1], static_cast<size_t>(first) * mask->nb[1])
-                 : nullptr;
+        ggml_tensor* part = rows_of(g, q, first, count);
+        ggml_tensor* rows = mask_rows(g, mask, first, count);
         ggml_tensor* done = attention_tile(g, part, k, v_transposed, rows, scale);
         out = out ? ggml_concat(c, out, done, 1) : done;
     }
@@ -107,9 +118,21 @@ ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
     q = split(q);
     k = split(k);
     v = split(v);
-    ggml_tensor* out = ggml_flash_attn_ext(c, q, k, v, mask, scale, 0.0f, 0.0f);
-    ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
-    if (!can(g, out)) out = tiled_attention(g, ggml_cont(c, q), ggml_cont(c, k), v, mask, scale);
+    // Cancelling is looked at between operations, so a large product goes in several; rows do not depend on each other.
+    const double flops = 4.0 * static_cast<double>(queries * k->ne[1]) * static_cast<double>(channels * batch);
+    const int64_t pieces = std::clamp<int64_t>(static_cast<int64_t>(flops / flops_per_operation) + 1, 1, queries);
+    ggml_tensor* out = nullptr;
+    for (int64_t piece = 0; piece < pieces; ++piece) {
+        const int64_t first = queries * piece / pieces, count = queries * (piece + 1) / pieces - first;
+        ggml_tensor* done = ggml_flash_attn_ext(c, rows_of(g, q, first, count), k, v, mask_rows(g, mask, first, count),
+                                                scale, 0.0f, 0.0f);
+        ggml_flash_attn_ext_set_prec(done, GGML_PREC_F32);
+        if (piece == 0 && !can(g, done)) {
+            out = tiled_attention(g, ggml_cont(c, q), ggml_cont(c, k), v, mask, scale);
+            break;
+        }
+        out = out ? ggml_concat(c, out, done, 2) : done;
+    }
     return ggml_reshape_3d(c, out, channels, queries, batch);
 }
 
