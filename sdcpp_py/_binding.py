@@ -88,7 +88,10 @@ def text(pointer: Any) -> str:
 
 def path_bytes(path: str | os.PathLike[str]) -> bytes:
     """A path as the engine takes it. Raises InvalidArgumentError for what cannot be one."""
-    raw = os.fsencode(path)
+    try:
+        raw = os.fsencode(path)
+    except (TypeError, UnicodeError) as error:
+        raise errors.InvalidArgumentError(f"{path!r:.80} is no path: {error}") from None
     if b"\0" in raw:
         raise errors.InvalidArgumentError("a path contains a NUL character")
     return raw

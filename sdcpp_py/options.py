@@ -41,6 +41,13 @@ def real(name: str, value: Any, lowest: float, highest: float) -> float:
     return number
 
 
+def word(name: str, value: Any) -> str:
+    """`value` if it is text."""
+    if not isinstance(value, str) or "\0" in value:
+        raise InvalidArgumentError(f"{name} must be a str, not {value!r:.60}")
+    return value
+
+
 def choice(name: str, value: Any, known: Sequence[str]) -> str:
     """`value` if it is one of `known`; else the message names the near ones."""
     if isinstance(value, str) and value in known:

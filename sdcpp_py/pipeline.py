@@ -110,7 +110,8 @@ class Pipeline:
     ) -> None:
         """Open the files and check them; weights are read at first use."""
         self._model: Any = None
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # one run at a time
+        self._handle = threading.Lock()  # the model is not freed while it is told to stop
         self._cancelled = threading.Event()
         self._prompts: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self.rng = options.choice("rng", rng, options.RNGS)
@@ -118,15 +119,15 @@ class Pipeline:
         count = 0 if threads is None else options.integer("threads", threads, 1, 512)
         if isinstance(text_encoders, (str, os.PathLike)):
             text_encoders = [text_encoders]
-        self.model_path = embedded_model() if model is None else Path(model)
+        self.model_path = embedded_model() if model is None else Path(os.fsdecode(_binding.path_bytes(model)))
         parts: list[tuple[PathLike, str]] = [(self.model_path, "any")]
         parts += [(path, "text_encoder") for path in text_encoders or ()]
         parts += [(path, part) for path, part in ((vae, "vae"), (taesd, "taesd")) if path is not None]
 
         paths = [ffi.new("char[]", _binding.path_bytes(path)) for path, _ in parts]
         files = ffi.new("sdcpp_file[]", [(path, _binding.PARTS[part]) for path, (_, part) in zip(paths, parts)])
-        wanted = ffi.new("char[]", (wtype or "").encode())
-        name = ffi.new("char[]", device.encode())
+        wanted = ffi.new("char[]", b"" if wtype is None else options.word("wtype", wtype).encode())
+        name = ffi.new("char[]", options.word("device", device).encode())
         params = ffi.new("sdcpp_model_params*")
         lib.sdcpp_model_params_default(params)
         params.files, params.file_count = files, len(parts)
@@ -156,16 +157,17 @@ class Pipeline:
         """Free the model; further use raises ClosedError. Waits for a run under way; closing twice is fine."""
         with self._lock:
             self._prompts.clear()
-            if self._model is not None:
-                ffi.release(self._model)
-                self._model = None
+            with self._handle:
+                if self._model is not None:
+                    ffi.release(self._model)
+                    self._model = None
 
     def cancel(self) -> None:
         """Stop the run under way, from any thread: its `generate` raises CancelledError within moments."""
         self._cancelled.set()
-        model = self._model
-        if model is not None:
-            lib.sdcpp_cancel(model)
+        with self._handle:
+            if self._model is not None:
+                lib.sdcpp_cancel(self._model)
 
     @property
     def size_multiple(self) -> int:
@@ -315,6 +317,8 @@ class Pipeline:
                 start = time.perf_counter()
                 latents.append(self._sample(used, conds, noise, shape, index, callback, bar))
                 sampled = time.perf_counter()
+                if self._cancelled.is_set():
+                    raise CancelledError("cancelled")
                 pictures.append(self._decode(latents[-1], decode, used, index))
                 timings["sample"] += sampled - start
                 timings["decode"] += time.perf_counter() - sampled

@@ -93,6 +93,8 @@ def tokenize(prompt: str, positions: int = 77, chunks: int = 1) -> Tokens:
     """
     if not isinstance(prompt, str):
         raise InvalidArgumentError(f"a prompt must be a str, not {type(prompt).__name__}")
+    if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+        raise InvalidArgumentError("the prompt holds half a surrogate pair, which is no text; decode it properly first")
     if len(prompt) > MAX_CHARACTERS:
         raise InvalidArgumentError(f"the prompt has {len(prompt)} characters; up to {MAX_CHARACTERS} are possible")
     room = positions - 2

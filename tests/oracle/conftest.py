@@ -5,21 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
-import tiny
-
-import sdcpp_py
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory):
-    return tiny.write_folder(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="session")
-def pipeline(folder):
-    with sdcpp_py.Pipeline(folder, taesd=folder / "taesd.safetensors") as made:
-        yield made
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

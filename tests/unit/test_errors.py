@@ -67,6 +67,9 @@ def test_memory_options_that_would_act_are_refused_for_now(folder, options):
         ({"wtype": "q9"}, "did you mean"),
         ({"device": "cuda9"}, "CPU"),
         ({"rng": "dice"}, "cuda"),
+        ({"wtype": 8}, "wtype must be a str"),
+        ({"device": None}, "device must be a str"),
+        ({"vae": 3}, "no path"),
         ({"threads": 0}, "threads"),
         ({"threads": 100000}, "threads"),
     ],
@@ -103,6 +106,18 @@ def test_damaged_files(tmp_path, content, says):
     path.write_bytes(content)
     with pytest.raises(errors.SdcppError, match=says):
         sdcpp_py.Pipeline(path)
+
+
+def test_pictures_that_cannot_fit_are_refused_before_memory_is_taken(pipeline):
+    with pytest.raises(errors.OutOfMemoryError, match="workspace"):
+        pipeline.generate("x", width=16384, height=16384, steps=1)
+    assert pipeline.generate("x", **SMALL).images
+
+
+@pytest.mark.parametrize("prompt", ["\ud800", None, b"x", 7])
+def test_prompts_that_are_no_text(pipeline, prompt):
+    with pytest.raises(errors.InvalidArgumentError, match="prompt"):
+        pipeline.generate(prompt, **SMALL)
 
 
 def test_a_truncated_file_says_so(folder, tmp_path):

@@ -20,6 +20,8 @@ ggml_tensor* per_channel(Graph& g, const Weight* weight) {
 bool can(const Graph& g, const ggml_tensor* op) { return !g.kernels.supports || g.kernels.supports(op); }
 
 constexpr double flops_per_operation = 1e10;
+constexpr int64_t most_pieces = 64;  // of one attention: a graph has room for so many operations only
+constexpr int64_t most_tiles = 1024;
 
 // Rows [first, first + count) of q [N, heads, T, d] and of a mask [T, Tk] that may be null, without a copy.
 ggml_tensor* rows_of(Graph& g, ggml_tensor* q, int64_t first, int64_t count) {
@@ -48,6 +50,9 @@ ggml_tensor* tiled_attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tens
     const int64_t queries = q->ne[1];
     const auto row_bytes = static_cast<size_t>(k->ne[1] * q->ne[2] * q->ne[3]) * sizeof(float);
     const int64_t tile = std::clamp<int64_t>(static_cast<int64_t>(g.kernels.score_tile_bytes / row_bytes), 1, queries);
+    if (queries / tile > most_tiles)
+        fail(SDCPP_OUT_OF_MEMORY, "attention over ", k->ne[1],
+             " tokens is too large for this device, which has no flash attention; use a smaller picture");
     ggml_tensor* out = nullptr;
     for (int64_t first = 0; first < queries; first += tile) {
         const int64_t count = std::min(tile, queries - first);
@@ -120,7 +125,8 @@ ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
     v = split(v);
     // Cancelling is looked at between operations, so a large product goes in several; rows do not depend on each other.
     const double flops = 4.0 * static_cast<double>(queries * k->ne[1]) * static_cast<double>(channels * batch);
-    const int64_t pieces = std::clamp<int64_t>(static_cast<int64_t>(flops / flops_per_operation) + 1, 1, queries);
+    const int64_t pieces =
+        std::clamp<int64_t>(static_cast<int64_t>(flops / flops_per_operation) + 1, 1, std::min(queries, most_pieces));
     ggml_tensor* out = nullptr;
     for (int64_t piece = 0; piece < pieces; ++piece) {
         const int64_t first = queries * piece / pieces, count = queries * (piece + 1) / pieces - first;

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "runtime/host_memory.h"
 
 namespace sdcpp {
 namespace {
@@ -25,6 +26,7 @@ struct Executor::Built {
     std::vector<ggml_tensor*> inputs;
     ggml_tensor* output = nullptr;
     size_t workspace = 0;  // bytes
+    bool ready = false;    // the workspace has been taken
 };
 
 Executor::Executor(Device& device, std::unique_ptr<Network> network, ggml_type wanted_type)
@@ -82,9 +84,11 @@ size_t Executor::workspace_bytes(const std::vector<Input>& inputs) { return buil
 
 Output Executor::run(const std::vector<Input>& inputs, const std::vector<size_t>& stages) {
     Built& built = build(inputs, stages);
-    if (!ggml_gallocr_alloc_graph(built.allocator.get(), built.graph))
+    const bool fits = built.ready || !device_.is_cpu() || built.workspace < host_available_bytes();
+    if (!fits || !ggml_gallocr_alloc_graph(built.allocator.get(), built.graph))
         fail(SDCPP_OUT_OF_MEMORY, network_->name(), " needs a workspace of ", built.workspace >> 20, " MiB on device ",
              device_.name(), ", which is not free; use a smaller picture, or vae_tiling for the decoder");
+    built.ready = true;
     peak_workspace_ = std::max(peak_workspace_, built.workspace);
     for (size_t i = 0; i < inputs.size(); ++i) {
         if (built.inputs[i]->buffer)
