@@ -14,6 +14,11 @@ import gguf
 import numpy as np
 import torch
 
+PREFIXES = {
+    "text.pt": "cond_stage_model.transformer.text_model.",
+    "unet.pt": "model.diffusion_model.",
+    "ae.pt": "first_stage_model.",
+}
 CONFIG = {
     "unet": {"norm_num_groups": 8, "attention_head_dim": [2, 3, 4]},
     "vae": {"norm_num_groups": 8},
@@ -34,14 +39,10 @@ def main() -> None:
     writer.add_name("sdcpp_py shapes")
     writer.add_license("MIT")
     writer.add_string("sdcpp.config", json.dumps(config))
-    prefixes = {
-        "text.pt": "cond_stage_model.transformer.text_model.",
-        "unet.pt": "model.diffusion_model.",
-        "ae.pt": "first_stage_model.",
-    }
+    files = dict(PREFIXES)
     if (options.dir / "ae_sharp.pt").exists():
-        prefixes["ae_sharp.pt"] = prefixes.pop("ae.pt")
-    for file, prefix in prefixes.items():
+        files["ae_sharp.pt"] = files.pop("ae.pt")
+    for file, prefix in files.items():
         for name, tensor in torch.load(options.dir / file, map_location="cpu").items():
             array = tensor.float().contiguous().numpy()
             kind = gguf.GGMLQuantizationType.F32
