@@ -7,6 +7,7 @@ A picture is right when the background, the number of shapes, and each one's kin
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import random
 import sys
@@ -44,24 +45,23 @@ def components(mask: np.ndarray) -> list[np.ndarray]:
     return [label == number for number, size in sizes.most_common() if size >= SMALLEST]
 
 
-def kind_of(mask: np.ndarray) -> str:
-    """The shape whose drawing, fitted into the same box, overlaps `mask` best."""
+def fitted(mask: np.ndarray) -> np.ndarray:
+    """What lies in the box around `mask`, stretched to a square."""
     ys, xs = np.nonzero(mask)
     box = mask[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
-    side = 64
-    fitted = np.asarray(Image.fromarray(box).resize((side, side), Image.Resampling.NEAREST))
-    best = {}
-    for kind in pictures.SHAPES:
-        best[kind] = overlap(fitted, template(kind, side))
-    return max(best, key=lambda kind: best[kind])
+    return np.asarray(Image.fromarray(box).resize((64, 64), Image.Resampling.NEAREST))
 
 
-def template(kind: str, side: int) -> np.ndarray:
+def kind_of(mask: np.ndarray) -> str:
+    """The shape whose drawing, fitted into the same box, overlaps `mask` best."""
+    found = fitted(mask)
+    return max(pictures.SHAPES, key=lambda kind: overlap(found, template(kind)))
+
+
+@functools.cache
+def template(kind: str) -> np.ndarray:
     scene = pictures.Scene((pictures.Shape(kind, "black", "large"),), "center", "white")
-    drawn = np.asarray(pictures.render(scene, random.Random(0), 256))[:, :, 0] < 128
-    ys, xs = np.nonzero(drawn)
-    box = drawn[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
-    return np.asarray(Image.fromarray(box).resize((side, side), Image.Resampling.NEAREST))
+    return fitted(np.asarray(pictures.render(scene, random.Random(0), 256))[:, :, 0] < 128)
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:

@@ -80,8 +80,6 @@ Executor::Built& Executor::build(const std::vector<Input>& inputs, const std::ve
     return *built_.emplace_back(std::move(made));
 }
 
-size_t Executor::workspace_bytes(const std::vector<Input>& inputs) { return build(inputs, {}).workspace; }
-
 Output Executor::run(const std::vector<Input>& inputs, const std::vector<size_t>& stages) {
     Built& built = build(inputs, stages);
     const bool fits = built.ready || !device_.is_cpu() || built.workspace < host_available_bytes();

@@ -39,9 +39,6 @@ class Executor {
     // SDCPP_CANCELLED.
     Output run(const std::vector<Input>& inputs, const std::vector<size_t>& stages = {});
 
-    // Bytes of the workspace that run() would need; nothing is computed.
-    size_t workspace_bytes(const std::vector<Input>& inputs);
-
     // Gives graphs and workspace back; weights stay unless `weights` is true (they come back at the next run).
     void release(bool weights = false);
 
