@@ -33,6 +33,7 @@ _EXCEPTIONS: dict[int, type[errors.SdcppError]] = {
     lib.SDCPP_CANCELLED: errors.CancelledError,
     lib.SDCPP_NOT_FINITE: errors.NotFiniteError,
     lib.SDCPP_INTERNAL: errors.EngineError,
+    lib.SDCPP_OVER_BUDGET: errors.OverBudgetError,
 }
 PARTS = {
     "any": lib.SDCPP_PART_ANY,
@@ -104,7 +105,10 @@ def call(function: Any, *arguments: Any, callback: Callback | None = None) -> No
     if callback is not None and callback.raised is not None:
         raise callback.raised
     if status != lib.SDCPP_OK:
-        raise _EXCEPTIONS.get(status, errors.EngineError)(text(error.message))
+        problem = _EXCEPTIONS.get(status, errors.EngineError)(text(error.message))
+        if isinstance(problem, errors.OverBudgetError):
+            problem.least_bytes = int(error.least_bytes)
+        raise problem
 
 
 def call_interruptible(stop: Callable[[], None], function: Any, *arguments: Any, callback: Callback | None = None) -> None:

@@ -31,6 +31,12 @@ class OutOfMemoryError(SdcppError, MemoryError):
     """Neither host nor device had the memory that was needed."""
 
 
+class OverBudgetError(OutOfMemoryError):
+    """No plan stays under the memory budget; the message names the stage and what would do."""
+
+    least_bytes: int = 0  #: the smallest budget that would do
+
+
 class CancelledError(SdcppError):
     """The run was stopped by `cancel()`."""
 

@@ -45,12 +45,14 @@ typedef enum sdcpp_status {
     SDCPP_OUT_OF_MEMORY = 6,
     SDCPP_CANCELLED = 7,
     SDCPP_NOT_FINITE = 8, /* a network gave NaN or infinity */
-    SDCPP_INTERNAL = 9
+    SDCPP_INTERNAL = 9,
+    SDCPP_OVER_BUDGET = 10 /* no plan stays under the memory budget; see sdcpp_error.least_bytes */
 } sdcpp_status;
 
 typedef struct sdcpp_error {
     int32_t status; /* an sdcpp_status */
     char message[1020];
+    uint64_t least_bytes; /* with SDCPP_OVER_BUDGET: the smallest budget that would do */
 } sdcpp_error;
 
 typedef enum sdcpp_log_level {
@@ -213,6 +215,48 @@ typedef struct sdcpp_array {
 } sdcpp_array;
 int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* inputs, size_t input_count,
                    float* output, size_t capacity, int64_t shape[4], sdcpp_error* error);
+
+/* The planner: which stages of a network stay on the device and which are streamed. Sizes are bytes of one microbatch
+ * (one image's cond or uncond half), as stored on the device. */
+typedef struct sdcpp_stage {
+    const char* name;
+    uint64_t param_bytes, compute_bytes, carry_in_bytes, carry_out_bytes, extra_bytes;
+    double seconds; /* compute of one microbatch */
+} sdcpp_stage;
+typedef struct sdcpp_plan_params {
+    uint64_t budget_bytes; /* 0 = none */
+    const char* policy;    /* "auto", "pipelined", "capped", "full", "capped+prefetch" */
+    int32_t stream_layers, offload_to_cpu;
+    double link_bytes_per_s;
+    int32_t microbatches;
+    double dispatch_seconds; /* of starting one graph */
+    int32_t gpu_layers;      /* most resident stages that have weights; < 0 = any number */
+} sdcpp_plan_params;
+void sdcpp_plan_params_default(sdcpp_plan_params* params);
+
+typedef struct sdcpp_plan sdcpp_plan;
+typedef struct sdcpp_plan_summary {
+    char policy[32];
+    size_t stage_count, segment_count, slot_count;
+    int32_t together, group, passes; /* microbatches in turn at a stage; of those in one graph; passes a step */
+    uint64_t slot_bytes[4], resident_bytes, streamed_bytes_per_step, peak_bytes, workspace_bytes, carry_bytes;
+    double predicted_step_seconds, limit_step_seconds;
+} sdcpp_plan_summary;
+typedef struct sdcpp_segment {
+    size_t first, last; /* stages, both included */
+    uint64_t param_bytes, compute_bytes, footprint_bytes, streamed_bytes;
+    int32_t resident; /* all of its stages are */
+    int32_t slot;     /* -1 = none */
+    /* Steady state, seconds from the step's start; uploads may begin before it. */
+    double upload_start, upload_end, compute_start, compute_end;
+} sdcpp_segment;
+int sdcpp_plan_make(const sdcpp_stage* stages, size_t count, const sdcpp_plan_params* params, sdcpp_plan** out,
+                    sdcpp_error* error);
+void sdcpp_plan_free(sdcpp_plan* plan);
+int sdcpp_plan_get_summary(const sdcpp_plan* plan, sdcpp_plan_summary* out, sdcpp_error* error);
+int sdcpp_plan_get_segment(const sdcpp_plan* plan, size_t index, sdcpp_segment* out, sdcpp_error* error);
+/* The stage as it was planned with (its name lives as long as the plan), and whether it is resident. */
+int sdcpp_plan_get_stage(const sdcpp_plan* plan, size_t index, sdcpp_stage* out, int32_t* resident, sdcpp_error* error);
 
 /* Sampling without a model. `kind` is "sampler", "scheduler" or "rng"; gives the name with that number, NULL past the
  * last. */

@@ -4,7 +4,7 @@
 #include <map>
 #include <new>
 
-#include "base/error.h"
+#include "api/guard.h"
 #include "base/log.h"
 #include "pipeline/model.h"
 #include "sampling/rng.h"
@@ -43,43 +43,6 @@ struct sdcpp_conditioning {
 };
 
 namespace {
-
-template <size_t N>
-void copy_text(char (&target)[N], std::string_view text) {
-    size_t size = std::min(text.size(), N - 1);
-    while (size < text.size() && size > 0 && (static_cast<unsigned char>(text[size]) & 0xC0) == 0x80)
-        --size;  // whole UTF-8 letters
-    std::memcpy(target, text.data(), size);
-    target[size] = '\0';
-}
-
-int report(sdcpp_error* error, sdcpp_status status, std::string_view message) {
-    if (error) {
-        error->status = status;
-        copy_text(error->message, message);
-    }
-    return status;
-}
-
-template <typename Body>
-int guarded(sdcpp_error* error, Body body) {
-    try {
-        body();
-        return report(error, SDCPP_OK, "");
-    } catch (const Error& problem) {
-        return report(error, problem.status(), problem.what());
-    } catch (const std::bad_alloc&) {
-        return report(error, SDCPP_OUT_OF_MEMORY, "out of memory");
-    } catch (const std::exception& problem) {
-        return report(error, SDCPP_INTERNAL, problem.what());
-    } catch (...) {
-        return report(error, SDCPP_INTERNAL, "unknown failure");
-    }
-}
-
-void need(const void* pointer, const char* what) {
-    if (!pointer) fail(SDCPP_INVALID_ARGUMENT, what, " is NULL");
-}
 
 std::string text_or(const char* text, const char* otherwise) { return text && *text ? text : otherwise; }
 

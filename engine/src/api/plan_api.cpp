@@ -1,0 +1,104 @@
+// The C interface of the planner.
+#include "api/plan.h"
+
+#include <memory>
+
+#include "api/guard.h"
+
+using namespace sdcpp;
+
+namespace {
+
+Policy policy_from(const char* name) {
+    const std::string_view wanted = name ? name : "auto";
+    for (const Policy policy :
+         {Policy::automatic, Policy::pipelined, Policy::capped, Policy::full, Policy::capped_prefetch})
+        if (wanted == policy_name(policy)) return policy;
+    fail(SDCPP_INVALID_ARGUMENT, "unknown policy '", wanted,
+         "'; there are auto, pipelined, capped, full and, for comparison, capped+prefetch");
+}
+
+}  // namespace
+
+void sdcpp_plan_params_default(sdcpp_plan_params* params) {
+    if (params) *params = {0, "auto", 1, 1, 12e9, 1, 0, -1};
+}
+
+int sdcpp_plan_make(const sdcpp_stage* stages, size_t count, const sdcpp_plan_params* params, sdcpp_plan** out,
+                    sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(params, "params");
+        need(out, "out");
+        if (count) need(stages, "stages");
+        auto made = std::make_unique<sdcpp_plan>();
+        for (size_t i = 0; i < count; ++i) {
+            const sdcpp_stage& s = stages[i];
+            made->stages.push_back({s.name ? s.name : "", s.param_bytes, s.compute_bytes, s.carry_in_bytes,
+                                    s.carry_out_bytes, s.extra_bytes, s.seconds});
+        }
+        PlanOptions options;
+        options.budget_bytes = params->budget_bytes;
+        options.policy = policy_from(params->policy);
+        options.stream_layers = params->stream_layers != 0;
+        options.offload_to_cpu = params->offload_to_cpu != 0;
+        options.link_bytes_per_s = params->link_bytes_per_s;
+        options.microbatches = params->microbatches;
+        options.dispatch_seconds = params->dispatch_seconds;
+        options.most_resident = params->gpu_layers;
+        made->plan = make_plan(made->stages, options);
+        made->times = timeline(made->stages, options, made->plan);
+        *out = made.release();
+    });
+}
+
+void sdcpp_plan_free(sdcpp_plan* plan) { delete plan; }
+
+int sdcpp_plan_get_summary(const sdcpp_plan* plan, sdcpp_plan_summary* out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(plan, "plan");
+        need(out, "out");
+        const Plan& p = plan->plan;
+        *out = {};
+        copy_text(out->policy, policy_name(p.policy));
+        out->stage_count = plan->stages.size();
+        out->segment_count = p.segments.size();
+        out->slot_count = p.slots.size();
+        out->together = p.together;
+        out->group = p.group;
+        out->passes = p.passes;
+        std::copy(p.slots.begin(), p.slots.end(), out->slot_bytes);
+        out->resident_bytes = p.resident_bytes;
+        out->streamed_bytes_per_step = p.streamed_bytes_per_step;
+        out->peak_bytes = p.peak_bytes;
+        out->workspace_bytes = p.workspace_bytes;
+        out->carry_bytes = p.carry_bytes;
+        out->predicted_step_seconds = p.predicted_step_seconds;
+        out->limit_step_seconds = p.limit_step_seconds;
+    });
+}
+
+int sdcpp_plan_get_segment(const sdcpp_plan* plan, size_t index, sdcpp_segment* out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(plan, "plan");
+        need(out, "out");
+        if (index >= plan->plan.segments.size()) fail(SDCPP_INVALID_ARGUMENT, "no segment number ", index);
+        const PlannedSegment& s = plan->plan.segments[index];
+        const SegmentTimes& t = plan->times[index];
+        *out = {s.first,    s.last, s.param_bytes,  s.compute_bytes, s.footprint_bytes, s.streamed_bytes,
+                s.resident, s.slot, t.upload_start, t.upload_end,    t.compute_start,   t.compute_end};
+    });
+}
+
+int sdcpp_plan_get_stage(const sdcpp_plan* plan, size_t index, sdcpp_stage* out, int32_t* resident,
+                         sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(plan, "plan");
+        need(out, "out");
+        need(resident, "resident");
+        if (index >= plan->stages.size()) fail(SDCPP_INVALID_ARGUMENT, "no stage number ", index);
+        const PlanStage& s = plan->stages[index];
+        *out = {s.name.c_str(),    s.param_bytes, s.compute_bytes, s.carry_in_bytes,
+                s.carry_out_bytes, s.extra_bytes, s.seconds};
+        *resident = plan->plan.resident[index] ? 1 : 0;
+    });
+}

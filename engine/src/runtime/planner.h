@@ -1,0 +1,96 @@
+// Which stages of a network stay on a device and which are streamed, in what order and when: numbers in, a plan out.
+// Nothing is allocated on a device and nothing else of the engine is used here.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace sdcpp {
+
+enum class Policy {
+    automatic,        // the best of pipelined, capped and full
+    full,             // merged under the whole budget, uploaded and dropped in series
+    capped,           // the same, merged under a quarter of it where the weights pass three quarters (only while streaming)
+    capped_prefetch,  // capped, the next segment's upload started with each segment; for comparison
+    pipelined,        // single stages through slots, uploads without pause, residents spread
+};
+
+// Bytes of one microbatch (one image's cond or uncond half), as stored on the device.
+struct PlanStage {
+    std::string name;
+    uint64_t param_bytes = 0;      // weights
+    uint64_t compute_bytes = 0;    // workspace, without weights and carries
+    uint64_t carry_in_bytes = 0;   // values that come from before
+    uint64_t carry_out_bytes = 0;  // values that later stages need
+    uint64_t extra_bytes = 0;      // other inputs; already inside `compute_bytes`, counted again by full and capped
+    double seconds = 0;            // compute
+};
+
+// What stages first..last need when they run as one graph, for one microbatch.
+struct UnionBytes {
+    uint64_t compute = 0, carry_in = 0, carry_out = 0, extra = 0;
+};
+
+struct PlanOptions {
+    uint64_t budget_bytes = 0;  // 0: none
+    Policy policy = Policy::automatic;
+    bool stream_layers = true, offload_to_cpu = true;
+    double link_bytes_per_s = 12e9;
+    int microbatches = 1;
+    double dispatch_seconds = 0;     // of starting one graph
+    int64_t most_resident = -1;      // stages; -1: any number
+    bool allocated_once = false;     // judge full and capped, too, by what is taken once for all segments
+    std::function<UnionBytes(size_t first, size_t last)> measure = nullptr;  // null: a chain, so maxima and the ends
+};
+
+struct PlannedSegment {
+    size_t first = 0, last = 0;  // stages, both included
+    uint64_t param_bytes = 0, compute_bytes = 0, footprint_bytes = 0;
+    uint64_t streamed_bytes = 0;  // of its weights, uploaded for each run
+    bool resident = true;         // all of its stages are
+    int slot = -1;                // of what is streamed
+};
+
+struct Plan {
+    Policy policy = Policy::full;
+    std::vector<PlannedSegment> segments;
+    std::vector<bool> resident;         // per stage
+    std::vector<uint64_t> slots;        // bytes of each
+    int together = 1;                   // microbatches that go through a stage before the next stage's turn
+    int group = 1;                      // of those, in one graph
+    int passes = 1;                     // through all segments in one step; together * passes = microbatches
+    uint64_t resident_bytes = 0, streamed_bytes_per_step = 0, peak_bytes = 0;
+    uint64_t workspace_bytes = 0, carry_bytes = 0;
+    double predicted_step_seconds = 0;  // in the long run; the first step loads the residents, too
+    double limit_step_seconds = 0;      // no plan under this budget can be faster
+};
+
+// No plan stays under the budget. `least_bytes` would do.
+class OverBudget : public std::runtime_error {
+  public:
+    OverBudget(const std::string& message, size_t stage, uint64_t least_bytes)
+        : std::runtime_error(message), stage_(stage), least_bytes_(least_bytes) {}
+    size_t stage() const { return stage_; }
+    uint64_t least_bytes() const { return least_bytes_; }
+
+  private:
+    size_t stage_;
+    uint64_t least_bytes_;
+};
+
+// Throws OverBudget, or std::invalid_argument for numbers that make no sense. Deterministic.
+Plan make_plan(const std::vector<PlanStage>& stages, const PlanOptions& options);
+
+const char* policy_name(Policy policy);
+
+// When each segment of a step is uploaded and computed, once the plan runs steadily: seconds from the step's start
+// (uploads may have begun before it).
+struct SegmentTimes {
+    double upload_start = 0, upload_end = 0, compute_start = 0, compute_end = 0;
+};
+std::vector<SegmentTimes> timeline(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan);
+
+}  // namespace sdcpp

@@ -1,0 +1,198 @@
+"""The memory planner by itself: numbers in, a plan out; no weights and no device are needed.
+
+Terms: a stage is the smallest piece of a network that runs by itself with its own weights, a segment consecutive stages that run
+as one graph. Resident weights stay on the device; streamed ones are uploaded into a slot each time they are needed. The
+workspace is what computing takes, a carry what lives from one segment to a later one. A microbatch is one image's cond or uncond
+half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sdcpp_py import _binding, options
+from sdcpp_py._engine import ffi, lib
+
+POLICIES = ("auto", "pipelined", "capped", "full", "capped+prefetch")
+_MOST_BYTES = 2**48
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What planning needs to know of a stage: bytes of one microbatch, as stored on the device."""
+
+    name: str
+    param_bytes: int  #: weights
+    compute_bytes: int  #: workspace, without weights and carries
+    carry_in_bytes: int  #: values from earlier stages
+    carry_out_bytes: int  #: values that later stages need
+    extra_bytes: int = 0  #: other inputs: inside compute_bytes already; the policies full and capped reserve them once more
+    seconds: float = 0.0  #: compute of one microbatch
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Stages first to last, both included, that run as one graph."""
+
+    first: int
+    last: int
+    param_bytes: int
+    compute_bytes: int
+    footprint_bytes: int  #: weights, workspace and carries
+    streamed_bytes: int  #: of its weights, uploaded for each run
+    resident: bool  #: all of its stages are; else see `Plan.resident_stages`
+    slot: int | None  #: the slot of what is streamed
+    upload_seconds: tuple[float, float]  #: start and end in a steady step; the start may lie before the step's
+    compute_span: tuple[float, float]  #: start and end in a steady step, seconds
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What stays, what streams, and what that costs; `str()` gives a table."""
+
+    policy: str
+    stages: tuple[Stage, ...] = field(repr=False)
+    segments: tuple[Segment, ...]
+    resident_stages: tuple[int, ...]
+    resident_bytes: int
+    streamed_bytes_per_step: int
+    peak_bytes: int  #: weights, slots, workspace and carries at the worst moment
+    workspace_bytes: int
+    carry_bytes: int
+    slots: tuple[int, ...]  #: bytes of each
+    together: int  #: microbatches that go through a stage before the next stage's turn
+    group: int  #: of those, in one graph
+    passes: int  #: through all segments in one step
+    predicted_step_seconds: float
+    limit_step_seconds: float  #: no plan under this budget can be faster
+
+    def __str__(self) -> str:
+        """The summary and a table of segments."""
+        head = self.summary()
+        rows = [f"{'segment':40} {'weights':>10} {'footprint':>10}  where"]
+        for s in self.segments:
+            name = self.stages[s.first].name + (f" .. {self.stages[s.last].name}" if s.last > s.first else "")
+            if s.resident:
+                where = "resident"
+            elif s.streamed_bytes < s.param_bytes:
+                where = f"slot {s.slot}, {(s.param_bytes - s.streamed_bytes) / _MIB:.1f} MiB of it resident"
+            else:
+                where = f"slot {s.slot}"
+            rows.append(f"{name:40.40} {s.param_bytes / _MIB:8.1f} M {s.footprint_bytes / _MIB:8.1f} M  {where}")
+        return head + "\n" + "\n".join(rows)
+
+    def summary(self) -> str:
+        """Five lines: policy, memory, streaming, order and times."""
+        slots = f"{len(self.slots)} slots of together {sum(self.slots) / _MIB:.1f} MiB" if self.slots else "no slots"
+        ratio = self.predicted_step_seconds / self.limit_step_seconds if self.limit_step_seconds > 0 else 1.0
+        return (
+            f"policy {self.policy}: {len(self.segments)} segments of {len(self.stages)} stages, {slots}\n"
+            f"resident {self.resident_bytes / _MIB:.1f} MiB in {len(self.resident_stages)} stages, "
+            f"streamed {self.streamed_bytes_per_step / _MIB:.1f} MiB a step\n"
+            f"peak {self.peak_bytes / _MIB:.1f} MiB: workspace {self.workspace_bytes / _MIB:.1f}, "
+            f"carries {self.carry_bytes / _MIB:.1f}, the rest weights\n"
+            f"{self.together} microbatches stage by stage, {self.group} in a graph, {self.passes} passes a step\n"
+            f"predicted {self.predicted_step_seconds:.4g} s a step, limit {self.limit_step_seconds:.4g} s ({ratio:.2f}x)"
+        )
+
+
+def plan(
+    stages: Sequence[Stage],
+    *,
+    budget_bytes: int,
+    policy: str = "auto",
+    stream_layers: bool = True,
+    offload_to_cpu: bool = True,
+    link_bytes_per_s: float = 12e9,
+    microbatches: int = 1,
+    dispatch_seconds: float = 0.0,
+    gpu_layers: int | None = None,
+) -> Plan:
+    """Plan how ``stages``, run in order, use ``budget_bytes`` of device memory (0: no budget, all is resident).
+
+    ``policy``: "pipelined" streams single stages through slots without pause; "full" and "capped" follow the published rules of
+    stable-diffusion.cpp; "capped+prefetch" uploads one segment ahead, for comparison; "auto" is the fastest of the first
+    three. Streaming needs ``stream_layers``, ``offload_to_cpu`` and a budget. ``link_bytes_per_s`` is the speed of uploads,
+    ``dispatch_seconds`` the cost of starting a graph, ``gpu_layers`` the most stages that may be resident.
+
+    The result is the same for the same arguments. Raises OverBudgetError where nothing fits, InvalidArgumentError.
+    """
+    fields = ("param_bytes", "compute_bytes", "carry_in_bytes", "carry_out_bytes", "extra_bytes")
+    records, names = ffi.new("sdcpp_stage[]", len(stages)), []
+    for record, stage in zip(records, stages):
+        names.append(ffi.new("char[]", stage.name.encode()))
+        record.name = names[-1]
+        for name in fields:
+            setattr(record, name, options.integer(f"{stage.name}: {name}", getattr(stage, name), 0, _MOST_BYTES))
+        record.seconds = options.real(f"{stage.name}: seconds", stage.seconds, 0.0, 1e9)
+    chosen = ffi.new("char[]", options.choice("policy", policy, POLICIES).encode())
+    params = ffi.new("sdcpp_plan_params*")
+    params.budget_bytes = options.integer("budget_bytes", budget_bytes, 0, 2**50)
+    params.policy = chosen
+    params.stream_layers, params.offload_to_cpu = bool(stream_layers), bool(offload_to_cpu)
+    params.link_bytes_per_s = options.real("link_bytes_per_s", link_bytes_per_s, 1.0, 1e18)
+    params.microbatches = options.integer("microbatches", microbatches, 1, 1024)
+    params.dispatch_seconds = options.real("dispatch_seconds", dispatch_seconds, 0.0, 1e6)
+    params.gpu_layers = -1 if gpu_layers is None else options.integer("gpu_layers", gpu_layers, -1, 10**6)
+    out = ffi.new("sdcpp_plan**")
+    _binding.call(lib.sdcpp_plan_make, records, len(stages), params, out)
+    return from_handle(ffi.gc(out[0], lib.sdcpp_plan_free))
+
+
+def from_handle(handle: Any) -> Plan:
+    """A plan of the engine as a `Plan`."""
+    summary, segment, stage = ffi.new("sdcpp_plan_summary*"), ffi.new("sdcpp_segment*"), ffi.new("sdcpp_stage*")
+    flag = ffi.new("int32_t*")
+    _binding.call(lib.sdcpp_plan_get_summary, handle, summary)
+    stages, residents, segments = [], [], []
+    for index in range(summary.stage_count):
+        _binding.call(lib.sdcpp_plan_get_stage, handle, index, stage, flag)
+        stages.append(
+            Stage(
+                _binding.text(stage.name),
+                stage.param_bytes,
+                stage.compute_bytes,
+                stage.carry_in_bytes,
+                stage.carry_out_bytes,
+                stage.extra_bytes,
+                stage.seconds,
+            )
+        )
+        if flag[0]:
+            residents.append(index)
+    for index in range(summary.segment_count):
+        _binding.call(lib.sdcpp_plan_get_segment, handle, index, segment)
+        segments.append(
+            Segment(
+                segment.first,
+                segment.last,
+                segment.param_bytes,
+                segment.compute_bytes,
+                segment.footprint_bytes,
+                segment.streamed_bytes,
+                bool(segment.resident),
+                None if segment.slot < 0 else segment.slot,
+                (segment.upload_start, segment.upload_end),
+                (segment.compute_start, segment.compute_end),
+            )
+        )
+    return Plan(
+        _binding.text(summary.policy),
+        tuple(stages),
+        tuple(segments),
+        tuple(residents),
+        summary.resident_bytes,
+        summary.streamed_bytes_per_step,
+        summary.peak_bytes,
+        summary.workspace_bytes,
+        summary.carry_bytes,
+        tuple(summary.slot_bytes[i] for i in range(summary.slot_count)),
+        summary.together,
+        summary.group,
+        summary.passes,
+        summary.predicted_step_seconds,
+        summary.limit_step_seconds,
+    )
