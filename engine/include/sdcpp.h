@@ -123,6 +123,12 @@ typedef struct sdcpp_model_params {
         wtype; /* type of the linear layers' weights: NULL or "" = as in the file, else f32, f16, q8_0, q4_K ... */
     const char* device; /* "auto" or a device's name */
     int32_t threads;    /* of the CPU device; 0 = physical cores */
+    double max_vram;    /* GiB that all networks together may hold: 0 = no budget, below 0 = what is free less that,
+                           NaN = a budget only where not all fits into free memory */
+    int32_t stream_layers, offload_to_cpu; /* -1 = automatic, 0 = no, 1 = yes */
+    int32_t gpu_layers;                    /* most resident stages; below 0 = any number */
+    const char* plan_policy;               /* "auto", "pipelined", "capped", "full" */
+    double flops_per_s, link_bytes_per_s;  /* of the device; 0 = measured when a plan needs them */
 } sdcpp_model_params;
 void sdcpp_model_params_default(sdcpp_model_params* params);
 
@@ -157,7 +163,7 @@ int sdcpp_encode_prompt(sdcpp_model* model, const int32_t* tokens, const float* 
 const float* sdcpp_conditioning_data(const sdcpp_conditioning* conditioning, int64_t shape[3]);
 void sdcpp_conditioning_free(sdcpp_conditioning* conditioning);
 
-/* Called after each step with the model's present idea of the clean latent [C, H/f, W/f]. Anything but 0 stops the run.
+/* Called after each step with the model's present idea of the clean latents [batch, C, H/f, W/f]. Anything but 0 stops the run.
  */
 typedef int (*sdcpp_step_callback)(int32_t step, int32_t steps, double seconds, const float* latent, void* user_data);
 
@@ -171,14 +177,15 @@ typedef struct sdcpp_sample_params {
     const char* sampler;   /* see sdcpp_name */
     const char* scheduler; /* see sdcpp_name */
     const char* rng;       /* "cuda" (Philox) or "cpu" (mt19937), both as PyTorch's */
-    uint64_t seed;
-    const float* noise; /* NULL, or the first noise, unit variance, [C, H/f, W/f] */
+    uint64_t seed;      /* of the first picture; the others' rise by one */
+    int32_t batch;      /* pictures sampled together, step by step; the same numbers as one by one */
+    const float* noise; /* NULL, or every picture's first noise, unit variance, [C, H/f, W/f] */
     sdcpp_step_callback callback;
     void* user_data;
 } sdcpp_sample_params;
 void sdcpp_sample_params_default(sdcpp_sample_params* params);
 
-/* Samples one latent; `latent` receives [C, H/f, W/f] floats. */
+/* Samples; `latent` receives [batch, C, H/f, W/f] floats. */
 int sdcpp_sample(sdcpp_model* model, const sdcpp_sample_params* params, float* latent, sdcpp_error* error);
 
 typedef struct sdcpp_decode_params {
@@ -196,10 +203,11 @@ int sdcpp_decode(sdcpp_model* model, const sdcpp_decode_params* params, const fl
 int sdcpp_encode(sdcpp_model* model, const uint8_t* picture, int32_t height, int32_t width, float* latent,
                  sdcpp_error* error);
 
-/* Memory since the last call, in bytes: largest workspace, weights held by copy, weights mapped from files. Then the
- * networks' workspaces are given back. */
+/* Bytes held on the device since the last call, each at its most: workspaces, resident weights, slots of streamed ones,
+ * values between segments, all together; and what is mapped from files. Then workspaces that are free to be had again
+ * are given back. */
 typedef struct sdcpp_memory {
-    uint64_t workspace_bytes, weight_bytes, mapped_bytes;
+    uint64_t workspace_bytes, weight_bytes, slot_bytes, carry_bytes, peak_bytes, mapped_bytes;
 } sdcpp_memory;
 int sdcpp_take_memory(sdcpp_model* model, sdcpp_memory* out, sdcpp_error* error);
 
@@ -240,7 +248,8 @@ typedef struct sdcpp_plan_summary {
     size_t stage_count, segment_count, slot_count;
     int32_t together, group, passes; /* microbatches in turn at a stage; of those in one graph; passes a step */
     uint64_t slot_bytes[4], resident_bytes, streamed_bytes_per_step, peak_bytes, workspace_bytes, carry_bytes;
-    double predicted_step_seconds, limit_step_seconds;
+    uint64_t budget_bytes; /* 0 = none */
+    double link_bytes_per_s, predicted_step_seconds, limit_step_seconds;
 } sdcpp_plan_summary;
 typedef struct sdcpp_segment {
     size_t first, last; /* stages, both included */
@@ -249,6 +258,7 @@ typedef struct sdcpp_segment {
     int32_t slot;     /* -1 = none */
     /* Steady state, seconds from the step's start; uploads may begin before it. */
     double upload_start, upload_end, compute_start, compute_end;
+    double measured_seconds; /* of compute, the mean of all runs; < 0 = not run */
 } sdcpp_segment;
 int sdcpp_plan_make(const sdcpp_stage* stages, size_t count, const sdcpp_plan_params* params, sdcpp_plan** out,
                     sdcpp_error* error);
@@ -257,6 +267,23 @@ int sdcpp_plan_get_summary(const sdcpp_plan* plan, sdcpp_plan_summary* out, sdcp
 int sdcpp_plan_get_segment(const sdcpp_plan* plan, size_t index, sdcpp_segment* out, sdcpp_error* error);
 /* The stage as it was planned with (its name lives as long as the plan), and whether it is resident. */
 int sdcpp_plan_get_stage(const sdcpp_plan* plan, size_t index, sdcpp_stage* out, int32_t* resident, sdcpp_error* error);
+
+/* Says that a generation begins: a budget that follows free memory is read again. */
+int sdcpp_begin(sdcpp_model* model, sdcpp_error* error);
+/* The plan of "clip_l", "unet" or "vae.decoder" for pictures of this size: nothing is loaded. `guided`: with a negative
+ * prompt; `chunks`: of 77 tokens. */
+int sdcpp_model_plan(sdcpp_model* model, const char* network, int32_t width, int32_t height, int32_t batch,
+                     int32_t guided, int32_t chunks, sdcpp_plan** out, sdcpp_error* error);
+/* What a network did since the last call; `plan` is NULL where it did not run. */
+typedef struct sdcpp_run {
+    uint64_t runs, uploaded_bytes, loaded_bytes; /* uploads in all; those of the first run, residents included */
+    double seconds, first_seconds, compute_seconds, stall_seconds, upload_seconds;
+    int32_t replanned;
+} sdcpp_run;
+int sdcpp_take_report(sdcpp_model* model, const char* network, sdcpp_plan** plan, sdcpp_run* out, sdcpp_error* error);
+/* Measures a device: multiplications and additions a second in large layers, bytes a second to it. */
+int sdcpp_device_speed(const char* device, int32_t threads, double* flops_per_s, double* link_bytes_per_s,
+                       sdcpp_error* error);
 
 /* Sampling without a model. `kind` is "sampler", "scheduler" or "rng"; gives the name with that number, NULL past the
  * last. */

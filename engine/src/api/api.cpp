@@ -5,6 +5,7 @@
 #include <new>
 
 #include "api/guard.h"
+#include "api/plan.h"
 #include "base/log.h"
 #include "pipeline/model.h"
 #include "sampling/rng.h"
@@ -130,7 +131,7 @@ const char* sdcpp_listing_metadata(const sdcpp_listing* listing, const char* key
 }
 
 void sdcpp_model_params_default(sdcpp_model_params* params) {
-    if (params) *params = {nullptr, 0, nullptr, "auto", 0};
+    if (params) *params = {nullptr, 0, nullptr, "auto", 0, std::numeric_limits<double>::quiet_NaN(), -1, -1, -1, "auto", 0, 0};
 }
 
 int sdcpp_model_open(const sdcpp_model_params* params, sdcpp_model** out, sdcpp_error* error) {
@@ -145,6 +146,13 @@ int sdcpp_model_open(const sdcpp_model_params* params, sdcpp_model** out, sdcpp_
         options.wtype = text_or(params->wtype, "");
         options.device = text_or(params->device, "auto");
         options.threads = params->threads;
+        options.max_vram = params->max_vram;
+        if (std::abs(params->max_vram) > 1e6) fail(SDCPP_INVALID_ARGUMENT, "max_vram must be a number of GiB");
+        options.stream_layers = params->stream_layers;
+        options.offload_to_cpu = params->offload_to_cpu;
+        options.gpu_layers = params->gpu_layers;
+        options.policy = policy_from(params->plan_policy);
+        options.speed = {params->flops_per_s, params->link_bytes_per_s, 1e-4};
         auto model = std::make_unique<sdcpp_model>(options);
         if (const Json::Object* defaults = model->model.files().config()["defaults"].object()) {
             for (const auto& [key, value] : *defaults) {
@@ -229,6 +237,7 @@ void sdcpp_sample_params_default(sdcpp_sample_params* params) {
     params->steps = 20;
     params->cfg_scale = 7;
     params->eta = -1;
+    params->batch = 1;
     params->sampler = "euler_a";
     params->scheduler = "discrete";
     params->rng = "cuda";
@@ -253,6 +262,7 @@ int sdcpp_sample(sdcpp_model* model, const sdcpp_sample_params* params, float* l
         options.rng = text_or(params->rng, "cuda");
         options.seed = params->seed;
         options.noise = params->noise;
+        options.batch = params->batch;
         if (params->callback)
             options.callback = [&](int step, int steps, double seconds, const Floats& estimate) {
                 return params->callback(step, steps, seconds, estimate.data(), params->user_data) == 0;
@@ -314,7 +324,60 @@ int sdcpp_take_memory(sdcpp_model* model, sdcpp_memory* out, sdcpp_error* error)
         need(out, "out");
         const auto lock = model->model.start();
         const Model::Memory memory = model->model.take_memory();
-        *out = {memory.workspace, memory.weights, memory.mapped};
+        const auto of = [&](MemoryClass kind) { return memory.peak.by_class[static_cast<size_t>(kind)]; };
+        *out = {of(MemoryClass::workspace), of(MemoryClass::weights), of(MemoryClass::slots),
+                of(MemoryClass::carries),   memory.peak.total,        memory.mapped};
+    });
+}
+
+int sdcpp_begin(sdcpp_model* model, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        const auto lock = model->model.start();
+        model->model.begin();
+    });
+}
+
+int sdcpp_model_plan(sdcpp_model* model, const char* network, int32_t width, int32_t height, int32_t batch,
+                     int32_t guided, int32_t chunks, sdcpp_plan** out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        need(network, "network");
+        need(out, "out");
+        const auto lock = model->model.start();
+        *out = plan_handle(model->model.preview(network, width, height, batch, guided != 0, chunks)).release();
+    });
+}
+
+int sdcpp_take_report(sdcpp_model* model, const char* network, sdcpp_plan** plan, sdcpp_run* out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        need(network, "network");
+        need(plan, "plan");
+        need(out, "out");
+        const auto lock = model->model.start();
+        *plan = nullptr;
+        *out = {};
+        if (!model->model.has(network)) return;
+        auto report = model->model.take_report(network);
+        if (!report) return;
+        *out = {report->runs,           report->uploaded_bytes, report->loaded_bytes,   report->seconds,
+                report->first_seconds,  report->compute_seconds, report->stall_seconds, report->upload_seconds,
+                report->replanned};
+        *plan = plan_handle(std::move(*report)).release();
+    });
+}
+
+int sdcpp_device_speed(const char* device, int32_t threads, double* flops_per_s, double* link_bytes_per_s,
+                       sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(flops_per_s, "flops_per_s");
+        need(link_bytes_per_s, "link_bytes_per_s");
+        const std::atomic<bool> never{false};
+        Device opened(text_or(device, "auto"), threads, &never);
+        const Device::Speed speed = opened.speed();
+        *flops_per_s = speed.flops_per_s;
+        *link_bytes_per_s = speed.link_bytes_per_s;
     });
 }
 

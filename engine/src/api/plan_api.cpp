@@ -7,7 +7,7 @@
 
 using namespace sdcpp;
 
-namespace {
+namespace sdcpp {
 
 Policy policy_from(const char* name) {
     const std::string_view wanted = name ? name : "auto";
@@ -18,7 +18,18 @@ Policy policy_from(const char* name) {
          "'; there are auto, pipelined, capped, full and, for comparison, capped+prefetch");
 }
 
-}  // namespace
+std::unique_ptr<sdcpp_plan> plan_handle(RunReport report) {
+    auto out = std::make_unique<sdcpp_plan>();
+    out->budget_bytes = report.options.budget_bytes;
+    out->link_bytes_per_s = report.options.link_bytes_per_s;
+    out->times = timeline(report.stages, report.options, report.plan);
+    out->stages = std::move(report.stages);
+    out->plan = std::move(report.plan);
+    out->measured = std::move(report.segment_seconds);
+    return out;
+}
+
+}  // namespace sdcpp
 
 void sdcpp_plan_params_default(sdcpp_plan_params* params) {
     if (params) *params = {0, "auto", 1, 1, 12e9, 1, 0, -1};
@@ -47,6 +58,8 @@ int sdcpp_plan_make(const sdcpp_stage* stages, size_t count, const sdcpp_plan_pa
         options.most_resident = params->gpu_layers;
         made->plan = make_plan(made->stages, options);
         made->times = timeline(made->stages, options, made->plan);
+        made->budget_bytes = options.budget_bytes;
+        made->link_bytes_per_s = options.link_bytes_per_s;
         *out = made.release();
     });
 }
@@ -72,6 +85,8 @@ int sdcpp_plan_get_summary(const sdcpp_plan* plan, sdcpp_plan_summary* out, sdcp
         out->peak_bytes = p.peak_bytes;
         out->workspace_bytes = p.workspace_bytes;
         out->carry_bytes = p.carry_bytes;
+        out->budget_bytes = plan->budget_bytes;
+        out->link_bytes_per_s = plan->link_bytes_per_s;
         out->predicted_step_seconds = p.predicted_step_seconds;
         out->limit_step_seconds = p.limit_step_seconds;
     });
@@ -85,7 +100,8 @@ int sdcpp_plan_get_segment(const sdcpp_plan* plan, size_t index, sdcpp_segment* 
         const PlannedSegment& s = plan->plan.segments[index];
         const SegmentTimes& t = plan->times[index];
         *out = {s.first,    s.last, s.param_bytes,  s.compute_bytes, s.footprint_bytes, s.streamed_bytes,
-                s.resident, s.slot, t.upload_start, t.upload_end,    t.compute_start,   t.compute_end};
+                s.resident, s.slot, t.upload_start, t.upload_end,    t.compute_start,   t.compute_end,
+                plan->measured.empty() ? -1.0 : plan->measured[index]};
     });
 }
 

@@ -53,4 +53,14 @@ MappedFile::~MappedFile() {
 #endif
 }
 
+void MappedFile::forget([[maybe_unused]] std::span<const std::byte> part) const {
+#ifndef _WIN32
+    if (!copy_.empty() || part.empty()) return;
+    const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+    const auto first = (reinterpret_cast<uintptr_t>(part.data()) + page - 1) / page * page;
+    const auto end = reinterpret_cast<uintptr_t>(part.data() + part.size()) / page * page;
+    if (end > first) ::madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
+#endif
+}
+
 }  // namespace sdcpp

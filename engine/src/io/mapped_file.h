@@ -23,6 +23,9 @@ class MappedFile {
     std::string_view text() const { return {reinterpret_cast<const char*>(bytes_.data()), bytes_.size()}; }
     const std::filesystem::path& path() const { return path_; }
 
+    // Gives back the memory behind `part` of the bytes; it is read from the file again when it is next looked at.
+    void forget(std::span<const std::byte> part) const;
+
   private:
     std::filesystem::path path_;
     std::span<const std::byte> bytes_;

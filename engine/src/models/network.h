@@ -19,6 +19,7 @@ class Network {
 
     const std::string& name() const { return name_; }
     WeightList& weights() { return weights_; }
+    const WeightList& weights() const { return weights_; }
     const std::vector<Stage>& stages() const { return stages_; }
 
   protected:

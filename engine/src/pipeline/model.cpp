@@ -15,8 +15,12 @@ namespace sdcpp {
 namespace {
 
 constexpr int default_tile = 64;
+constexpr int smallest_tile = 8;
 constexpr int tile_above = 96;  // latent sides past which tiling is automatic
 constexpr int max_pixels_side = 16384;
+constexpr int most_together = 64;       // pictures sampled together
+constexpr int chunks_together = 8;      // of a prompt, encoded together
+constexpr uint64_t budget_step = uint64_t{64} << 20;  // budgets that follow free memory do not change with every page
 
 ggml_type wanted_type(const std::string& name) {
     if (name.empty()) return GGML_TYPE_COUNT;
@@ -71,6 +75,37 @@ void require_finite(const Floats& values, const char* what) {
                 " contain NaN or infinity; the weights may be damaged, or a type too coarse for them: try wtype='f32'");
 }
 
+// One generator for each picture of a batch, so that a picture does not depend on what is made beside it.
+class BatchRng : public Rng {
+  public:
+    BatchRng(const std::string& name, uint64_t seed, int batch) {
+        for (int i = 0; i < batch; ++i) each_.push_back(make_rng(name, seed + static_cast<uint64_t>(i)));
+    }
+    void normal(std::span<float> out) override {
+        const size_t part = out.size() / each_.size();
+        for (size_t i = 0; i < each_.size(); ++i) each_[i]->normal(out.subspan(i * part, part));
+    }
+
+  private:
+    std::vector<std::unique_ptr<Rng>> each_;
+};
+
+// Multiplies each token's states by its weight and restores the mean of them all.
+void weigh(std::span<float> states, std::span<const float> weights) {
+    const auto mean = [&] {
+        double sum = 0;
+        for (const float value : states) sum += value;
+        return sum / static_cast<double>(states.size());
+    };
+    const double before = mean();
+    const size_t width = states.size() / weights.size();
+    for (size_t i = 0; i < states.size(); ++i) states[i] *= weights[i / width];
+    const double after = mean();
+    // a mean that vanishes cannot be restored by a factor
+    if (const double ratio = before / after; std::isfinite(ratio) && ratio > 0 && ratio < 100)
+        for (float& value : states) value = static_cast<float>(value * ratio);
+}
+
 void require_tokens(std::span<const int32_t> tokens, int64_t vocabulary) {
     for (const int32_t token : tokens)
         if (token < 0 || token >= vocabulary)
@@ -80,7 +115,7 @@ void require_tokens(std::span<const int32_t> tokens, int64_t vocabulary) {
 }  // namespace
 
 Model::Model(const ModelOptions& options)
-    : files_(options.paths), device_(options.device, options.threads, &cancelled_) {
+    : options_(options), files_(options.paths), device_(options.device, options.threads, &cancelled_) {
     const ggml_type wanted = wanted_type(options.wtype);
     if (files_.has_prefix("clip_l.")) text_ = executor_for<ClipText>(device_, wanted, files_);
     if (files_.has_prefix("unet.")) unet_ = executor_for<UNet>(device_, wanted, files_);
@@ -121,6 +156,73 @@ Model::Model(const ModelOptions& options)
         facts_.latent_channels = static_cast<int>(net.out_channels());
         facts_.size_multiple = facts_.latent_factor * static_cast<int>(net.multiple());
     }
+    device_.set_speed(options.speed);
+    if (options.stream_layers == 1 && options.max_vram == 0)
+        log(SDCPP_LOG_WARNING, "stream_layers is ignored without a memory budget; add max_vram");
+    if (options.stream_layers == 1 && options.offload_to_cpu == 0)
+        log(SDCPP_LOG_WARNING, "stream_layers is ignored while the weights stay on the device; add offload_to_cpu");
+    begin();
+}
+
+void Model::begin() {
+    MemoryOptions memory;
+    memory.policy = options_.policy;
+    memory.stream_layers = options_.stream_layers != 0;
+    memory.offload_to_cpu = options_.offload_to_cpu != 0;
+    memory.most_resident = options_.gpu_layers;
+    constexpr double gib = 1 << 30;
+    if (options_.max_vram >= 0) memory.budget_bytes = static_cast<uint64_t>(options_.max_vram * gib);
+    if (options_.max_vram < 0) {
+        const double free = static_cast<double>(device_.free_bytes() + device_.memory().held());
+        const double left = free + options_.max_vram * gib;
+        memory.budget_bytes = left > 0 ? static_cast<uint64_t>(left) / budget_step * budget_step : 0;
+        if (*memory.budget_bytes == 0)
+            log(SDCPP_LOG_WARNING, "max_vram leaves nothing of the " + std::to_string(static_cast<uint64_t>(free) >> 20) +
+                                       " MiB that are free on " + device_.name() + ": no budget is kept");
+    }
+    for (Executor* executor : executors()) {
+        executor->set_memory(memory, [this, executor] {
+            for (Executor* other : executors())
+                if (other != executor) other->release(true);
+        });
+    }
+}
+
+void Model::require_size(int width, int height) const {
+    const int multiple = facts_.size_multiple;
+    for (const int side : {width, height})
+        if (side < multiple || side > max_pixels_side || side % multiple != 0)
+            fail(SDCPP_INVALID_ARGUMENT, "width and height are ", width, " x ", height, "; both must be multiples of ",
+                 multiple, " from ", multiple, " to ", max_pixels_side);
+}
+
+RunReport Model::preview(const std::string& network, int width, int height, int batch, bool guided, int chunks) {
+    Executor& net = executor(network);
+    if (batch < 1 || batch > most_together || chunks < 1 || chunks > 1000)
+        fail(SDCPP_INVALID_ARGUMENT, "batch is 1 to ", most_together, ", chunks 1 to 1000");
+    if (network == "clip_l") {
+        const int64_t positions = net.as<ClipText>().positions();
+        return net.preview({{"tokens", GGML_TYPE_I32, {std::min(chunks, chunks_together), positions}},
+                            {"mask", GGML_TYPE_F16, {positions, positions}, nullptr, true}});
+    }
+    require_size(width, height);
+    const int64_t h = height / facts_.latent_factor, w = width / facts_.latent_factor;
+    if (network == "unet") {
+        const UNet& unet = net.as<UNet>();
+        const int64_t n = batch * (guided ? 2 : 1), positions = text_ ? text_->as<ClipText>().positions() : 77;
+        return net.preview({{"x", GGML_TYPE_F32, {n, unet.in_channels(), h, w}},
+                            {"time", GGML_TYPE_F32, {n, unet.model_channels()}},
+                            {"context", GGML_TYPE_F32, {n, chunks * positions, unet.context_width()}}});
+    }
+    if (network != "vae.decoder") fail(SDCPP_INVALID_ARGUMENT, "no plan can be shown of '", network, "'");
+    const int64_t tile = tile_sides(net, static_cast<int>(h), static_cast<int>(w), {});
+    return net.preview({{"x", GGML_TYPE_F32, {1, facts_.latent_channels, tile ? tile : h, tile ? tile : w}}});
+}
+
+std::optional<RunReport> Model::take_report(const std::string& network) {
+    Executor& net = executor(network);
+    if (!net.has_run()) return std::nullopt;
+    return net.take_report();
 }
 
 std::unique_lock<std::mutex> Model::start() {
@@ -171,57 +273,50 @@ Output Model::encode_prompt(std::span<const int32_t> tokens, const float* weight
     const auto mask = causal_mask(positions);
     Output all;
     all.shape = {1, 1, chunks * positions, width};
-    for (int chunk = 0; chunk < chunks; ++chunk) {
-        const auto part = tokens.subspan(static_cast<size_t>(chunk * positions), static_cast<size_t>(positions));
-        Output states = text.run({{"tokens", GGML_TYPE_I32, {1, positions}, part.data()},
-                                  {"mask", GGML_TYPE_F16, {positions, positions}, mask.data()}},
+    for (int first = 0; first < chunks; first += chunks_together) {
+        const int count = std::min(chunks_together, chunks - first);
+        Output states = text.run({{"tokens", GGML_TYPE_I32, {count, positions}, tokens.data() + first * positions},
+                                  {"mask", GGML_TYPE_F16, {positions, positions}, mask.data(), true}},
                                  net.stages_for(clip_skip));
         require_finite(states.data, "the text encoder's states");
-        if (weights) {
-            const auto mean = [&] {
-                double sum = 0;
-                for (const float value : states.data) sum += value;
-                return sum / static_cast<double>(states.data.size());
-            };
-            const double before = mean();
-            for (int64_t t = 0; t < positions; ++t)
-                for (int64_t i = 0; i < width; ++i)
-                    states.data[static_cast<size_t>(t * width + i)] *= weights[chunk * positions + t];
-            const double after = mean();
-            // a mean that vanishes cannot be restored by a factor
-            if (const double ratio = before / after; std::isfinite(ratio) && ratio > 0 && ratio < 100)
-                for (float& value : states.data) value = static_cast<float>(value * ratio);
-        }
+        if (weights)
+            for (int i = 0; i < count; ++i)
+                weigh({states.data.data() + i * positions * width, static_cast<size_t>(positions * width)},
+                      {weights + (first + i) * positions, static_cast<size_t>(positions)});
         all.data.insert(all.data.end(), states.data.begin(), states.data.end());
     }
     return all;
 }
 
-// The network's prediction for `batch` copies of x, one for each of the contexts that lie behind one another.
-Floats Model::predict(const Floats& x, double sigma, const Output& context, int batch) {
+// The network's prediction for `repeats` copies of x, which holds batch_ latents; each copy has its context, and those lie
+// behind one another.
+Floats Model::predict(const Floats& x, double sigma, const Output& context, int repeats) {
     const UNet& net = unet_->as<UNet>();
     const double scale = 1 / std::sqrt(sigma * sigma + 1);
-    Floats scaled;
-    for (int i = 0; i < batch; ++i)
+    const int64_t batch = static_cast<int64_t>(repeats) * batch_;
+    Floats scaled, contexts;
+    const auto states = static_cast<std::ptrdiff_t>(context.data.size()) / repeats;
+    for (int i = 0; i < repeats; ++i) {
         for (const float value : x) scaled.push_back(static_cast<float>(value * scale));
+        for (int k = 0; k < batch_; ++k)
+            contexts.insert(contexts.end(), context.data.begin() + i * states, context.data.begin() + (i + 1) * states);
+    }
     const Floats timesteps(static_cast<size_t>(batch), static_cast<float>(table_.timestep_of(sigma)));
     const Floats time = timestep_embedding(timesteps, net.model_channels());
     return unet_
         ->run({{"x", GGML_TYPE_F32, {batch, net.in_channels(), latent_height_, latent_width_}, scaled.data()},
                {"time", GGML_TYPE_F32, {batch, net.model_channels()}, time.data()},
-               {"context", GGML_TYPE_F32, {batch, context.shape[2], context.shape[3]}, context.data.data()}})
+               {"context", GGML_TYPE_F32, {batch, context.shape[2], context.shape[3]}, contexts.data()}})
         .data;
 }
 
 Floats Model::sample(const SampleOptions& options) {
     executor("unet");
-    const int multiple = facts_.size_multiple, factor = facts_.latent_factor;
-    for (const int side : {options.width, options.height})
-        if (side < multiple || side > max_pixels_side || side % multiple != 0)
-            fail(SDCPP_INVALID_ARGUMENT, "width and height are ", options.width, " x ", options.height,
-                 "; both must be multiples of ", multiple, " from ", multiple, " to ", max_pixels_side);
+    require_size(options.width, options.height);
     if (!options.cond) fail(SDCPP_INVALID_ARGUMENT, "a conditioning is needed");
     if (!std::isfinite(options.cfg_scale)) fail(SDCPP_INVALID_ARGUMENT, "cfg_scale must be a finite number");
+    if (options.batch < 1 || options.batch > most_together)
+        fail(SDCPP_INVALID_ARGUMENT, "batch is ", options.batch, "; 1 to ", most_together, " are possible");
     const bool guided = options.cfg_scale != 1;
     if (guided && !options.uncond)
         fail(SDCPP_INVALID_ARGUMENT, "cfg_scale other than 1 needs an unconditional conditioning");
@@ -229,43 +324,34 @@ Floats Model::sample(const SampleOptions& options) {
         if (context && context->shape[3] != unet_->as<UNet>().context_width())
             fail(SDCPP_INVALID_ARGUMENT, "the conditioning comes from another model");
 
-    latent_width_ = options.width / factor;
-    latent_height_ = options.height / factor;
-    const std::unique_ptr<Rng> rng = make_rng(options.rng, options.seed);
-    Floats x(static_cast<size_t>(facts_.latent_channels) * static_cast<size_t>(latent_width_) *
-             static_cast<size_t>(latent_height_));
+    latent_width_ = options.width / facts_.latent_factor;
+    latent_height_ = options.height / facts_.latent_factor;
+    batch_ = options.batch;
+    BatchRng rng(options.rng, options.seed, batch_);
+    const size_t one = static_cast<size_t>(facts_.latent_channels) * static_cast<size_t>(latent_width_) *
+                       static_cast<size_t>(latent_height_);
+    Floats x(one * static_cast<size_t>(batch_));
     std::vector<double> sigmas = make_sigmas(options.scheduler, options.steps, table_);
     if (options.noise) {
-        std::copy_n(options.noise, x.size(), x.begin());
+        for (int i = 0; i < batch_; ++i) std::copy_n(options.noise, one, x.begin() + i * static_cast<std::ptrdiff_t>(one));
     } else {
-        rng->normal(x);
+        rng.normal(x);
     }
     for (float& value : x) value = static_cast<float>(value * sigmas.front());
 
-    Output both;
+    Output both;  // what prompt and negative prompt say, where they go through the network together
     if (guided && options.cond->shape == options.uncond->shape) {
         both = *options.cond;
         both.data.insert(both.data.end(), options.uncond->data.begin(), options.uncond->data.end());
     }
     const auto denoise = [&](const Floats& noisy, double sigma) {
-        Floats prediction;
+        Floats prediction, free;
         if (!both.data.empty()) {
-            try {
-                prediction = predict(noisy, sigma, both, 2);
-            } catch (const Error& error) {
-                if (error.status() != SDCPP_OUT_OF_MEMORY) throw;
-                log(SDCPP_LOG_INFO,
-                    "too little memory for cond and uncond in one batch: one after the other from here on");
-                both.data.clear();
-                unet_->release();
-            }
-        }
-        Floats free;
-        if (prediction.empty()) {
+            prediction = predict(noisy, sigma, both, 2);
+            free.assign(prediction.begin() + static_cast<std::ptrdiff_t>(noisy.size()), prediction.end());
+        } else {
             prediction = predict(noisy, sigma, *options.cond, 1);
             if (guided) free = predict(noisy, sigma, *options.uncond, 1);
-        } else {
-            free.assign(prediction.begin() + static_cast<std::ptrdiff_t>(noisy.size()), prediction.end());
         }
         Floats clean(noisy.size());
         const double shrink = 1 / (sigma * sigma + 1);
@@ -280,7 +366,7 @@ Floats Model::sample(const SampleOptions& options) {
 
     const auto begin = std::chrono::steady_clock::now();
     const int steps = static_cast<int>(sigmas.size()) - 1;
-    SamplerRun run{denoise, std::move(sigmas), *rng, options.eta};
+    SamplerRun run{denoise, std::move(sigmas), rng, options.eta};
     run.after_step = [&](size_t step, const Floats& denoised) {
         const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begin;
         if (options.callback && !options.callback(static_cast<int>(step), steps, passed.count(), denoised))
@@ -291,15 +377,36 @@ Floats Model::sample(const SampleOptions& options) {
     return x;
 }
 
+// Latent sides of the tiles to decode in; 0: in one piece. Without the user's word, tiles are as small as memory wants.
+int Model::tile_sides(Executor& decoder, int height, int width, const DecodeOptions& options) {
+    if (options.tile > 0 && options.tile < smallest_tile)
+        fail(SDCPP_INVALID_ARGUMENT, "a tile must be ", smallest_tile, " or more latent sides");
+    if (options.tiling == 0) return 0;
+    const auto fits = [&](int64_t h, int64_t w) {
+        try {
+            decoder.preview({{"x", GGML_TYPE_F32, {1, facts_.latent_channels, h, w}}});
+            return true;
+        } catch (const OverBudget&) {
+            return false;
+        }
+    };
+    const bool large = height > tile_above || width > tile_above;
+    const bool budgeted = options_.max_vram != 0;
+    if (options.tiling < 0 && !large && (!budgeted || fits(height, width))) return 0;
+    if (options.tile > 0) return options.tile;
+    int tile = default_tile;
+    while (budgeted && tile > smallest_tile && !fits(tile, tile)) tile /= 2;
+    return tile;
+}
+
 Floats Model::decode(const DecodeOptions& options, std::span<const float> latent, int height, int width) {
     Executor& decoder = executor(options.taesd ? "taesd.decoder" : "vae.decoder");
     const int channels = facts_.latent_channels, factor = facts_.latent_factor;
     if (height < 1 || width < 1 || height > max_pixels_side / factor || width > max_pixels_side / factor)
         fail(SDCPP_INVALID_ARGUMENT, "latents of ", height, " x ", width, " cannot be decoded");
-    const int tile = options.tile > 0 ? options.tile : default_tile;
+    const int tile = tile_sides(decoder, height, width, options);
     const double share = options.overlap < 0 ? 0.25 : options.overlap;
-    if (tile < 8 || !(share <= 0.5))
-        fail(SDCPP_INVALID_ARGUMENT, "a tile must be 8 or more latent sides, its overlap 0 to 0.5");
+    if (!(share <= 0.5)) fail(SDCPP_INVALID_ARGUMENT, "the overlap of tiles must be 0 to 0.5");
     const auto scale = static_cast<float>(options.taesd ? 1 : 1 / facts_.scaling_factor);
     const auto whole = [&](std::vector<float> part, int h, int w) {
         for (float& value : part) value *= scale;
@@ -309,9 +416,7 @@ Floats Model::decode(const DecodeOptions& options, std::span<const float> latent
         require_finite(picture, "the decoded pixels");
         return picture;
     };
-    const bool large = height > tile_above || width > tile_above;
-    if (options.tiling == 0 || (options.tiling < 0 && !large))
-        return whole({latent.begin(), latent.end()}, height, width);
+    if (tile == 0) return whole({latent.begin(), latent.end()}, height, width);
     const TileGrid grid{tile, static_cast<int>(tile * share), factor, channels, 3};
     return decode_tiled(grid, latent, height, width, whole);
 }
@@ -353,7 +458,7 @@ Output Model::evaluate(const std::string& network, std::vector<Input> inputs) {
             {static_cast<const int32_t*>(tokens.data), static_cast<size_t>(tokens.shape[0] * tokens.shape[1])},
             clip.vocabulary());
         const auto mask = causal_mask(clip.positions());
-        return net.run({tokens, {"mask", GGML_TYPE_F16, {clip.positions(), clip.positions()}, mask.data()}});
+        return net.run({tokens, {"mask", GGML_TYPE_F16, {clip.positions(), clip.positions()}, mask.data(), true}});
     }
     const Input& x = input("x", 4);
     if (network == "unet") {
@@ -379,11 +484,10 @@ Output Model::evaluate(const std::string& network, std::vector<Input> inputs) {
 
 Model::Memory Model::take_memory() {
     Memory memory;
+    memory.peak = device_.memory().take_peak();
     for (Executor* executor : executors()) {
-        memory.workspace = std::max(memory.workspace, executor->take_peak_workspace());
-        memory.weights += executor->copied_weight_bytes();
         memory.mapped += executor->mapped_weight_bytes();
-        executor->release();
+        executor->rest();
     }
     return memory;
 }

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -24,6 +25,11 @@ struct ModelOptions {
     std::vector<ModelPath> paths;
     std::string wtype, device = "auto";
     int threads = 0;
+    double max_vram = std::numeric_limits<double>::quiet_NaN();  // GiB; 0: no budget, < 0: what is free less that; NaN: automatic
+    int stream_layers = -1, offload_to_cpu = -1;                 // -1: automatic, which is on
+    Policy policy = Policy::automatic;
+    int gpu_layers = -1;
+    Device::Speed speed;  // zeros: measured when needed
 };
 
 struct ModelFacts {
@@ -39,7 +45,8 @@ struct SampleOptions {
     int width = 0, height = 0, steps = 0;
     double cfg_scale = 1, eta = -1;
     std::string sampler, scheduler, rng;
-    uint64_t seed = 0;
+    uint64_t seed = 0;  // of the first picture; the others' rise by one
+    int batch = 1;      // pictures that are sampled step by step together
     const float* noise = nullptr;
     // (step from 1, steps, seconds since the start, clean estimate); false stops.
     std::function<bool(int, int, double, const Floats&)> callback;
@@ -71,9 +78,18 @@ class Model {
     Floats encode(std::span<const float> picture, int height, int width);
     Output evaluate(const std::string& network, std::vector<Input> inputs);
 
+    // A generation begins: budgets that follow free memory are read again.
+    void begin();
+    // The plan of "clip_l", "unet" or "vae.decoder" for a picture of this size; nothing is loaded.
+    RunReport preview(const std::string& network, int width, int height, int batch, bool guided, int chunks);
+    // What a network did since the last call; nothing where it has not run.
+    std::optional<RunReport> take_report(const std::string& network);
+
     void cancel() { cancelled_ = true; }
+    // Bytes: the most held at a time since the last call, in all and by class, and what is mapped from files.
     struct Memory {
-        size_t workspace = 0, weights = 0, mapped = 0;
+        DeviceMemory::Bytes peak;
+        uint64_t mapped = 0;
     };
     Memory take_memory();
 
@@ -83,9 +99,12 @@ class Model {
   private:
     Executor& need(const std::unique_ptr<Executor>& executor, const char* what) const;
     Executor& executor(const std::string& network) const;
-    Floats predict(const Floats& x, double sigma, const Output& context, int batch);
+    Floats predict(const Floats& x, double sigma, const Output& context, int repeats);
+    int tile_sides(Executor& decoder, int height, int width, const DecodeOptions& options);
+    void require_size(int width, int height) const;
     std::vector<Executor*> executors() const;
 
+    ModelOptions options_;
     ModelFiles files_;
     std::atomic<bool> cancelled_{false};
     std::mutex mutex_;
@@ -93,7 +112,7 @@ class Model {
     ModelFacts facts_;
     NoiseTable table_;
     std::unique_ptr<Executor> text_, unet_, decoder_, encoder_, tiny_decoder_, tiny_encoder_;
-    int latent_width_ = 0, latent_height_ = 0;
+    int latent_width_ = 0, latent_height_ = 0, batch_ = 1;
 };
 
 }  // namespace sdcpp

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "nn/graph.h"
+#include "runtime/device_memory.h"
 #include "runtime/thread_governor.h"
 
 namespace sdcpp {
@@ -25,10 +26,19 @@ std::vector<DeviceInfo> list_devices();
 // The number of physical cores this process may run on.
 int physical_cores();
 
+// A buffer on a device, counted for as long as it lives.
+struct DeviceBuffer {
+    DeviceMemory::Lease lease;
+    ggml_backend_buffer_ptr buffer;
+    std::byte* data() const { return static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer.get())); }
+};
+
 class Device {
   public:
     // `name` as in list_devices() (any case), or "auto": the first GPU, else the CPU. `threads` 0: the physical cores.
     // While `cancelled` is true, a computation under way stops at its next operation.
+    // "simulated:vram=GIB,link=GB/S,slowdown=X" is the CPU in the part of a card with so much memory, behind a link of
+    // that speed, X times slower: for tests, and for trying plans.
     Device(const std::string& name, int threads, const std::atomic<bool>* cancelled);
     Device(const Device&) = delete;
     Device& operator=(const Device&) = delete;
@@ -40,9 +50,29 @@ class Device {
     const std::string& name() const { return name_; }
     bool maps_host_memory() const { return maps_host_memory_; }
     bool is_cpu() const { return is_cpu_; }
+    bool cancelled() const { return cancelled_->load(std::memory_order_relaxed); }
+    DeviceMemory& memory() { return memory_; }
+    // Bytes that can be taken now.
+    uint64_t free_bytes() const;
+
+    // Throws SDCPP_OUT_OF_MEMORY.
+    DeviceBuffer allocate(MemoryClass kind, uint64_t bytes);
 
     // Runs `graph`. Throws SDCPP_CANCELLED, SDCPP_OUT_OF_MEMORY or SDCPP_INTERNAL.
     void compute(ggml_cgraph* graph);
+
+    // What uploads go through: a queue beside the compute where the device has one, else null.
+    ggml_backend_t upload_queue();
+    // 0: as fast as it goes.
+    double simulated_link_bytes_per_s() const { return simulated_link_; }
+    bool simulated() const { return simulated_; }
+
+    struct Speed {
+        double flops_per_s = 0, link_bytes_per_s = 0, dispatch_seconds = 0;
+    };
+    // Measured at the first call, in some tens of milliseconds, where set_speed() has not told it.
+    const Speed& speed();
+    void set_speed(const Speed& speed) { speed_ = speed; }
 
   private:
     ggml_backend_dev_t handle_ = nullptr;
@@ -50,7 +80,11 @@ class Device {
     Kernels kernels_;
     std::string name_;
     const std::atomic<bool>* cancelled_;
-    bool maps_host_memory_ = false, is_cpu_ = false;
+    bool maps_host_memory_ = false, is_cpu_ = false, simulated_ = false;
+    double simulated_link_ = 0, slowdown_ = 1;
+    DeviceMemory memory_;
+    ggml_backend_ptr upload_queue_;
+    Speed speed_;
     ThreadGovernor governor_;
     ggml_backend_set_n_threads_t set_threads_ = nullptr;  // the CPU has it
 };

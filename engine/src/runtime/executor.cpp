@@ -3,108 +3,509 @@
 #include <ggml-alloc.h>
 
 #include <algorithm>
-#include <array>
-#include <cstring>
+#include <chrono>
+#include <map>
+#include <numeric>
 
 #include "base/error.h"
-#include "runtime/host_memory.h"
+#include "base/log.h"
 
 namespace sdcpp {
 namespace {
 
-constexpr size_t graph_nodes = 1 << 15;
-constexpr size_t graphs_kept = 4;
+constexpr size_t prepared_kept = 4;
+constexpr uint64_t margin = uint64_t{512} << 20;  // of free memory, for other programs and what drivers take
+constexpr int most_tries = 8;
+constexpr double surprising = 0.1, worth_it = 0.97;
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+uint64_t aligned(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
+
+// The realized plan would take more than the budget by `excess`.
+struct Excess {
+    uint64_t bytes;
+};
+
+// Where values lie in one buffer, so that those that live at the same time do not overlap.
+struct CarryLayout {
+    std::vector<uint64_t> offsets;
+    uint64_t bytes = 0;
+};
 
 }  // namespace
 
-struct Executor::Built {
+struct Executor::Prepared {
     std::vector<std::pair<std::string, std::vector<int64_t>>> shapes;
     std::vector<size_t> stages;
-    ggml_context_ptr context;
+    Planned planned;
+    std::unique_ptr<Flow> flow;  // of one graph's microbatches
+    CarryLayout layout;
+    DeviceBuffer carries;
+    DeviceMemory::Lease workspace;
     ggml_gallocr_ptr allocator;
-    ggml_cgraph* graph = nullptr;
-    std::vector<ggml_tensor*> inputs;
-    ggml_tensor* output = nullptr;
-    size_t workspace = 0;  // bytes
-    bool ready = false;    // the workspace has been taken
+    std::vector<std::vector<SegmentGraph>> graphs;  // [segment][group]
+    std::unique_ptr<Courier> courier;
+    std::vector<double> segment_seconds;
+    size_t runs = 0;
+    bool interrupted = false;
+
+    int batch() const { return planned.plan.together * planned.plan.passes; }
+    int groups() const { return planned.plan.together / planned.plan.group; }
+    Address address(size_t carry, int group) const {
+        const uint64_t at = layout.offsets[carry] + static_cast<uint64_t>(group) * aligned(flow->carries()[carry].bytes);
+        return {carries.buffer.get(), carries.data() + at};
+    }
 };
 
+namespace {
+
+CarryLayout lay_out(const Flow& flow, const Plan& plan, int groups) {
+    struct Life {
+        size_t carry, first, last;  // segments
+        uint64_t bytes;
+    };
+    std::vector<size_t> segment_of;
+    for (size_t s = 0; s < plan.segments.size(); ++s)
+        segment_of.insert(segment_of.end(), plan.segments[s].last - plan.segments[s].first + 1, s);
+    std::vector<Life> lives;
+    const size_t end = plan.segments.size();
+    for (size_t c = 0; c < flow.carries().size(); ++c) {
+        const Carry& carry = flow.carries()[c];
+        if (carry.last_use < 0) continue;
+        const size_t first = carry.born < 0 ? 0 : segment_of[static_cast<size_t>(carry.born)];
+        const size_t last = static_cast<size_t>(carry.last_use) >= segment_of.size()
+                                ? end
+                                : segment_of[static_cast<size_t>(carry.last_use)];
+        if (carry.born >= 0 && last == first) continue;  // within one segment
+        lives.push_back({c, first, last, aligned(carry.bytes) * static_cast<uint64_t>(groups)});
+    }
+    // the large ones first, each at the lowest place that is free for its whole life
+    std::stable_sort(lives.begin(), lives.end(), [](const Life& a, const Life& b) { return a.bytes > b.bytes; });
+    CarryLayout out;
+    out.offsets.assign(flow.carries().size(), 0);
+    for (size_t i = 0; i < lives.size(); ++i) {
+        std::vector<std::pair<uint64_t, uint64_t>> taken;
+        for (size_t j = 0; j < i; ++j)
+            if (lives[j].first <= lives[i].last && lives[i].first <= lives[j].last)
+                taken.emplace_back(out.offsets[lives[j].carry], out.offsets[lives[j].carry] + lives[j].bytes);
+        std::sort(taken.begin(), taken.end());
+        uint64_t at = 0;
+        for (const auto& [start, stop] : taken) {
+            if (at + lives[i].bytes <= start) break;
+            at = std::max(at, stop);
+        }
+        out.offsets[lives[i].carry] = at;
+        out.bytes = std::max(out.bytes, at + lives[i].bytes);
+    }
+    return out;
+}
+
+int64_t batch_of(const std::vector<Input>& inputs) {
+    for (const Input& input : inputs)
+        if (!input.shared) return input.shape.front();
+    return 1;
+}
+
+}  // namespace
+
 Executor::Executor(Device& device, std::unique_ptr<Network> network, ggml_type wanted_type)
-    : device_(device), network_(std::move(network)), wanted_type_(wanted_type) {}
+    : device_(device),
+      network_(std::move(network)),
+      store_(device, *network_, wanted_type),
+      measured_seconds_(network_->stages().size(), 0) {
+    report_.network = network_->name();
+}
 
 Executor::~Executor() = default;
 
-void Executor::load() {
-    if (!weights_) weights_ = std::make_unique<ResidentWeights>(device_, *network_, wanted_type_);
+void Executor::set_memory(const MemoryOptions& options, std::function<void()> make_room) {
+    const bool same = options.budget_bytes == memory_.budget_bytes && options.policy == memory_.policy &&
+                      options.stream_layers == memory_.stream_layers &&
+                      options.offload_to_cpu == memory_.offload_to_cpu && options.most_resident == memory_.most_resident;
+    if (!same) release(true);
+    memory_ = options;
+    make_room_ = std::move(make_room);
 }
 
-Executor::Built& Executor::build(const std::vector<Input>& inputs, const std::vector<size_t>& stages) {
-    load();
+// No budget where all fits; else what is free, less a margin.
+uint64_t Executor::starting_budget(const Flow& flow, const std::vector<size_t>& stages, int batch) {
+    if (memory_.budget_bytes) return *memory_.budget_bytes;
+    if (!memory_.stream_layers || !memory_.offload_to_cpu) return 0;
+    uint64_t weights = 0;
+    const bool map = device_.maps_host_memory();
+    for (const size_t stage : stages) weights += map ? store_.copied_bytes(stage) : store_.stage_bytes(stage);
+    const UnionBytes all = flow.extent(0, flow.count() - 1, device_.buffer_type());
+    const uint64_t needed = weights + (all.compute + all.carry_in + all.carry_out) * static_cast<uint64_t>(batch);
+    const uint64_t free = device_.free_bytes() + store_.held_bytes();
+    const uint64_t kept = std::min(margin, free / 8);
+    if (needed + kept <= free) return 0;
+    if (make_room_) make_room_();
+    const uint64_t budget = device_.free_bytes() + store_.held_bytes() - kept;
+    if (needed <= budget) return 0;
+    log(SDCPP_LOG_INFO, network_->name() + " does not fit into the free memory of " + device_.name() +
+                            " as a whole: planning with " + std::to_string(budget >> 20) + " MiB");
+    return std::max<uint64_t>(budget, 1);
+}
+
+Executor::Planned Executor::choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget) {
+    Planned out;
+    out.options.budget_bytes = budget;
+    out.options.policy = memory_.policy;
+    out.options.stream_layers = memory_.stream_layers;
+    out.options.offload_to_cpu = memory_.offload_to_cpu;
+    out.options.most_resident = memory_.most_resident;
+    out.options.microbatches = batch;
+    out.options.allocated_once = true;
+    out.mapped = budget == 0 && device_.maps_host_memory();
+    if (budget == 0) {
+        out.plan.policy = Policy::pipelined;
+        out.plan.together = out.plan.group = batch;
+        out.plan.resident.assign(stages.size(), true);
+        PlannedSegment all;
+        all.last = stages.size() - 1;
+        for (const size_t stage : stages) {
+            all.param_bytes += store_.stage_bytes(stage);
+            PlanStage planned;
+            planned.name = network_->stages()[stage].name;
+            planned.param_bytes = store_.stage_bytes(stage);
+            out.stages.push_back(std::move(planned));
+        }
+        out.plan.resident_bytes = all.param_bytes;
+        out.plan.segments.push_back(all);
+        return out;
+    }
+    const Device::Speed& speed = device_.speed();
+    out.options.link_bytes_per_s = speed.link_bytes_per_s;
+    out.options.dispatch_seconds = speed.dispatch_seconds;
+    for (size_t i = 0; i < stages.size(); ++i) {
+        const UnionBytes need = flow.extent(i, i, device_.buffer_type());
+        const double measured = measured_seconds_[stages[i]];
+        out.stages.push_back({network_->stages()[stages[i]].name, store_.stage_bytes(stages[i]), need.compute,
+                              need.carry_in, need.carry_out, 0,
+                              measured > 0 ? measured : flow.flops(i) / speed.flops_per_s});
+    }
+    // A union is measured once; the planner asks again and again.
+    const auto known = std::make_shared<std::map<std::pair<size_t, size_t>, UnionBytes>>();
+    out.options.measure = [&flow, known, buffers = device_.buffer_type()](size_t first, size_t last) {
+        const auto [at, fresh] = known->try_emplace({first, last});
+        if (fresh) at->second = flow.extent(first, last, buffers);
+        return at->second;
+    };
+    out.plan = make_plan(out.stages, out.options);
+    out.options.measure = nullptr;  // `flow` may not outlive this plan
+    return out;
+}
+
+void Executor::place_weights(const std::vector<size_t>& stages, const Planned& planned) {
+    std::vector<WeightStore::Place> places(network_->stages().size());
+    for (WeightStore::Place& place : places) place.used = planned.options.budget_bytes == 0 && planned.plan.slots.empty();
+    for (const PlannedSegment& segment : planned.plan.segments) {
+        uint64_t offset = 0;
+        for (size_t i = segment.first; i <= segment.last; ++i) {
+            WeightStore::Place& place = places[stages[i]];
+            place.used = true;
+            if (planned.plan.resident[i]) continue;
+            place.slot = segment.slot;
+            place.offset = offset;
+            offset += store_.stage_bytes(stages[i]);
+        }
+    }
+    store_.place(places, planned.plan.slots, planned.mapped);
+}
+
+std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& inputs,
+                                                      const std::vector<size_t>& stages, Planned planned) {
+    auto made = std::make_unique<Prepared>();
+    made->stages = stages;
+    for (const Input& input : inputs) made->shapes.emplace_back(input.name, input.shape);
+    made->planned = std::move(planned);
+    const Plan& plan = made->planned.plan;
+    made->flow = std::make_unique<Flow>(*network_, device_.kernels(), stages, inputs, plan.group);
+    made->layout = lay_out(*made->flow, plan, made->groups());
+
+    const uint64_t budget = made->planned.options.budget_bytes;
+    const auto nowhere = [](size_t) { return Address{}; };
+    std::vector<uint64_t> sizes;
+    for (const PlannedSegment& s : plan.segments)
+        sizes.push_back(workspace_bytes(made->flow->build(s.first, s.last, nowhere).graph, device_.buffer_type()));
+    const size_t largest = static_cast<size_t>(std::max_element(sizes.begin(), sizes.end()) - sizes.begin());
+    const uint64_t weights =
+        plan.resident_bytes + std::accumulate(plan.slots.begin(), plan.slots.end(), uint64_t{0});
+    const uint64_t total = weights + sizes[largest] + made->layout.bytes;
+    if (budget > 0 && total > budget) throw Excess{total - budget};
+
+    // Placements are shared by shapes while everything is resident for good.
+    if (!store_.placed() || budget > 0) place_weights(stages, made->planned);
+    made->carries = device_.allocate(MemoryClass::carries, made->layout.bytes);
+    made->workspace = device_.memory().take(MemoryClass::workspace, sizes[largest]);
+    if (sizes[largest] > device_.free_bytes() + (device_.simulated() ? sizes[largest] : 0))
+        fail(SDCPP_OUT_OF_MEMORY, network_->name(), " needs a workspace of ", sizes[largest] >> 20, " MiB on device ",
+             device_.name(), ", which is not free; use a smaller picture, or vae_tiling for the decoder");
+    for (const PlannedSegment& s : plan.segments) {
+        auto& variants = made->graphs.emplace_back();
+        for (int group = 0; group < made->groups(); ++group)
+            variants.push_back(made->flow->build(s.first, s.last, [&](size_t carry) { return made->address(carry, group); }));
+    }
+    // One allocator serves all graphs: the largest one takes the memory, the others are laid out in the same.
+    made->allocator.reset(ggml_gallocr_new(device_.buffer_type()));
+    bool ok = ggml_gallocr_reserve(made->allocator.get(), made->graphs[largest][0].graph);
+    for (auto& variants : made->graphs)
+        for (SegmentGraph& graph : variants) ok = ok && ggml_gallocr_alloc_graph(made->allocator.get(), graph.graph);
+    if (!ok)
+        fail(SDCPP_OUT_OF_MEMORY, network_->name(), " needs a workspace of ", sizes[largest] >> 20, " MiB on device ",
+             device_.name(), ", which is not free; use a smaller picture, or vae_tiling for the decoder");
+    if (ggml_gallocr_get_buffer_size(made->allocator.get(), 0) > sizes[largest])
+        fail(SDCPP_INTERNAL, "the workspace grew while graphs were laid out");
+    made->planned.plan.workspace_bytes = sizes[largest];
+    made->planned.plan.carry_bytes = made->layout.bytes;
+    made->planned.plan.peak_bytes = total;
+    for (size_t i = 0; i < sizes.size(); ++i) made->planned.plan.segments[i].compute_bytes = sizes[i];
+    made->segment_seconds.assign(plan.segments.size(), 0);
+    return made;
+}
+
+Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const std::vector<size_t>& stages) {
     std::vector<std::pair<std::string, std::vector<int64_t>>> shapes;
     for (const Input& input : inputs) shapes.emplace_back(input.name, input.shape);
-    for (const auto& known : built_)
+    for (const auto& known : prepared_)
         if (known->shapes == shapes && known->stages == stages) return *known;
-    if (built_.size() >= graphs_kept) built_.erase(built_.begin());
 
-    auto made = std::make_unique<Built>();
-    made->shapes = std::move(shapes);
-    made->stages = stages;
-    const size_t meta = graph_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(graph_nodes, false);
-    made->context.reset(ggml_init({.mem_size = meta, .mem_buffer = nullptr, .no_alloc = true}));
-    if (!made->context) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
-    ggml_context* context = made->context.get();
-
-    Values values;
-    for (const Input& input : inputs) {
-        std::array<int64_t, GGML_MAX_DIMS> ne = {1, 1, 1, 1};
-        std::copy(input.shape.rbegin(), input.shape.rend(), ne.begin());
-        ggml_tensor* tensor = ggml_new_tensor(context, input.type, static_cast<int>(input.shape.size()), ne.data());
-        ggml_set_input(tensor);
-        values[input.name] = tensor;
-        made->inputs.push_back(tensor);
+    const auto batch = static_cast<int>(batch_of(inputs));
+    const Flow flow(*network_, device_.kernels(), stages, inputs, 1);
+    uint64_t budget = starting_budget(flow, stages, batch);
+    const bool strict = memory_.budget_bytes.value_or(0) > 0;
+    if (budget > 0 || (!prepared_.empty() && !prepared_.back()->planned.plan.slots.empty())) release(true);
+    if (prepared_.size() >= prepared_kept) prepared_.erase(prepared_.begin());
+    bool alone = false;  // other networks have given back what they held
+    const auto clear_device = [&] {
+        alone = true;
+        release(true);
+        if (make_room_) make_room_();
+    };
+    uint64_t slack = 0;  // what realized plans took beyond their word
+    for (int attempt = 0;; ++attempt) {
+        try {
+            const uint64_t others = budget > 0 && strict ? device_.memory().held() : 0;
+            if (budget > 0 && others + slack >= budget && !alone) {
+                clear_device();
+                continue;
+            }
+            const uint64_t room = budget > 0 ? std::max<uint64_t>(budget - std::min(budget, others + slack), 1) : 0;
+            Planned planned = choose(flow, stages, batch, room);
+            if (!alone && others > 0 && !planned.plan.slots.empty()) {  // better without them
+                clear_device();
+                continue;
+            }
+            planned.options.budget_bytes = budget > 0 ? budget - others : 0;
+            auto made = realize(inputs, stages, std::move(planned));
+            std::vector<Courier::Segment> loads;
+            for (const PlannedSegment& s : made->planned.plan.segments) {
+                Courier::Segment load{{}, s.slot};
+                for (size_t i = s.first; i <= s.last; ++i) load.stages.push_back(stages[i]);
+                loads.push_back(std::move(load));
+            }
+            const bool ahead = !made->planned.plan.slots.empty() ? made->planned.plan.policy == Policy::pipelined
+                                                                  : !device_.is_cpu();
+            made->courier = std::make_unique<Courier>(device_, store_, std::move(loads),
+                                                      ahead ? Courier::Mode::ahead : Courier::Mode::on_demand);
+            if (budget > 0)
+                log(SDCPP_LOG_INFO, network_->name() + ": " + std::to_string(made->planned.plan.resident_bytes >> 20) +
+                                        " MiB resident, " +
+                                        std::to_string(made->planned.plan.streamed_bytes_per_step >> 20) +
+                                        " MiB streamed a step, policy " + policy_name(made->planned.plan.policy));
+            return *prepared_.emplace_back(std::move(made));
+        } catch (const Excess& excess) {
+            if (attempt >= most_tries)
+                fail(SDCPP_OUT_OF_MEMORY, network_->name(), " finds no plan that stays under the budget");
+            slack += excess.bytes;
+        } catch (const OverBudget&) {
+            if (alone || attempt >= most_tries) throw;
+            clear_device();
+        } catch (const Error& problem) {
+            if (problem.status() != SDCPP_OUT_OF_MEMORY || attempt >= most_tries) throw;
+            clear_device();
+            const uint64_t free = device_.free_bytes();
+            if (!memory_.stream_layers || !memory_.offload_to_cpu) throw;
+            budget = std::min(budget > 0 ? budget - budget / 8 : free, free);
+            if (budget == 0) throw;
+            log(SDCPP_LOG_WARNING, std::string(problem.what()) + "; planning again with " +
+                                       std::to_string(budget >> 20) + " MiB");
+        }
     }
-    Graph graph{context, device_.kernels()};
-    const auto& all = network_->stages();
-    if (stages.empty())
-        for (const Stage& stage : all) stage.build(graph, values);
-    for (const size_t number : stages) all.at(number).build(graph, values);
-
-    made->output = values.at("x");
-    ggml_set_output(made->output);
-    made->graph = ggml_new_graph_custom(context, graph_nodes, false);
-    ggml_build_forward_expand(made->graph, made->output);
-    // Measured with an allocator of its own: one that has measured believes it has allocated.
-    const ggml_gallocr_ptr measure(ggml_gallocr_new(device_.buffer_type()));
-    ggml_gallocr_reserve_n_size(measure.get(), made->graph, nullptr, nullptr, &made->workspace);
-    made->allocator.reset(ggml_gallocr_new(device_.buffer_type()));
-    return *built_.emplace_back(std::move(made));
 }
 
-Output Executor::run(const std::vector<Input>& inputs, const std::vector<size_t>& stages) {
-    Built& built = build(inputs, stages);
-    const bool fits = built.ready || !device_.is_cpu() || built.workspace < host_available_bytes();
-    if (!fits || !ggml_gallocr_alloc_graph(built.allocator.get(), built.graph))
-        fail(SDCPP_OUT_OF_MEMORY, network_->name(), " needs a workspace of ", built.workspace >> 20, " MiB on device ",
-             device_.name(), ", which is not free; use a smaller picture, or vae_tiling for the decoder");
-    built.ready = true;
-    peak_workspace_ = std::max(peak_workspace_, built.workspace);
-    for (size_t i = 0; i < inputs.size(); ++i) {
-        if (built.inputs[i]->buffer)
-            ggml_backend_tensor_set(built.inputs[i], inputs[i].data, 0, ggml_nbytes(built.inputs[i]));
+RunReport Executor::preview(const std::vector<Input>& inputs, const std::vector<size_t>& given) {
+    std::vector<size_t> stages = given;
+    if (stages.empty()) {
+        stages.resize(network_->stages().size());
+        std::iota(stages.begin(), stages.end(), size_t{0});
     }
-    device_.compute(built.graph);
+    const auto batch = static_cast<int>(batch_of(inputs));
+    const Flow flow(*network_, device_.kernels(), stages, inputs, 1);
+    uint64_t budget = starting_budget(flow, stages, batch);
+    if (budget == 0) budget = uint64_t{1} << 49;  // all fits; the sizes are wanted nevertheless
+    Planned planned = choose(flow, stages, batch, budget);
+    RunReport out;
+    out.network = network_->name();
+    out.stages = std::move(planned.stages);
+    out.options = planned.options;
+    out.plan = std::move(planned.plan);
+    return out;
+}
+
+void Executor::run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, Output& output) {
+    const Plan& plan = prepared.planned.plan;
+    const Flow& flow = *prepared.flow;
+    const auto tensor_at = [&](size_t carry, int group, ggml_tensor& tensor) {
+        const Carry& c = flow.carries()[carry];
+        const Address address = prepared.address(carry, group);
+        tensor = {};
+        tensor.type = c.type;
+        std::copy(c.ne.begin(), c.ne.end(), tensor.ne);
+        tensor.nb[0] = ggml_type_size(c.type);
+        tensor.nb[1] = ggml_row_size(c.type, c.ne[0]);
+        for (int d = 2; d < GGML_MAX_DIMS; ++d)
+            tensor.nb[d] = tensor.nb[d - 1] * static_cast<size_t>(c.ne[static_cast<size_t>(d - 1)]);
+        tensor.buffer = address.buffer;
+        tensor.data = address.data;
+    };
+    ggml_tensor tensor;
+    for (int group = 0; group < prepared.groups(); ++group) {
+        const int first = pass * plan.together + group * plan.group;
+        for (size_t i = 0; i < inputs.size(); ++i) {
+            const size_t carry = flow.input_carry(i), bytes = flow.carries()[carry].bytes;
+            if (flow.carries()[carry].last_use < 0) continue;
+            tensor_at(carry, group, tensor);
+            const size_t offset =
+                inputs[i].shared ? 0 : static_cast<size_t>(first) * (bytes / static_cast<size_t>(plan.group));
+            ggml_backend_tensor_set(&tensor, static_cast<const std::byte*>(inputs[i].data) + offset, 0, bytes);
+        }
+    }
+    for (size_t s = 0; s < plan.segments.size(); ++s) {
+        prepared.courier->wait(s);
+        const auto start = Clock::now();
+        for (SegmentGraph& graph : prepared.graphs[s]) device_.compute(graph.graph);
+        prepared.segment_seconds[s] += seconds_since(start);
+        prepared.courier->done(s);
+    }
+    for (int group = 0; group < prepared.groups(); ++group) {
+        tensor_at(flow.result(), group, tensor);
+        const auto count = static_cast<size_t>(ggml_nelements(&tensor));
+        const size_t at = output.data.size();
+        output.data.resize(at + count);
+        ggml_backend_tensor_get(&tensor, output.data.data() + at, 0, count * sizeof(float));
+    }
+}
+
+Output Executor::run(const std::vector<Input>& inputs, const std::vector<size_t>& given) {
+    std::vector<size_t> stages = given;
+    if (stages.empty()) {
+        stages.resize(network_->stages().size());
+        std::iota(stages.begin(), stages.end(), size_t{0});
+    }
+    const auto start = Clock::now();
+    Prepared* prepared = &prepare(inputs, stages);
+    if (prepared->interrupted) {  // the courier stands somewhere within a pass
+        release();
+        prepared = &prepare(inputs, stages);
+    }
+    const Plan& plan = prepared->planned.plan;
     Output output;
-    output.shape.assign(std::rbegin(built.output->ne), std::rend(built.output->ne));
-    output.data.resize(static_cast<size_t>(ggml_nelements(built.output)));
-    ggml_backend_tensor_get(built.output, output.data.data(), 0, ggml_nbytes(built.output));
+    const Carry& result = prepared->flow->carries()[prepared->flow->result()];
+    output.shape.assign(result.ne.rbegin(), result.ne.rend());
+    prepared->interrupted = true;
+    const std::vector<double> before = prepared->segment_seconds;
+    for (int pass = 0; pass < plan.passes; ++pass) run_pass(*prepared, inputs, pass, output);
+    prepared->interrupted = false;
+    output.shape[inputs.front().shape.size() == 4 ? 0 : 1] = prepared->batch();  // pictures, else rows of states
+
+    const Courier::Counts counts = prepared->courier->take_counts();
+    const double seconds = seconds_since(start);
+    report_.stages = prepared->planned.stages;
+    report_.options = prepared->planned.options;
+    if (report_.segment_seconds.size() != plan.segments.size() || report_.runs == 0)
+        report_.segment_seconds.assign(plan.segments.size(), 0);
+    for (size_t s = 0; s < plan.segments.size(); ++s) {
+        const double spent = prepared->segment_seconds[s] - before[s];
+        report_.segment_seconds[s] += spent;
+        report_.compute_seconds += spent;
+    }
+    if (prepared->runs == 0) {
+        report_.loaded_bytes += counts.uploaded_bytes;
+        report_.first_seconds += seconds;
+    }
+    ++prepared->runs;
+    ++report_.runs;
+    report_.plan = plan;
+    report_.seconds += seconds;
+    report_.uploaded_bytes += counts.uploaded_bytes;
+    report_.upload_seconds += counts.upload_seconds;
+    report_.stall_seconds += counts.stall_seconds;
+    if (prepared->runs == 1 && !plan.slots.empty()) {
+        if (counts.upload_seconds > 0 && counts.uploaded_bytes > margin / 16 && device_.simulated_link_bytes_per_s() == 0) {
+            Device::Speed speed = device_.speed();
+            speed.link_bytes_per_s = static_cast<double>(counts.uploaded_bytes) / counts.upload_seconds;
+            device_.set_speed(speed);
+        }
+        learn(*prepared);
+    }
     return output;
 }
 
-void Executor::release(bool weights) {
-    built_.clear();
-    if (weights) weights_.reset();
+// Takes what the first run has shown: stage times, the link's speed. Where that is far from what the plan was made for
+// and a better plan is known now, the next run makes it.
+void Executor::learn(Prepared& prepared) {
+    Planned& planned = prepared.planned;
+    std::vector<PlanStage> measured = planned.stages;
+    for (size_t s = 0; s < planned.plan.segments.size(); ++s) {
+        const PlannedSegment& segment = planned.plan.segments[s];
+        double guessed = 0;
+        for (size_t i = segment.first; i <= segment.last; ++i) guessed += planned.stages[i].seconds;
+        const double each = prepared.segment_seconds[s] / prepared.batch();
+        for (size_t i = segment.first; i <= segment.last; ++i) {
+            const auto parts = static_cast<double>(segment.last - segment.first + 1);
+            measured[i].seconds = guessed > 0 ? each * planned.stages[i].seconds / guessed : each / parts;
+        }
+    }
+    PlanOptions options = planned.options;
+    options.link_bytes_per_s = device_.speed().link_bytes_per_s;
+    options.dispatch_seconds = 0;  // it is within what was measured
+    const double expected = planned.plan.predicted_step_seconds;
+    const double now = predicted_seconds(measured, options, planned.plan);
+    for (size_t i = 0; i < prepared.stages.size(); ++i) measured_seconds_[prepared.stages[i]] = measured[i].seconds;
+    planned.stages = measured;
+    planned.options = options;
+    planned.plan.predicted_step_seconds = now;
+    if (report_.replanned || std::abs(now - expected) <= surprising * expected) return;
+    report_.replanned = true;
+    Plan better;
+    try {
+        better = make_plan(measured, options);
+    } catch (const OverBudget&) {
+        return;
+    }
+    if (better.predicted_step_seconds >= worth_it * now) return;
+    log(SDCPP_LOG_INFO, network_->name() + ": planned again with measured times");
+    release(true);
 }
 
-size_t Executor::take_peak_workspace() { return std::exchange(peak_workspace_, 0); }
+void Executor::rest() {
+    const bool budgeted = !prepared_.empty() && prepared_.back()->planned.options.budget_bytes > 0;
+    if (!budgeted) release();
+}
+
+void Executor::release(bool weights) {
+    prepared_.clear();
+    if (weights) store_.release();
+}
+
+RunReport Executor::take_report() {
+    RunReport out = std::exchange(report_, {});
+    report_.network = network_->name();
+    for (double& seconds : out.segment_seconds) seconds /= static_cast<double>(std::max<size_t>(out.runs, 1));
+    return out;
+}
 
 }  // namespace sdcpp

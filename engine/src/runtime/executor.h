@@ -1,27 +1,43 @@
-// Runs a network on a device. Graphs are built once per shape and kept until release().
+// Runs a network on a device by a plan: which stages stay there, which are streamed. Plans and graphs are made once per
+// shape and kept until release().
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "models/network.h"
+#include "runtime/courier.h"
 #include "runtime/device.h"
-#include "runtime/resident_weights.h"
+#include "runtime/flow.h"
+#include "runtime/planner.h"
+#include "runtime/weight_store.h"
 
 namespace sdcpp {
 
-// A value given to a network: `shape` outermost first, `data` contiguous and row-major in `type`.
-struct Input {
-    std::string name;
-    ggml_type type = GGML_TYPE_F32;
-    std::vector<int64_t> shape;
-    const void* data = nullptr;
+// How much of the device a model's networks may hold together, and how plans are chosen.
+struct MemoryOptions {
+    std::optional<uint64_t> budget_bytes;  // 0: none; nothing: what is free, where not all fits
+    Policy policy = Policy::automatic;
+    bool stream_layers = true, offload_to_cpu = true;
+    int64_t most_resident = -1;
 };
 
-struct Output {
-    std::vector<int64_t> shape;  // always four sides, ones in front
-    std::vector<float> data;
+// What a network did since the last report.
+struct RunReport {
+    std::string network;
+    std::vector<PlanStage> stages;
+    PlanOptions options;
+    Plan plan;
+    size_t runs = 0;                                   // of all microbatches through all stages: steps, of a UNet
+    double seconds = 0, compute_seconds = 0;           // in all
+    double stall_seconds = 0, upload_seconds = 0;      // waiting for uploads; the link at work
+    uint64_t uploaded_bytes = 0, loaded_bytes = 0;     // in all; of those, residents and the first run
+    double first_seconds = 0;                          // of the first run, which loads
+    std::vector<double> segment_seconds;               // compute of each, the mean of all runs
+    bool replanned = false;
 };
 
 class Executor {
@@ -35,29 +51,51 @@ class Executor {
         return static_cast<const T&>(*network_);
     }
 
-    // Runs `stages` (numbers; empty: all) on `inputs` and returns the value "x". Throws SDCPP_OUT_OF_MEMORY,
-    // SDCPP_CANCELLED.
+    // `make_room` is called where the budget does not hold beside what other networks hold.
+    void set_memory(const MemoryOptions& options, std::function<void()> make_room);
+
+    // Runs `stages` (numbers; empty: all) on `inputs`, which share the outermost side of those that are not shared, and
+    // returns the value "x". Throws OverBudget, SDCPP_OUT_OF_MEMORY, SDCPP_CANCELLED.
     Output run(const std::vector<Input>& inputs, const std::vector<size_t>& stages = {});
 
-    // Gives graphs and workspace back; weights stay unless `weights` is true (they come back at the next run).
+    // The plan that run() would follow; nothing is loaded. `inputs` need no data.
+    RunReport preview(const std::vector<Input>& inputs, const std::vector<size_t>& stages = {});
+
+    // Gives back what can be had again without loading: nothing, under a budget that holds.
+    void rest();
+    // Gives graphs and workspace back, and the weights, too, if `weights` is true (they come back at the next run).
     void release(bool weights = false);
 
-    // Largest workspace since the last call of this function, and weights held now (copied, not mapped).
-    size_t take_peak_workspace();
-    size_t copied_weight_bytes() const { return weights_ ? weights_->copied_bytes() : 0; }
-    size_t mapped_weight_bytes() const { return weights_ ? weights_->mapped_bytes() : 0; }
+    bool has_run() const { return report_.runs > 0; }
+    RunReport take_report();
+    uint64_t held_weight_bytes() const { return store_.held_bytes(); }
+    uint64_t mapped_weight_bytes() const { return store_.mapped_bytes(); }
 
   private:
-    struct Built;
-    Built& build(const std::vector<Input>& inputs, const std::vector<size_t>& stages);
-    void load();
+    struct Prepared;
+    struct Planned {
+        std::vector<PlanStage> stages;
+        PlanOptions options;
+        Plan plan;
+        bool mapped = false;
+    };
+    Prepared& prepare(const std::vector<Input>& inputs, const std::vector<size_t>& stages);
+    Planned choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget);
+    std::unique_ptr<Prepared> realize(const std::vector<Input>& inputs, const std::vector<size_t>& stages,
+                                      Planned planned);
+    uint64_t starting_budget(const Flow& flow, const std::vector<size_t>& stages, int batch);
+    void place_weights(const std::vector<size_t>& stages, const Planned& planned);
+    void run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, Output& output);
+    void learn(Prepared& prepared);
 
     Device& device_;
     std::unique_ptr<Network> network_;
-    ggml_type wanted_type_;
-    std::unique_ptr<ResidentWeights> weights_;
-    std::vector<std::unique_ptr<Built>> built_;
-    size_t peak_workspace_ = 0;
+    WeightStore store_;
+    MemoryOptions memory_;
+    std::function<void()> make_room_;
+    std::vector<std::unique_ptr<Prepared>> prepared_;
+    RunReport report_;
+    std::vector<double> measured_seconds_;  // of each of the network's stages for one microbatch of the present shape; 0: unknown
 };
 
 }  // namespace sdcpp

@@ -70,9 +70,7 @@ std::vector<Work> works_of(const Instance& instance, const Plan& plan) {
 }
 
 void predict(const Instance& instance, Plan& plan) {
-    plan.predicted_step_seconds = plan.passes * steady_seconds(works_of(instance, plan),
-                                                               instance.options.link_bytes_per_s,
-                                                               uploads_of(plan.policy));
+    plan.predicted_step_seconds = predicted_seconds(instance.stages, instance.options, plan);
     plan.limit_step_seconds = limit_seconds(instance);
 }
 
@@ -134,6 +132,11 @@ Plan make_plan(const std::vector<PlanStage>& stages, const PlanOptions& options)
     if (options.policy == Policy::capped_prefetch) consider(planning::merged_plan(instance, options.policy));
     if (!best) over_budget(instance, options.policy);
     return *best;
+}
+
+double predicted_seconds(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan) {
+    const std::vector<Work> works = works_of({stages, options}, plan);
+    return plan.passes * steady_seconds(works, options.link_bytes_per_s, uploads_of(plan.policy));
 }
 
 std::vector<SegmentTimes> timeline(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan) {

@@ -84,6 +84,9 @@ class OverBudget : public std::runtime_error {
 // Throws OverBudget, or std::invalid_argument for numbers that make no sense. Deterministic.
 Plan make_plan(const std::vector<PlanStage>& stages, const PlanOptions& options);
 
+// What a step of `plan` takes in the long run with these stage times and this link.
+double predicted_seconds(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan);
+
 const char* policy_name(Policy policy);
 
 // When each segment of a step is uploaded and computed, once the plan runs steadily: seconds from the step's start

@@ -1,0 +1,182 @@
+#include "runtime/flow.h"
+
+#include <ggml-alloc.h>
+#include <ggml-backend.h>
+
+#include <algorithm>
+#include <set>
+
+#include "base/error.h"
+
+namespace sdcpp {
+namespace {
+
+constexpr size_t most_nodes = 1 << 15;
+void* const somewhere = reinterpret_cast<void*>(uintptr_t{64});  // makes ggml's allocator take a tensor as allocated
+
+ggml_context_ptr new_context() {
+    ggml_context* context =
+        ggml_init({.mem_size = most_nodes * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true});
+    if (!context) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
+    return ggml_context_ptr(context);
+}
+
+ggml_tensor* placeholder(ggml_context* context, const Carry& carry, const Address& address) {
+    ggml_tensor* tensor = ggml_new_tensor(context, carry.type, GGML_MAX_DIMS, carry.ne.data());
+    if (!address.buffer)
+        tensor->data = somewhere;
+    else if (ggml_backend_tensor_alloc(address.buffer, tensor, address.data) != GGML_STATUS_SUCCESS)
+        fail(SDCPP_INTERNAL, "a value cannot be placed on the device");
+    return tensor;
+}
+
+// Visits what `tensor` is computed from, not going beyond `stop`.
+void walk(ggml_tensor* tensor, const std::set<const ggml_tensor*>& stop, std::set<const ggml_tensor*>& seen) {
+    std::vector<const ggml_tensor*> open = {tensor};
+    while (!open.empty()) {
+        const ggml_tensor* t = open.back();
+        open.pop_back();
+        if (!t || !seen.insert(t).second || stop.contains(t)) continue;
+        open.insert(open.end(), std::begin(t->src), std::end(t->src));
+        open.push_back(t->view_src);
+    }
+}
+
+double operations(const ggml_tensor* t) {
+    const auto elements = static_cast<double>(ggml_nelements(t));
+    switch (t->op) {
+        case GGML_OP_MUL_MAT:
+            return 2 * elements * static_cast<double>(t->src[0]->ne[0]);
+        case GGML_OP_CONV_2D:
+            return 2 * elements * static_cast<double>(t->src[0]->ne[0] * t->src[0]->ne[1] * t->src[0]->ne[2]);
+        case GGML_OP_FLASH_ATTN_EXT:
+            return 4 * elements * static_cast<double>(t->src[1]->ne[1]);
+        default:
+            return elements;
+    }
+}
+
+}  // namespace
+
+uint64_t workspace_bytes(ggml_cgraph* graph, ggml_backend_buffer_type_t buffers) {
+    const ggml_gallocr_ptr measure(ggml_gallocr_new(buffers));
+    size_t bytes = 0;
+    ggml_gallocr_reserve_n_size(measure.get(), graph, nullptr, nullptr, &bytes);
+    return bytes;
+}
+
+size_t Flow::add_carry(const ggml_tensor* tensor, int born) {
+    Carry carry;
+    carry.type = tensor->type;
+    std::copy(std::begin(tensor->ne), std::end(tensor->ne), carry.ne.begin());
+    carry.bytes = ggml_row_size(tensor->type, tensor->ne[0]) *
+                  static_cast<uint64_t>(tensor->ne[1] * tensor->ne[2] * tensor->ne[3]);
+    carry.born = born;
+    carries_.push_back(carry);
+    return carries_.size() - 1;
+}
+
+Flow::Flow(const Network& network, const Kernels& kernels, std::vector<size_t> stages, const std::vector<Input>& inputs,
+           int64_t batch)
+    : network_(network), kernels_(kernels), stages_(std::move(stages)) {
+    Names names;
+    {
+        const ggml_context_ptr context = new_context();
+        for (const Input& input : inputs) {
+            std::array<int64_t, GGML_MAX_DIMS> ne = {1, 1, 1, 1};
+            std::copy(input.shape.rbegin(), input.shape.rend(), ne.begin());
+            if (!input.shared) ne[input.shape.size() - 1] = batch;
+            input_carries_.push_back(add_carry(ggml_new_tensor(context.get(), input.type, GGML_MAX_DIMS, ne.data()), -1));
+            names[input.name] = input_carries_.back();
+        }
+    }
+    before_.push_back(names);
+    for (size_t i = 0; i < stages_.size(); ++i) {
+        const ggml_context_ptr context = new_context();
+        Graph graph{context.get(), kernels_};
+        Values values;
+        std::map<const ggml_tensor*, size_t> known;
+        std::set<const ggml_tensor*> given, seen;
+        std::map<size_t, ggml_tensor*> holders;  // two names may stand for one value
+        for (const auto& [name, carry] : before_.back()) {
+            ggml_tensor*& tensor = holders[carry];
+            if (!tensor) tensor = placeholder(context.get(), carries_[carry], {});
+            known[tensor] = carry;
+            given.insert(tensor);
+            values[name] = tensor;
+        }
+        network_.stages().at(stages_[i]).build(graph, values);
+        Names after;
+        for (const auto& [name, tensor] : values) {
+            if (!known.contains(tensor)) {
+                walk(tensor, given, seen);
+                known[tensor] = add_carry(tensor, static_cast<int>(i));
+            }
+            after[name] = known[tensor];
+        }
+        double sum = 0;
+        for (const ggml_tensor* tensor : seen) {
+            if (given.contains(tensor))
+                carries_[known[tensor]].last_use = static_cast<int>(i);
+            else if (tensor->op != GGML_OP_NONE)
+                sum += operations(tensor);
+        }
+        flops_.push_back(sum);
+        before_.push_back(std::move(after));
+    }
+    result_ = before_.back().at("x");
+    carries_[result_].last_use = static_cast<int>(stages_.size());
+}
+
+SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(size_t)>& place) const {
+    SegmentGraph out;
+    out.tensors = new_context();
+    ggml_context* context = out.tensors.get();
+    Graph graph{context, kernels_};
+    Values values;
+    std::map<size_t, ggml_tensor*> holders;
+    for (const auto& [name, carry] : before_[first]) {
+        if (carries_[carry].last_use < static_cast<int>(first)) continue;
+        ggml_tensor*& tensor = holders[carry];
+        if (!tensor) tensor = placeholder(context, carries_[carry], place(carry));
+        values[name] = tensor;
+    }
+    for (size_t i = first; i <= last; ++i) network_.stages().at(stages_[i]).build(graph, values);
+
+    std::map<size_t, ggml_tensor*> made;
+    for (const auto& [name, carry] : before_[last + 1]) {
+        const Carry& c = carries_[carry];
+        if (c.born < static_cast<int>(first) || c.last_use <= static_cast<int>(last) || made.contains(carry)) continue;
+        ggml_tensor* tensor = values.at(name);
+        if (tensor->view_src) tensor = ggml_cont(context, tensor);
+        const Address address = place(carry);
+        if (!address.buffer)
+            tensor->data = somewhere;
+        else if (ggml_backend_tensor_alloc(address.buffer, tensor, address.data) != GGML_STATUS_SUCCESS)
+            fail(SDCPP_INTERNAL, "a value cannot be placed on the device");
+        made[carry] = tensor;
+    }
+    size_t nodes = 16;
+    for (ggml_tensor* t = ggml_get_first_tensor(context); t; t = ggml_get_next_tensor(context, t)) ++nodes;
+    nodes += network_.weights().all().size();
+    out.graph_memory.reset(ggml_init(
+        {.mem_size = ggml_graph_overhead_custom(nodes, false) + 1024, .mem_buffer = nullptr, .no_alloc = true}));
+    if (!out.graph_memory) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
+    out.graph = ggml_new_graph_custom(out.graph_memory.get(), nodes, false);
+    for (const auto& [carry, tensor] : made) ggml_build_forward_expand(out.graph, tensor);
+    return out;
+}
+
+UnionBytes Flow::extent(size_t first, size_t last, ggml_backend_buffer_type_t buffers) const {
+    UnionBytes out;
+    const SegmentGraph graph = build(first, last, [](size_t) { return Address{}; });
+    out.compute = workspace_bytes(graph.graph, buffers);
+    for (const Carry& carry : carries_) {
+        const bool before = carry.born < static_cast<int>(first), after = carry.last_use > static_cast<int>(last);
+        if (before && carry.last_use >= static_cast<int>(first)) out.carry_in += carry.bytes;
+        if (!before && carry.born <= static_cast<int>(last) && after) out.carry_out += carry.bytes;
+    }
+    return out;
+}
+
+}  // namespace sdcpp

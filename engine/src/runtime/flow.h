@@ -1,0 +1,90 @@
+// The values that flow between a network's stages for inputs of one shape: which there are, who makes and who reads
+// them; what stages need when they run as one graph; and the graphs themselves.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ggml-cpp.h>
+
+#include "models/network.h"
+#include "runtime/planner.h"
+
+namespace sdcpp {
+
+// A value given to a network: `shape` outermost first, `data` contiguous and row-major in `type`. Its outermost side is
+// the batch, unless it is `shared` by all of a batch.
+struct Input {
+    std::string name;
+    ggml_type type = GGML_TYPE_F32;
+    std::vector<int64_t> shape;
+    const void* data = nullptr;
+    bool shared = false;
+};
+
+struct Output {
+    std::vector<int64_t> shape;  // always four sides, ones in front
+    std::vector<float> data;
+};
+
+// A value that lives across stages.
+struct Carry {
+    ggml_type type = GGML_TYPE_F32;
+    std::array<int64_t, GGML_MAX_DIMS> ne{};
+    uint64_t bytes = 0;
+    int born = -1;      // the stage that makes it; -1: an input
+    int last_use = -1;  // the last stage that reads it; the number of stages: the result
+};
+
+// Where a carry lies while a graph runs.
+struct Address {
+    ggml_backend_buffer_t buffer = nullptr;
+    void* data = nullptr;
+};
+
+struct SegmentGraph {
+    ggml_context_ptr tensors, graph_memory;
+    ggml_cgraph* graph = nullptr;
+};
+
+class Flow {
+  public:
+    // `stages`: numbers of the network's stages, in order. `batch`: of inputs that are not shared. The network's weights
+    // must have their tensors.
+    Flow(const Network& network, const Kernels& kernels, std::vector<size_t> stages, const std::vector<Input>& inputs,
+         int64_t batch);
+
+    size_t count() const { return stages_.size(); }
+    const std::vector<Carry>& carries() const { return carries_; }
+    // The carry that holds input `number`, and the one that is the result.
+    size_t input_carry(size_t number) const { return input_carries_[number]; }
+    size_t result() const { return result_; }
+
+    // Stages first..last as one graph; `place` says where carries lie.
+    SegmentGraph build(size_t first, size_t last, const std::function<Address(size_t carry)>& place) const;
+    // Workspace is measured with ggml's graph allocator for `buffers`; nothing is allocated.
+    UnionBytes extent(size_t first, size_t last, ggml_backend_buffer_type_t buffers) const;
+    // Multiplications and additions of a stage's large operations.
+    double flops(size_t stage) const { return flops_[stage]; }
+
+  private:
+    using Names = std::map<std::string, size_t>;  // of values, to carries
+    size_t add_carry(const ggml_tensor* tensor, int born);
+
+    const Network& network_;
+    const Kernels& kernels_;
+    std::vector<size_t> stages_;
+    std::vector<Carry> carries_;
+    std::vector<size_t> input_carries_;
+    std::vector<Names> before_;  // each stage, and one more: after the last
+    std::vector<double> flops_;
+    size_t result_ = 0;
+};
+
+// The workspace that ggml's graph allocator gives a graph.
+uint64_t workspace_bytes(ggml_cgraph* graph, ggml_backend_buffer_type_t buffers);
+
+}  // namespace sdcpp

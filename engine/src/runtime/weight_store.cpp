@@ -1,0 +1,236 @@
+#include "runtime/weight_store.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <map>
+
+#include "base/error.h"
+#include "runtime/host_memory.h"
+
+namespace sdcpp {
+namespace {
+
+void* const nowhere = reinterpret_cast<void*>(uintptr_t{64});  // makes ggml's allocator take a weight as allocated
+constexpr size_t ring_piece = size_t{16} << 20;
+constexpr uint64_t plenty = uint64_t{4} << 30;  // host memory that is left alone when converted weights are kept
+
+uint64_t aligned(uint64_t bytes, uint64_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
+
+bool can_be_mapped(const Weight& weight, ggml_type type) {
+    if (weight.source->type != from_ggml(type)) return false;
+    const size_t alignment = type == GGML_TYPE_F32 ? 4 : 2;
+    return reinterpret_cast<uintptr_t>(weight.source->bytes.data()) % alignment == 0;
+}
+
+}  // namespace
+
+WeightStore::WeightStore(Device& device, Network& network, ggml_type wanted) : device_(device), network_(network) {
+    auto& weights = network.weights().all();
+    context_.reset(ggml_init(
+        {.mem_size = (weights.size() + 1) * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
+    if (!context_) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
+    const ggml_backend_buffer_type_t type = device.buffer_type();
+    const uint64_t alignment = ggml_backend_buft_get_alignment(type);
+    for (Weight& weight : weights) {
+        std::array<int64_t, GGML_MAX_DIMS> ne = {1, 1, 1, 1};
+        std::copy(weight.shape.rbegin(), weight.shape.rend(), ne.begin());
+        const ggml_type stored = stored_type(weight, wanted);
+        weight.tensor = ggml_new_tensor(context_.get(), stored, static_cast<int>(weight.shape.size()), ne.data());
+        weight.tensor->data = nowhere;
+        ggml_set_name(weight.tensor, weight.name.c_str());
+        Item item;
+        item.bytes = aligned(ggml_backend_buft_get_alloc_size(type, weight.tensor), alignment);
+        item.mappable = device.maps_host_memory() && can_be_mapped(weight, stored);
+        items_.push_back(std::move(item));
+    }
+    for (const Stage& stage : network.stages()) {
+        uint64_t offset = 0;
+        for (size_t i = stage.first_weight; i < stage.last_weight; ++i) {
+            items_[i].offset = offset;
+            offset += items_[i].bytes;
+        }
+        stage_bytes_.push_back(offset);
+    }
+}
+
+WeightStore::~WeightStore() {
+    for (Weight& weight : network_.weights().all()) weight.tensor = nullptr;
+}
+
+uint64_t WeightStore::stage_bytes(size_t stage) const { return stage_bytes_.at(stage); }
+
+uint64_t WeightStore::copied_bytes(size_t stage) const {
+    uint64_t sum = 0;
+    const Stage& s = network_.stages()[stage];
+    for (size_t i = s.first_weight; i < s.last_weight; ++i) sum += items_[i].mappable ? 0 : items_[i].bytes;
+    return sum;
+}
+
+const MappedFile& WeightStore::file_of(const Weight& weight) const {
+    const std::byte* first = weight.source->bytes.data();
+    for (const auto& file : network_.weights().files().files())
+        if (first >= file->bytes().data() && first < file->bytes().data() + file->bytes().size()) return *file;
+    fail(SDCPP_INTERNAL, "tensor ", weight.name, " lies in no open file");
+}
+
+void WeightStore::detach() {
+    for (Weight& weight : network_.weights().all()) {
+        weight.tensor->buffer = nullptr;
+        weight.tensor->data = nowhere;
+    }
+    for (Item& item : items_) item.mapped = false;
+}
+
+void WeightStore::release() {
+    detach();
+    places_.clear();
+    loaded_.clear();
+    buffers_.clear();
+    mappings_.clear();
+    mapped_bytes_ = 0;
+}
+
+void WeightStore::place(const std::vector<Place>& places, const std::vector<uint64_t>& slot_bytes, bool map) {
+    release();
+    try {
+        const auto attach = [&](Weight& weight, ggml_backend_buffer_t buffer, void* address) {
+            weight.tensor->data = nullptr;
+            if (ggml_backend_tensor_alloc(buffer, weight.tensor, address) != GGML_STATUS_SUCCESS)
+                fail(SDCPP_OUT_OF_MEMORY, "device ", device_.name(), " cannot hold tensor ", weight.name);
+        };
+        auto& weights = network_.weights().all();
+        std::map<const MappedFile*, ggml_backend_buffer_t> files;
+        std::vector<std::byte*> slots;
+        for (const uint64_t bytes : slot_bytes) {
+            buffers_.push_back(device_.allocate(MemoryClass::slots, bytes));
+            slots.push_back(buffers_.back().data());
+        }
+        for (size_t s = 0; s < places.size(); ++s) {
+            if (!places[s].used) continue;
+            const Stage& stage = network_.stages()[s];
+            std::vector<size_t> copied;
+            uint64_t bytes = 0;
+            for (size_t i = stage.first_weight; i < stage.last_weight; ++i) {
+                items_[i].mapped = map && items_[i].mappable;
+                if (!items_[i].mapped) {
+                    copied.push_back(i);
+                    bytes += items_[i].bytes;
+                    continue;
+                }
+                const MappedFile& file = file_of(weights[i]);
+                ggml_backend_buffer_t& buffer = files[&file];
+                if (!buffer) {
+                    void* start = const_cast<std::byte*>(file.bytes().data());  // ggml never writes to weights
+                    const size_t size = file.bytes().size();
+                    buffer = ggml_backend_dev_buffer_from_host_ptr(device_.handle(), start, size, size);
+                    if (!buffer)
+                        fail(SDCPP_OUT_OF_MEMORY, "device ", device_.name(), " cannot map ", file.path().string());
+                    mappings_.emplace_back(buffer);
+                }
+                attach(weights[i], buffer, const_cast<std::byte*>(weights[i].source->bytes.data()));
+                mapped_bytes_ += weights[i].source->bytes.size();
+            }
+            if (copied.empty()) continue;
+            ggml_backend_buffer_t buffer = nullptr;
+            std::byte* address = nullptr;
+            if (places[s].slot < 0) {
+                buffers_.push_back(device_.allocate(MemoryClass::weights, bytes));
+                buffer = buffers_.back().buffer.get();
+                address = buffers_.back().data();
+            } else {
+                buffer = buffers_[static_cast<size_t>(places[s].slot)].buffer.get();
+                address = slots[static_cast<size_t>(places[s].slot)] + places[s].offset;
+            }
+            ggml_backend_buffer_set_usage(buffer, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+            for (const size_t i : copied) {
+                attach(weights[i], buffer, address);
+                address += items_[i].bytes;
+            }
+        }
+    } catch (...) {
+        release();
+        throw;
+    }
+    places_ = places;
+    loaded_.assign(places.size(), 0);
+    for (size_t s = 0; s < places.size(); ++s) {
+        const Stage& stage = network_.stages()[s];
+        bool complete = true;
+        for (size_t i = stage.first_weight; i < stage.last_weight; ++i) complete &= items_[i].mapped;
+        loaded_[s] = complete || !places[s].used;
+    }
+}
+
+bool WeightStore::needs_loading(size_t stage) const { return places_[stage].slot >= 0 || !loaded_[stage]; }
+
+uint64_t WeightStore::load(size_t stage, const std::atomic<bool>& stop) {
+    const Stage& s = network_.stages()[stage];
+    const bool again = places_[stage].slot >= 0;
+    uint64_t bytes = 0;
+    for (size_t i = s.first_weight; i < s.last_weight; ++i) {
+        if (stop) fail(SDCPP_CANCELLED, "cancelled");
+        if (items_[i].mapped) continue;
+        upload(network_.weights().all()[i], items_[i], again, stop);
+        bytes += items_[i].bytes;
+    }
+    if (ggml_backend_t queue = device_.upload_queue()) ggml_backend_synchronize(queue);
+    loaded_[stage] = 1;
+    return bytes;
+}
+
+// `again`: the weight will be uploaded more than once.
+void WeightStore::upload(const Weight& weight, Item& item, bool again, const std::atomic<bool>& stop) {
+    const size_t size = ggml_nbytes(weight.tensor);
+    const bool as_it_is = weight.source->type == from_ggml(weight.tensor->type) && weight.source->bytes.size() == size;
+    const MappedFile& file = file_of(weight);
+    if (ggml_backend_buffer_is_host(weight.tensor->buffer) && (as_it_is || item.converted.empty()) &&
+        (as_it_is || device_.is_cpu() || !again)) {
+        convert_weight(weight, weight.tensor->type, static_cast<std::byte*>(weight.tensor->data));
+        file.forget(weight.source->bytes);  // the budget holds for the process; the system's own cache keeps the file
+        return;
+    }
+    const std::byte* source = weight.source->bytes.data();
+    if (!as_it_is && item.converted.empty()) {
+        std::vector<std::byte>& target = again && host_available_bytes() > plenty + size ? item.converted : staging_;
+        target.resize(size);
+        convert_weight(weight, weight.tensor->type, target.data());
+        file.forget(weight.source->bytes);
+        source = target.data();
+    } else if (!as_it_is) {
+        source = item.converted.data();
+    }
+    ggml_backend_t queue = device_.upload_queue();
+    if (!queue) {
+        ggml_backend_tensor_set(weight.tensor, source, 0, size);
+        if (as_it_is) file.forget(weight.source->bytes);
+        return;
+    }
+    // Copies from memory that the device cannot reach by itself wait for the device: so they go by pieces through memory
+    // that it can reach, one piece filled while the other is under way.
+    if (!ring_) {
+        ggml_backend_buffer_type_t pinned = ggml_backend_dev_host_buffer_type(device_.handle());
+        if (!pinned) pinned = ggml_backend_cpu_buffer_type();
+        ring_.reset(ggml_backend_buft_alloc_buffer(pinned, 2 * ring_piece));
+        if (!ring_) fail(SDCPP_OUT_OF_MEMORY, "no memory for uploads");
+    }
+    auto* ring = static_cast<std::byte*>(ggml_backend_buffer_get_base(ring_.get()));
+    for (size_t done = 0; done < size; done += ring_piece) {
+        if (stop) fail(SDCPP_CANCELLED, "cancelled");
+        const size_t part = std::min(ring_piece, size - done);
+        std::byte* piece = ring + static_cast<size_t>(ring_turn_) * ring_piece;
+        ring_turn_ = 1 - ring_turn_;
+        std::memcpy(piece, source + done, part);
+        ggml_backend_synchronize(queue);  // the other piece has arrived; this one may start
+        ggml_backend_tensor_set_async(queue, weight.tensor, piece, done, part);
+    }
+    if (as_it_is) file.forget(weight.source->bytes);
+}
+
+uint64_t WeightStore::held_bytes() const {
+    uint64_t sum = 0;
+    for (const DeviceBuffer& buffer : buffers_) sum += buffer.lease.bytes();
+    return sum;
+}
+
+}  // namespace sdcpp

@@ -1,0 +1,74 @@
+// A network's weights and where they are on a device: mapped from the file, resident, or in a slot for a while. The
+// master copy is the mapped file; what has to be converted for streaming is kept converted in host memory where there is
+// plenty.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <vector>
+
+#include "models/network.h"
+#include "runtime/device.h"
+
+namespace sdcpp {
+
+class WeightStore {
+  public:
+    // Gives each weight of `network` its tensor, without memory. `wanted` as in stored_type().
+    WeightStore(Device& device, Network& network, ggml_type wanted);
+    ~WeightStore();
+    WeightStore(const WeightStore&) = delete;
+    WeightStore& operator=(const WeightStore&) = delete;
+
+    // Of a stage's weights on the device, alignment included.
+    uint64_t stage_bytes(size_t stage) const;
+    // Of those, what cannot be mapped.
+    uint64_t copied_bytes(size_t stage) const;
+
+    // Where a stage's weights go: memory of their own, or a place in a slot.
+    struct Place {
+        int slot = -1;  // -1: resident
+        uint64_t offset = 0;
+        bool used = true;  // false: the stage does not run
+    };
+    // Takes the memory; nothing is loaded yet. `map`: weights that the device can compute with where they lie in the file
+    // are left there. Throws SDCPP_OUT_OF_MEMORY, and then holds nothing.
+    void place(const std::vector<Place>& places, const std::vector<uint64_t>& slot_bytes, bool map);
+    void release();
+    bool placed() const { return !places_.empty(); }
+
+    bool needs_loading(size_t stage) const;  // a resident stage does once
+    bool loaded(size_t stage) const { return loaded_[stage]; }
+    // Brings a stage's weights to where they belong; returns the bytes that went through the link. Stops early, with
+    // SDCPP_CANCELLED, when `stop` is set.
+    uint64_t load(size_t stage, const std::atomic<bool>& stop);
+
+    uint64_t mapped_bytes() const { return mapped_bytes_; }
+    uint64_t held_bytes() const;
+
+  private:
+    struct Item {  // a weight
+        uint64_t offset = 0, bytes = 0;  // within its stage's memory
+        bool mappable = false, mapped = false;
+        std::vector<std::byte> converted;  // in host memory, for the next upload
+    };
+    void detach();
+    void upload(const Weight& weight, Item& item, bool again, const std::atomic<bool>& stop);
+    const MappedFile& file_of(const Weight& weight) const;
+
+    Device& device_;
+    Network& network_;
+    ggml_context_ptr context_;
+    std::vector<Item> items_;
+    std::vector<uint64_t> stage_bytes_;
+    std::vector<Place> places_;
+    std::vector<char> loaded_;
+    std::vector<DeviceBuffer> buffers_;              // residents and slots
+    std::vector<ggml_backend_buffer_ptr> mappings_;  // of files
+    std::vector<std::byte> staging_;
+    ggml_backend_buffer_ptr ring_;  // two pieces of memory that uploads can go from without a copy
+    int ring_turn_ = 0;
+    uint64_t mapped_bytes_ = 0;
+};
+
+}  // namespace sdcpp
