@@ -79,7 +79,7 @@ class StableDiffusion:
             threads=None if n_threads == -1 else n_threads,
             rng=rng_type,
             max_vram=max_vram,
-            offload_to_cpu=offload_params_to_cpu,
+            offload_to_cpu=offload_params_to_cpu or None,
         )
         self._taesd = bool(taesd_path)
 

@@ -76,13 +76,29 @@ def seed_value(seed: int | None) -> int:
     return number if number >= 0 else secrets.randbits(32)
 
 
-def memory_options(max_vram: Any, stream_layers: Any, offload_to_cpu: Any) -> None:
-    """Accept the memory options' neutral values; a value that would act is an error until the planner exists."""
-    acting = {
-        "max_vram": max_vram is not None and str(max_vram) not in ("0", "0.0"),
-        "stream_layers": bool(stream_layers),
-        "offload_to_cpu": bool(offload_to_cpu),
-    }
-    for name, acts in acting.items():
-        if acts:
-            raise InvalidArgumentError(f"{name} is not available in this version; leave it out")
+def max_vram(value: float | str | None, device: str) -> float:
+    """A budget in GiB for ``device``; NaN: none was given. A string may name devices: "CUDA0=8,Vulkan1=4,2"."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool):
+        raise InvalidArgumentError("max_vram must be a number of GiB, not a bool")
+    if not isinstance(value, str):
+        return real("max_vram", value, -1e6, 1e6)
+    found, named = math.nan, False
+    for part in filter(None, (piece.strip() for piece in value.split(","))):
+        name, equals, number = part.rpartition("=")
+        try:
+            amount = real("max_vram", float(number), -1e6, 1e6)
+        except ValueError:
+            example = "8, -1 or CUDA0=8,4"
+            raise InvalidArgumentError(f"max_vram has {part!r}; a number of GiB is expected, for example {example}") from None
+        if equals and name.strip().lower() == device.lower():
+            found, named = amount, True
+        elif not named and (not equals or name.strip().lower() in ("all", "default", "*")):
+            found = amount
+    return found
+
+
+def switch(value: bool | None) -> int:
+    """A switch as the engine takes it: -1 where nothing was said."""
+    return -1 if value is None else int(bool(value))

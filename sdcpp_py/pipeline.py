@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from sdcpp_py import _binding, images, options, prompt
+from sdcpp_py import _binding, images, options, planner, prompt, speeds
 from sdcpp_py._engine import ffi, lib
 from sdcpp_py.errors import CancelledError, ClosedError, InvalidArgumentError, MissingPartError
 
 logger = logging.getLogger("sdcpp_py")
 PathLike = str | os.PathLike[str]
 _CACHED_PROMPTS = 16
+_MOST_TOGETHER = 16  # pictures sampled step by step together
+_NETWORKS = ("clip_l", "unet", "vae.decoder")
 _FALLBACKS: dict[str, Any] = {
     "width": 512,
     "height": 512,
@@ -49,6 +51,32 @@ class Step:
     latent: NDArray[np.float32]  #: the present estimate of the clean latent, [C, H/8, W/8]; a copy
 
 
+@dataclass(frozen=True)
+class Report:
+    """How a network ran in one `Pipeline.generate`."""
+
+    plan: planner.Plan
+    runs: int  #: steps, for the UNet
+    uploaded_bytes: int  #: in all
+    loaded_bytes: int  #: of those, in the first run, which loads what is resident
+    seconds: float
+    first_seconds: float  #: of the first run
+    compute_seconds: float
+    stall_seconds: float  #: waiting for uploads
+    upload_seconds: float  #: the link at work
+    replanned: bool  #: after the first run had shown other speeds than expected
+
+    @property
+    def uploaded_bytes_per_step(self) -> float:
+        """Of the runs after the first."""
+        return (self.uploaded_bytes - self.loaded_bytes) / max(1, self.runs - 1) if self.runs > 1 else 0.0
+
+    @property
+    def step_seconds(self) -> float:
+        """The mean of the runs after the first, or the first where there is no other."""
+        return (self.seconds - self.first_seconds) / (self.runs - 1) if self.runs > 1 else self.seconds
+
+
 @dataclass
 class Result:
     """What `Pipeline.generate` returns."""
@@ -57,7 +85,8 @@ class Result:
     seed: int  #: of the first picture; the n-th has seed + n
     latents: list[NDArray[np.float32]] = field(repr=False)  #: float32 [C, H/8, W/8], one a picture
     timings: dict[str, float]  #: seconds: "encode", "sample", "decode", "total"
-    memory: dict[str, int]  #: bytes: "workspace" (largest), "weights" (held), "mapped" (from files)
+    memory: dict[str, int]  #: bytes at most: "workspace", "weights", "slots", "carries", "peak" (of all these), "mapped" (files)
+    reports: dict[str, Report] = field(repr=False)  #: by network: its plan, and what running it took
     parameters: dict[str, Any]  #: every option as it was used
 
 
@@ -86,7 +115,13 @@ class Pipeline:
     that comes with the package. ``vae``, ``text_encoders`` and ``taesd`` name files whose tensors take the place of the model's.
     ``wtype`` converts linear layers' weights on load ("f32", "f16", "q8_0", "q4_K" …; None: as in the file). ``threads`` None
     uses the physical cores. ``rng`` "cuda" or "cpu" draws PyTorch's noise of that device. ``device`` is "auto" or a name that
-    ``sdcpp devices`` lists.
+    ``sdcpp devices`` lists; "simulated:vram=6,link=12" is the CPU as a card of 6 GiB behind 12 GB/s.
+
+    ``max_vram`` is all that the networks may hold on the device together, in GiB: below 0, what is free less that much; 0, no
+    limit; None, a limit only where not everything fits. Layers that do not fit are streamed. ``stream_layers=False`` keeps
+    nothing resident between uploads, ``offload_to_cpu=False`` nothing off the device. ``plan_policy`` and ``gpu_layers`` (most
+    resident layers) are for comparing plans; see `planner.plan`. ``link_speed`` tells the device's FLOP/s and the bytes per
+    second to it, which are measured once otherwise.
 
     Calls from several threads on one object wait for each other; separate objects run side by side.
 
@@ -107,6 +142,9 @@ class Pipeline:
         max_vram: float | str | None = None,
         stream_layers: bool | None = None,
         offload_to_cpu: bool | None = None,
+        plan_policy: str = "auto",
+        gpu_layers: int | None = None,
+        link_speed: tuple[float, float] | None = None,
     ) -> None:
         """Open the files and check them; weights are read at first use."""
         self._model: Any = None
@@ -115,7 +153,8 @@ class Pipeline:
         self._cancelled = threading.Event()
         self._prompts: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self.rng = options.choice("rng", rng, options.RNGS)
-        options.memory_options(max_vram, stream_layers, offload_to_cpu)
+        budget = options.max_vram(max_vram, device)
+        self._budgeted = budget != 0 and budget == budget
         count = 0 if threads is None else options.integer("threads", threads, 1, 512)
         if isinstance(text_encoders, (str, os.PathLike)):
             text_encoders = [text_encoders]
@@ -132,6 +171,14 @@ class Pipeline:
         lib.sdcpp_model_params_default(params)
         params.files, params.file_count = files, len(parts)
         params.wtype, params.device, params.threads = wanted, name, count
+        policy = ffi.new("char[]", options.choice("plan_policy", plan_policy, planner.POLICIES[:4]).encode())
+        params.max_vram, params.plan_policy = budget, policy
+        params.stream_layers, params.offload_to_cpu = options.switch(stream_layers), options.switch(offload_to_cpu)
+        params.gpu_layers = -1 if gpu_layers is None else options.integer("gpu_layers", gpu_layers, -1, 10**6)
+        if link_speed is not None:
+            params.flops_per_s, params.link_bytes_per_s = link_speed
+        elif self._budgeted and not device.lower().startswith("simulated"):
+            params.flops_per_s, params.link_bytes_per_s = speeds.device_speed(device, count)
         out = ffi.new("sdcpp_model**")
         _binding.call(lib.sdcpp_model_open, params, out)
         self._model = ffi.gc(out[0], lib.sdcpp_model_close)
@@ -244,6 +291,7 @@ class Pipeline:
                 noise = np.ascontiguousarray(noise, np.float32)
                 if noise.shape != shape or not np.isfinite(noise).all():
                     raise InvalidArgumentError(f"noise has shape {noise.shape}; finite numbers of shape {shape} are needed")
+            _binding.call(lib.sdcpp_begin, self._model)
             conds = self._conditionings(prompt, negative_prompt, used["cfg_scale"] != 1.0, used["clip_skip"])
             return self._run(used, conds, noise, decode, shape, callback, progress)
 
@@ -311,22 +359,77 @@ class Pipeline:
         pictures: list[Image.Image] = []
         shown = sys.stderr.isatty() if progress is None else progress
         with tqdm(total=used["steps"] * used["batch_count"], unit="step", disable=not shown, leave=False) as bar:
-            for index in range(used["batch_count"]):
+            # Under a budget the pictures go through the network together, so that layers are streamed once for all.
+            together = min(used["batch_count"], _MOST_TOGETHER) if self._budgeted else 1
+            for first in range(0, used["batch_count"], together):
                 if self._cancelled.is_set():
                     raise CancelledError("cancelled")
                 start = time.perf_counter()
-                latents.append(self._sample(used, conds, noise, shape, index, callback, bar))
-                sampled = time.perf_counter()
-                if self._cancelled.is_set():
-                    raise CancelledError("cancelled")
-                pictures.append(self._decode(latents[-1], decode, used, index))
-                timings["sample"] += sampled - start
-                timings["decode"] += time.perf_counter() - sampled
+                count = min(together, used["batch_count"] - first)
+                latents.extend(self._sample(used, conds, noise, shape, first, count, callback, bar))
+                timings["sample"] += time.perf_counter() - start
+                if together == 1:
+                    pictures.append(self._timed_decode(latents[-1], decode, used, first, timings))
+            for index in range(len(pictures), len(latents)):
+                pictures.append(self._timed_decode(latents[index], decode, used, index, timings))
         memory = ffi.new("sdcpp_memory*")
         _binding.call(lib.sdcpp_take_memory, self._model, memory)
         timings["total"] = sum(timings.values())
-        counted = {"workspace": memory.workspace_bytes, "weights": memory.weight_bytes, "mapped": memory.mapped_bytes}
-        return Result(pictures, used["seed"], latents, timings, counted, used)
+        counted = {
+            name: int(getattr(memory, f"{field}_bytes"))
+            for name, field in zip(
+                ("workspace", "weights", "slots", "carries", "peak", "mapped"),
+                ("workspace", "weight", "slot", "carry", "peak", "mapped"),
+            )
+        }
+        return Result(pictures, used["seed"], latents, timings, counted, self._reports(), used)
+
+    def _reports(self) -> dict[str, Report]:
+        out: dict[str, Report] = {}
+        run, handle = ffi.new("sdcpp_run*"), ffi.new("sdcpp_plan**")
+        for network in _NETWORKS:
+            _binding.call(lib.sdcpp_take_report, self._model, network.encode(), handle, run)
+            if handle[0]:
+                found = planner.from_handle(ffi.gc(handle[0], lib.sdcpp_plan_free))
+                out[network] = Report(
+                    plan=found,
+                    runs=run.runs,
+                    uploaded_bytes=run.uploaded_bytes,
+                    loaded_bytes=run.loaded_bytes,
+                    seconds=run.seconds,
+                    first_seconds=run.first_seconds,
+                    compute_seconds=run.compute_seconds,
+                    stall_seconds=run.stall_seconds,
+                    upload_seconds=run.upload_seconds,
+                    replanned=bool(run.replanned),
+                )
+        return out
+
+    def plan(
+        self,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        batch_count: int = 1,
+        cfg_scale: float | None = None,
+        network: str = "unet",
+    ) -> planner.Plan:
+        """The plan that `generate` would follow for pictures of this size; nothing is loaded.
+
+        ``network`` is "unet", "clip_l" or "vae.decoder". Raises OverBudgetError where nothing fits, InvalidArgumentError,
+        MissingPartError.
+        """
+        with self._lock:
+            self._require_open()
+            across = options.side("width", self._or_default("width", width), self.size_multiple)
+            down = options.side("height", self._or_default("height", height), self.size_multiple)
+            guided = options.real("cfg_scale", self._or_default("cfg_scale", cfg_scale), 0.0, 1000.0) != 1.0
+            count = options.integer("batch_count", batch_count, 1, options.MAX_BATCH)
+            together = min(count, _MOST_TOGETHER)
+            out = ffi.new("sdcpp_plan**")
+            name = options.choice("network", network, _NETWORKS).encode()
+            _binding.call(lib.sdcpp_model_plan, self._model, name, across, down, together, guided, 1, out)
+            return planner.from_handle(ffi.gc(out[0], lib.sdcpp_plan_free))
 
     def _sample(
         self,
@@ -334,19 +437,21 @@ class Pipeline:
         conds: tuple[Any, Any, float],
         noise: NDArray[np.float32] | None,
         shape: tuple[int, int, int],
-        index: int,
+        first: int,
+        count: int,
         callback: Callable[[Step], None] | None,
         bar: Any,
     ) -> NDArray[np.float32]:
-        size = int(np.prod(shape))
+        size = count * int(np.prod(shape))
 
         def after_step(step: int, steps: int, seconds: float, latent: Any) -> None:
-            bar.update()
+            bar.update(count)
             if self._cancelled.is_set():
                 raise CancelledError("cancelled")
             if callback is not None:
-                estimate = np.frombuffer(ffi.buffer(latent, 4 * size), np.float32).reshape(shape).copy()
-                callback(Step(step, steps, seconds, index, estimate))
+                estimates = np.frombuffer(ffi.buffer(latent, 4 * size), np.float32).reshape(count, *shape)
+                for number, estimate in enumerate(estimates):
+                    callback(Step(step, steps, seconds, first + number, estimate.copy()))
 
         hook = _binding.Callback(after_step)
         names = [ffi.new("char[]", used[key].encode()) for key in ("sampler", "scheduler")] + [
@@ -357,13 +462,14 @@ class Pipeline:
         for key in ("width", "height", "steps", "cfg_scale", "eta"):
             setattr(params, key, used[key])
         params.sampler, params.scheduler, params.rng = names
-        params.seed = (used["seed"] + index) % 2**64
+        params.seed = (used["seed"] + first) % 2**64
+        params.batch = count
         params.noise = ffi.NULL if noise is None else ffi.from_buffer("float[]", noise)
         params.callback, params.user_data = lib.sdcpp_py_step, hook.handle
-        latent = np.empty(shape, np.float32)
-        target = ffi.from_buffer("float[]", latent)
+        latents = np.empty((count, *shape), np.float32)
+        target = ffi.from_buffer("float[]", latents)
         _binding.call_interruptible(self.cancel, lib.sdcpp_sample, self._model, params, target, callback=hook)
-        return latent
+        return latents
 
     def _pixels(self, latent: NDArray[np.float32], params: Any) -> NDArray[np.uint8]:
         factor = int(self._info.latent_factor)
@@ -373,6 +479,16 @@ class Pipeline:
             self.cancel, lib.sdcpp_decode, self._model, params, source, latent.shape[1], latent.shape[2], target
         )
         return pixels
+
+    def _timed_decode(
+        self, latent: NDArray[np.float32], decode: Any, used: dict[str, Any], index: int, timings: dict[str, float]
+    ) -> Image.Image:
+        if self._cancelled.is_set():
+            raise CancelledError("cancelled")
+        start = time.perf_counter()
+        image = self._decode(latent, decode, used, index)
+        timings["decode"] += time.perf_counter() - start
+        return image
 
     def _decode(self, latent: NDArray[np.float32], decode: Any, used: dict[str, Any], index: int) -> Image.Image:
         image = Image.fromarray(self._pixels(latent, decode))

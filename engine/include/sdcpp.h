@@ -163,7 +163,8 @@ int sdcpp_encode_prompt(sdcpp_model* model, const int32_t* tokens, const float* 
 const float* sdcpp_conditioning_data(const sdcpp_conditioning* conditioning, int64_t shape[3]);
 void sdcpp_conditioning_free(sdcpp_conditioning* conditioning);
 
-/* Called after each step with the model's present idea of the clean latents [batch, C, H/f, W/f]. Anything but 0 stops the run.
+/* Called after each step with the model's present idea of the clean latents [batch, C, H/f, W/f]. Anything but 0 stops
+ * the run.
  */
 typedef int (*sdcpp_step_callback)(int32_t step, int32_t steps, double seconds, const float* latent, void* user_data);
 
@@ -177,9 +178,9 @@ typedef struct sdcpp_sample_params {
     const char* sampler;   /* see sdcpp_name */
     const char* scheduler; /* see sdcpp_name */
     const char* rng;       /* "cuda" (Philox) or "cpu" (mt19937), both as PyTorch's */
-    uint64_t seed;      /* of the first picture; the others' rise by one */
-    int32_t batch;      /* pictures sampled together, step by step; the same numbers as one by one */
-    const float* noise; /* NULL, or every picture's first noise, unit variance, [C, H/f, W/f] */
+    uint64_t seed;         /* of the first picture; the others' rise by one */
+    int32_t batch;         /* pictures sampled together, step by step; the same numbers as one by one */
+    const float* noise;    /* NULL, or every picture's first noise, unit variance, [C, H/f, W/f] */
     sdcpp_step_callback callback;
     void* user_data;
 } sdcpp_sample_params;

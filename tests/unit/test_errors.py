@@ -51,14 +51,10 @@ def test_facade_checks_strength(folder):
         model.generate_image("x", width=64, height=64, strength=7)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"max_vram": 4}, {"max_vram": "-1"}, {"stream_layers": True}, {"offload_to_cpu": True}],
-)
-def test_memory_options_that_would_act_are_refused_for_now(folder, options):
-    with pytest.raises(errors.InvalidArgumentError, match=next(iter(options))):
-        sdcpp_py.Pipeline(folder, **options)
-    sdcpp_py.Pipeline(folder, max_vram=0, stream_layers=False, offload_to_cpu=False).close()
+@pytest.mark.parametrize("value", ["much", "1e9", float("nan"), True, "CPU=x", [4]])
+def test_a_budget_that_is_no_number_of_gib_is_told(folder, value):
+    with pytest.raises(errors.InvalidArgumentError, match="max_vram"):
+        sdcpp_py.Pipeline(folder, max_vram=value)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +108,7 @@ def test_damaged_files(tmp_path, content, says):
     os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") > 48 << 30, reason="the picture would fit into this machine's memory"
 )
 def test_what_cannot_fit_is_refused_before_memory_is_taken(pipeline):
-    with pytest.raises(errors.OutOfMemoryError, match="workspace"):
+    with pytest.raises(errors.OutOfMemoryError, match="for computing"):
         pipeline.decode(np.zeros((4, 2048, 2048), np.float32), vae_tiling=False)
     assert pipeline.generate("x", **SMALL).images
 

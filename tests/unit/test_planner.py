@@ -17,9 +17,7 @@ MIB = 2**20
 
 
 def blocks(count: int, param: int, compute: int, carry: int, *, extra: int = 0, seconds: float = 0.02) -> list[Stage]:
-    return [
-        Stage(f"block.{i}", param * MIB, compute * MIB, carry * MIB, carry * MIB, extra * MIB, seconds) for i in range(count)
-    ]
+    return [Stage(f"block.{i}", param * MIB, compute * MIB, carry * MIB, carry * MIB, extra * MIB, seconds) for i in range(count)]
 
 
 def sizes(found: Plan) -> list[int]:
@@ -93,7 +91,9 @@ def stage_lists(most: int, unit: int = MIB) -> st.SearchStrategy[list[Stage]]:
     size = st.integers(0, 700)
     one = st.tuples(size, size, st.integers(0, 60), st.integers(0, 60), st.integers(0, 60), st.floats(0, 0.1))
     return st.lists(one, min_size=1, max_size=most).map(
-        lambda rows: [Stage(f"s{i}", p * unit, c * unit, a * unit, b * unit, e * unit, t) for i, (p, c, a, b, e, t) in enumerate(rows)]
+        lambda rows: [
+            Stage(f"s{i}", p * unit, c * unit, a * unit, b * unit, e * unit, t) for i, (p, c, a, b, e, t) in enumerate(rows)
+        ]
     )
 
 

@@ -131,7 +131,8 @@ const char* sdcpp_listing_metadata(const sdcpp_listing* listing, const char* key
 }
 
 void sdcpp_model_params_default(sdcpp_model_params* params) {
-    if (params) *params = {nullptr, 0, nullptr, "auto", 0, std::numeric_limits<double>::quiet_NaN(), -1, -1, -1, "auto", 0, 0};
+    if (params)
+        *params = {nullptr, 0, nullptr, "auto", 0, std::numeric_limits<double>::quiet_NaN(), -1, -1, -1, "auto", 0, 0};
 }
 
 int sdcpp_model_open(const sdcpp_model_params* params, sdcpp_model** out, sdcpp_error* error) {
@@ -361,9 +362,9 @@ int sdcpp_take_report(sdcpp_model* model, const char* network, sdcpp_plan** plan
         if (!model->model.has(network)) return;
         auto report = model->model.take_report(network);
         if (!report) return;
-        *out = {report->runs,           report->uploaded_bytes, report->loaded_bytes,   report->seconds,
-                report->first_seconds,  report->compute_seconds, report->stall_seconds, report->upload_seconds,
-                report->replanned};
+        *out = {report->runs,          report->uploaded_bytes, report->loaded_bytes,
+                report->seconds,       report->first_seconds,  report->compute_seconds,
+                report->stall_seconds, report->upload_seconds, report->replanned};
         *plan = plan_handle(std::move(*report)).release();
     });
 }

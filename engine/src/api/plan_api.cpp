@@ -99,8 +99,18 @@ int sdcpp_plan_get_segment(const sdcpp_plan* plan, size_t index, sdcpp_segment* 
         if (index >= plan->plan.segments.size()) fail(SDCPP_INVALID_ARGUMENT, "no segment number ", index);
         const PlannedSegment& s = plan->plan.segments[index];
         const SegmentTimes& t = plan->times[index];
-        *out = {s.first,    s.last, s.param_bytes,  s.compute_bytes, s.footprint_bytes, s.streamed_bytes,
-                s.resident, s.slot, t.upload_start, t.upload_end,    t.compute_start,   t.compute_end,
+        *out = {s.first,
+                s.last,
+                s.param_bytes,
+                s.compute_bytes,
+                s.footprint_bytes,
+                s.streamed_bytes,
+                s.resident,
+                s.slot,
+                t.upload_start,
+                t.upload_end,
+                t.compute_start,
+                t.compute_end,
                 plan->measured.empty() ? -1.0 : plan->measured[index]};
     });
 }

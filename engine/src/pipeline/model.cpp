@@ -18,8 +18,8 @@ constexpr int default_tile = 64;
 constexpr int smallest_tile = 8;
 constexpr int tile_above = 96;  // latent sides past which tiling is automatic
 constexpr int max_pixels_side = 16384;
-constexpr int most_together = 64;       // pictures sampled together
-constexpr int chunks_together = 8;      // of a prompt, encoded together
+constexpr int most_together = 64;                     // pictures sampled together
+constexpr int chunks_together = 8;                    // of a prompt, encoded together
 constexpr uint64_t budget_step = uint64_t{64} << 20;  // budgets that follow free memory do not change with every page
 
 ggml_type wanted_type(const std::string& name) {
@@ -177,8 +177,9 @@ void Model::begin() {
         const double left = free + options_.max_vram * gib;
         memory.budget_bytes = left > 0 ? static_cast<uint64_t>(left) / budget_step * budget_step : 0;
         if (*memory.budget_bytes == 0)
-            log(SDCPP_LOG_WARNING, "max_vram leaves nothing of the " + std::to_string(static_cast<uint64_t>(free) >> 20) +
-                                       " MiB that are free on " + device_.name() + ": no budget is kept");
+            log(SDCPP_LOG_WARNING, "max_vram leaves nothing of the " +
+                                       std::to_string(static_cast<uint64_t>(free) >> 20) + " MiB that are free on " +
+                                       device_.name() + ": no budget is kept");
     }
     for (Executor* executor : executors()) {
         executor->set_memory(memory, [this, executor] {
@@ -239,10 +240,12 @@ std::vector<Executor*> Model::executors() const {
 }
 
 bool Model::has(const std::string& network) const {
-    const std::unique_ptr<Executor>& found = network == "vae.decoder"   ? decoder_
-                                             : network == "vae.encoder" ? encoder_
-                                                                        : tiny_decoder_;
-    return found != nullptr;
+    try {
+        executor(network);
+        return true;
+    } catch (const Error&) {
+        return false;
+    }
 }
 
 Executor& Model::need(const std::unique_ptr<Executor>& executor, const char* what) const {
@@ -288,8 +291,8 @@ Output Model::encode_prompt(std::span<const int32_t> tokens, const float* weight
     return all;
 }
 
-// The network's prediction for `repeats` copies of x, which holds batch_ latents; each copy has its context, and those lie
-// behind one another.
+// The network's prediction for `repeats` copies of x, which holds batch_ latents; each copy has its context, and those
+// lie behind one another.
 Floats Model::predict(const Floats& x, double sigma, const Output& context, int repeats) {
     const UNet& net = unet_->as<UNet>();
     const double scale = 1 / std::sqrt(sigma * sigma + 1);
@@ -333,7 +336,8 @@ Floats Model::sample(const SampleOptions& options) {
     Floats x(one * static_cast<size_t>(batch_));
     std::vector<double> sigmas = make_sigmas(options.scheduler, options.steps, table_);
     if (options.noise) {
-        for (int i = 0; i < batch_; ++i) std::copy_n(options.noise, one, x.begin() + i * static_cast<std::ptrdiff_t>(one));
+        for (int i = 0; i < batch_; ++i)
+            std::copy_n(options.noise, one, x.begin() + i * static_cast<std::ptrdiff_t>(one));
     } else {
         rng.normal(x);
     }
@@ -404,7 +408,7 @@ Floats Model::decode(const DecodeOptions& options, std::span<const float> latent
     const int channels = facts_.latent_channels, factor = facts_.latent_factor;
     if (height < 1 || width < 1 || height > max_pixels_side / factor || width > max_pixels_side / factor)
         fail(SDCPP_INVALID_ARGUMENT, "latents of ", height, " x ", width, " cannot be decoded");
-    const int tile = tile_sides(decoder, height, width, options);
+    int tile = tile_sides(decoder, height, width, options);
     const double share = options.overlap < 0 ? 0.25 : options.overlap;
     if (!(share <= 0.5)) fail(SDCPP_INVALID_ARGUMENT, "the overlap of tiles must be 0 to 0.5");
     const auto scale = static_cast<float>(options.taesd ? 1 : 1 / facts_.scaling_factor);
@@ -416,9 +420,20 @@ Floats Model::decode(const DecodeOptions& options, std::span<const float> latent
         require_finite(picture, "the decoded pixels");
         return picture;
     };
-    if (tile == 0) return whole({latent.begin(), latent.end()}, height, width);
-    const TileGrid grid{tile, static_cast<int>(tile * share), factor, channels, 3};
-    return decode_tiled(grid, latent, height, width, whole);
+    while (true) {
+        try {
+            if (tile == 0) return whole({latent.begin(), latent.end()}, height, width);
+            return decode_tiled({tile, static_cast<int>(tile * share), factor, channels, 3}, latent, height, width,
+                                whole);
+        } catch (const OverBudget&) {
+            if (options.tiling == 0 || options.tile > 0 || tile == smallest_tile) throw;
+        } catch (const Error& problem) {
+            const bool memory = problem.status() == SDCPP_OUT_OF_MEMORY;
+            if (!memory || options.tiling == 0 || options.tile > 0 || tile == smallest_tile) throw;
+        }
+        tile = tile == 0 ? default_tile : tile / 2;
+        log(SDCPP_LOG_INFO, "too little memory: decoding in tiles of " + std::to_string(tile) + " latent sides");
+    }
 }
 
 Floats Model::encode(std::span<const float> picture, int height, int width) {

@@ -25,8 +25,9 @@ struct ModelOptions {
     std::vector<ModelPath> paths;
     std::string wtype, device = "auto";
     int threads = 0;
-    double max_vram = std::numeric_limits<double>::quiet_NaN();  // GiB; 0: no budget, < 0: what is free less that; NaN: automatic
-    int stream_layers = -1, offload_to_cpu = -1;                 // -1: automatic, which is on
+    double max_vram =
+        std::numeric_limits<double>::quiet_NaN();  // GiB; 0: no budget, < 0: what is free less that; NaN: automatic
+    int stream_layers = -1, offload_to_cpu = -1;   // -1: automatic, which is on
     Policy policy = Policy::automatic;
     int gpu_layers = -1;
     Device::Speed speed;  // zeros: measured when needed

@@ -94,7 +94,8 @@ Simulated parse_simulated(std::string_view text) {
                                              : nullptr;
         if (!target || !(value > 0) || value > 1e6 || (key == "slowdown" && value < 1))
             fail(SDCPP_INVALID_ARGUMENT, "'", part,
-                 "' cannot be part of a simulated device; an example: simulated:vram=6,link=12,slowdown=2 (GiB, GB/s, at "
+                 "' cannot be part of a simulated device; an example: simulated:vram=6,link=12,slowdown=2 (GiB, GB/s, "
+                 "at "
                  "least 1)");
         *target = value;
     }
@@ -102,7 +103,8 @@ Simulated parse_simulated(std::string_view text) {
 }
 
 bool is_simulated(const std::string& name) {
-    return name.size() >= simulated_prefix.size() && same_name(name.substr(0, simulated_prefix.size()), std::string(simulated_prefix)) &&
+    return name.size() >= simulated_prefix.size() &&
+           same_name(name.substr(0, simulated_prefix.size()), std::string(simulated_prefix)) &&
            (name.size() == simulated_prefix.size() || name[simulated_prefix.size()] == ':');
 }
 

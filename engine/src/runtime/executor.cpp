@@ -54,7 +54,8 @@ struct Executor::Prepared {
     int batch() const { return planned.plan.together * planned.plan.passes; }
     int groups() const { return planned.plan.together / planned.plan.group; }
     Address address(size_t carry, int group) const {
-        const uint64_t at = layout.offsets[carry] + static_cast<uint64_t>(group) * aligned(flow->carries()[carry].bytes);
+        const uint64_t at =
+            layout.offsets[carry] + static_cast<uint64_t>(group) * aligned(flow->carries()[carry].bytes);
         return {carries.buffer.get(), carries.data() + at};
     }
 };
@@ -123,10 +124,16 @@ Executor::~Executor() = default;
 void Executor::set_memory(const MemoryOptions& options, std::function<void()> make_room) {
     const bool same = options.budget_bytes == memory_.budget_bytes && options.policy == memory_.policy &&
                       options.stream_layers == memory_.stream_layers &&
-                      options.offload_to_cpu == memory_.offload_to_cpu && options.most_resident == memory_.most_resident;
+                      options.offload_to_cpu == memory_.offload_to_cpu &&
+                      options.most_resident == memory_.most_resident;
     if (!same) release(true);
     memory_ = options;
     make_room_ = std::move(make_room);
+}
+
+std::string Executor::stage_name(size_t stage) const {
+    const std::string& own = network_->stages()[stage].name;
+    return own.starts_with(network_->name() + ".") ? own : network_->name() + "." + own;
 }
 
 // No budget where all fits; else what is free, less a margin.
@@ -168,7 +175,7 @@ Executor::Planned Executor::choose(const Flow& flow, const std::vector<size_t>& 
         for (const size_t stage : stages) {
             all.param_bytes += store_.stage_bytes(stage);
             PlanStage planned;
-            planned.name = network_->stages()[stage].name;
+            planned.name = stage_name(stage);
             planned.param_bytes = store_.stage_bytes(stage);
             out.stages.push_back(std::move(planned));
         }
@@ -182,9 +189,8 @@ Executor::Planned Executor::choose(const Flow& flow, const std::vector<size_t>& 
     for (size_t i = 0; i < stages.size(); ++i) {
         const UnionBytes need = flow.extent(i, i, device_.buffer_type());
         const double measured = measured_seconds_[stages[i]];
-        out.stages.push_back({network_->stages()[stages[i]].name, store_.stage_bytes(stages[i]), need.compute,
-                              need.carry_in, need.carry_out, 0,
-                              measured > 0 ? measured : flow.flops(i) / speed.flops_per_s});
+        out.stages.push_back({stage_name(stages[i]), store_.stage_bytes(stages[i]), need.compute, need.carry_in,
+                              need.carry_out, 0, measured > 0 ? measured : flow.flops(i) / speed.flops_per_s});
     }
     // A union is measured once; the planner asks again and again.
     const auto known = std::make_shared<std::map<std::pair<size_t, size_t>, UnionBytes>>();
@@ -200,7 +206,8 @@ Executor::Planned Executor::choose(const Flow& flow, const std::vector<size_t>& 
 
 void Executor::place_weights(const std::vector<size_t>& stages, const Planned& planned) {
     std::vector<WeightStore::Place> places(network_->stages().size());
-    for (WeightStore::Place& place : places) place.used = planned.options.budget_bytes == 0 && planned.plan.slots.empty();
+    for (WeightStore::Place& place : places)
+        place.used = planned.options.budget_bytes == 0 && planned.plan.slots.empty();
     for (const PlannedSegment& segment : planned.plan.segments) {
         uint64_t offset = 0;
         for (size_t i = segment.first; i <= segment.last; ++i) {
@@ -231,8 +238,7 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& 
     for (const PlannedSegment& s : plan.segments)
         sizes.push_back(workspace_bytes(made->flow->build(s.first, s.last, nowhere).graph, device_.buffer_type()));
     const size_t largest = static_cast<size_t>(std::max_element(sizes.begin(), sizes.end()) - sizes.begin());
-    const uint64_t weights =
-        plan.resident_bytes + std::accumulate(plan.slots.begin(), plan.slots.end(), uint64_t{0});
+    const uint64_t weights = plan.resident_bytes + std::accumulate(plan.slots.begin(), plan.slots.end(), uint64_t{0});
     const uint64_t total = weights + sizes[largest] + made->layout.bytes;
     if (budget > 0 && total > budget) throw Excess{total - budget};
 
@@ -246,7 +252,8 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& 
     for (const PlannedSegment& s : plan.segments) {
         auto& variants = made->graphs.emplace_back();
         for (int group = 0; group < made->groups(); ++group)
-            variants.push_back(made->flow->build(s.first, s.last, [&](size_t carry) { return made->address(carry, group); }));
+            variants.push_back(
+                made->flow->build(s.first, s.last, [&](size_t carry) { return made->address(carry, group); }));
     }
     // One allocator serves all graphs: the largest one takes the memory, the others are laid out in the same.
     made->allocator.reset(ggml_gallocr_new(device_.buffer_type()));
@@ -306,8 +313,8 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const st
                 for (size_t i = s.first; i <= s.last; ++i) load.stages.push_back(stages[i]);
                 loads.push_back(std::move(load));
             }
-            const bool ahead = !made->planned.plan.slots.empty() ? made->planned.plan.policy == Policy::pipelined
-                                                                  : !device_.is_cpu();
+            const bool ahead =
+                !made->planned.plan.slots.empty() ? made->planned.plan.policy == Policy::pipelined : !device_.is_cpu();
             made->courier = std::make_unique<Courier>(device_, store_, std::move(loads),
                                                       ahead ? Courier::Mode::ahead : Courier::Mode::on_demand);
             if (budget > 0)
@@ -330,8 +337,8 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const st
             if (!memory_.stream_layers || !memory_.offload_to_cpu) throw;
             budget = std::min(budget > 0 ? budget - budget / 8 : free, free);
             if (budget == 0) throw;
-            log(SDCPP_LOG_WARNING, std::string(problem.what()) + "; planning again with " +
-                                       std::to_string(budget >> 20) + " MiB");
+            log(SDCPP_LOG_WARNING,
+                std::string(problem.what()) + "; planning again with " + std::to_string(budget >> 20) + " MiB");
         }
     }
 }
@@ -444,7 +451,8 @@ Output Executor::run(const std::vector<Input>& inputs, const std::vector<size_t>
     report_.upload_seconds += counts.upload_seconds;
     report_.stall_seconds += counts.stall_seconds;
     if (prepared->runs == 1 && !plan.slots.empty()) {
-        if (counts.upload_seconds > 0 && counts.uploaded_bytes > margin / 16 && device_.simulated_link_bytes_per_s() == 0) {
+        if (counts.upload_seconds > 0 && counts.uploaded_bytes > margin / 16 &&
+            device_.simulated_link_bytes_per_s() == 0) {
             Device::Speed speed = device_.speed();
             speed.link_bytes_per_s = static_cast<double>(counts.uploaded_bytes) / counts.upload_seconds;
             device_.set_speed(speed);

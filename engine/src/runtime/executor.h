@@ -31,12 +31,12 @@ struct RunReport {
     std::vector<PlanStage> stages;
     PlanOptions options;
     Plan plan;
-    size_t runs = 0;                                   // of all microbatches through all stages: steps, of a UNet
-    double seconds = 0, compute_seconds = 0;           // in all
-    double stall_seconds = 0, upload_seconds = 0;      // waiting for uploads; the link at work
-    uint64_t uploaded_bytes = 0, loaded_bytes = 0;     // in all; of those, residents and the first run
-    double first_seconds = 0;                          // of the first run, which loads
-    std::vector<double> segment_seconds;               // compute of each, the mean of all runs
+    size_t runs = 0;                                // of all microbatches through all stages: steps, of a UNet
+    double seconds = 0, compute_seconds = 0;        // in all
+    double stall_seconds = 0, upload_seconds = 0;   // waiting for uploads; the link at work
+    uint64_t uploaded_bytes = 0, loaded_bytes = 0;  // in all; of those, residents and the first run
+    double first_seconds = 0;                       // of the first run, which loads
+    std::vector<double> segment_seconds;            // compute of each, the mean of all runs
     bool replanned = false;
 };
 
@@ -87,6 +87,7 @@ class Executor {
     void place_weights(const std::vector<size_t>& stages, const Planned& planned);
     void run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, Output& output);
     void learn(Prepared& prepared);
+    std::string stage_name(size_t stage) const;
 
     Device& device_;
     std::unique_ptr<Network> network_;
@@ -95,7 +96,8 @@ class Executor {
     std::function<void()> make_room_;
     std::vector<std::unique_ptr<Prepared>> prepared_;
     RunReport report_;
-    std::vector<double> measured_seconds_;  // of each of the network's stages for one microbatch of the present shape; 0: unknown
+    std::vector<double>
+        measured_seconds_;  // of each of the network's stages for one microbatch of the present shape; 0: unknown
 };
 
 }  // namespace sdcpp

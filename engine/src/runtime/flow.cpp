@@ -86,7 +86,8 @@ Flow::Flow(const Network& network, const Kernels& kernels, std::vector<size_t> s
             std::array<int64_t, GGML_MAX_DIMS> ne = {1, 1, 1, 1};
             std::copy(input.shape.rbegin(), input.shape.rend(), ne.begin());
             if (!input.shared) ne[input.shape.size() - 1] = batch;
-            input_carries_.push_back(add_carry(ggml_new_tensor(context.get(), input.type, GGML_MAX_DIMS, ne.data()), -1));
+            input_carries_.push_back(
+                add_carry(ggml_new_tensor(context.get(), input.type, GGML_MAX_DIMS, ne.data()), -1));
             names[input.name] = input_carries_.back();
         }
     }
@@ -136,9 +137,9 @@ SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(
     Values values;
     std::map<size_t, ggml_tensor*> holders;
     for (const auto& [name, carry] : before_[first]) {
-        if (carries_[carry].last_use < static_cast<int>(first)) continue;
         ggml_tensor*& tensor = holders[carry];
-        if (!tensor) tensor = placeholder(context, carries_[carry], place(carry));
+        const bool read = carries_[carry].last_use >= static_cast<int>(first);  // else it is looked up, but not used
+        if (!tensor) tensor = placeholder(context, carries_[carry], read ? place(carry) : Address{});
         values[name] = tensor;
     }
     for (size_t i = first; i <= last; ++i) network_.stages().at(stages_[i]).build(graph, values);
@@ -172,7 +173,7 @@ UnionBytes Flow::extent(size_t first, size_t last, ggml_backend_buffer_type_t bu
     const SegmentGraph graph = build(first, last, [](size_t) { return Address{}; });
     out.compute = workspace_bytes(graph.graph, buffers);
     for (const Carry& carry : carries_) {
-        const bool before = carry.born < static_cast<int>(first), after = carry.last_use > static_cast<int>(last);
+        const bool before = carry.born<static_cast<int>(first), after = carry.last_use> static_cast<int>(last);
         if (before && carry.last_use >= static_cast<int>(first)) out.carry_in += carry.bytes;
         if (!before && carry.born <= static_cast<int>(last) && after) out.carry_out += carry.bytes;
     }

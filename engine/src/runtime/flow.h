@@ -52,8 +52,8 @@ struct SegmentGraph {
 
 class Flow {
   public:
-    // `stages`: numbers of the network's stages, in order. `batch`: of inputs that are not shared. The network's weights
-    // must have their tensors.
+    // `stages`: numbers of the network's stages, in order. `batch`: of inputs that are not shared. The network's
+    // weights must have their tensors.
     Flow(const Network& network, const Kernels& kernels, std::vector<size_t> stages, const std::vector<Input>& inputs,
          int64_t batch);
 

@@ -54,14 +54,8 @@ size_t resident_prefix(const Instance& instance, const std::vector<Merged>& segm
     return count;
 }
 
-}  // namespace
-
-std::optional<Plan> merged_plan(const Instance& instance, Policy policy) {
+Plan plan_of(const Instance& instance, const std::vector<Merged>& segments, Policy policy) {
     const PlanOptions& options = instance.options;
-    const uint64_t budget = options.budget_bytes, params = instance.params(0, instance.count() - 1);
-    const bool capped = policy != Policy::full && instance.streams() && 4 * params > 3 * budget;
-    std::vector<Merged> segments = budget == 0 ? std::vector{merge(instance, 0, instance.count() - 1)}
-                                               : merge_under(instance, capped ? budget / 4 : budget);
     Plan plan;
     plan.policy = policy;
     plan.passes = options.microbatches;
@@ -97,8 +91,29 @@ std::optional<Plan> merged_plan(const Instance& instance, Policy policy) {
     if (options.allocated_once) peak = plan.workspace_bytes + plan.carry_bytes + (plan.slots.empty() ? 0 : slot);
     plan.peak_bytes = plan.resident_bytes + peak;
     plan.streamed_bytes_per_step = streamed * static_cast<uint64_t>(options.microbatches);
-    if (!instance.fits(plan.peak_bytes)) return std::nullopt;
     return plan;
+}
+
+}  // namespace
+
+std::optional<Plan> merged_plan(const Instance& instance, Policy policy) {
+    const PlanOptions& options = instance.options;
+    const uint64_t budget = options.budget_bytes, params = instance.params(0, instance.count() - 1);
+    if (budget == 0) return plan_of(instance, {merge(instance, 0, instance.count() - 1)}, policy);
+    const bool capped = policy != Policy::full && instance.streams() && 4 * params > 3 * budget;
+    uint64_t limit = capped ? budget / 4 : budget;
+    while (true) {
+        Plan plan = plan_of(instance, merge_under(instance, limit), policy);
+        const bool all = plan.segments.size() == 1 && options.most_resident >= 0;
+        if (all && options.policy == Policy::automatic &&
+            static_cast<uint64_t>(options.most_resident) < instance.count())
+            return std::nullopt;
+        if (plan.peak_bytes <= budget) return plan;
+        // Largest workspace and largest weights may belong to different segments: where both are taken for good,
+        // shorter segments can do what the rule's own cannot.
+        if (!options.allocated_once || plan.segments.size() == instance.count()) return std::nullopt;
+        limit -= std::min(limit, std::max(plan.peak_bytes - budget, limit / 16 + 1));
+    }
 }
 
 uint64_t least_for_merged(const Instance& instance) {

@@ -1,6 +1,6 @@
-// The policy pipelined. Streamed stages take turns in a few slots, which the link fills ahead of the compute and without
-// pause, also from one step to the next; the other stages are resident. Which ones, and how many slots, is searched for:
-// a few starting choices, improved by exchanges, each judged by simulating it.
+// The policy pipelined. Streamed stages take turns in a few slots, which the link fills ahead of the compute and
+// without pause, also from one step to the next; the other stages are resident. Which ones, and how many slots, is
+// searched for: a few starting choices, improved by exchanges, each judged by simulating it.
 #include <array>
 #include <cmath>
 #include <numeric>
@@ -38,8 +38,9 @@ class Search {
     explicit Search(const Instance& instance) : in_(instance), n_(instance.count()) {
         for (size_t i = 0; i < n_; ++i)
             if (in_.stages[i].param_bytes > 0) weighty_.push_back(i);
-        most_resident_ = in_.options.most_resident < 0 ? weighty_.size()
-                                                       : std::min(weighty_.size(), static_cast<size_t>(in_.options.most_resident));
+        most_resident_ = in_.options.most_resident < 0
+                             ? weighty_.size()
+                             : std::min(weighty_.size(), static_cast<size_t>(in_.options.most_resident));
     }
 
     // The best choice for `grouping`; nothing where none fits.
@@ -64,7 +65,8 @@ class Search {
         }
         std::vector<Choice> starts = starts_;
         starts_.clear();
-        std::stable_sort(starts.begin(), starts.end(), [](const Choice& a, const Choice& b) { return a.better_than(b); });
+        std::stable_sort(starts.begin(), starts.end(),
+                         [](const Choice& a, const Choice& b) { return a.better_than(b); });
         for (const Choice& start : starts) {
             if (effort_ <= 0 || best_->seconds <= compute * good_enough) break;
             improve(start);
@@ -117,7 +119,8 @@ class Search {
     }
 
     double exposed_seconds(size_t i) const {
-        return static_cast<double>(bytes(i)) / in_.options.link_bytes_per_s - in_.stages[i].seconds * grouping_.together;
+        return static_cast<double>(bytes(i)) / in_.options.link_bytes_per_s -
+               in_.stages[i].seconds * grouping_.together;
     }
 
     template <typename Key>
@@ -275,7 +278,8 @@ std::vector<Grouping> groupings(const Instance& instance) {
     std::vector<Grouping> out;
     for (const int together : divisors(instance.options.microbatches)) {
         for (const int group : divisors(together)) {
-            Grouping g{together, group, compute * static_cast<uint64_t>(group), carry * static_cast<uint64_t>(together), 0};
+            Grouping g{together, group, compute * static_cast<uint64_t>(group), carry * static_cast<uint64_t>(together),
+                       0};
             if (!instance.fits(g.workspace + g.carry)) continue;
             g.room = instance.options.budget_bytes - g.workspace - g.carry;  // not looked at where there is no budget
             out.push_back(g);

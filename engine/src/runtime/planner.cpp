@@ -25,8 +25,8 @@ void check(const std::vector<PlanStage>& stages, const PlanOptions& options) {
     if (options.microbatches < 1 || options.microbatches > most_microbatches)
         throw std::invalid_argument("microbatches must be 1 to 1024");
     for (const PlanStage& stage : stages) {
-        for (const uint64_t bytes : {stage.param_bytes, stage.compute_bytes, stage.carry_in_bytes,
-                                     stage.carry_out_bytes, stage.extra_bytes})
+        for (const uint64_t bytes :
+             {stage.param_bytes, stage.compute_bytes, stage.carry_in_bytes, stage.carry_out_bytes, stage.extra_bytes})
             if (bytes > most_bytes / 4)
                 throw std::invalid_argument("stage " + stage.name + ": sizes must be at most 2^48");
         if (!(stage.seconds >= 0) || !std::isfinite(stage.seconds))
@@ -107,11 +107,16 @@ std::string mib(uint64_t bytes) {
 
 const char* policy_name(Policy policy) {
     switch (policy) {
-        case Policy::automatic: return "auto";
-        case Policy::full: return "full";
-        case Policy::capped: return "capped";
-        case Policy::capped_prefetch: return "capped+prefetch";
-        case Policy::pipelined: break;
+        case Policy::automatic:
+            return "auto";
+        case Policy::full:
+            return "full";
+        case Policy::capped:
+            return "capped";
+        case Policy::capped_prefetch:
+            return "capped+prefetch";
+        case Policy::pipelined:
+            break;
     }
     return "pipelined";
 }

@@ -11,9 +11,9 @@
 namespace sdcpp {
 
 enum class Policy {
-    automatic,        // the best of pipelined, capped and full
-    full,             // merged under the whole budget, uploaded and dropped in series
-    capped,           // the same, merged under a quarter of it where the weights pass three quarters (only while streaming)
+    automatic,  // the best of pipelined, capped and full
+    full,       // merged under the whole budget, uploaded and dropped in series
+    capped,     // the same, merged under a quarter of it where the weights pass three quarters (only while streaming)
     capped_prefetch,  // capped, the next segment's upload started with each segment; for comparison
     pipelined,        // single stages through slots, uploads without pause, residents spread
 };
@@ -40,9 +40,9 @@ struct PlanOptions {
     bool stream_layers = true, offload_to_cpu = true;
     double link_bytes_per_s = 12e9;
     int microbatches = 1;
-    double dispatch_seconds = 0;     // of starting one graph
-    int64_t most_resident = -1;      // stages; -1: any number
-    bool allocated_once = false;     // judge full and capped, too, by what is taken once for all segments
+    double dispatch_seconds = 0;  // of starting one graph
+    int64_t most_resident = -1;   // stages; -1: any number
+    bool allocated_once = false;  // judge full and capped, too, by what is taken once for all segments
     std::function<UnionBytes(size_t first, size_t last)> measure = nullptr;  // null: a chain, so maxima and the ends
 };
 
@@ -57,11 +57,11 @@ struct PlannedSegment {
 struct Plan {
     Policy policy = Policy::full;
     std::vector<PlannedSegment> segments;
-    std::vector<bool> resident;         // per stage
-    std::vector<uint64_t> slots;        // bytes of each
-    int together = 1;                   // microbatches that go through a stage before the next stage's turn
-    int group = 1;                      // of those, in one graph
-    int passes = 1;                     // through all segments in one step; together * passes = microbatches
+    std::vector<bool> resident;   // per stage
+    std::vector<uint64_t> slots;  // bytes of each
+    int together = 1;             // microbatches that go through a stage before the next stage's turn
+    int group = 1;                // of those, in one graph
+    int passes = 1;               // through all segments in one step; together * passes = microbatches
     uint64_t resident_bytes = 0, streamed_bytes_per_step = 0, peak_bytes = 0;
     uint64_t workspace_bytes = 0, carry_bytes = 0;
     double predicted_step_seconds = 0;  // in the long run; the first step loads the residents, too

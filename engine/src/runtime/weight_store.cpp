@@ -206,8 +206,8 @@ void WeightStore::upload(const Weight& weight, Item& item, bool again, const std
         if (as_it_is) file.forget(weight.source->bytes);
         return;
     }
-    // Copies from memory that the device cannot reach by itself wait for the device: so they go by pieces through memory
-    // that it can reach, one piece filled while the other is under way.
+    // Copies from memory that the device cannot reach by itself wait for the device: so they go by pieces through
+    // memory that it can reach, one piece filled while the other is under way.
     if (!ring_) {
         ggml_backend_buffer_type_t pinned = ggml_backend_dev_host_buffer_type(device_.handle());
         if (!pinned) pinned = ggml_backend_cpu_buffer_type();

@@ -1,6 +1,6 @@
 // A network's weights and where they are on a device: mapped from the file, resident, or in a slot for a while. The
-// master copy is the mapped file; what has to be converted for streaming is kept converted in host memory where there is
-// plenty.
+// master copy is the mapped file; what has to be converted for streaming is kept converted in host memory where there
+// is plenty.
 #pragma once
 
 #include <atomic>
@@ -31,8 +31,8 @@ class WeightStore {
         uint64_t offset = 0;
         bool used = true;  // false: the stage does not run
     };
-    // Takes the memory; nothing is loaded yet. `map`: weights that the device can compute with where they lie in the file
-    // are left there. Throws SDCPP_OUT_OF_MEMORY, and then holds nothing.
+    // Takes the memory; nothing is loaded yet. `map`: weights that the device can compute with where they lie in the
+    // file are left there. Throws SDCPP_OUT_OF_MEMORY, and then holds nothing.
     void place(const std::vector<Place>& places, const std::vector<uint64_t>& slot_bytes, bool map);
     void release();
     bool placed() const { return !places_.empty(); }
@@ -47,7 +47,7 @@ class WeightStore {
     uint64_t held_bytes() const;
 
   private:
-    struct Item {  // a weight
+    struct Item {                        // a weight
         uint64_t offset = 0, bytes = 0;  // within its stage's memory
         bool mappable = false, mapped = false;
         std::vector<std::byte> converted;  // in host memory, for the next upload

@@ -1,0 +1,52 @@
+"""How fast devices compute and take uploads: measured once, then read from the cache folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from sdcpp_py import _binding
+from sdcpp_py._engine import ffi, lib
+
+
+def cache_folder() -> Path:
+    """Where the package keeps what it has measured: SDCPP_CACHE, else the system's place for caches."""
+    if own := os.environ.get("SDCPP_CACHE"):
+        return Path(own)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "sdcpp_py"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sdcpp_py"
+
+
+def device_speed(device: str, threads: int) -> tuple[float, float]:
+    """Multiplications and additions a second in large layers, and bytes a second to the device."""
+    key = f"{device} {_description(device)} threads={threads} {_binding.text(lib.sdcpp_version())}"
+    path = cache_folder() / "devices.json"
+    try:
+        known = json.loads(path.read_text())
+        flops, link = known[key]
+        return float(flops), float(link)
+    except (OSError, ValueError, KeyError, TypeError):
+        known = {}
+    flops_out, link_out = ffi.new("double*"), ffi.new("double*")
+    _binding.call(lib.sdcpp_device_speed, device.encode(), threads, flops_out, link_out)
+    found = float(flops_out[0]), float(link_out[0])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps({**known, key: found}))
+        fresh.replace(path)
+    except OSError:
+        pass  # measured again next time
+    return found
+
+
+def _description(device: str) -> str:
+    out = ffi.new("sdcpp_device*")
+    for index in range(lib.sdcpp_device_count()):
+        _binding.call(lib.sdcpp_device_get, index, out)
+        if _binding.text(out.name).lower() == device.lower():
+            return _binding.text(out.description)
+    return ""

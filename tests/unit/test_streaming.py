@@ -1,0 +1,183 @@
+"""Streaming: the same pictures bit for bit under every budget and policy, budgets kept, uploads counted."""
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import sdcpp_py
+from sdcpp_py import errors
+
+GIB = 2**30
+SIMULATED = "simulated:vram=1,link=2"
+STEPS = 2
+
+
+def make(*, device="CPU", batch=1, cfg=3.0, width=128, **memory):
+    with sdcpp_py.Pipeline(device=device, link_speed=(2e10, 2e9), **memory) as pipeline:
+        return pipeline.generate(
+            "a red circle", width=width, height=128, steps=STEPS, cfg_scale=cfg, seed=5, batch_count=batch, progress=False
+        )
+
+
+def same(result, reference):
+    assert len(result.images) == len(reference.images)
+    for ours, theirs in zip(result.latents, reference.latents):
+        np.testing.assert_array_equal(ours, theirs)
+    # Pictures are compared in a test of their own: under the smallest budgets the decoder takes tiles.
+
+
+@pytest.fixture(scope="module")
+def references():
+    return {(batch, cfg): make(batch=batch, cfg=cfg, max_vram=0) for batch in (1, 2, 3) for cfg in (1.0, 3.0)}
+
+
+@pytest.fixture(scope="module")
+def least():
+    """The smallest budget, in GiB, for each policy."""
+    found = {}
+    for policy in ("auto", "pipelined", "capped", "full"):
+        with sdcpp_py.Pipeline(max_vram=1e-4, plan_policy=policy, link_speed=(2e10, 2e9)) as pipeline:
+            needs = []
+            for network in ("clip_l", "unet"):
+                with pytest.raises(errors.OverBudgetError) as caught:
+                    pipeline.plan(width=128, height=128, network=network)
+                needs.append(caught.value.least_bytes)
+        found[policy] = max(needs) / GIB
+    return found
+
+
+@pytest.mark.parametrize("device", ["CPU", SIMULATED])
+@pytest.mark.parametrize("policy", ["pipelined", "capped", "full"])
+@pytest.mark.parametrize("share", [1.05, 1.5, 3.0])
+def test_pictures_are_bit_identical_under_every_policy(references, least, device, policy, share):
+    result = make(device=device, max_vram=least[policy] * share, plan_policy=policy)
+    same(result, references[1, 3.0])
+    assert result.memory["peak"] <= least[policy] * share * GIB
+    assert result.reports["unet"].plan.policy == policy
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    share=st.floats(1.02, 4), batch=st.integers(1, 3), cfg=st.sampled_from([1.0, 3.0]), policy=st.sampled_from(["auto", "capped"])
+)
+def test_pictures_are_bit_identical_for_batches_and_guidance(references, least, share, batch, cfg, policy):
+    result = make(device=SIMULATED, max_vram=least[policy] * share, plan_policy=policy, batch=batch, cfg=cfg)
+    same(result, references[batch, cfg])
+    assert result.memory["peak"] <= least[policy] * share * GIB
+
+
+@pytest.mark.parametrize("device", ["CPU", SIMULATED])
+@pytest.mark.parametrize("share", [1.001, 1.2, 2.0])
+def test_decoded_pictures_are_bit_identical(references, device, share):
+    latent, whole = references[1, 3.0].latents[0], np.asarray(references[1, 3.0].images[0])
+    with sdcpp_py.Pipeline(max_vram=1e-4) as pipeline, pytest.raises(errors.OverBudgetError) as caught:
+        pipeline.decode(latent, vae_tiling=False)
+    with sdcpp_py.Pipeline(device=device, max_vram=caught.value.least_bytes * share / GIB) as pipeline:
+        np.testing.assert_array_equal(np.asarray(pipeline.decode(latent)), whole)
+    with sdcpp_py.Pipeline(device=device, max_vram=caught.value.least_bytes * 0.8 / GIB) as pipeline:
+        assert pipeline.decode(latent).size == (128, 128)  # in tiles
+
+
+def test_uploads_are_counted_and_do_not_grow_with_the_batch(least):
+    for batch, cfg in ((1, 1.0), (1, 3.0), (3, 3.0)):
+        report = make(device=SIMULATED, max_vram=least["pipelined"] * 2.5, plan_policy="pipelined", batch=batch, cfg=cfg).reports[
+            "unet"
+        ]
+        plan = report.plan
+        assert plan.streamed_bytes_per_step > 0
+        assert plan.passes == 1
+        assert plan.streamed_bytes_per_step == sum(s.streamed_bytes for s in plan.segments)
+        ahead = sum(plan.slots)  # of the next step, already under way
+        expected = plan.resident_bytes + STEPS * plan.streamed_bytes_per_step
+        assert expected <= report.uploaded_bytes + (plan.resident_bytes if report.replanned else 0)
+        assert report.uploaded_bytes <= expected + ahead + (expected if report.replanned else 0)
+
+
+def test_resident_weights_are_uploaded_once(references):
+    result = make(device=SIMULATED, max_vram=0.5)
+    report = result.reports["unet"]
+    assert report.plan.streamed_bytes_per_step == 0
+    assert report.uploaded_bytes == report.plan.resident_bytes
+    same(result, references[1, 3.0])
+
+
+def test_a_pipeline_goes_on_after_an_interrupt_and_with_other_sizes(references, least):
+    with sdcpp_py.Pipeline(device=SIMULATED, max_vram=least["auto"] * 2, link_speed=(2e10, 2e9)) as pipeline:
+        options = {"steps": STEPS, "cfg_scale": 3.0, "seed": 5, "progress": False, "height": 128}
+
+        def stop(step):
+            raise KeyError("enough")
+
+        with pytest.raises(KeyError):
+            pipeline.generate("a red circle", width=128, callback=stop, **options)
+        timer = threading.Timer(0.15, pipeline.cancel)
+        timer.start()
+        with pytest.raises(errors.CancelledError):
+            pipeline.generate("a red circle", width=128, **{**options, "steps": 200})
+        for _ in range(2):
+            same(pipeline.generate("a red circle", width=128, **options), references[1, 3.0])
+        wide = pipeline.generate("a red circle", width=192, **options)
+        assert wide.images[0].size == (192, 128)
+        same(pipeline.generate("a red circle", width=128, **options), references[1, 3.0])
+
+
+def test_too_small_a_budget_names_the_stage_and_what_would_do(references, least):
+    with pytest.raises(errors.OverBudgetError, match=r"stage (unet|clip_l)\.") as caught:
+        make(max_vram=least["auto"] * 0.5)
+    enough = caught.value.least_bytes / GIB
+    same(make(max_vram=max(enough, least["auto"]) * 1.02), references[1, 3.0])
+
+
+def test_memory_that_others_took_leads_to_a_new_plan(references, least):
+    card = least["auto"] * 1.9
+    result = make(device=f"simulated:vram={card:.6f},link=2", max_vram=2)
+    assert result.memory["peak"] <= card * GIB
+    assert result.reports["unet"].plan.streamed_bytes_per_step > 0
+    same(result, references[1, 3.0])
+
+
+def test_without_options_what_does_not_fit_is_streamed(references, least):
+    card = least["auto"] * 1.9
+    result = make(device=f"simulated:vram={card:.6f},link=2")
+    assert result.reports["unet"].plan.streamed_bytes_per_step > 0
+    same(result, references[1, 3.0])
+
+
+def test_layers_can_be_capped(references, least):
+    few = make(device=SIMULATED, max_vram=least["auto"] * 3, gpu_layers=2)
+    assert len([s for s in few.reports["unet"].plan.resident_stages]) <= 4  # stages without weights are not counted
+    same(few, references[1, 3.0])
+    many = make(device=SIMULATED, max_vram=0.5, gpu_layers=10_000)
+    assert many.reports["unet"].plan.streamed_bytes_per_step == 0
+
+
+def test_switches_off_hold_weights_back(references, least):
+    same(make(device=SIMULATED, max_vram=0.5, offload_to_cpu=False), references[1, 3.0])
+    result = make(device=SIMULATED, max_vram=least["full"] * 1.5, stream_layers=False)
+    plan = result.reports["unet"].plan
+    assert plan.resident_bytes == 0
+    same(result, references[1, 3.0])
+
+
+def test_the_previewed_plan_is_the_one_that_runs(least):
+    budget = least["pipelined"] * 2
+    with sdcpp_py.Pipeline(max_vram=budget, plan_policy="pipelined", link_speed=(2e10, 2e9)) as pipeline:
+        shown = pipeline.plan(width=128, height=128, cfg_scale=3.0)
+        ran = pipeline.generate("a red circle", steps=1, cfg_scale=3.0, seed=1, progress=False).reports["unet"].plan
+    assert shown.resident_stages == ran.resident_stages
+    assert ran.peak_bytes <= budget * GIB
+
+
+def test_budgets_may_name_devices(references, least):
+    enough = least["auto"] * 3
+    result = make(device=SIMULATED, max_vram=f"CUDA0=99,{enough}")
+    assert result.memory["peak"] <= enough * GIB
+
+
+@pytest.mark.parametrize("device", ["simulated:vram=0", "simulated:speed=3", "simulated:link=x", "simulated:slowdown=0.5"])
+def test_a_simulated_device_that_makes_no_sense_is_told(device):
+    with pytest.raises(errors.InvalidArgumentError, match="simulated"):
+        sdcpp_py.Pipeline(device=device)
