@@ -1,0 +1,109 @@
+"""How near streaming comes to what the link and the compute allow, on the simulated device; and a model in less memory than it has.
+
+usage: python benchmarks/streaming.py MODEL [--links 0.5,2,8] [--size 128] [--steps 4] [--memory] [--json FILE]
+
+MODEL: a checkpoint of 300 MB or more, such as shared tools' random_sd15.py writes. One row per budget and link: the measured step
+beside its limit, which is the larger of computing (as measured in the same run) and uploading the plan's streamed bytes.
+`--memory` runs the model on the CPU under --max-vram 0.6 and without, at 256x256, and prints what the system says each took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import sdcpp_py
+from sdcpp_py import errors
+
+GIB = 2**30
+
+
+def step(model: Path, budget: float, link: float, policy: str, size: int, steps: int) -> dict[str, float | str]:
+    """One generation on the simulated device; budget in GiB, link in GB/s."""
+    device = f"simulated:vram={budget * 1.001:.6f},link={link}"
+    with sdcpp_py.Pipeline(model, device=device, max_vram=budget, plan_policy=policy) as pipeline:
+        result = pipeline.generate("x", width=size, height=size, steps=steps, cfg_scale=3, seed=1, progress=False)
+    report = result.reports["unet"]
+    compute = report.compute_seconds / report.runs
+    limit = max(compute, report.plan.streamed_bytes_per_step / (link * 1e9))
+    return {
+        "policy": policy,
+        "budget_gib": budget,
+        "link_gb_per_s": link,
+        "resident_mib": report.plan.resident_bytes / 2**20,
+        "streamed_mib": report.plan.streamed_bytes_per_step / 2**20,
+        "peak_mib": result.memory["peak"] / 2**20,
+        "compute_s": compute,
+        "limit_s": limit,
+        "measured_s": report.step_seconds,
+        "predicted_s": report.plan.predicted_step_seconds,
+        "stall_s": report.stall_seconds / report.runs,
+    }
+
+
+def least_budget(model: Path, size: int) -> float:
+    with sdcpp_py.Pipeline(model, max_vram=0.01) as pipeline:
+        needs = []
+        for network in ("clip_l", "unet", "vae.decoder"):
+            try:
+                pipeline.plan(width=size, height=size, cfg_scale=3, network=network)
+            except errors.OverBudgetError as problem:
+                needs.append(problem.least_bytes)
+    return max(needs) / GIB * 1.02
+
+
+def weights_gib(model: Path, size: int) -> float:
+    with sdcpp_py.Pipeline(model, max_vram=1000) as pipeline:
+        return pipeline.plan(width=size, height=size).peak_bytes / GIB
+
+
+def in_memory(model: Path, arguments: list[str]) -> dict[str, float]:
+    """A generation in a process of its own: seconds, and the resident memory it took at most (MiB)."""
+    command = [sys.executable, "-m", "sdcpp_py", "generate", "x", "-m", str(model), "-W", "256", "-H", "256", "--steps", "2"]
+    start = time.perf_counter()
+    subprocess.run([*command, "-s", "1", "-o", "/tmp/streaming.png", "--no-progress", *arguments], check=True, capture_output=True)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # of the largest child so far
+    return {"seconds": time.perf_counter() - start, "resident_mib": peak}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--links", default="0.5,2,8")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows: list[dict[str, float | str]] = []
+    if options.memory:
+        for name, arguments in (("--max-vram 0.6", ["--max-vram", "0.6"]), ("all in memory", [])):  # the smaller one first
+            found = in_memory(options.model, arguments)
+            print(f"{name:16} {found['seconds']:7.1f} s  {found['resident_mib']:8.0f} MiB resident at most", flush=True)
+            rows.append({"run": name, **found})
+    else:
+        least, whole = least_budget(options.model, options.size), weights_gib(options.model, options.size)
+        budgets = sorted({least, *(whole * share for share in (1 / 4, 1 / 2, 3 / 4, 1.02) if whole * share > least)})
+        print(f"{'policy':10} {'budget':>9} {'link':>9} {'streamed':>10} {'compute':>8} {'limit':>8} {'measured':>9} {'/limit':>7} {'predicted':>9}")
+        for link in (float(text) for text in options.links.split(",")):
+            for budget in budgets:
+                for policy in ("pipelined", "capped", "full") if budget == budgets[len(budgets) // 2] else ("pipelined",):
+                    row = step(options.model, budget, link, policy, options.size, options.steps)
+                    rows.append(row)
+                    print(
+                        f"{policy:10} {budget:5.2f} GiB {link:4.1f} GB/s {row['streamed_mib']:6.0f} MiB {row['compute_s']:6.2f} s "
+                        f"{row['limit_s']:6.2f} s {row['measured_s']:7.2f} s {row['measured_s'] / row['limit_s']:6.2f}x "
+                        f"{row['predicted_s']:7.2f} s",
+                        flush=True,
+                    )
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
