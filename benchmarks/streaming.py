@@ -66,7 +66,9 @@ def in_memory(model: Path, arguments: list[str]) -> dict[str, float]:
     """A generation in a process of its own: seconds, and the resident memory it took at most (MiB)."""
     command = [sys.executable, "-m", "sdcpp_py", "generate", "x", "-m", str(model), "-W", "256", "-H", "256", "--steps", "2"]
     start = time.perf_counter()
-    subprocess.run([*command, "-s", "1", "-o", "/tmp/streaming.png", "--no-progress", *arguments], check=True, capture_output=True)
+    subprocess.run(
+        [*command, "-s", "1", "-o", "/tmp/streaming.png", "--no-progress", *arguments], check=True, capture_output=True
+    )
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # of the largest child so far
     return {"seconds": time.perf_counter() - start, "resident_mib": peak}
 
@@ -89,7 +91,9 @@ def main() -> None:
     else:
         least, whole = least_budget(options.model, options.size), weights_gib(options.model, options.size)
         budgets = sorted({least, *(whole * share for share in (1 / 4, 1 / 2, 3 / 4, 1.02) if whole * share > least)})
-        print(f"{'policy':10} {'budget':>9} {'link':>9} {'streamed':>10} {'compute':>8} {'limit':>8} {'measured':>9} {'/limit':>7} {'predicted':>9}")
+        print(
+            f"{'policy':10} {'budget':>9} {'link':>9} {'streamed':>10} {'compute':>8} {'limit':>8} {'measured':>9} {'/limit':>7} {'predicted':>9}"
+        )
         for link in (float(text) for text in options.links.split(",")):
             for budget in budgets:
                 for policy in ("pipelined", "capped", "full") if budget == budgets[len(budgets) // 2] else ("pipelined",):

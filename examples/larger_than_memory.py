@@ -14,6 +14,8 @@ with sdcpp_py.Pipeline(model, max_vram=budget) as pipeline:
     print(pipeline.plan())
     result = pipeline.generate("a red circle on a white background", seed=1)
     report = result.reports["unet"]
-    print(f"at most {result.memory['peak'] / 2**20:.1f} MiB held, {report.uploaded_bytes_per_step / 2**20:.1f} MiB uploaded a step,")
+    print(
+        f"at most {result.memory['peak'] / 2**20:.1f} MiB held, {report.uploaded_bytes_per_step / 2**20:.1f} MiB uploaded a step,"
+    )
     print(f"{report.step_seconds:.3f} s a step, of which {report.stall_seconds / report.runs:.3f} s waiting for uploads")
     sdcpp_py.save(result.images[0], "picture.png")

@@ -387,12 +387,7 @@ int Model::tile_sides(Executor& decoder, int height, int width, const DecodeOpti
         fail(SDCPP_INVALID_ARGUMENT, "a tile must be ", smallest_tile, " or more latent sides");
     if (options.tiling == 0) return 0;
     const auto fits = [&](int64_t h, int64_t w) {
-        try {
-            decoder.preview({{"x", GGML_TYPE_F32, {1, facts_.latent_channels, h, w}}});
-            return true;
-        } catch (const OverBudget&) {
-            return false;
-        }
+        return decoder.fits({{"x", GGML_TYPE_F32, {1, facts_.latent_channels, h, w}}});
     };
     const bool large = height > tile_above || width > tile_above;
     const bool budgeted = options_.max_vram != 0;

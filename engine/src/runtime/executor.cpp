@@ -343,12 +343,28 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const st
     }
 }
 
-RunReport Executor::preview(const std::vector<Input>& inputs, const std::vector<size_t>& given) {
-    std::vector<size_t> stages = given;
-    if (stages.empty()) {
-        stages.resize(network_->stages().size());
-        std::iota(stages.begin(), stages.end(), size_t{0});
+std::vector<size_t> Executor::all_stages() const {
+    std::vector<size_t> stages(network_->stages().size());
+    std::iota(stages.begin(), stages.end(), size_t{0});
+    return stages;
+}
+
+bool Executor::fits(const std::vector<Input>& inputs) {
+    const std::vector<size_t> stages = all_stages();
+    const auto batch = static_cast<int>(batch_of(inputs));
+    const Flow flow(*network_, device_.kernels(), stages, inputs, 1);
+    const uint64_t budget = starting_budget(flow, stages, batch);
+    if (budget == 0) return true;
+    try {
+        choose(flow, stages, batch, budget);
+        return true;
+    } catch (const OverBudget&) {
+        return false;
     }
+}
+
+RunReport Executor::preview(const std::vector<Input>& inputs, const std::vector<size_t>& given) {
+    const std::vector<size_t> stages = given.empty() ? all_stages() : given;
     const auto batch = static_cast<int>(batch_of(inputs));
     const Flow flow(*network_, device_.kernels(), stages, inputs, 1);
     uint64_t budget = starting_budget(flow, stages, batch);
@@ -407,11 +423,7 @@ void Executor::run_pass(Prepared& prepared, const std::vector<Input>& inputs, in
 }
 
 Output Executor::run(const std::vector<Input>& inputs, const std::vector<size_t>& given) {
-    std::vector<size_t> stages = given;
-    if (stages.empty()) {
-        stages.resize(network_->stages().size());
-        std::iota(stages.begin(), stages.end(), size_t{0});
-    }
+    const std::vector<size_t> stages = given.empty() ? all_stages() : given;
     const auto start = Clock::now();
     Prepared* prepared = &prepare(inputs, stages);
     if (prepared->interrupted) {  // the courier stands somewhere within a pass

@@ -61,6 +61,9 @@ class Executor {
     // The plan that run() would follow; nothing is loaded. `inputs` need no data.
     RunReport preview(const std::vector<Input>& inputs, const std::vector<size_t>& stages = {});
 
+    // Whether run() would find a plan.
+    bool fits(const std::vector<Input>& inputs);
+
     // Gives back what can be had again without loading: nothing, under a budget that holds.
     void rest();
     // Gives graphs and workspace back, and the weights, too, if `weights` is true (they come back at the next run).
@@ -80,6 +83,7 @@ class Executor {
         bool mapped = false;
     };
     Prepared& prepare(const std::vector<Input>& inputs, const std::vector<size_t>& stages);
+    std::vector<size_t> all_stages() const;
     Planned choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget);
     std::unique_ptr<Prepared> realize(const std::vector<Input>& inputs, const std::vector<size_t>& stages,
                                       Planned planned);
