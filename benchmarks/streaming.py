@@ -1,4 +1,4 @@
-"""How near streaming comes to what the link and the compute allow, on the simulated device; and a model in less memory than it has.
+"""How near streaming comes to what link and compute allow, on the simulated device; a model in less memory than it takes.
 
 usage: python benchmarks/streaming.py MODEL [--links 0.5,2,8] [--size 128] [--steps 4] [--memory] [--json FILE]
 
@@ -96,7 +96,8 @@ def main() -> None:
         )
         for link in (float(text) for text in options.links.split(",")):
             for budget in budgets:
-                for policy in ("pipelined", "capped", "full") if budget == budgets[len(budgets) // 2] else ("pipelined",):
+                middle = budget == budgets[len(budgets) // 2]
+                for policy in ("pipelined", "capped", "full") if middle else ("pipelined",):
                     row = step(options.model, budget, link, policy, options.size, options.steps)
                     rows.append(row)
                     print(
