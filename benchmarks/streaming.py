@@ -101,8 +101,8 @@ def main() -> None:
                     row = step(options.model, budget, link, policy, options.size, options.steps)
                     rows.append(row)
                     print(
-                        f"{policy:10} {budget:5.2f} GiB {link:4.1f} GB/s {row['streamed_mib']:6.0f} MiB {row['compute_s']:6.2f} s "
-                        f"{row['limit_s']:6.2f} s {row['measured_s']:7.2f} s {row['measured_s'] / row['limit_s']:6.2f}x "
+                        f"{policy:10} {budget:5.2f} GiB {link:4.1f} GB/s {row['streamed_mib']:6.0f} MiB "
+                        f"{row['compute_s']:6.2f} s {row['limit_s']:6.2f} s {row['measured_s']:7.2f} s {row['measured_s'] / row['limit_s']:6.2f}x "
                         f"{row['predicted_s']:7.2f} s",
                         flush=True,
                     )

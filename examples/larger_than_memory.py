@@ -8,7 +8,7 @@ import sys
 import sdcpp_py
 
 model = sys.argv[1] if len(sys.argv) > 1 else None
-budget = float(sys.argv[2]) if len(sys.argv) > 2 else 0.01
+budget = float(sys.argv[2]) if len(sys.argv) > 2 else 0.006
 
 with sdcpp_py.Pipeline(model, max_vram=budget) as pipeline:
     print(pipeline.plan())
