@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import sdcpp_py
 from sdcpp_py import errors
@@ -23,7 +24,7 @@ from sdcpp_py import errors
 GIB = 2**30
 
 
-def step(model: Path, budget: float, link: float, policy: str, size: int, steps: int) -> dict[str, float | str]:
+def step(model: Path, budget: float, link: float, policy: str, size: int, steps: int) -> dict[str, Any]:
     """One generation on the simulated device; budget in GiB, link in GB/s."""
     device = f"simulated:vram={budget * 1.001:.6f},link={link}"
     with sdcpp_py.Pipeline(model, device=device, max_vram=budget, plan_policy=policy) as pipeline:
@@ -82,7 +83,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rows: list[dict[str, float | str]] = []
+    rows: list[dict[str, Any]] = []
     if options.memory:
         for name, arguments in (("--max-vram 0.6", ["--max-vram", "0.6"]), ("all in memory", [])):  # the smaller one first
             found = in_memory(options.model, arguments)
@@ -100,12 +101,10 @@ def main() -> None:
                 for policy in ("pipelined", "capped", "full") if middle else ("pipelined",):
                     row = step(options.model, budget, link, policy, options.size, options.steps)
                     rows.append(row)
-                    print(
-                        f"{policy:10} {budget:5.2f} GiB {link:4.1f} GB/s {row['streamed_mib']:6.0f} MiB "
-                        f"{row['compute_s']:6.2f} s {row['limit_s']:6.2f} s {row['measured_s']:7.2f} s {row['measured_s'] / row['limit_s']:6.2f}x "
-                        f"{row['predicted_s']:7.2f} s",
-                        flush=True,
-                    )
+                    ratio = row["measured_s"] / row["limit_s"]
+                    times = f"{row['compute_s']:6.2f} s {row['limit_s']:6.2f} s {row['measured_s']:7.2f} s {ratio:6.2f}x"
+                    where = f"{policy:10} {budget:5.2f} GiB {link:4.1f} GB/s {row['streamed_mib']:6.0f} MiB"
+                    print(where, times, f"{row['predicted_s']:7.2f} s", flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 
