@@ -92,9 +92,8 @@ def main() -> None:
     else:
         least, whole = least_budget(options.model, options.size), weights_gib(options.model, options.size)
         budgets = sorted({least, *(whole * share for share in (1 / 4, 1 / 2, 3 / 4, 1.02) if whole * share > least)})
-        print(
-            f"{'policy':10} {'budget':>9} {'link':>9} {'streamed':>10} {'compute':>8} {'limit':>8} {'measured':>9} {'/limit':>7} {'predicted':>9}"
-        )
+        heads = (("budget", 9), ("link", 9), ("streamed", 10), ("compute", 8), ("limit", 8), ("measured", 9), ("/limit", 7))
+        print("policy    ", *(f"{text:>{width}}" for text, width in heads), "predicted")
         for link in (float(text) for text in options.links.split(",")):
             for budget in budgets:
                 middle = budget == budgets[len(budgets) // 2]
