@@ -48,7 +48,7 @@ def step(model: Path, budget: float, link: float, policy: str, size: int, steps:
 
 
 def least_budget(model: Path, size: int) -> float:
-    with sdcpp_py.Pipeline(model, max_vram=0.01) as pipeline:
+    with sdcpp_py.Pipeline(model, max_vram=0.001) as pipeline:
         needs = []
         for network in ("clip_l", "unet", "vae.decoder"):
             try:
