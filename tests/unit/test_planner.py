@@ -7,7 +7,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sdcpp_py import errors, planner
@@ -149,6 +149,8 @@ def peak(found: Plan, stages: list[Stage]) -> int:
     st.sampled_from([1e9, 1e10, 1e11]),
     st.booleans(),
 )
+# all resident, though not as one segment
+@example([Stage("a", 1, 0, 1, 0), Stage("b", 0, 0, 0, 0), Stage("c", 0, 0, 0, 1)], 0.5, "auto", 1, 1e9, False)
 def test_no_plan_passes_the_budget(
     stages: list[Stage], share: float, policy: str, microbatches: int, link: float, streams: bool
 ) -> None:

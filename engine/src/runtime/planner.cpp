@@ -48,8 +48,8 @@ double limit_seconds(const Instance& instance) {
         if (stage.param_bytes > 0) slot = std::min(slot, stage.param_bytes);
     }
     const auto whole = instance.extent(0, instance.count() - 1);
-    if (params + whole.compute + whole.carry_in + whole.carry_out <= options.budget_bytes) return compute;
-    if (params == 0) return compute;
+    const uint64_t beside = std::min(reserve, whole.compute + whole.carry_in + whole.carry_out);
+    if (params + beside <= options.budget_bytes) return compute;
     const uint64_t room = options.budget_bytes > reserve + slot ? options.budget_bytes - reserve - slot : 0;
     const uint64_t streamed = params > room ? params - room : 0;
     return std::max(compute, static_cast<double>(streamed) / options.link_bytes_per_s);
