@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from sdcpp_py import _binding, images, options, planner, prompt, speeds
+from sdcpp_py import _binding, blas, images, options, planner, prompt, speeds
 from sdcpp_py._engine import ffi, lib
 from sdcpp_py.errors import CancelledError, ClosedError, InvalidArgumentError, MissingPartError
 
@@ -179,8 +179,11 @@ class Pipeline:
             params.flops_per_s, params.link_bytes_per_s = link_speed
         elif self._budgeted and not device.lower().startswith("simulated"):
             params.flops_per_s, params.link_bytes_per_s = speeds.device_speed(device, count)
+        library = ffi.new("char[]", os.fsencode(blas.library()))
+        params.blas = library
         out = ffi.new("sdcpp_model**")
-        _binding.call(lib.sdcpp_model_open, params, out)
+        with blas.loading():
+            _binding.call(lib.sdcpp_model_open, params, out)
         self._model = ffi.gc(out[0], lib.sdcpp_model_close)
         self._info = ffi.new("sdcpp_model_info*")
         _binding.call(lib.sdcpp_model_get_info, self._model, self._info)

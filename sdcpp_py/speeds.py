@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from sdcpp_py import _binding
+from sdcpp_py import _binding, blas, model_info
 from sdcpp_py._engine import ffi, lib
 
 
@@ -22,7 +22,9 @@ def cache_folder() -> Path:
 
 def device_speed(device: str, threads: int) -> tuple[float, float]:
     """Multiplications and additions a second in large layers, and bytes a second to the device."""
-    key = f"{device} {_description(device)} threads={threads} {_binding.text(lib.sdcpp_version())}"
+    description = next((one.description for one in model_info.devices() if one.name.lower() == device.lower()), "")
+    library = blas.library()
+    key = f"{device} {description} threads={threads} blas={bool(library)} {_binding.text(lib.sdcpp_version())}"
     path = cache_folder() / "devices.json"
     try:
         known = json.loads(path.read_text())
@@ -31,7 +33,8 @@ def device_speed(device: str, threads: int) -> tuple[float, float]:
     except (OSError, ValueError, KeyError, TypeError):
         known = {}
     flops_out, link_out = ffi.new("double*"), ffi.new("double*")
-    _binding.call(lib.sdcpp_device_speed, device.encode(), threads, flops_out, link_out)
+    with blas.loading():
+        _binding.call(lib.sdcpp_device_speed, device.encode(), threads, os.fsencode(library), flops_out, link_out)
     found = float(flops_out[0]), float(link_out[0])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,11 +45,3 @@ def device_speed(device: str, threads: int) -> tuple[float, float]:
         pass  # measured again next time
     return found
 
-
-def _description(device: str) -> str:
-    out = ffi.new("sdcpp_device*")
-    for index in range(lib.sdcpp_device_count()):
-        _binding.call(lib.sdcpp_device_get, index, out)
-        if _binding.text(out.name).lower() == device.lower():
-            return _binding.text(out.description)
-    return ""

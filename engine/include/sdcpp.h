@@ -129,6 +129,8 @@ typedef struct sdcpp_model_params {
     int32_t gpu_layers;                    /* most resident stages; below 0 = any number */
     const char* plan_policy;               /* "auto", "pipelined", "capped", "full" */
     double flops_per_s, link_bytes_per_s;  /* of the device; 0 = measured when a plan needs them */
+    const char* blas;                      /* file of the OpenBLAS of the package scipy-openblas32, which the CPU device
+                                              then computes with; NULL or "" = ggml alone */
 } sdcpp_model_params;
 void sdcpp_model_params_default(sdcpp_model_params* params);
 
@@ -283,7 +285,7 @@ typedef struct sdcpp_run {
 } sdcpp_run;
 int sdcpp_take_report(sdcpp_model* model, const char* network, sdcpp_plan** plan, sdcpp_run* out, sdcpp_error* error);
 /* Measures a device: multiplications and additions a second in large layers, bytes a second to it. */
-int sdcpp_device_speed(const char* device, int32_t threads, double* flops_per_s, double* link_bytes_per_s,
+int sdcpp_device_speed(const char* device, int32_t threads, const char* blas, double* flops_per_s, double* link_bytes_per_s,
                        sdcpp_error* error);
 
 /* Sampling without a model. `kind` is "sampler", "scheduler" or "rng"; gives the name with that number, NULL past the

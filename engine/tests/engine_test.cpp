@@ -155,7 +155,8 @@ void tiled_attention_equals_flash_attention() {
         kernels.score_tile_bytes = 3 * 20 * 4 * sizeof(float);  // three queries at a time
         kernels.supports = [&](const ggml_tensor* op) { return flash || op->op != GGML_OP_FLASH_ATTN_EXT; };
         const ggml_context_ptr context(ggml_init({1 << 20, nullptr, true}));
-        Graph g{context.get(), kernels};
+        CustomOperations custom;
+        Graph g{context.get(), kernels, custom};
         ggml_tensor* q = ggml_new_tensor_3d(g.context, GGML_TYPE_F32, 32, 17, 2);
         ggml_tensor* k = ggml_new_tensor_3d(g.context, GGML_TYPE_F32, 32, 20, 2);
         ggml_tensor* v = ggml_new_tensor_3d(g.context, GGML_TYPE_F32, 32, 20, 2);

@@ -131,8 +131,11 @@ const char* sdcpp_listing_metadata(const sdcpp_listing* listing, const char* key
 }
 
 void sdcpp_model_params_default(sdcpp_model_params* params) {
-    if (params)
-        *params = {nullptr, 0, nullptr, "auto", 0, std::numeric_limits<double>::quiet_NaN(), -1, -1, -1, "auto", 0, 0};
+    if (!params) return;
+    *params = {};
+    params->device = params->plan_policy = "auto";
+    params->max_vram = std::numeric_limits<double>::quiet_NaN();
+    params->stream_layers = params->offload_to_cpu = params->gpu_layers = -1;
 }
 
 int sdcpp_model_open(const sdcpp_model_params* params, sdcpp_model** out, sdcpp_error* error) {
@@ -146,6 +149,7 @@ int sdcpp_model_open(const sdcpp_model_params* params, sdcpp_model** out, sdcpp_
         for (size_t i = 0; i < params->file_count; ++i) options.paths.push_back(model_path(params->files[i]));
         options.wtype = text_or(params->wtype, "");
         options.device = text_or(params->device, "auto");
+        options.blas = text_or(params->blas, "");
         options.threads = params->threads;
         options.max_vram = params->max_vram;
         if (std::abs(params->max_vram) > 1e6) fail(SDCPP_INVALID_ARGUMENT, "max_vram must be a number of GiB");
@@ -369,13 +373,13 @@ int sdcpp_take_report(sdcpp_model* model, const char* network, sdcpp_plan** plan
     });
 }
 
-int sdcpp_device_speed(const char* device, int32_t threads, double* flops_per_s, double* link_bytes_per_s,
+int sdcpp_device_speed(const char* device, int32_t threads, const char* blas, double* flops_per_s, double* link_bytes_per_s,
                        sdcpp_error* error) {
     return guarded(error, [&] {
         need(flops_per_s, "flops_per_s");
         need(link_bytes_per_s, "link_bytes_per_s");
         const std::atomic<bool> never{false};
-        Device opened(text_or(device, "auto"), threads, &never);
+        Device opened(text_or(device, "auto"), threads, &never, text_or(blas, ""));
         const Device::Speed speed = opened.speed();
         *flops_per_s = speed.flops_per_s;
         *link_bytes_per_s = speed.link_bytes_per_s;

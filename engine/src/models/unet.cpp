@@ -29,10 +29,10 @@ struct ResBlock {
 
     ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* emb) const {
         ggml_context* c = g.context;
-        ggml_tensor* h = in_conv(g, ggml_silu(c, in_norm(g, x)));
+        ggml_tensor* h = in_conv(g, in_norm.silu(g, x));
         ggml_tensor* e = emb_layer(g, ggml_silu(c, emb));
         h = ggml_add(c, h, ggml_reshape_4d(c, e, 1, 1, e->ne[0], e->ne[1]));
-        h = out_conv(g, ggml_silu(c, out_norm(g, h)));
+        h = out_conv(g, out_norm.silu(g, h));
         return ggml_add(c, h, skip_connection ? (*skip_connection)(g, x) : x);
     }
 };
@@ -223,7 +223,7 @@ UNet::UNet(const ModelFiles& files) : Network(files, "unet") {
         fail(SDCPP_MISSING_PART, "the UNet has ", skips.size(), " output blocks fewer than input blocks");
     stage("out", [&] {
         return [norm = GroupNorm(s / "out.0", width, groups, 1e-5f), conv = Conv2d(s / "out.2", width, out_channels_)](
-                   Graph& g, Values& v) { v["x"] = conv(g, ggml_silu(g.context, norm(g, v.at("x")))); };
+                   Graph& g, Values& v) { v["x"] = conv(g, norm.silu(g, v.at("x"))); };
     });
 }
 

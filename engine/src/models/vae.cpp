@@ -26,8 +26,8 @@ struct ResnetBlock {
     }
 
     ggml_tensor* operator()(Graph& g, ggml_tensor* x) const {
-        ggml_tensor* h = conv1(g, ggml_silu(g.context, norm1(g, x)));
-        h = conv2(g, ggml_silu(g.context, norm2(g, h)));
+        ggml_tensor* h = conv1(g, norm1.silu(g, x));
+        h = conv2(g, norm2.silu(g, h));
         return ggml_add(g.context, h, nin_shortcut ? (*nin_shortcut)(g, x) : x);
     }
 };
@@ -61,7 +61,7 @@ struct NormOut {
     GroupNorm norm_out;
     Conv2d conv_out;
     ggml_tensor* operator()(Graph& g, ggml_tensor* x) const {
-        return conv_out(g, ggml_silu(g.context, norm_out(g, x)));
+        return conv_out(g, norm_out.silu(g, x));
     }
 };
 

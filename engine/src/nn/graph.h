@@ -4,10 +4,14 @@
 
 #include <ggml.h>
 
+#include <atomic>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
+
+#include "nn/gemm.h"
 
 namespace sdcpp {
 
@@ -16,11 +20,25 @@ struct Kernels {
     bool direct_convolution = true;              // ggml_conv_2d_direct rather than im2col + matrix product
     size_t score_tile_bytes = size_t{64} << 20;  // largest tile of attention scores held at once
     std::function<bool(const ggml_tensor*)> supports = nullptr;  // null: everything
+    // The CPU's own operations, on a BLAS library; null: ggml's. They stop early when `cancelled` is set, and set
+    // `failed` where memory is short.
+    std::shared_ptr<const Gemm> gemm = nullptr;
+    const std::atomic<bool>* cancelled = nullptr;
+    std::shared_ptr<std::atomic<bool>> failed = nullptr;
 };
+
+// An operation of our own in a graph; lives as long as the graph.
+struct CustomOperation {
+    virtual ~CustomOperation() = default;
+    const ggml_tensor* result = nullptr;
+    double flops = 0;
+};
+using CustomOperations = std::vector<std::unique_ptr<CustomOperation>>;
 
 struct Graph {
     ggml_context* context;
     const Kernels& kernels;
+    CustomOperations& custom;
 };
 
 // Values that flow between stages, by name: the hidden state "x", conditioning, skips.

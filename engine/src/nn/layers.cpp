@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "nn/cpu_operations.h"
 
 namespace sdcpp {
 namespace {
@@ -11,6 +12,8 @@ namespace {
 const Weight* bias_of(const Scope& scope, int64_t channels) {
     return scope.has("bias") ? scope.weight("bias", WeightKind::vector, {channels}) : nullptr;
 }
+
+ggml_tensor* tensor_of(const Weight* weight) { return weight ? weight->tensor : nullptr; }
 
 // A vector over the channels of [N, C, H, W].
 ggml_tensor* per_channel(Graph& g, const Weight* weight) {
@@ -70,6 +73,7 @@ Linear::Linear(const Scope& scope, int64_t in, int64_t out)
     : weight_(scope.weight("weight", WeightKind::matrix, {out, in})), bias_(bias_of(scope, out)) {}
 
 ggml_tensor* Linear::operator()(Graph& g, ggml_tensor* x) const {
+    if (ggml_tensor* y = cpu::linear(g, x, weight_->tensor, tensor_of(bias_))) return y;
     ggml_tensor* y = ggml_mul_mat(g.context, weight_->tensor, x);
     return bias_ ? ggml_add(g.context, y, bias_->tensor) : y;
 }
@@ -81,6 +85,7 @@ Conv2d::Conv2d(const Scope& scope, int64_t in, int64_t out, int kernel, int stri
       padding_(padding < 0 ? kernel / 2 : padding) {}
 
 ggml_tensor* Conv2d::operator()(Graph& g, ggml_tensor* x) const {
+    if (ggml_tensor* y = cpu::convolution(g, x, weight_->tensor, tensor_of(bias_), stride_, padding_)) return y;
     ggml_tensor* y = nullptr;
     if (g.kernels.direct_convolution)
         y = ggml_conv_2d_direct(g.context, weight_->tensor, x, stride_, stride_, padding_, padding_, 1, 1);
@@ -98,9 +103,15 @@ GroupNorm::GroupNorm(const Scope& scope, int64_t channels, int groups, float eps
              " groups; give the right \"norm_num_groups\" in the model's config");
 }
 
-ggml_tensor* GroupNorm::operator()(Graph& g, ggml_tensor* x) const {
+ggml_tensor* GroupNorm::operator()(Graph& g, ggml_tensor* x) const { return apply(g, x, false); }
+
+ggml_tensor* GroupNorm::silu(Graph& g, ggml_tensor* x) const { return apply(g, x, true); }
+
+ggml_tensor* GroupNorm::apply(Graph& g, ggml_tensor* x, bool silu) const {
+    if (ggml_tensor* y = cpu::group_norm(g, x, weight_->tensor, bias_->tensor, groups_, eps_, silu)) return y;
     ggml_tensor* y = ggml_group_norm(g.context, x, groups_, eps_);
-    return ggml_add(g.context, ggml_mul(g.context, y, per_channel(g, weight_)), per_channel(g, bias_));
+    y = ggml_add(g.context, ggml_mul(g.context, y, per_channel(g, weight_)), per_channel(g, bias_));
+    return silu ? ggml_silu(g.context, y) : y;
 }
 
 LayerNorm::LayerNorm(const Scope& scope, int64_t channels, float eps)
@@ -117,6 +128,7 @@ ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
     ggml_context* c = g.context;
     const int64_t channels = q->ne[0], size = channels / heads, queries = q->ne[1], batch = q->ne[2];
     const float scale = 1.0f / std::sqrt(static_cast<float>(size));
+    if (ggml_tensor* out = mask ? nullptr : cpu::attention(g, q, k, v, heads, scale)) return out;
     const auto split = [&](ggml_tensor* x) {  // [N, T, C] to [N, heads, T, d]
         return ggml_permute(c, ggml_reshape_4d(c, x, size, heads, x->ne[1], batch), 0, 2, 1, 3);
     };

@@ -34,8 +34,11 @@ class GroupNorm {
   public:
     GroupNorm(const Scope& scope, int64_t channels, int groups, float eps);
     ggml_tensor* operator()(Graph& g, ggml_tensor* x) const;  // [N, C, H, W]
+    ggml_tensor* silu(Graph& g, ggml_tensor* x) const;        // and then y * sigmoid(y)
 
   private:
+    ggml_tensor* apply(Graph& g, ggml_tensor* x, bool silu) const;
+
     const Weight *weight_, *bias_;
     int groups_;
     float eps_;

@@ -115,7 +115,7 @@ void require_tokens(std::span<const int32_t> tokens, int64_t vocabulary) {
 }  // namespace
 
 Model::Model(const ModelOptions& options)
-    : options_(options), files_(options.paths), device_(options.device, options.threads, &cancelled_) {
+    : options_(options), files_(options.paths), device_(options.device, options.threads, &cancelled_, options.blas) {
     const ggml_type wanted = wanted_type(options.wtype);
     if (files_.has_prefix("clip_l.")) text_ = executor_for<ClipText>(device_, wanted, files_);
     if (files_.has_prefix("unet.")) unet_ = executor_for<UNet>(device_, wanted, files_);

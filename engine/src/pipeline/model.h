@@ -31,6 +31,7 @@ struct ModelOptions {
     Policy policy = Policy::automatic;
     int gpu_layers = -1;
     Device::Speed speed;  // zeros: measured when needed
+    std::string blas;     // see Device
 };
 
 struct ModelFacts {

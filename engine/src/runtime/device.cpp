@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "nn/cpu_operations.h"
 #include "runtime/host_memory.h"
 
 namespace sdcpp {
@@ -153,7 +154,7 @@ int physical_cores() {
 #endif
 }
 
-Device::Device(const std::string& name, int threads, const std::atomic<bool>* cancelled)
+Device::Device(const std::string& name, int threads, const std::atomic<bool>* cancelled, const std::string& blas)
     : handle_(choose(is_simulated(name) ? "CPU" : name)),
       cancelled_(cancelled),
       memory_(capacity_of(name)),
@@ -177,6 +178,11 @@ Device::Device(const std::string& name, int threads, const std::atomic<bool>* ca
     if (const auto set_abort =
             device_function<ggml_backend_set_abort_callback_t>(handle_, "ggml_backend_set_abort_callback"))
         set_abort(backend(), stop_requested, const_cast<std::atomic<bool>*>(cancelled_));
+    if (!blas.empty() && ggml_backend_dev_type(handle_) == GGML_BACKEND_DEVICE_TYPE_CPU) {
+        kernels_.gemm = std::make_shared<Gemm>(blas);
+        kernels_.cancelled = cancelled_;
+        kernels_.failed = std::make_shared<std::atomic<bool>>(false);
+    }
     kernels_.supports = [device = handle_](const ggml_tensor* op) { return ggml_backend_dev_supports_op(device, op); };
 }
 
@@ -217,7 +223,10 @@ const Device::Speed& Device::speed() {
     if (!context) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
     ggml_tensor* a = ggml_new_tensor_2d(context.get(), GGML_TYPE_F16, side, side);
     ggml_tensor* b = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, side, side);
-    ggml_tensor* c = ggml_mul_mat(context.get(), a, b);
+    CustomOperations custom;
+    Graph g{context.get(), kernels_, custom};
+    ggml_tensor* c = cpu::linear(g, b, a, nullptr);
+    if (!c) c = ggml_mul_mat(context.get(), a, b);
     ggml_tensor* target = ggml_new_tensor_1d(context.get(), GGML_TYPE_I8, copied);
     const ggml_backend_buffer_ptr buffer(ggml_backend_alloc_ctx_tensors_from_buft(context.get(), buffer_type()));
     if (!buffer) fail(SDCPP_OUT_OF_MEMORY, "device ", name_, " has no 64 MiB free");
@@ -249,8 +258,11 @@ void Device::compute(ggml_cgraph* graph) {
     const ThreadGovernor::Turn turn(governor_);
     if (set_threads_) set_threads_(backend(), turn.threads());
     const auto start = std::chrono::steady_clock::now();
-    switch (ggml_backend_graph_compute(backend(), graph)) {
+    const ggml_status status = ggml_backend_graph_compute(backend(), graph);
+    if (kernels_.failed && kernels_.failed->exchange(false)) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
+    switch (status) {
         case GGML_STATUS_SUCCESS:
+            if (cancelled()) fail(SDCPP_CANCELLED, "cancelled");  // operations of ours may have stopped early
             if (slowdown_ > 1)
                 std::this_thread::sleep_for((std::chrono::steady_clock::now() - start) * (slowdown_ - 1));
             return;

@@ -94,7 +94,8 @@ Flow::Flow(const Network& network, const Kernels& kernels, std::vector<size_t> s
     before_.push_back(names);
     for (size_t i = 0; i < stages_.size(); ++i) {
         const ggml_context_ptr context = new_context();
-        Graph graph{context.get(), kernels_};
+        CustomOperations custom;
+        Graph graph{context.get(), kernels_, custom};
         Values values;
         std::map<const ggml_tensor*, size_t> known;
         std::set<const ggml_tensor*> given, seen;
@@ -116,10 +117,11 @@ Flow::Flow(const Network& network, const Kernels& kernels, std::vector<size_t> s
             after[name] = known[tensor];
         }
         double sum = 0;
+        for (const auto& operation : custom) sum += operation->flops;
         for (const ggml_tensor* tensor : seen) {
             if (given.contains(tensor))
                 carries_[known[tensor]].last_use = static_cast<int>(i);
-            else if (tensor->op != GGML_OP_NONE)
+            else if (tensor->op != GGML_OP_NONE && tensor->op != GGML_OP_CUSTOM)
                 sum += operations(tensor);
         }
         flops_.push_back(sum);
@@ -133,7 +135,7 @@ SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(
     SegmentGraph out;
     out.tensors = new_context();
     ggml_context* context = out.tensors.get();
-    Graph graph{context, kernels_};
+    Graph graph{context, kernels_, out.custom};
     Values values;
     std::map<size_t, ggml_tensor*> holders;
     for (const auto& [name, carry] : before_[first]) {

@@ -47,6 +47,7 @@ struct Address {
 
 struct SegmentGraph {
     ggml_context_ptr tensors, graph_memory;
+    CustomOperations custom;
     ggml_cgraph* graph = nullptr;
 };
 

@@ -1,0 +1,49 @@
+#include <cmath>
+
+#include "nn/cpu_operations.h"
+#include "nn/custom.h"
+#include "nn/vector_math.h"
+
+namespace sdcpp::cpu {
+namespace {
+
+class GroupNormOperation : public CpuOperation {
+  public:
+    GroupNormOperation(const Kernels& kernels, int64_t groups, float eps, bool silu)
+        : CpuOperation(kernels), groups_(groups), eps_(eps), silu_(silu) {}
+
+    void run(const ggml_tensor* y, int64_t first, int64_t last) const override {
+        const ggml_tensor* x = y->src[0];
+        const auto of = [](const ggml_tensor* t) { return static_cast<float*>(t->data); };
+        const int64_t plane = x->ne[0] * x->ne[1], channels = x->ne[2], width = channels / groups_;
+        for (int64_t unit = first; unit < last && !cancelled(); ++unit) {
+            const int64_t group = unit % groups_, start = (unit / groups_ * channels + group * width) * plane;
+            const Moments m = moments(of(x) + start, width * plane);
+            const auto inverse = static_cast<float>(1 / std::sqrt(m.variance + static_cast<double>(eps_)));
+            for (int64_t c = 0; c < width; ++c) {
+                const int64_t channel = group * width + c, at = start + c * plane;
+                const float scale = of(y->src[1])[channel] * inverse;
+                const float shift = of(y->src[2])[channel] - static_cast<float>(m.mean) * scale;
+                scale_and_shift(of(x) + at, of(y) + at, plane, scale, shift, silu_);
+            }
+        }
+    }
+
+  private:
+    int64_t groups_;
+    float eps_;
+    bool silu_;
+};
+
+}  // namespace
+
+ggml_tensor* group_norm(Graph& g, ggml_tensor* x, ggml_tensor* weight, ggml_tensor* bias, int groups, float eps,
+                        bool silu) {
+    if (!g.kernels.gemm || !plain(x)) return nullptr;
+    auto operation = std::make_unique<GroupNormOperation>(g.kernels, groups, eps, silu);
+    operation->units = groups * x->ne[3];
+    operation->flops = 8.0 * static_cast<double>(ggml_nelements(x));
+    return add_operation(g, std::move(operation), {x->ne[0], x->ne[1], x->ne[2], x->ne[3]}, {x, weight, bias});
+}
+
+}  // namespace sdcpp::cpu

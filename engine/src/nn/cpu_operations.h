@@ -1,0 +1,23 @@
+// Operations for the CPU device, built on the products of a BLAS library. Each returns null where it is not the better
+// choice, or where the device has no such library. Results do not depend on the number of threads, nor an image's on
+// the others of its batch.
+#pragma once
+
+#include "nn/graph.h"
+
+namespace sdcpp::cpu {
+
+// x [..., T, in] by w [out, in], plus `bias` [out] where it is not null.
+ggml_tensor* linear(Graph& g, ggml_tensor* x, ggml_tensor* w, ggml_tensor* bias);
+
+// x [N, in, H, W] by w [out, in, h, w].
+ggml_tensor* convolution(Graph& g, ggml_tensor* x, ggml_tensor* w, ggml_tensor* bias, int stride, int padding);
+
+// softmax(q k^T * scale) v with q [N, Tq, C], k and v [N, Tk, C] and `heads` heads side by side in C.
+ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads, float scale);
+
+// x [N, C, H, W]; y * sigmoid(y) of the normalized y if `silu`.
+ggml_tensor* group_norm(Graph& g, ggml_tensor* x, ggml_tensor* weight, ggml_tensor* bias, int groups, float eps,
+                        bool silu);
+
+}  // namespace sdcpp::cpu

@@ -1,0 +1,35 @@
+#include "nn/custom.h"
+
+#include <array>
+#include <exception>
+
+namespace sdcpp::cpu {
+
+void CpuOperation::share(const ggml_tensor* out, int thread, int threads) const noexcept {
+    try {
+        run(out, units * thread / threads, units * (thread + 1) / threads);
+    } catch (const std::exception&) {  // memory; no exception may cross ggml
+        if (failed_) failed_->store(true);
+    }
+}
+
+ggml_tensor* add_operation(Graph& g, std::unique_ptr<CpuOperation> operation, std::initializer_list<int64_t> ne,
+                           std::initializer_list<ggml_tensor*> sources) {
+    std::array<int64_t, GGML_MAX_DIMS> sides = {1, 1, 1, 1};
+    std::copy(ne.begin(), ne.end(), sides.begin());
+    std::array<ggml_tensor*, GGML_MAX_SRC> given{};
+    int count = 0;
+    for (ggml_tensor* source : sources)
+        if (source) given[static_cast<size_t>(count++)] = source;
+    ggml_tensor* out = ggml_custom_4d(
+        g.context, GGML_TYPE_F32, sides[0], sides[1], sides[2], sides[3], given.data(), count,
+        [](ggml_tensor* result, int thread, int threads, void* work) {
+            static_cast<const CpuOperation*>(work)->share(result, thread, threads);
+        },
+        GGML_N_TASKS_MAX, operation.get());
+    operation->result = out;
+    g.custom.push_back(std::move(operation));
+    return out;
+}
+
+}  // namespace sdcpp::cpu

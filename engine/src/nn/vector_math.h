@@ -1,0 +1,25 @@
+// Loops over numbers that the CPU's own operations are made of.
+#pragma once
+
+#include <ggml.h>
+
+#include <cstdint>
+
+namespace sdcpp {
+
+// `count` weights of any type as f32.
+void widen(ggml_type type, const void* source, float* out, int64_t count);
+
+// p[i] = exp(p[i] - top); returns their sum.
+float exp_below(float* p, int64_t count, float top);
+float largest(const float* p, int64_t count);
+void multiply_by(float* p, int64_t count, float factor);
+
+struct Moments {
+    double mean = 0, variance = 0;
+};
+Moments moments(const float* x, int64_t count);
+// y = x * scale + shift, and of that y * sigmoid(y) if `silu`.
+void scale_and_shift(const float* x, float* y, int64_t count, float scale, float shift, bool silu);
+
+}  // namespace sdcpp
