@@ -75,7 +75,7 @@ struct BasicTransformerBlock {
         ggml_tensor* n = norm1(g, x);
         x = ggml_add(c, x, attn1(g, n, n));
         x = ggml_add(c, x, attn2(g, norm2(g, x), context));
-        return ggml_add(c, x, ff_out(g, ggml_geglu_erf_swapped(c, ff_in(g, norm3(g, x)))));
+        return ggml_add(c, x, ff_out(g, geglu(g, ff_in(g, norm3(g, x)))));
     }
 };
 

@@ -9,6 +9,14 @@ namespace sdcpp::cpu {
 namespace {
 
 int64_t blocks(int64_t total, int64_t block) { return (total + block - 1) / block; }
+// Blocks of at most about `most`, equal as far as can be, so that few threads share them evenly where there are
+// `others` of each.
+int64_t even_block(int64_t total, int64_t most, int64_t others) {
+    int64_t count = blocks(total, most);
+    while (count * others < 16 && count * others % 4 != 0 && total > 64 * count) ++count;
+    return blocks(blocks(total, count), 16) * 16;
+}
+
 const float* values(const ggml_tensor* t) { return static_cast<const float*>(t->data); }
 
 struct Shape {
@@ -40,27 +48,29 @@ class ConvolutionOperation : public CpuOperation {
 // The pixels under the kernel's taps as the columns of a matrix, a block of pixels and input channels at a time.
 class ProductConvolution : public ConvolutionOperation {
   public:
-    static constexpr int64_t pixel_block = 512, out_group = 256, out_block = 64, depth = 512;
+    static constexpr int64_t pixel_block = 512, out_block = 128, depth = 512;
 
     ProductConvolution(const Kernels& kernels, const Shape& shape) : ConvolutionOperation(kernels, shape) {
-        units = s.images * blocks(s.out_height * s.out_width, pixel_block) * blocks(s.out, out_group);
+        pixel_blocks_ = blocks(s.out_height * s.out_width, pixel_block);
+        out_group_ = even_block(s.out, out_block, pixel_blocks_);
+        units = s.images * pixel_blocks_ * blocks(s.out, out_group_);
     }
 
     void run(const ggml_tensor* y, int64_t first, int64_t last) const override {
         const ggml_tensor *w = y->src[0], *x = y->src[1];
         const int64_t pixels = s.out_height * s.out_width, plane = s.height * s.width;
-        const int64_t pixel_blocks = blocks(pixels, pixel_block), groups = blocks(s.out, out_group);
+        const int64_t groups = blocks(s.out, out_group_);
         const int64_t channels = std::max<int64_t>(1, depth / s.taps());  // at a time
         const bool as_it_is = s.taps() == 1 && s.stride == 1 && s.padding == 0;
         const auto columns_size = static_cast<size_t>(as_it_is ? 0 : channels * s.taps() * pixel_block);
-        const auto panel_size = static_cast<size_t>(out_block * channels * s.taps());
+        const auto panel_size = static_cast<size_t>(out_group_ * channels * s.taps());
         Gemm::Scratch scratch(gemm, columns_size + panel_size);
         float *columns = scratch.take(columns_size), *panel = scratch.take(panel_size);
         for (int64_t unit = first; unit < last; ++unit) {
-            const int64_t group = unit % groups * out_group, image = unit / groups / pixel_blocks;
-            const int64_t from = unit / groups % pixel_blocks * pixel_block;
+            const int64_t group = unit % groups * out_group_, image = unit / groups / pixel_blocks_;
+            const int64_t from = unit / groups % pixel_blocks_ * pixel_block;
             const int64_t count = std::min(pixel_block, pixels - from);
-            const int64_t until = std::min(group + out_group, s.out);
+            const int64_t until = std::min(group + out_group_, s.out);
             float* target = static_cast<float*>(y->data) + image * s.out * pixels + from;
             for (int64_t o = group; o < until; ++o) std::fill_n(target + o * pixels, count, bias_of(y, o));
             for (int64_t c = 0; c < s.in; c += channels) {
@@ -68,12 +78,10 @@ class ProductConvolution : public ConvolutionOperation {
                 const int64_t some = std::min(channels, s.in - c);
                 const float* source = values(x) + (image * s.in + c) * plane;
                 if (!as_it_is) gather(source, some, from, count, columns);
-                for (int64_t o = group; o < until; o += out_block) {
-                    const int64_t outs = std::min(out_block, until - o), row = some * s.taps();
-                    for (int64_t i = 0; i < outs; ++i) kernels_of(w, o + i, c, some, panel + i * row);
-                    gemm.multiply(false, outs, count, row, 1, panel, row, as_it_is ? source + from : columns,
-                                  as_it_is ? plane : pixel_block, 1, target + o * pixels, pixels);
-                }
+                const int64_t outs = until - group, row = some * s.taps();
+                for (int64_t i = 0; i < outs; ++i) kernels_of(w, group + i, c, some, panel + i * row);
+                gemm.multiply(false, outs, count, row, 1, panel, row, as_it_is ? source + from : columns,
+                              as_it_is ? plane : pixel_block, 1, target + group * pixels, pixels);
             }
         }
     }
@@ -100,20 +108,26 @@ class ProductConvolution : public ConvolutionOperation {
         }
     }
     void copy_line(const float* row, int64_t at, int64_t length, float* to) const {
+        if (s.stride == 1 && at >= 0 && at + length <= s.width) {
+            std::copy_n(row + at, length, to);
+            return;
+        }
         for (int64_t i = 0; i < length; ++i, at += s.stride) to[i] = at >= 0 && at < s.width ? row[at] : 0.0f;
     }
+
+    int64_t pixel_blocks_ = 0, out_group_ = 0;
 };
 
 // 3x3 with stride 1: tiles of 4x4 outputs, by 36 products over the input channels.
 class WinogradConvolution : public ConvolutionOperation {
   public:
-    static constexpr int64_t tile_block = 128, out_group = 128, depth = 512;
+    static constexpr int64_t tile_block = 128, out_group = 160, depth = 512;
     static constexpr int64_t fewest_tiles = 12;  // of an image; with fewer, transforming the kernels is all the work
     static constexpr int64_t products = winograd::products;
 
     static bool pays(const Shape& s) {
         return s.kernel_width == 3 && s.kernel_height == 3 && s.stride == 1 && s.padding == 1 && s.in >= 16 &&
-               s.out >= 16 && blocks(s.height, winograd::side) * blocks(s.width, winograd::side) >= fewest_tiles;
+               blocks(s.height, winograd::side) * blocks(s.width, winograd::side) >= fewest_tiles;
     }
 
     WinogradConvolution(const Kernels& kernels, const Shape& shape)
@@ -121,7 +135,8 @@ class WinogradConvolution : public ConvolutionOperation {
           lines_(blocks(s.height, winograd::side)),
           line_(blocks(s.width, winograd::side)),
           tile_blocks_(blocks(lines_ * line_, tile_block)),
-          groups_(blocks(s.out, out_group)) {
+          out_group_(even_block(s.out, out_group, tile_blocks_)),
+          groups_(blocks(s.out, out_group_)) {
         units = s.images * tile_blocks_ * groups_;
     }
 
@@ -129,7 +144,7 @@ class WinogradConvolution : public ConvolutionOperation {
     // group often serve the next unit, too.
     void run(const ggml_tensor* y, int64_t first, int64_t last) const override {
         const ggml_tensor *w = y->src[0], *x = y->src[1];
-        const int64_t channels = std::min(depth, s.in), widest = std::min(out_group, s.out);
+        const int64_t channels = std::min(depth, s.in), widest = std::min(out_group_, s.out);
         const auto input_size = static_cast<size_t>(products * channels * tile_block);
         const auto kernel_size = static_cast<size_t>(products * widest * channels);
         const auto sums_size = static_cast<size_t>(products * widest * tile_block);
@@ -140,10 +155,10 @@ class WinogradConvolution : public ConvolutionOperation {
               *raw = scratch.take(raw_size), *work = scratch.take(work_size);
         int64_t held_group = -1, held_channel = -1;
         for (int64_t unit = first; unit < last; ++unit) {
-            const int64_t from = unit % tile_blocks_ * tile_block, group = unit / tile_blocks_ % groups_ * out_group;
+            const int64_t from = unit % tile_blocks_ * tile_block, group = unit / tile_blocks_ % groups_ * out_group_;
             const int64_t image = unit / tile_blocks_ / groups_;
             const int64_t count = std::min(tile_block, lines_ * line_ - from);
-            const int64_t outs = std::min(out_group, s.out - group);
+            const int64_t outs = std::min(out_group_, s.out - group);
             for (int64_t c = 0; c < s.in; c += channels) {
                 if (cancelled()) return;
                 const int64_t some = std::min(channels, s.in - c);
@@ -186,7 +201,7 @@ class WinogradConvolution : public ConvolutionOperation {
         }
     }
 
-    int64_t lines_, line_, tile_blocks_, groups_;
+    int64_t lines_, line_, tile_blocks_, out_group_, groups_;
 };
 
 }  // namespace

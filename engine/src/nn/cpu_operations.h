@@ -16,6 +16,9 @@ ggml_tensor* convolution(Graph& g, ggml_tensor* x, ggml_tensor* w, ggml_tensor* 
 // softmax(q k^T * scale) v with q [N, Tq, C], k and v [N, Tk, C] and `heads` heads side by side in C.
 ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads, float scale);
 
+// The first half of x's innermost side times gelu of the second.
+ggml_tensor* geglu(Graph& g, ggml_tensor* x);
+
 // x [N, C, H, W]; y * sigmoid(y) of the normalized y if `silu`.
 ggml_tensor* group_norm(Graph& g, ggml_tensor* x, ggml_tensor* weight, ggml_tensor* bias, int groups, float eps,
                         bool silu);

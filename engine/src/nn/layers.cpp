@@ -164,6 +164,11 @@ ggml_tensor* from_tokens(Graph& g, ggml_tensor* tokens, int64_t width, int64_t h
     return ggml_reshape_4d(g.context, first, width, height, tokens->ne[0], tokens->ne[2]);
 }
 
+ggml_tensor* geglu(Graph& g, ggml_tensor* x) {
+    if (ggml_tensor* y = cpu::geglu(g, x)) return y;
+    return ggml_geglu_erf_swapped(g.context, x);
+}
+
 ggml_tensor* upsample(Graph& g, ggml_tensor* x) { return ggml_upscale(g.context, x, 2, GGML_SCALE_MODE_NEAREST); }
 
 }  // namespace sdcpp

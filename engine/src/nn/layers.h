@@ -63,6 +63,9 @@ ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
 ggml_tensor* to_tokens(Graph& g, ggml_tensor* x);
 ggml_tensor* from_tokens(Graph& g, ggml_tensor* tokens, int64_t width, int64_t height);
 
+// The first half of x's innermost side times gelu of the second.
+ggml_tensor* geglu(Graph& g, ggml_tensor* x);
+
 // Twice the size, nearest neighbour.
 ggml_tensor* upsample(Graph& g, ggml_tensor* x);
 

@@ -15,6 +15,9 @@ float exp_below(float* p, int64_t count, float top);
 float largest(const float* p, int64_t count);
 void multiply_by(float* p, int64_t count, float factor);
 
+// y = a * gelu(b), with the error function's gelu.
+void gelu_gate(const float* a, const float* b, float* y, int64_t count);
+
 struct Moments {
     double mean = 0, variance = 0;
 };

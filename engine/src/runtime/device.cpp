@@ -183,7 +183,23 @@ Device::Device(const std::string& name, int threads, const std::atomic<bool>* ca
         kernels_.cancelled = cancelled_;
         kernels_.failed = std::make_shared<std::atomic<bool>>(false);
     }
+    start_threads(governor_.threads());
     kernels_.supports = [device = handle_](const ggml_tensor* op) { return ggml_backend_dev_supports_op(device, op); };
+}
+
+void Device::start_threads(int count) {
+    using New = ggml_threadpool* (*)(ggml_threadpool_params*);
+    using Free = void (*)(ggml_threadpool*);
+    using Use = void (*)(ggml_backend_t, ggml_threadpool*);
+    const auto create = device_function<New>(handle_, "ggml_threadpool_new");
+    const auto destroy = device_function<Free>(handle_, "ggml_threadpool_free");
+    const auto use = device_function<Use>(handle_, "ggml_backend_cpu_set_threadpool");
+    if (!create || !destroy || !use || count < 2) return;
+    ggml_threadpool_params params;
+    ggml_threadpool_params_init(&params, count);
+    params.poll = 0;  // between graphs they sleep
+    threads_ = {create(&params), destroy};
+    use(backend(), threads_.get());
 }
 
 uint64_t Device::free_bytes() const {

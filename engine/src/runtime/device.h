@@ -76,7 +76,10 @@ class Device {
     void set_speed(const Speed& speed) { speed_ = speed; }
 
   private:
+    void start_threads(int count);
+
     ggml_backend_dev_t handle_ = nullptr;
+    std::shared_ptr<ggml_threadpool> threads_;  // of the CPU; else ggml would start them anew for every graph
     ggml_backend_ptr backend_;
     Kernels kernels_;
     std::string name_;

@@ -29,7 +29,7 @@ long involuntary_switches() {
 }
 
 constexpr double crowded_switches_per_second = 100;  // per thread; a quiet machine shows a handful
-constexpr double shortest_judged_seconds = 0.02;
+constexpr double judged_seconds = 0.1;  // at least: other threads of this process may be busy for a moment
 constexpr int longest_patience = 2000;
 
 }  // namespace
@@ -47,8 +47,16 @@ ThreadGovernor::Turn::~Turn() {
 }
 
 void ThreadGovernor::learn(int used, double seconds, long switches) {
-    if (used == 1 || seconds < shortest_judged_seconds ||
-        static_cast<double>(switches) < crowded_switches_per_second * used * seconds) {
+    watched_seconds_ += seconds;
+    watched_switches_ += switches;
+    const bool judged = watched_seconds_ >= judged_seconds;
+    const bool crowded =
+        static_cast<double>(watched_switches_) >= crowded_switches_per_second * used * watched_seconds_;
+    if (judged) {
+        watched_seconds_ = 0;
+        watched_switches_ = 0;
+    }
+    if (used == 1 || !judged || !crowded) {
         if (++calm_runs_ >= patience_ && allowed_ < threads_) {
             allowed_ = std::min(threads_, allowed_ * 2);
             calm_runs_ = 0;

@@ -9,6 +9,7 @@ namespace sdcpp {
 class ThreadGovernor {
   public:
     explicit ThreadGovernor(int threads) : threads_(threads), allowed_(threads) {}
+    int threads() const { return threads_; }
 
     // Stands for one computation while it lives: `threads` is what it may use.
     class Turn {
@@ -30,6 +31,8 @@ class ThreadGovernor {
     void learn(int used, double seconds, long switches);
 
     int threads_, allowed_;
+    double watched_seconds_ = 0;  // since the last judgement
+    long watched_switches_ = 0;
     int calm_runs_ = 0, patience_ = 20;  // runs without trouble before more threads are tried again
 };
 
