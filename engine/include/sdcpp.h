@@ -285,8 +285,8 @@ typedef struct sdcpp_run {
 } sdcpp_run;
 int sdcpp_take_report(sdcpp_model* model, const char* network, sdcpp_plan** plan, sdcpp_run* out, sdcpp_error* error);
 /* Measures a device: multiplications and additions a second in large layers, bytes a second to it. */
-int sdcpp_device_speed(const char* device, int32_t threads, const char* blas, double* flops_per_s, double* link_bytes_per_s,
-                       sdcpp_error* error);
+int sdcpp_device_speed(const char* device, int32_t threads, const char* blas, double* flops_per_s,
+                       double* link_bytes_per_s, sdcpp_error* error);
 
 /* Sampling without a model. `kind` is "sampler", "scheduler" or "rng"; gives the name with that number, NULL past the
  * last. */

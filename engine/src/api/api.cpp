@@ -373,8 +373,8 @@ int sdcpp_take_report(sdcpp_model* model, const char* network, sdcpp_plan** plan
     });
 }
 
-int sdcpp_device_speed(const char* device, int32_t threads, const char* blas, double* flops_per_s, double* link_bytes_per_s,
-                       sdcpp_error* error) {
+int sdcpp_device_speed(const char* device, int32_t threads, const char* blas, double* flops_per_s,
+                       double* link_bytes_per_s, sdcpp_error* error) {
     return guarded(error, [&] {
         need(flops_per_s, "flops_per_s");
         need(link_bytes_per_s, "link_bytes_per_s");

@@ -60,9 +60,7 @@ auto on_x(Layer layer) {
 struct NormOut {
     GroupNorm norm_out;
     Conv2d conv_out;
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const {
-        return conv_out(g, norm_out.silu(g, x));
-    }
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const { return conv_out(g, norm_out.silu(g, x)); }
 };
 
 struct Upsample {

@@ -20,8 +20,8 @@ int64_t even_block(int64_t total, int64_t most, int64_t others) {
 const float* values(const ggml_tensor* t) { return static_cast<const float*>(t->data); }
 
 struct Shape {
-    int64_t in, height, width, images;           // of x
-    int64_t out, out_height, out_width;          // of y
+    int64_t in, height, width, images;   // of x
+    int64_t out, out_height, out_width;  // of y
     int64_t kernel_width, kernel_height, stride, padding;
     int64_t taps() const { return kernel_width * kernel_height; }
 };
@@ -178,8 +178,7 @@ class WinogradConvolution : public ConvolutionOperation {
                 }
                 for (int64_t p = 0; p < products; ++p)
                     gemm.multiply(false, outs, count, some, 1, kernels + p * outs * some, some,
-                                  input + p * some * count, count, c > 0 ? 1.0f : 0.0f, sums + p * outs * count,
-                                  count);
+                                  input + p * some * count, count, c > 0 ? 1.0f : 0.0f, sums + p * outs * count, count);
             }
             for (int64_t o = 0; o < outs; ++o)
                 each_line(from, count, [&](int64_t line, int64_t start, int64_t length, int64_t at) {
@@ -209,8 +208,9 @@ class WinogradConvolution : public ConvolutionOperation {
 ggml_tensor* convolution(Graph& g, ggml_tensor* x, ggml_tensor* w, ggml_tensor* bias, int stride, int padding) {
     if (!g.kernels.gemm || !plain(x) || ggml_blck_size(w->type) != 1) return nullptr;
     const auto reach = [&](int64_t side, int64_t kernel) { return (side + 2 * padding - kernel) / stride + 1; };
-    const Shape s{x->ne[2], x->ne[1], x->ne[0], x->ne[3], w->ne[3], reach(x->ne[1], w->ne[1]),
-                  reach(x->ne[0], w->ne[0]), w->ne[0], w->ne[1], stride, padding};
+    const Shape s{
+        x->ne[2], x->ne[1], x->ne[0], x->ne[3], w->ne[3], reach(x->ne[1], w->ne[1]), reach(x->ne[0], w->ne[0]),
+        w->ne[0], w->ne[1], stride,   padding};
     std::unique_ptr<CpuOperation> operation;
     if (WinogradConvolution::pays(s))
         operation = std::make_unique<WinogradConvolution>(g.kernels, s);

@@ -7,7 +7,7 @@
 namespace sdcpp::cpu {
 namespace {
 
-constexpr int64_t fewest_rows = 16;              // with fewer, reading the weights is all the work
+constexpr int64_t fewest_rows = 16;  // with fewer, reading the weights is all the work
 constexpr int64_t row_block = 512, out_block = 128;
 
 const float* values(const ggml_tensor* t) { return static_cast<const float*>(t->data); }

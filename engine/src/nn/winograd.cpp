@@ -159,8 +159,8 @@ void transform_output(const float* in, int64_t stride, int64_t row, int64_t firs
                       float* plane, int64_t height, int64_t width, float* work) {
     // Down the columns first: 4 rows of 6 values a tile.
     const int64_t pitch = count + 2;
-    float* columns = work;                        // [4][6][pitch]
-    float* parts = work + 4 * reach * pitch;      // [4][pitch]
+    float* columns = work;                    // [4][6][pitch]
+    float* parts = work + 4 * reach * pitch;  // [4][pitch]
     for (int64_t c = 0; c < reach; ++c)
         output_columns(in + c * stride, reach * stride, columns + c * pitch, reach * pitch, count, 0);
     const int64_t left = 4 * first, inside = std::min(4 * count, width - left);

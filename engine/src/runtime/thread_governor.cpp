@@ -29,7 +29,7 @@ long involuntary_switches() {
 }
 
 constexpr double crowded_switches_per_second = 100;  // per thread; a quiet machine shows a handful
-constexpr double judged_seconds = 0.1;  // at least: other threads of this process may be busy for a moment
+constexpr double judged_seconds = 0.1;               // at least: other threads of this process may be busy for a moment
 constexpr int longest_patience = 2000;
 
 }  // namespace
