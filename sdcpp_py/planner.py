@@ -31,6 +31,7 @@ class Stage:
     carry_out_bytes: int  #: values that later stages need
     extra_bytes: int = 0  #: other inputs: inside compute_bytes already; the policies full and capped reserve them once more
     seconds: float = 0.0  #: compute of one microbatch
+    parts: tuple[int, ...] = field(default=(), repr=False)  #: of param_bytes: what can be streamed by itself; (): all or nothing
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Plan:
     policy: str
     stages: tuple[Stage, ...] = field(repr=False)
     segments: tuple[Segment, ...]
-    resident_stages: tuple[int, ...]
+    resident_stages: tuple[int, ...]  #: of which nothing is streamed
+    streamed_stage_bytes: tuple[int, ...]  #: of each stage, uploaded for each pass
     resident_bytes: int
     streamed_bytes_per_step: int
     peak_bytes: int  #: weights, slots, workspace and carries at the worst moment
@@ -121,12 +123,15 @@ def plan(
     The result is the same for the same arguments. Raises OverBudgetError where nothing fits, InvalidArgumentError.
     """
     fields = ("param_bytes", "compute_bytes", "carry_in_bytes", "carry_out_bytes", "extra_bytes")
-    records, names = ffi.new("sdcpp_stage[]", len(stages)), []
+    records, kept = ffi.new("sdcpp_stage[]", len(stages)), []
     for record, stage in zip(records, stages):
-        names.append(ffi.new("char[]", stage.name.encode()))
-        record.name = names[-1]
+        kept.append(ffi.new("char[]", stage.name.encode()))
+        record.name = kept[-1]
         for name in fields:
             setattr(record, name, options.integer(f"{stage.name}: {name}", getattr(stage, name), 0, _MOST_BYTES))
+        parts = [options.integer(f"{stage.name}: parts", part, 0, _MOST_BYTES) for part in stage.parts]
+        kept.append(ffi.new("uint64_t[]", parts))
+        record.parts, record.part_count = kept[-1] if parts else ffi.NULL, len(parts)
         record.seconds = options.real(f"{stage.name}: seconds", stage.seconds, 0.0, 1e9)
     chosen = ffi.new("char[]", options.choice("policy", policy, POLICIES).encode())
     params = ffi.new("sdcpp_plan_params*")
@@ -145,11 +150,11 @@ def plan(
 def from_handle(handle: Any) -> Plan:
     """A plan of the engine as a `Plan`."""
     summary, segment, stage = ffi.new("sdcpp_plan_summary*"), ffi.new("sdcpp_segment*"), ffi.new("sdcpp_stage*")
-    flag = ffi.new("int32_t*")
+    flag, streamed = ffi.new("int32_t*"), ffi.new("uint64_t*")
     _binding.call(lib.sdcpp_plan_get_summary, handle, summary)
-    stages, residents, segments = [], [], []
+    stages, residents, sizes, segments = [], [], [], []
     for index in range(summary.stage_count):
-        _binding.call(lib.sdcpp_plan_get_stage, handle, index, stage, flag)
+        _binding.call(lib.sdcpp_plan_get_stage, handle, index, stage, flag, streamed)
         stages.append(
             Stage(
                 _binding.text(stage.name),
@@ -159,8 +164,10 @@ def from_handle(handle: Any) -> Plan:
                 stage.carry_out_bytes,
                 stage.extra_bytes,
                 stage.seconds,
+                tuple(stage.parts[i] for i in range(stage.part_count)),
             )
         )
+        sizes.append(streamed[0])
         if flag[0]:
             residents.append(index)
     for index in range(summary.segment_count):
@@ -184,6 +191,7 @@ def from_handle(handle: Any) -> Plan:
         tuple(stages),
         tuple(segments),
         tuple(residents),
+        tuple(sizes),
         summary.resident_bytes,
         summary.streamed_bytes_per_step,
         summary.peak_bytes,

@@ -44,4 +44,3 @@ def device_speed(device: str, threads: int) -> tuple[float, float]:
     except OSError:
         pass  # measured again next time
     return found
-

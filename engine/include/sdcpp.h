@@ -232,7 +232,9 @@ int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* i
 typedef struct sdcpp_stage {
     const char* name;
     uint64_t param_bytes, compute_bytes, carry_in_bytes, carry_out_bytes, extra_bytes;
-    double seconds; /* compute of one microbatch */
+    double seconds;        /* compute of one microbatch */
+    const uint64_t* parts; /* of param_bytes: what can be streamed by itself, such as single tensors; NULL: all of it */
+    size_t part_count;
 } sdcpp_stage;
 typedef struct sdcpp_plan_params {
     uint64_t budget_bytes; /* 0 = none */
@@ -268,8 +270,10 @@ int sdcpp_plan_make(const sdcpp_stage* stages, size_t count, const sdcpp_plan_pa
 void sdcpp_plan_free(sdcpp_plan* plan);
 int sdcpp_plan_get_summary(const sdcpp_plan* plan, sdcpp_plan_summary* out, sdcpp_error* error);
 int sdcpp_plan_get_segment(const sdcpp_plan* plan, size_t index, sdcpp_segment* out, sdcpp_error* error);
-/* The stage as it was planned with (its name lives as long as the plan), and whether it is resident. */
-int sdcpp_plan_get_stage(const sdcpp_plan* plan, size_t index, sdcpp_stage* out, int32_t* resident, sdcpp_error* error);
+/* The stage as it was planned with (its name and parts live as long as the plan), whether all of it is resident, and
+ * how many bytes of it are streamed. */
+int sdcpp_plan_get_stage(const sdcpp_plan* plan, size_t index, sdcpp_stage* out, int32_t* resident,
+                         uint64_t* streamed_bytes, sdcpp_error* error);
 
 /* Says that a generation begins: a budget that follows free memory is read again. */
 int sdcpp_begin(sdcpp_model* model, sdcpp_error* error);

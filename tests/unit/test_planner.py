@@ -89,12 +89,19 @@ def footprint(part: list[Stage], extra: bool = False) -> int:
 
 def stage_lists(most: int, unit: int = MIB) -> st.SearchStrategy[list[Stage]]:
     size = st.integers(0, 700)
-    one = st.tuples(size, size, st.integers(0, 60), st.integers(0, 60), st.integers(0, 60), st.floats(0, 0.1))
+    carry = st.integers(0, 60)
+    one = st.tuples(size, size, carry, carry, carry, st.floats(0, 0.1), st.integers(0, 4))
     return st.lists(one, min_size=1, max_size=most).map(
         lambda rows: [
-            Stage(f"s{i}", p * unit, c * unit, a * unit, b * unit, e * unit, t) for i, (p, c, a, b, e, t) in enumerate(rows)
+            Stage(f"s{i}", p * unit, c * unit, a * unit, b * unit, e * unit, t, split(p * unit, n))
+            for i, (p, c, a, b, e, t, n) in enumerate(rows)
         ]
     )
+
+
+def split(total: int, count: int) -> tuple[int, ...]:
+    """Parts of about equal size; none for a count of 0."""
+    return tuple(total * (i + 1) // count - total * i // count for i in range(count))
 
 
 @settings(max_examples=500, deadline=None)
@@ -124,9 +131,10 @@ def test_full_and_capped_follow_the_rules(stages: list[Stage], budget_mib: int, 
 
 def peak(found: Plan, stages: list[Stage]) -> int:
     """The most memory in use at any moment, from the plan's choices and the stages alone."""
-    resident = set(found.resident_stages)
-    held = sum(stages[i].param_bytes for i in resident)
-    loads = [sum(stages[i].param_bytes for i in range(s.first, s.last + 1) if i not in resident) for s in found.segments]
+    streamed = found.streamed_stage_bytes
+    assert all(streamed[i] == 0 for i in found.resident_stages)
+    held = sum(stage.param_bytes - bytes for stage, bytes in zip(stages, streamed))
+    loads = [sum(streamed[s.first : s.last + 1]) for s in found.segments]
     parts = [stages[s.first : s.last + 1] for s in found.segments]
     work = [max(x.compute_bytes for x in part) * found.group for part in parts]
     carry = [(part[0].carry_in_bytes + part[-1].carry_out_bytes) * found.together for part in parts]
@@ -168,8 +176,10 @@ def test_no_plan_passes_the_budget(
     assert found.segments[-1].last == len(stages) - 1
     assert found.together * found.passes == microbatches
     assert found.together % found.group == 0
-    streamed = sum(s.param_bytes for i, s in enumerate(stages) if i not in found.resident_stages)
-    assert found.streamed_bytes_per_step == streamed * found.passes
+    assert found.streamed_bytes_per_step == sum(found.streamed_stage_bytes) * found.passes
+    for stage, bytes in zip(stages, found.streamed_stage_bytes):
+        parts = stage.parts or (stage.param_bytes,)
+        assert any(bytes == sum(some) for n in range(len(parts) + 1) for some in itertools.combinations(parts, n))
     assert found.predicted_step_seconds >= found.limit_step_seconds * (1 - 1e-6)
 
 

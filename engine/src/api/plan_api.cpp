@@ -44,8 +44,16 @@ int sdcpp_plan_make(const sdcpp_stage* stages, size_t count, const sdcpp_plan_pa
         auto made = std::make_unique<sdcpp_plan>();
         for (size_t i = 0; i < count; ++i) {
             const sdcpp_stage& s = stages[i];
-            made->stages.push_back({s.name ? s.name : "", s.param_bytes, s.compute_bytes, s.carry_in_bytes,
-                                    s.carry_out_bytes, s.extra_bytes, s.seconds});
+            made->stages.push_back({s.name ? s.name : "",
+                                    s.param_bytes,
+                                    s.compute_bytes,
+                                    s.carry_in_bytes,
+                                    s.carry_out_bytes,
+                                    s.extra_bytes,
+                                    s.seconds,
+                                    {}});
+            if (s.part_count) need(s.parts, "a stage's parts");
+            made->stages.back().parts.assign(s.parts, s.parts + s.part_count);
         }
         PlanOptions options;
         options.budget_bytes = params->budget_bytes;
@@ -116,15 +124,17 @@ int sdcpp_plan_get_segment(const sdcpp_plan* plan, size_t index, sdcpp_segment* 
 }
 
 int sdcpp_plan_get_stage(const sdcpp_plan* plan, size_t index, sdcpp_stage* out, int32_t* resident,
-                         sdcpp_error* error) {
+                         uint64_t* streamed_bytes, sdcpp_error* error) {
     return guarded(error, [&] {
         need(plan, "plan");
         need(out, "out");
         need(resident, "resident");
+        need(streamed_bytes, "streamed_bytes");
         if (index >= plan->stages.size()) fail(SDCPP_INVALID_ARGUMENT, "no stage number ", index);
         const PlanStage& s = plan->stages[index];
-        *out = {s.name.c_str(),    s.param_bytes, s.compute_bytes, s.carry_in_bytes,
-                s.carry_out_bytes, s.extra_bytes, s.seconds};
+        *out = {s.name.c_str(), s.param_bytes, s.compute_bytes, s.carry_in_bytes, s.carry_out_bytes,
+                s.extra_bytes,  s.seconds,     s.parts.data(),  s.parts.size()};
+        *streamed_bytes = plan->plan.streamed[index];
         *resident = plan->plan.resident[index] ? 1 : 0;
     });
 }

@@ -170,6 +170,7 @@ Executor::Planned Executor::choose(const Flow& flow, const std::vector<size_t>& 
         out.plan.policy = Policy::pipelined;
         out.plan.together = out.plan.group = batch;
         out.plan.resident.assign(stages.size(), true);
+        out.plan.streamed.assign(stages.size(), 0);
         PlannedSegment all;
         all.last = stages.size() - 1;
         for (const size_t stage : stages) {
@@ -190,7 +191,8 @@ Executor::Planned Executor::choose(const Flow& flow, const std::vector<size_t>& 
         const UnionBytes need = flow.extent(i, i, device_.buffer_type());
         const double measured = measured_seconds_[stages[i]];
         out.stages.push_back({stage_name(stages[i]), store_.stage_bytes(stages[i]), need.compute, need.carry_in,
-                              need.carry_out, 0, measured > 0 ? measured : flow.flops(i) / speed.flops_per_s});
+                              need.carry_out, 0, measured > 0 ? measured : flow.flops(i) / speed.flops_per_s,
+                              store_.weight_bytes(stages[i])});
     }
     // A union is measured once; the planner asks again and again.
     const auto known = std::make_shared<std::map<std::pair<size_t, size_t>, UnionBytes>>();
@@ -216,7 +218,8 @@ void Executor::place_weights(const std::vector<size_t>& stages, const Planned& p
             if (planned.plan.resident[i]) continue;
             place.slot = segment.slot;
             place.offset = offset;
-            offset += store_.stage_bytes(stages[i]);
+            place.streamed = streamed_parts(planned.stages[i], planned.plan.streamed[i]);
+            offset += planned.plan.streamed[i];
         }
     }
     store_.place(places, planned.plan.slots, planned.mapped);

@@ -66,6 +66,8 @@ Plan plan_of(const Instance& instance, const std::vector<Merged>& segments, Poli
         residents = resident_prefix(instance, segments, policy);
     plan.resident.assign(instance.count(), false);
     std::fill_n(plan.resident.begin(), residents, true);
+    for (size_t i = 0; i < instance.count(); ++i)
+        plan.streamed.push_back(i < residents ? 0 : instance.stages[i].param_bytes);
     if (residents > 0) plan.resident_bytes = instance.params(0, residents - 1);
 
     uint64_t slot = 0, peak = 0, streamed = 0;

@@ -3,6 +3,7 @@
 // searched for: a few starting choices, improved by exchanges, each judged by simulating it.
 #include <array>
 #include <cmath>
+#include <memory>
 #include <numeric>
 
 #include "runtime/plan_parts.h"
@@ -15,12 +16,17 @@ constexpr int most_slots = 4;
 constexpr int64_t search_effort = 1'000'000;  // stages looked at in one plan: some milliseconds
 constexpr double good_enough = 1.002;         // times the compute, which nothing can beat
 
+// What each stage would stream.
+using Slices = std::vector<uint64_t>;
+
 struct Choice {
     std::vector<char> resident;
+    std::shared_ptr<const Slices> slices;  // where it is not resident
     int slots = 0;
     double seconds = 0;
     uint64_t streamed = 0;
 
+    uint64_t streamed_of(size_t i) const { return resident[i] ? 0 : (*slices)[i]; }
     bool better_than(const Choice& other) const {
         if (seconds < other.seconds * (1 - 1e-6)) return true;
         return seconds <= other.seconds * (1 + 1e-6) && streamed < other.streamed;
@@ -38,6 +44,16 @@ class Search {
     explicit Search(const Instance& instance) : in_(instance), n_(instance.count()) {
         for (size_t i = 0; i < n_; ++i)
             if (in_.stages[i].param_bytes > 0) weighty_.push_back(i);
+        auto whole = std::make_shared<Slices>();
+        for (const PlanStage& stage : in_.stages) {
+            whole->push_back(stage.param_bytes);
+            largest_ = std::max(largest_, stage.param_bytes);
+            std::vector<uint64_t>& parts = parts_.emplace_back(stage.parts);
+            if (parts.empty()) parts.push_back(stage.param_bytes);
+            std::sort(parts.rbegin(), parts.rend());
+            divisible_ |= parts.size() > 1;
+        }
+        whole_ = std::move(whole);
         most_resident_ = in_.options.most_resident < 0
                              ? weighty_.size()
                              : std::min(weighty_.size(), static_cast<size_t>(in_.options.most_resident));
@@ -49,19 +65,18 @@ class Search {
         effort_ = effort;
         best_.reset();
         const double compute = in_.seconds(0, n_ - 1) * grouping.together;
-        Choice all = empty_choice(0);
+        Choice all = empty_choice(0, whole_);
         std::fill(all.resident.begin(), all.resident.end(), 1);
         offer(all);
         if (best_) return best_;
         if (!in_.streams()) {  // everything is uploaded each time
-            for (int slots = 1; slots <= most_slots; ++slots) offer(empty_choice(slots));
+            for (int slots = 1; slots <= most_slots; ++slots) offer(empty_choice(slots, whole_));
             return best_;
         }
-        for (int slots = 1; slots <= most_slots; ++slots) {
-            for (const double phase : {0.5, 0.0}) offer(spread(slots, phase));
-            offer(filled(empty_choice(slots), weighty_));
-            offer(filled(empty_choice(slots), by([&](size_t i) { return static_cast<double>(bytes(i)); })));
-            offer(filled(empty_choice(slots), by([&](size_t i) { return exposed_seconds(i); })));
+        offer_all(whole_);
+        if (divisible_ && most_resident_ == weighty_.size()) {
+            for (const uint64_t share : {2, 4, 8}) offer_all(slices([&](size_t) { return largest_ / share; }));
+            for (int slots = 1; slots <= most_slots; ++slots) offer_slices(slots);
         }
         std::vector<Choice> starts = starts_;
         starts_.clear();
@@ -74,8 +89,6 @@ class Search {
         return best_;
     }
 
-    uint64_t bytes(size_t i) const { return in_.stages[i].param_bytes; }
-
     // Slot sizes; stages take slots in turn.
     std::array<uint64_t, most_slots> slot_sizes(const Choice& choice) const {
         std::array<uint64_t, most_slots> sizes{};
@@ -83,16 +96,65 @@ class Search {
         for (const size_t i : weighty_) {
             if (choice.resident[i]) continue;
             uint64_t& size = sizes[turn++ % static_cast<size_t>(choice.slots)];
-            size = std::max(size, bytes(i));
+            size = std::max(size, choice.streamed_of(i));
         }
         return sizes;
     }
 
   private:
-    Choice empty_choice(int slots) const {
+    uint64_t bytes(size_t i) const { return in_.stages[i].param_bytes; }
+
+    // As much of each stage as is at most `target(i)`.
+    template <typename Target>
+    std::shared_ptr<const Slices> slices(Target target) const {
+        auto out = std::make_shared<Slices>(n_, 0);
+        for (const size_t i : weighty_) {
+            uint64_t room = std::min<uint64_t>(target(i), bytes(i)), taken = 0;
+            for (const uint64_t part : parts_[i]) {
+                if (part > room - taken) continue;
+                taken += part;
+            }
+            (*out)[i] = taken;
+        }
+        return out;
+    }
+
+    void offer_all(const std::shared_ptr<const Slices>& given) {
+        for (int slots = 1; slots <= most_slots; ++slots) {
+            for (const double phase : {0.5, 0.0}) offer(spread(slots, given, phase));
+            const Choice empty = empty_choice(slots, given);
+            offer(filled(empty, weighty_));
+            offer(filled(empty, by([&](size_t i) { return static_cast<double>(bytes(i)); })));
+            offer(filled(empty, by([&](size_t i) { return exposed_seconds(i); })));
+        }
+    }
+
+    // A part of every stage, as little as fits: the same of each, or in proportion to its compute.
+    void offer_slices(int slots) {
+        double longest = 0;
+        for (const size_t i : weighty_) longest = std::max(longest, in_.stages[i].seconds);
+        for (const bool proportional : {true, false}) {
+            if (proportional && longest <= 0) continue;
+            const auto with_share = [&](double share) {
+                return empty_choice(slots, slices([&](size_t i) {
+                                        const double part = proportional ? in_.stages[i].seconds / longest : 1;
+                                        return static_cast<uint64_t>(share * part * static_cast<double>(largest_));
+                                    }));
+            };
+            double low = 0, high = proportional ? 16 : 1;
+            for (int i = 0; i < 12; ++i) {
+                const double middle = (low + high) / 2;
+                (fits(with_share(middle)) ? high : low) = middle;
+            }
+            offer(filled(with_share(high), by([&](size_t i) { return exposed_seconds(i); })));
+        }
+    }
+
+    Choice empty_choice(int slots, std::shared_ptr<const Slices> given) const {
         Choice choice;
         choice.resident.assign(n_, 1);  // what has no weights is where it is
-        for (const size_t i : weighty_) choice.resident[i] = 0;
+        for (const size_t i : weighty_) choice.resident[i] = (*given)[i] == 0;
+        choice.slices = std::move(given);
         choice.slots = slots;
         return choice;
     }
@@ -108,9 +170,8 @@ class Search {
         uint64_t sum = 0;
         size_t residents = 0;
         for (const size_t i : weighty_) {
-            if (!choice.resident[i]) continue;
-            sum += bytes(i);
-            ++residents;
+            sum += bytes(i) - choice.streamed_of(i);
+            residents += choice.resident[i] ? 1 : 0;
         }
         if (residents > most_resident_) return false;
         if (residents < weighty_.size())
@@ -141,15 +202,16 @@ class Search {
     }
 
     // Residents in even distances, as many as fit: the share of each stage's bytes is carried over to the next stage.
-    Choice spread(int slots, double phase) {
+    Choice spread(int slots, const std::shared_ptr<const Slices>& given, double phase) {
         const auto with_share = [&](double share) {
-            Choice choice = empty_choice(slots);
+            Choice choice = empty_choice(slots, given);
             double owed = 0;
             for (const size_t i : weighty_) {
-                owed += share * static_cast<double>(bytes(i));
-                if (owed < phase * static_cast<double>(bytes(i)) || owed <= 0) continue;
+                const auto slice = static_cast<double>((*given)[i]);
+                owed += share * slice;
+                if (owed < phase * slice || owed <= 0) continue;
                 choice.resident[i] = 1;
-                owed -= static_cast<double>(bytes(i));
+                owed -= slice;
             }
             return choice;
         };
@@ -190,9 +252,9 @@ class Search {
             merges = choice.resident[i];
             works_.push_back({seconds + dispatch, 0, -1});
             if (choice.resident[i]) continue;
-            works_.back().bytes = bytes(i);
+            works_.back().bytes = choice.streamed_of(i);
             works_.back().slot = static_cast<int>(turn++ % static_cast<size_t>(choice.slots));
-            choice.streamed += bytes(i);
+            choice.streamed += choice.streamed_of(i);
         }
         choice.seconds = steady_seconds(works_, in_.options.link_bytes_per_s, Uploads::continuous);
         effort_ -= 5 * static_cast<int64_t>(works_.size());
@@ -224,12 +286,14 @@ class Search {
             for (size_t k = 0; k < weighty_.size() && effort_ > 0; ++k) {
                 const size_t i = weighty_[k];
                 Choice without = choice;
+                if (choice.resident[i] && (*choice.slices)[i] == 0) continue;  // no part of it is streamed
                 without.resident[i] = choice.resident[i] ? 0 : 1;
                 if (!choice.resident[i]) {  // make room for it: one that is resident leaves
                     moved |= better(without);
                     for (size_t d = 1; d < weighty_.size() && effort_ > 0 && !choice.resident[i]; ++d) {
                         for (const size_t j : {k + d, k - d}) {
                             if (j >= weighty_.size() || !choice.resident[weighty_[j]]) continue;
+                            if ((*choice.slices)[weighty_[j]] == 0) continue;
                             Choice tried = choice;
                             tried.resident[i] = 1;
                             tried.resident[weighty_[j]] = 0;
@@ -259,6 +323,10 @@ class Search {
     std::vector<Choice> starts_;
     std::vector<Work> works_;
     int64_t effort_ = 0;
+    std::vector<std::vector<uint64_t>> parts_;  // of each stage, the largest first
+    std::shared_ptr<const Slices> whole_;
+    uint64_t largest_ = 0;
+    bool divisible_ = false;
 };
 
 std::vector<int> divisors(int number) {
@@ -296,7 +364,8 @@ Plan plan_of(const Instance& instance, const Search& search, const Grouping& gro
     plan.passes = instance.options.microbatches / grouping.together;
     for (size_t i = 0; i < instance.count(); ++i) {
         plan.resident.push_back(choice.resident[i] != 0);
-        if (choice.resident[i]) plan.resident_bytes += instance.stages[i].param_bytes;
+        plan.streamed.push_back(choice.streamed_of(i));
+        plan.resident_bytes += instance.stages[i].param_bytes - plan.streamed.back();
     }
     uint64_t weights = plan.resident_bytes;
     if (choice.streamed > 0) {
@@ -323,7 +392,7 @@ Plan plan_of(const Instance& instance, const Search& search, const Grouping& gro
         segment.compute_bytes = compute(bytes);
         segment.footprint_bytes = segment.param_bytes + compute(bytes) + carry(bytes);
         if (!segment.resident) {
-            segment.streamed_bytes = segment.param_bytes;
+            segment.streamed_bytes = plan.streamed[i];
             segment.slot = turn++ % choice.slots;
         }
         plan.workspace_bytes = std::max(plan.workspace_bytes, compute(bytes));

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "runtime/plan_parts.h"
 #include "runtime/plan_simulation.h"
@@ -14,6 +15,7 @@ using planning::Instance;
 constexpr uint64_t most_bytes = uint64_t{1} << 50;
 constexpr size_t most_stages = 10000;
 constexpr int most_microbatches = 1024;
+constexpr size_t most_exact_stages = 1000;  // beyond, the limit leaves out runs of stages
 
 void check(const std::vector<PlanStage>& stages, const PlanOptions& options) {
     if (stages.empty() || stages.size() > most_stages) throw std::invalid_argument("a plan takes 1 to 10000 stages");
@@ -29,30 +31,46 @@ void check(const std::vector<PlanStage>& stages, const PlanOptions& options) {
              {stage.param_bytes, stage.compute_bytes, stage.carry_in_bytes, stage.carry_out_bytes, stage.extra_bytes})
             if (bytes > most_bytes / 4)
                 throw std::invalid_argument("stage " + stage.name + ": sizes must be at most 2^48");
+        uint64_t sum = 0;
+        for (const uint64_t part : stage.parts) sum += std::min(part, most_bytes);
+        if (!stage.parts.empty() && sum != stage.param_bytes)
+            throw std::invalid_argument("stage " + stage.name + ": parts must add up to param_bytes");
         if (!(stage.seconds >= 0) || !std::isfinite(stage.seconds))
             throw std::invalid_argument("stage " + stage.name + ": seconds must be 0 or more");
     }
 }
 
-// Computing everything, or uploading what can never be resident: beside it lie at least the workspace, the values
-// carried and a slot for the smallest stage.
+// What no plan can beat: computing everything; uploading what cannot be resident beside the workspace and a slot for
+// the smallest part; and, for each run of stages, waiting for the weights that were not there when the first of them
+// began and that the link cannot bring while they compute. (Carries are left out: merged stages may have none.)
 double limit_seconds(const Instance& instance) {
     const PlanOptions& options = instance.options;
-    const double compute = instance.seconds(0, instance.count() - 1) * options.microbatches;
+    const size_t count = instance.count();
+    const double compute = instance.seconds(0, count - 1) * options.microbatches;
     if (options.budget_bytes == 0) return compute;
-    uint64_t params = 0, reserve = 0, slot = std::numeric_limits<uint64_t>::max();
-    for (size_t i = 0; i < instance.count(); ++i) {
-        const PlanStage& stage = instance.stages[i];
+    uint64_t params = 0, workspace = 0, slot = std::numeric_limits<uint64_t>::max();
+    for (const PlanStage& stage : instance.stages) {
         params += stage.param_bytes;
-        reserve = std::max(reserve, stage.compute_bytes + stage.carry_in_bytes + stage.carry_out_bytes);
-        if (stage.param_bytes > 0) slot = std::min(slot, stage.param_bytes);
+        workspace = std::max(workspace, stage.compute_bytes);
+        for (const uint64_t part : stage.parts)
+            if (part > 0) slot = std::min(slot, part);
+        if (stage.parts.empty() && stage.param_bytes > 0) slot = std::min(slot, stage.param_bytes);
     }
-    const auto whole = instance.extent(0, instance.count() - 1);
-    const uint64_t beside = std::min(reserve, whole.compute + whole.carry_in + whole.carry_out);
-    if (params + beside <= options.budget_bytes) return compute;
-    const uint64_t room = options.budget_bytes > reserve + slot ? options.budget_bytes - reserve - slot : 0;
-    const uint64_t streamed = params > room ? params - room : 0;
-    return std::max(compute, static_cast<double>(streamed) / options.link_bytes_per_s);
+    const uint64_t room = options.budget_bytes - std::min(options.budget_bytes, workspace);
+    if (params <= room) return compute;
+    const auto uploads = [&](uint64_t bytes) { return static_cast<double>(bytes) / options.link_bytes_per_s; };
+    double waiting = 0;
+    for (size_t first = 0; first < count && count <= most_exact_stages; ++first) {
+        uint64_t needed = 0;
+        double meanwhile = 0;
+        for (size_t i = 0; i < count; ++i) {  // into the next step, too
+            const PlanStage& stage = instance.stages[(first + i) % count];
+            needed += stage.param_bytes;
+            if (needed > room) waiting = std::max(waiting, uploads(needed - room) - meanwhile);
+            meanwhile += stage.seconds * options.microbatches;
+        }
+    }
+    return std::max(compute + waiting, uploads(params - std::min(params, room - std::min(room, slot))));
 }
 
 Uploads uploads_of(Policy policy) {
@@ -104,6 +122,20 @@ std::string mib(uint64_t bytes) {
 }
 
 }  // namespace
+
+std::vector<char> streamed_parts(const PlanStage& stage, uint64_t bytes) {
+    if (stage.parts.empty()) return {stage.param_bytes <= bytes};
+    std::vector<size_t> order(stage.parts.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return stage.parts[a] > stage.parts[b]; });
+    std::vector<char> out(stage.parts.size(), 0);
+    for (const size_t part : order) {
+        if (stage.parts[part] > bytes) continue;
+        out[part] = 1;
+        bytes -= stage.parts[part];
+    }
+    return out;
+}
 
 const char* policy_name(Policy policy) {
     switch (policy) {

@@ -21,13 +21,18 @@ enum class Policy {
 // Bytes of one microbatch (one image's cond or uncond half), as stored on the device.
 struct PlanStage {
     std::string name;
-    uint64_t param_bytes = 0;      // weights
-    uint64_t compute_bytes = 0;    // workspace, without weights and carries
-    uint64_t carry_in_bytes = 0;   // values that come from before
-    uint64_t carry_out_bytes = 0;  // values that later stages need
-    uint64_t extra_bytes = 0;      // other inputs; already inside `compute_bytes`, counted again by full and capped
-    double seconds = 0;            // compute
+    uint64_t param_bytes = 0;       // weights
+    uint64_t compute_bytes = 0;     // workspace, without weights and carries
+    uint64_t carry_in_bytes = 0;    // values that come from before
+    uint64_t carry_out_bytes = 0;   // values that later stages need
+    uint64_t extra_bytes = 0;       // other inputs; already inside `compute_bytes`, counted again by full and capped
+    double seconds = 0;             // compute
+    std::vector<uint64_t> parts{};  // of the weights: bytes of what can stay or go by itself; empty: all or nothing
 };
+
+// Which of a stage's parts are streamed where at most `bytes` of them are to be: the largest that fit. The same for
+// their sum as for `bytes`.
+std::vector<char> streamed_parts(const PlanStage& stage, uint64_t bytes);
 
 // What stages first..last need when they run as one graph, for one microbatch.
 struct UnionBytes {
@@ -57,11 +62,12 @@ struct PlannedSegment {
 struct Plan {
     Policy policy = Policy::full;
     std::vector<PlannedSegment> segments;
-    std::vector<bool> resident;   // per stage
-    std::vector<uint64_t> slots;  // bytes of each
-    int together = 1;             // microbatches that go through a stage before the next stage's turn
-    int group = 1;                // of those, in one graph
-    int passes = 1;               // through all segments in one step; together * passes = microbatches
+    std::vector<bool> resident;      // per stage: all of it
+    std::vector<uint64_t> streamed;  // per stage: bytes, see streamed_parts()
+    std::vector<uint64_t> slots;     // bytes of each
+    int together = 1;                // microbatches that go through a stage before the next stage's turn
+    int group = 1;                   // of those, in one graph
+    int passes = 1;                  // through all segments in one step; together * passes = microbatches
     uint64_t resident_bytes = 0, streamed_bytes_per_step = 0, peak_bytes = 0;
     uint64_t workspace_bytes = 0, carry_bytes = 0;
     double predicted_step_seconds = 0;  // in the long run; the first step loads the residents, too

@@ -45,12 +45,9 @@ WeightStore::WeightStore(Device& device, Network& network, ggml_type wanted) : d
         items_.push_back(std::move(item));
     }
     for (const Stage& stage : network.stages()) {
-        uint64_t offset = 0;
-        for (size_t i = stage.first_weight; i < stage.last_weight; ++i) {
-            items_[i].offset = offset;
-            offset += items_[i].bytes;
-        }
-        stage_bytes_.push_back(offset);
+        uint64_t sum = 0;
+        for (size_t i = stage.first_weight; i < stage.last_weight; ++i) sum += items_[i].bytes;
+        stage_bytes_.push_back(sum);
     }
 }
 
@@ -59,6 +56,13 @@ WeightStore::~WeightStore() {
 }
 
 uint64_t WeightStore::stage_bytes(size_t stage) const { return stage_bytes_.at(stage); }
+
+std::vector<uint64_t> WeightStore::weight_bytes(size_t stage) const {
+    std::vector<uint64_t> out;
+    const Stage& s = network_.stages()[stage];
+    for (size_t i = s.first_weight; i < s.last_weight; ++i) out.push_back(items_[i].bytes);
+    return out;
+}
 
 uint64_t WeightStore::copied_bytes(size_t stage) const {
     uint64_t sum = 0;
@@ -79,7 +83,7 @@ void WeightStore::detach() {
         weight.tensor->buffer = nullptr;
         weight.tensor->data = nowhere;
     }
-    for (Item& item : items_) item.mapped = false;
+    for (Item& item : items_) item.mapped = item.streamed = false;
 }
 
 void WeightStore::release() {
@@ -101,21 +105,18 @@ void WeightStore::place(const std::vector<Place>& places, const std::vector<uint
         };
         auto& weights = network_.weights().all();
         std::map<const MappedFile*, ggml_backend_buffer_t> files;
-        std::vector<std::byte*> slots;
-        for (const uint64_t bytes : slot_bytes) {
-            buffers_.push_back(device_.allocate(MemoryClass::slots, bytes));
-            slots.push_back(buffers_.back().data());
-        }
+        for (const uint64_t bytes : slot_bytes) buffers_.push_back(device_.allocate(MemoryClass::slots, bytes));
         for (size_t s = 0; s < places.size(); ++s) {
             if (!places[s].used) continue;
             const Stage& stage = network_.stages()[s];
             std::vector<size_t> copied;
-            uint64_t bytes = 0;
+            uint64_t bytes = 0;  // of those, resident
             for (size_t i = stage.first_weight; i < stage.last_weight; ++i) {
                 items_[i].mapped = map && items_[i].mappable;
                 if (!items_[i].mapped) {
                     copied.push_back(i);
-                    bytes += items_[i].bytes;
+                    items_[i].streamed = places[s].slot >= 0 && places[s].streamed[i - stage.first_weight];
+                    bytes += items_[i].streamed ? 0 : items_[i].bytes;
                     continue;
                 }
                 const MappedFile& file = file_of(weights[i]);
@@ -131,21 +132,21 @@ void WeightStore::place(const std::vector<Place>& places, const std::vector<uint
                 attach(weights[i], buffer, const_cast<std::byte*>(weights[i].source->bytes.data()));
                 mapped_bytes_ += weights[i].source->bytes.size();
             }
-            if (copied.empty()) continue;
-            ggml_backend_buffer_t buffer = nullptr;
-            std::byte* address = nullptr;
-            if (places[s].slot < 0) {
-                buffers_.push_back(device_.allocate(MemoryClass::weights, bytes));
-                buffer = buffers_.back().buffer.get();
-                address = buffers_.back().data();
-            } else {
-                buffer = buffers_[static_cast<size_t>(places[s].slot)].buffer.get();
-                address = slots[static_cast<size_t>(places[s].slot)] + places[s].offset;
+            const auto put = [&](bool streamed, ggml_backend_buffer_t buffer, std::byte* address) {
+                ggml_backend_buffer_set_usage(buffer, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+                for (const size_t i : copied) {
+                    if (items_[i].streamed != streamed) continue;
+                    attach(weights[i], buffer, address);
+                    address += items_[i].bytes;
+                }
+            };
+            if (bytes > 0) {
+                const DeviceBuffer& own = buffers_.emplace_back(device_.allocate(MemoryClass::weights, bytes));
+                put(false, own.buffer.get(), own.data());
             }
-            ggml_backend_buffer_set_usage(buffer, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-            for (const size_t i : copied) {
-                attach(weights[i], buffer, address);
-                address += items_[i].bytes;
+            if (places[s].slot >= 0) {
+                const DeviceBuffer& slot = buffers_[static_cast<size_t>(places[s].slot)];
+                put(true, slot.buffer.get(), slot.data() + places[s].offset);
             }
         }
     } catch (...) {
@@ -166,12 +167,11 @@ bool WeightStore::needs_loading(size_t stage) const { return places_[stage].slot
 
 uint64_t WeightStore::load(size_t stage, const std::atomic<bool>& stop) {
     const Stage& s = network_.stages()[stage];
-    const bool again = places_[stage].slot >= 0;
     uint64_t bytes = 0;
     for (size_t i = s.first_weight; i < s.last_weight; ++i) {
         if (stop) fail(SDCPP_CANCELLED, "cancelled");
-        if (items_[i].mapped) continue;
-        upload(network_.weights().all()[i], items_[i], again, stop);
+        if (items_[i].mapped || (loaded_[stage] && !items_[i].streamed)) continue;
+        upload(network_.weights().all()[i], items_[i], items_[i].streamed, stop);
         bytes += items_[i].bytes;
     }
     if (ggml_backend_t queue = device_.upload_queue()) ggml_backend_synchronize(queue);

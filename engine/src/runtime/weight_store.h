@@ -25,11 +25,15 @@ class WeightStore {
     // Of those, what cannot be mapped.
     uint64_t copied_bytes(size_t stage) const;
 
-    // Where a stage's weights go: memory of their own, or a place in a slot.
+    // The same of each weight of a stage.
+    std::vector<uint64_t> weight_bytes(size_t stage) const;
+
+    // Where a stage's weights go: memory of their own, or, for some, a place in a slot.
     struct Place {
         int slot = -1;  // -1: resident
         uint64_t offset = 0;
-        bool used = true;  // false: the stage does not run
+        std::vector<char> streamed{};  // for each weight, whether it lies in the slot; else it is resident
+        bool used = true;              // false: the stage does not run
     };
     // Takes the memory; nothing is loaded yet. `map`: weights that the device can compute with where they lie in the
     // file are left there. Throws SDCPP_OUT_OF_MEMORY, and then holds nothing.
@@ -38,7 +42,6 @@ class WeightStore {
     bool placed() const { return !places_.empty(); }
 
     bool needs_loading(size_t stage) const;  // a resident stage does once
-    bool loaded(size_t stage) const { return loaded_[stage]; }
     // Brings a stage's weights to where they belong; returns the bytes that went through the link. Stops early, with
     // SDCPP_CANCELLED, when `stop` is set.
     uint64_t load(size_t stage, const std::atomic<bool>& stop);
@@ -47,9 +50,9 @@ class WeightStore {
     uint64_t held_bytes() const;
 
   private:
-    struct Item {                        // a weight
-        uint64_t offset = 0, bytes = 0;  // within its stage's memory
-        bool mappable = false, mapped = false;
+    struct Item {            // a weight
+        uint64_t bytes = 0;  // on the device, alignment included
+        bool mappable = false, mapped = false, streamed = false;
         std::vector<std::byte> converted;  // in host memory, for the next upload
     };
     void detach();
