@@ -8,18 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdcpp_py import options
+from sdcpp_py import plan_command
 from sdcpp_py.errors import CancelledError, InvalidArgumentError, OverBudgetError, SdcppError
 
-# Devices to plan for: memory (GiB), link (GB/s), compute reached in layers (TFLOP/s)
-PROFILES = {
-    "rtx3060": (12.0, 22.0, 8.0),
-    "rtx4060-laptop": (8.0, 12.0, 9.0),
-    "rtx4090": (24.0, 25.0, 60.0),
-    "egpu-oculink": (16.0, 6.5, 20.0),
-    "h200": (141.0, 50.0, 350.0),
-    "cpu-nvme": (16.0, 3.0, 0.3),
-}
 _EXAMPLES = """examples:
   sdcpp generate "a red circle left of a blue square on a white background" -o picture.png
   sdcpp generate "a lighthouse at dusk" -m model.safetensors -W 512 -H 512 --steps 25 -s 7 -b 4 -o out_%d.png
@@ -137,23 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("model", metavar="MODEL")
     info.add_argument("--tensors", action="store_true", help="list every tensor")
     info.set_defaults(run=_info)
-    plan = commands.add_parser("plan", help="which layers would stay on the device and which would stream; nothing is loaded")
-    plan.add_argument("model", metavar="MODEL", nargs="?", help="left out: the small model that comes with the package")
-    plan.add_argument("-W", "--width", type=int, metavar="PIXELS")
-    plan.add_argument("-H", "--height", type=int, metavar="PIXELS")
-    plan.add_argument("-b", "--batch-count", type=int, default=1, metavar="N")
-    plan.add_argument("--cfg-scale", type=float, metavar="X")
-    plan.add_argument("--type", dest="wtype", metavar="NAME")
-    plan.add_argument("--network", default="unet", metavar="NAME", help="unet, clip_l or vae.decoder (default: %(default)s)")
-    plan.add_argument("--max-vram", metavar="GIB", help="the budget (left out: the device's memory)")
-    plan.add_argument("--policy", dest="plan_policy", default="auto", metavar="NAME", help="auto, pipelined, capped or full")
-    plan.add_argument("-ngl", "--gpu-layers", type=int, metavar="N")
-    plan.add_argument("--device-profile", metavar="NAME", help=", ".join(PROFILES))
-    plan.add_argument("--vram", type=float, metavar="GIB", help="of a device that is not here")
-    plan.add_argument("--link-gbs", type=float, metavar="GB/S", help="its uploads")
-    plan.add_argument("--tflops", type=float, metavar="X", help="its compute, in layers as they are")
-    plan.add_argument("--json", action="store_true", help="as JSON")
-    plan.set_defaults(run=_plan)
+    plan_command.add_parser(commands)
     commands.add_parser("devices", help="what networks can run on").set_defaults(run=_devices)
     commands.add_parser("version", help="versions of the package and of ggml").set_defaults(run=_version)
     return parser
@@ -221,57 +196,6 @@ def _generate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(arguments: argparse.Namespace) -> int:
-    import json
-    from dataclasses import asdict
-
-    from sdcpp_py.pipeline import Pipeline
-
-    if arguments.device_profile is not None:
-        options.choice("device_profile", arguments.device_profile, tuple(PROFILES))
-    profile = PROFILES[arguments.device_profile or "rtx3060"]
-    vram, link, tflops = (
-        given if given is not None else known
-        for given, known in zip((arguments.vram, arguments.link_gbs, arguments.tflops), profile)
-    )
-    size = {"width": arguments.width, "height": arguments.height, "batch_count": arguments.batch_count}
-    found = {}
-    wanted = options.choice("policy", arguments.plan_policy, ("auto", "pipelined", "capped", "full"))
-    for policy in dict.fromkeys((wanted, "pipelined", "capped", "full")):
-        with Pipeline(
-            arguments.model,
-            wtype=arguments.wtype,
-            max_vram=vram if arguments.max_vram is None else arguments.max_vram,
-            plan_policy=policy,
-            gpu_layers=arguments.gpu_layers,
-            device="CPU",
-            link_speed=(tflops * 1e12, link * 1e9),
-        ) as pipeline:
-            try:
-                found[policy] = pipeline.plan(network=arguments.network, cfg_scale=arguments.cfg_scale, **size)
-            except OverBudgetError:
-                if policy == wanted:
-                    raise
-    if arguments.json:
-        print(json.dumps({policy: asdict(plan) for policy, plan in found.items()}, indent=1))
-        return 0
-    print(found[wanted])
-    print(f"\n{'policy':12} {'segments':>8} {'resident':>12} {'streamed a step':>16} {'peak':>12} {'step':>10}")
-    for policy, plan in found.items():
-        sizes = (plan.resident_bytes, plan.streamed_bytes_per_step, plan.peak_bytes)
-        row = f"{_size(sizes[0]):>12} {_size(sizes[1]):>16} {_size(sizes[2]):>12}"
-        print(f"{policy:12} {len(plan.segments):8} {row} {plan.predicted_step_seconds:8.3f} s")
-    return 0
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.2f} GiB"
-
-
 def _info(arguments: argparse.Namespace) -> int:
     from sdcpp_py.model_info import summarize
 
@@ -280,7 +204,7 @@ def _info(arguments: argparse.Namespace) -> int:
     for network, count in summary.networks.items():
         print(f"  {network:24} {count / 1e6:10.2f} M parameters")
     for kind, size in sorted(summary.bytes_by_type.items()):
-        print(f"  {kind:24} {_size(size):>12}")
+        print(f"  {kind:24} {plan_command.size_text(size):>12}")
     print("  missing for text to image: " + (", ".join(summary.missing) or "nothing"))
     if arguments.tensors:
         for tensor in summary.tensors:
@@ -292,7 +216,7 @@ def _devices(arguments: argparse.Namespace) -> int:
     from sdcpp_py.model_info import devices
 
     for device in devices():
-        memory = f"{_size(device.free_bytes)} free of {_size(device.total_bytes)}"
+        memory = f"{plan_command.size_text(device.free_bytes)} free of {plan_command.size_text(device.total_bytes)}"
         print(f"{device.name:12} {device.description}  ({memory})")
     return 0
 

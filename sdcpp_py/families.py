@@ -1,0 +1,92 @@
+"""Stages of well-known networks, to plan for them without a file, and devices to plan for.
+
+Parameters and widths are counted in the released shapes (`benchmarks/network_stages.py` writes them to `data/families.json`).
+Workspace here is an estimate from those widths; for a file, `Pipeline.plan` measures it with ggml's graph allocator.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from sdcpp_py import options
+from sdcpp_py.planner import Stage
+
+#: Bytes a weight takes, by type: blocks of ggml's formats with their scales.
+BYTES_PER_WEIGHT = {
+    "f32": 4.0,
+    "f16": 2.0,
+    "bf16": 2.0,
+    "f8_e4m3": 1.0,
+    "q8_0": 34 / 32,
+    "q6_k": 210 / 256,
+    "q5_k": 176 / 256,
+    "q4_k": 144 / 256,
+    "q5_0": 22 / 32,
+    "q4_0": 18 / 32,
+    "q3_k": 110 / 256,
+    "q2_k": 84 / 256,
+}
+_PARTS = 8  # a block's weights are several tensors of about the same size
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A device to plan for."""
+
+    vram_gib: float
+    link_gb_per_s: float
+    tflops: float  #: reached in large layers, not the data sheet's
+
+
+# Compute: from published times of Z-Image (6.15 G parameters, 1024x688: 2.05 s a pass on an RTX 3060; 512x512: 0.17 s on a 4090);
+# the laptop, the 16 GB card and the H200 in proportion to their data sheets; the CPU as measured with this package on 2 cores.
+PROFILES = {
+    "rtx3060": Profile(12.0, 22.0, 19.0),
+    "rtx4060-laptop": Profile(8.0, 12.0, 20.0),
+    "rtx4090": Profile(24.0, 25.0, 80.0),
+    "egpu-oculink": Profile(16.0, 6.5, 32.0),
+    "h200": Profile(141.0, 50.0, 400.0),
+    "cpu-nvme": Profile(16.0, 3.0, 0.16),
+}
+
+
+@cache
+def _data() -> dict[str, Any]:
+    known: dict[str, Any] = json.loads((resources.files("sdcpp_py") / "data" / "families.json").read_text())
+    return known
+
+
+def names() -> tuple[str, ...]:
+    """The families there are."""
+    return tuple(_data())
+
+
+def is_guided(family: str) -> bool:
+    """Whether pictures are usually made with guidance, so two microbatches each."""
+    return bool(_data()[options.choice("family", family, names())]["guided"])
+
+
+def stages(family: str, *, wtype: str = "bf16", width: int = 1024, height: int = 1024, tflops: float = 20.0) -> list[Stage]:
+    """The denoiser of ``family`` as stages of one microbatch, for pictures of ``width`` x ``height`` pixels.
+
+    ``wtype`` is the weights' type, ``tflops`` the device's speed in large layers. Raises InvalidArgumentError.
+    """
+    data = _data()[options.choice("family", family, names())]
+    size = BYTES_PER_WEIGHT[options.choice("wtype", wtype.lower(), tuple(BYTES_PER_WEIGHT))]
+    patch = data["patch"]
+    across, down = options.side("width", width, patch), options.side("height", height, patch)
+    tokens = (across // patch) * (down // patch) * data.get("frames", 1) + data["text_tokens"]
+    speed = options.real("tflops", tflops, 1e-6, 1e9) * 1e12
+    out = []
+    for row in data["stages"]:
+        param_bytes = int(row["params"] * size)
+        here = tokens * row["area"]
+        flops = 2 * row["params"] * here + 4 * here * here * row["attention"]
+        work, carry_in, carry_out = (int(4 * tokens * row[key]) for key in ("workspace", "carry_in", "carry_out"))
+        parts = tuple(param_bytes * (i + 1) // _PARTS - param_bytes * i // _PARTS for i in range(_PARTS))
+        out.append(Stage(row["name"], param_bytes, work, carry_in, carry_out, 0, flops / speed, parts))
+    return out
