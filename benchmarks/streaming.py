@@ -1,6 +1,10 @@
-"""How near streaming comes to what link and compute allow, on the simulated device; a model in less memory than it takes.
+"""How near streaming comes to what link and compute allow: on paper, on the simulated device, and in the system's own count.
 
-usage: python benchmarks/streaming.py MODEL [--links 0.5,2,8] [--size 128] [--steps 4] [--memory] [--json FILE]
+usage: python benchmarks/streaming.py --paper [--json FILE]
+       python benchmarks/streaming.py MODEL [--links 0.5,2,8] [--size 128] [--steps 4] [--memory] [--json FILE]
+
+`--paper` plans well-known models for devices that are not here, from their shapes alone: the published workloads by every policy,
+then each model on each device. The figures are seconds of a step over the limit.
 
 MODEL: a checkpoint of 300 MB or more, such as shared tools' random_sd15.py writes. One row per budget and link: the measured step
 beside its limit, which is the larger of computing (as measured in the same run) and uploading the plan's streamed bytes.
@@ -19,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import sdcpp_py
-from sdcpp_py import errors
+from sdcpp_py import errors, families, planner
 
 GIB = 2**30
 
@@ -74,17 +78,75 @@ def in_memory(model: Path, arguments: list[str]) -> dict[str, float]:
     return {"seconds": time.perf_counter() - start, "resident_mib": peak}
 
 
+def paper() -> list[dict[str, Any]]:
+    """Plans without weights or device."""
+    rows: list[dict[str, Any]] = []
+
+    def one(
+        name: str, profile: str, budget: float, policy: str, microbatches: int, width: int, height: int
+    ) -> planner.Plan | None:
+        device = families.PROFILES[profile]
+        stages = families.stages(name, wtype="bf16", width=width, height=height, tflops=device.tflops)
+        link = device.link_gb_per_s * 1e9
+        try:
+            made = planner.plan(
+                stages, budget_bytes=int(budget * GIB), policy=policy, link_bytes_per_s=link, microbatches=microbatches
+            )
+        except errors.OverBudgetError:
+            return None
+        row = {"model": name, "profile": profile, "budget_gib": budget, "policy": policy, "microbatches": microbatches}
+        row |= {"segments": len(made.segments), "resident_bytes": made.resident_bytes, "peak_bytes": made.peak_bytes}
+        row |= {"streamed_bytes": made.streamed_bytes_per_step, "seconds": made.predicted_step_seconds}
+        rows.append(row | {"limit_seconds": made.limit_step_seconds})
+        return made
+
+    policies = ("full", "capped", "capped+prefetch", "pipelined")
+    print("The published workloads on an RTX 3060, bf16, batch 2 without guidance; the budget is what the card had left")
+    print(f"{'model':8} {'budget':>9} {'policy':16} {'segments':>8} {'resident':>9} {'streamed':>9} {'step':>8} {'/limit':>7}")
+    for name, size in (("sdxl", (1152, 896)), ("z-image", (1024, 688))):
+        for budget in (10.6, 7.0):
+            for policy in policies:
+                made = one(name, "rtx3060", budget, policy, 2, *size)
+                if made is None:
+                    continue
+                sizes = f"{made.resident_bytes / 1e9:6.2f} GB {made.streamed_bytes_per_step / 1e9:6.2f} GB"
+                ratio = made.predicted_step_seconds / made.limit_step_seconds
+                times = f"{made.predicted_step_seconds:6.2f} s {ratio:6.2f}x"
+                print(f"{name:8} {budget:5.1f} GiB {policy:16} {len(made.segments):8} {sizes} {times}")
+    print("\nSeconds of a step over the limit, 1024x1024 (wan-14b: 832x480, 33 frames), the device's memory less 1.4 GiB")
+    print(f"{'model':11} {'profile':15} {'microbatches':>12} " + " ".join(f"{policy:>16}" for policy in policies))
+    for name in families.names():
+        size = (832, 480) if name == "wan-14b" else (512, 512) if name == "sd15" else (1024, 1024)
+        for profile, device in families.PROFILES.items():
+            for microbatches in (1, 2, 4):  # one picture, two or one with guidance, two with guidance
+                cells = []
+                for policy in policies:
+                    made = one(name, profile, device.vram_gib - 1.4, policy, microbatches, *size)
+                    if made is None:
+                        cells.append(f"{'does not fit':>16}")
+                        continue
+                    cell = f"{made.predicted_step_seconds:.2f} s {made.predicted_step_seconds / made.limit_step_seconds:.2f}x"
+                    cells.append(f"{cell:>16}")
+                print(f"{name:11} {profile:15} {microbatches:12} " + " ".join(cells))
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, nargs="?")
+    parser.add_argument("--paper", action="store_true")
     parser.add_argument("--links", default="0.5,2,8")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if not options.paper and options.model is None:
+        parser.error("give a model, or --paper")
     rows: list[dict[str, Any]] = []
-    if options.memory:
+    if options.paper:
+        rows = paper()
+    elif options.memory:
         for name, arguments in (("--max-vram 0.6", ["--max-vram", "0.6"]), ("all in memory", [])):  # the smaller one first
             found = in_memory(options.model, arguments)
             print(f"{name:16} {found['seconds']:7.1f} s  {found['resident_mib']:8.0f} MiB resident at most", flush=True)

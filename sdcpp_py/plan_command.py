@@ -63,9 +63,7 @@ def _family_planner(arguments: argparse.Namespace, profile: families.Profile) ->
     if arguments.model is not None:
         raise InvalidArgumentError("give a model file or --family, not both")
     width, height = arguments.width or 1024, arguments.height or 1024
-    stages = families.stages(
-        arguments.family, wtype=arguments.wtype or "bf16", width=width, height=height, tflops=profile.tflops
-    )
+    stages = families.stages(arguments.family, wtype=arguments.wtype or "bf16", width=width, height=height, tflops=profile.tflops)
     cfg_scale = arguments.cfg_scale
     guided = families.is_guided(arguments.family) if cfg_scale is None else cfg_scale != 1.0
     batch = options.integer("batch_count", arguments.batch_count, 1, options.MAX_BATCH)
