@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sdcpp_py import plan_command
-from sdcpp_py.errors import CancelledError, InvalidArgumentError, OverBudgetError, SdcppError
+from sdcpp_py.errors import CancelledError, InvalidArgumentError, SdcppError
 
 _EXAMPLES = """examples:
   sdcpp generate "a red circle left of a blue square on a white background" -o picture.png

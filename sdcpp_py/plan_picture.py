@@ -63,7 +63,8 @@ def draw(plan: Plan, *, title: str = "") -> Image.Image:
         at += 40 + pen.textlength(text, font=font)
     ratio = plan.predicted_step_seconds / plan.limit_step_seconds if plan.limit_step_seconds else 1.0
     foot = (
-        f"{plan.predicted_step_seconds:.3g} s a step, {ratio:.2f} of the limit; {plan.streamed_bytes_per_step / _GIB:.2f} GiB streamed "
+        f"{plan.predicted_step_seconds:.3g} s a step, {ratio:.2f} of the limit; "
+        f"{plan.streamed_bytes_per_step / _GIB:.2f} GiB streamed "
         f"a step; {len(plan.segments)} segments; peak {plan.peak_bytes / _GIB:.2f} GiB"
     )
     pen.text((10, 295), foot, fill=_INK, font=font)

@@ -221,7 +221,7 @@ DeviceBuffer Device::allocate(MemoryClass kind, uint64_t bytes) {
 }
 
 ggml_backend_t Device::upload_queue() {
-    if (!getenv("NOQ") && !upload_queue_ && !is_cpu_ && !simulated_) upload_queue_.reset(ggml_backend_dev_init(handle_, nullptr));
+    if (!upload_queue_ && !is_cpu_ && !simulated_) upload_queue_.reset(ggml_backend_dev_init(handle_, nullptr));
     return upload_queue_.get();
 }
 

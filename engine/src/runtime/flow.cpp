@@ -157,6 +157,7 @@ SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(
             tensor->data = somewhere;
         else if (ggml_backend_tensor_alloc(address.buffer, tensor, address.data) != GGML_STATUS_SUCCESS)
             fail(SDCPP_INTERNAL, "a value cannot be placed on the device");
+        ggml_set_output(tensor);  // backends fuse operations and leave out what nothing else reads
         made[carry] = tensor;
     }
     size_t nodes = 16;
