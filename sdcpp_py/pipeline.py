@@ -62,14 +62,21 @@ class Report:
     seconds: float
     first_seconds: float  #: of the first run
     compute_seconds: float
+    first_compute_seconds: float  #: of the first run, which touches its memory for the first time
     stall_seconds: float  #: waiting for uploads
     upload_seconds: float  #: the link at work
-    replanned: bool  #: after the first run had shown other speeds than expected
+    replanned: bool  #: after the second run had shown other speeds than expected
 
     @property
     def uploaded_bytes_per_step(self) -> float:
         """Of the runs after the first."""
         return (self.uploaded_bytes - self.loaded_bytes) / max(1, self.runs - 1) if self.runs > 1 else 0.0
+
+    @property
+    def compute_seconds_per_step(self) -> float:
+        """The mean of the runs after the first, or the first where there is no other."""
+        rest = self.compute_seconds - self.first_compute_seconds
+        return rest / (self.runs - 1) if self.runs > 1 else self.compute_seconds
 
     @property
     def step_seconds(self) -> float:
@@ -401,6 +408,7 @@ class Pipeline:
                     loaded_bytes=run.loaded_bytes,
                     seconds=run.seconds,
                     first_seconds=run.first_seconds,
+                    first_compute_seconds=run.first_compute_seconds,
                     compute_seconds=run.compute_seconds,
                     stall_seconds=run.stall_seconds,
                     upload_seconds=run.upload_seconds,

@@ -107,7 +107,7 @@ def _file_planner(arguments: argparse.Namespace, profile: families.Profile) -> P
 
 def curve(make: Planner, policy: str = "auto") -> list[tuple[float, Plan]]:
     """Plans for budgets (GiB) from the least that will do to one that holds everything."""
-    whole = make(policy, 2.0**20).peak_bytes / _GIB
+    whole = make(policy, 1e5).peak_bytes / _GIB
     try:
         make(policy, 1e-6)
         least = whole / 100
@@ -137,8 +137,8 @@ def _print_curve(found: list[tuple[float, Plan]]) -> None:
         ratio = plan.predicted_step_seconds / plan.limit_step_seconds if plan.limit_step_seconds else 1.0
         bar = "#" * round(40 * plan.predicted_step_seconds / slowest) if slowest else ""
         sizes = f"{size_text(plan.resident_bytes):>11} {size_text(plan.streamed_bytes_per_step):>11}"
-        print(f"{budget:6.2f} GiB {sizes} {plan.predicted_step_seconds:8.4g} s {ratio:6.2f}x {bar}")
-    print(f"knee: from {knee(found):.2f} GiB on a step takes at most {_KNEE:.2f} of the fastest")
+        print(f"{budget:6.4g} GiB {sizes} {plan.predicted_step_seconds:8.4g} s {ratio:6.2f}x {bar}")
+    print(f"knee: from {knee(found):.4g} GiB on a step takes at most {_KNEE:.2f} of the fastest")
 
 
 def run(arguments: argparse.Namespace) -> int:

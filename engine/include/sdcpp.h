@@ -284,7 +284,7 @@ int sdcpp_model_plan(sdcpp_model* model, const char* network, int32_t width, int
 /* What a network did since the last call; `plan` is NULL where it did not run. */
 typedef struct sdcpp_run {
     uint64_t runs, uploaded_bytes, loaded_bytes; /* uploads in all; those of the first run, residents included */
-    double seconds, first_seconds, compute_seconds, stall_seconds, upload_seconds;
+    double seconds, first_seconds, compute_seconds, first_compute_seconds, stall_seconds, upload_seconds;
     int32_t replanned;
 } sdcpp_run;
 int sdcpp_take_report(sdcpp_model* model, const char* network, sdcpp_plan** plan, sdcpp_run* out, sdcpp_error* error);

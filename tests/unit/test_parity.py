@@ -8,7 +8,20 @@ import pytest
 import tiny
 
 import sdcpp_py
-from sdcpp_py import clip_tokenizer, sampling
+from sdcpp_py import blas, clip_tokenizer, sampling
+
+
+@pytest.fixture(scope="module", params=["blas", "ggml"])
+def pipeline(folder, request):
+    """On the CPU operations of our own and on ggml's."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "ggml":
+            patch.setattr(blas, "library", lambda: "")
+        else:
+            assert blas.library()
+        made = sdcpp_py.Pipeline(folder, taesd=folder / "taesd.safetensors")
+    with made:
+        yield made
 
 
 def noise(seed, *shape):

@@ -8,3 +8,12 @@
 #else
 #define SDCPP_VECTOR_CODE
 #endif
+
+// Before a loop whose turns do not write what others read.
+#if defined(__clang__)
+#define SDCPP_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define SDCPP_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define SDCPP_INDEPENDENT
+#endif

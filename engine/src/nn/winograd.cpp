@@ -37,7 +37,7 @@ inline Six kernel_side(float a, float b, float c) {
 SDCPP_VECTOR_CODE void input_columns(const float* const* rows, float* const* out, int64_t count) {
     const float *a = rows[0], *b = rows[1], *c = rows[2], *d = rows[3], *e = rows[4], *f = rows[5];
     float *o0 = out[0], *o1 = out[1], *o2 = out[2], *o3 = out[3], *o4 = out[4], *o5 = out[5];
-#pragma GCC ivdep
+    SDCPP_INDEPENDENT
     for (int64_t i = 0; i < count; ++i) {
         const Six s = input_side(a[i], b[i], c[i], d[i], e[i], f[i]);
         o0[i] = s.v[0];
@@ -51,7 +51,7 @@ SDCPP_VECTOR_CODE void input_columns(const float* const* rows, float* const* out
 
 // Every fourth value of `row`, from four starts.
 SDCPP_VECTOR_CODE void split(const float* row, float* p0, float* p1, float* p2, float* p3, int64_t count) {
-#pragma GCC ivdep
+    SDCPP_INDEPENDENT
     for (int64_t i = 0; i < count; ++i) {
         p0[i] = row[4 * i];
         p1[i] = row[4 * i + 1];
@@ -62,7 +62,7 @@ SDCPP_VECTOR_CODE void split(const float* row, float* p0, float* p1, float* p2, 
 
 SDCPP_VECTOR_CODE void join(const float* p0, const float* p1, const float* p2, const float* p3, float* row,
                             int64_t count) {
-#pragma GCC ivdep
+    SDCPP_INDEPENDENT
     for (int64_t i = 0; i < count; ++i) {
         row[4 * i] = p0[i];
         row[4 * i + 1] = p1[i];
@@ -76,7 +76,7 @@ SDCPP_VECTOR_CODE void output_columns(const float* in, int64_t stride, float* ou
     const float *a = in, *b = in + stride, *c = in + 2 * stride, *d = in + 3 * stride, *e = in + 4 * stride,
                 *f = in + 5 * stride;
     float *o0 = out, *o1 = out + out_stride, *o2 = out + 2 * out_stride, *o3 = out + 3 * out_stride;
-#pragma GCC ivdep
+    SDCPP_INDEPENDENT
     for (int64_t i = 0; i < count; ++i) {
         const Four s = output_side(a[i], b[i], c[i], d[i], e[i], f[i]);
         o0[i] = s.v[0] + bias;
@@ -90,7 +90,7 @@ SDCPP_VECTOR_CODE void kernel_columns(const float* in, int64_t stride, float* ou
     const float *a = in, *b = in + stride, *c = in + 2 * stride;
     float *o0 = out, *o1 = out + out_stride, *o2 = out + 2 * out_stride, *o3 = out + 3 * out_stride,
           *o4 = out + 4 * out_stride, *o5 = out + 5 * out_stride;
-#pragma GCC ivdep
+    SDCPP_INDEPENDENT
     for (int64_t i = 0; i < count; ++i) {
         const Six s = kernel_side(a[i], b[i], c[i]);
         o0[i] = s.v[0];

@@ -1,19 +1,11 @@
 #include "runtime/courier.h"
 
 #include <algorithm>
-#include <chrono>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 namespace sdcpp {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-}  // namespace
-
 Courier::Courier(Device& device, WeightStore& store, std::vector<Segment> segments, Mode mode)
     : device_(device), store_(store), segments_(std::move(segments)), mode_(mode) {
     int slots = 0;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
-#include <chrono>
 #include <fstream>
 #include <mutex>
 #include <set>
@@ -13,6 +12,7 @@
 #include <sched.h>
 #endif
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "nn/cpu_operations.h"
@@ -227,10 +227,6 @@ ggml_backend_t Device::upload_queue() {
 
 const Device::Speed& Device::speed() {
     if (speed_.flops_per_s > 0 && speed_.link_bytes_per_s > 0) return speed_;
-    using Clock = std::chrono::steady_clock;
-    const auto seconds_since = [](Clock::time_point start) {
-        return std::chrono::duration<double>(Clock::now() - start).count();
-    };
     // One product of 1024 x 1024 matrices in f16, as large layers have them.
     constexpr int64_t side = 1024;
     constexpr size_t copied = size_t{32} << 20;
@@ -273,14 +269,13 @@ void Device::compute(ggml_cgraph* graph) {
     if (cancelled()) fail(SDCPP_CANCELLED, "cancelled");
     const ThreadGovernor::Turn turn(governor_);
     if (set_threads_) set_threads_(backend(), turn.threads());
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     const ggml_status status = ggml_backend_graph_compute(backend(), graph);
     if (kernels_.failed && kernels_.failed->exchange(false)) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
     switch (status) {
         case GGML_STATUS_SUCCESS:
             if (cancelled()) fail(SDCPP_CANCELLED, "cancelled");  // operations of ours may have stopped early
-            if (slowdown_ > 1)
-                std::this_thread::sleep_for((std::chrono::steady_clock::now() - start) * (slowdown_ - 1));
+            if (slowdown_ > 1) std::this_thread::sleep_for((Clock::now() - start) * (slowdown_ - 1));
             return;
         case GGML_STATUS_ABORTED:
             fail(SDCPP_CANCELLED, "cancelled");

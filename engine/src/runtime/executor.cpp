@@ -3,10 +3,10 @@
 #include <ggml-alloc.h>
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <numeric>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 
@@ -17,9 +17,6 @@ constexpr size_t prepared_kept = 4;
 constexpr uint64_t margin = uint64_t{512} << 20;  // of free memory, for other programs and what drivers take
 constexpr int most_tries = 8;
 constexpr double surprising = 0.1, worth_it = 0.97;
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 uint64_t aligned(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
 
@@ -122,11 +119,7 @@ Executor::Executor(Device& device, std::unique_ptr<Network> network, ggml_type w
 Executor::~Executor() = default;
 
 void Executor::set_memory(const MemoryOptions& options, std::function<void()> make_room) {
-    const bool same = options.budget_bytes == memory_.budget_bytes && options.policy == memory_.policy &&
-                      options.stream_layers == memory_.stream_layers &&
-                      options.offload_to_cpu == memory_.offload_to_cpu &&
-                      options.most_resident == memory_.most_resident;
-    if (!same) release(true);
+    if (options != memory_) release(true);
     memory_ = options;
     make_room_ = std::move(make_room);
 }
@@ -249,9 +242,11 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& 
     if (!store_.placed() || budget > 0) place_weights(stages, made->planned);
     made->carries = device_.allocate(MemoryClass::carries, made->layout.bytes);
     made->workspace = device_.memory().take(MemoryClass::workspace, sizes[largest]);
-    if (sizes[largest] > device_.free_bytes() + (device_.simulated() ? sizes[largest] : 0))
+    const auto no_workspace = [&] {
         fail(SDCPP_OUT_OF_MEMORY, network_->name(), " needs a workspace of ", sizes[largest] >> 20, " MiB on device ",
              device_.name(), ", which is not free; use a smaller picture, or vae_tiling for the decoder");
+    };
+    if (sizes[largest] > device_.free_bytes() + (device_.simulated() ? sizes[largest] : 0)) no_workspace();
     for (const PlannedSegment& s : plan.segments) {
         auto& variants = made->graphs.emplace_back();
         for (int group = 0; group < made->groups(); ++group)
@@ -263,9 +258,7 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& 
     bool ok = ggml_gallocr_reserve(made->allocator.get(), made->graphs[largest][0].graph);
     for (auto& variants : made->graphs)
         for (SegmentGraph& graph : variants) ok = ok && ggml_gallocr_alloc_graph(made->allocator.get(), graph.graph);
-    if (!ok)
-        fail(SDCPP_OUT_OF_MEMORY, network_->name(), " needs a workspace of ", sizes[largest] >> 20, " MiB on device ",
-             device_.name(), ", which is not free; use a smaller picture, or vae_tiling for the decoder");
+    if (!ok) no_workspace();
     if (ggml_gallocr_get_buffer_size(made->allocator.get(), 0) > sizes[largest])
         fail(SDCPP_INTERNAL, "the workspace grew while graphs were laid out");
     made->planned.plan.workspace_bytes = sizes[largest];
@@ -449,12 +442,15 @@ Output Executor::run(const std::vector<Input>& inputs, const std::vector<size_t>
     report_.options = prepared->planned.options;
     if (report_.segment_seconds.size() != plan.segments.size() || report_.runs == 0)
         report_.segment_seconds.assign(plan.segments.size(), 0);
+    std::vector<double> spent = prepared->segment_seconds;
     for (size_t s = 0; s < plan.segments.size(); ++s) {
-        const double spent = prepared->segment_seconds[s] - before[s];
-        report_.segment_seconds[s] += spent;
-        report_.compute_seconds += spent;
+        spent[s] -= before[s];
+        report_.segment_seconds[s] += spent[s];
     }
+    const double computing = std::accumulate(spent.begin(), spent.end(), 0.0);
+    report_.compute_seconds += computing;
     if (prepared->runs == 0) {
+        report_.first_compute_seconds += computing;
         report_.loaded_bytes += counts.uploaded_bytes;
         report_.first_seconds += seconds;
     }
@@ -465,28 +461,28 @@ Output Executor::run(const std::vector<Input>& inputs, const std::vector<size_t>
     report_.uploaded_bytes += counts.uploaded_bytes;
     report_.upload_seconds += counts.upload_seconds;
     report_.stall_seconds += counts.stall_seconds;
-    if (prepared->runs == 1 && !plan.slots.empty()) {
+    if (prepared->runs == 2 && prepared->planned.options.budget_bytes > 0) {  // the first was slowed down by loading
         if (counts.upload_seconds > 0 && counts.uploaded_bytes > margin / 16 &&
             device_.simulated_link_bytes_per_s() == 0) {
             Device::Speed speed = device_.speed();
             speed.link_bytes_per_s = static_cast<double>(counts.uploaded_bytes) / counts.upload_seconds;
             device_.set_speed(speed);
         }
-        learn(*prepared);
+        learn(*prepared, spent);
     }
     return output;
 }
 
-// Takes what the first run has shown: stage times, the link's speed. Where that is far from what the plan was made for
+// Takes what a run has shown: stage times, the link's speed. Where that is far from what the plan was made for
 // and a better plan is known now, the next run makes it.
-void Executor::learn(Prepared& prepared) {
+void Executor::learn(Prepared& prepared, const std::vector<double>& segment_seconds) {
     Planned& planned = prepared.planned;
     std::vector<PlanStage> measured = planned.stages;
     for (size_t s = 0; s < planned.plan.segments.size(); ++s) {
         const PlannedSegment& segment = planned.plan.segments[s];
         double guessed = 0;
         for (size_t i = segment.first; i <= segment.last; ++i) guessed += planned.stages[i].seconds;
-        const double each = prepared.segment_seconds[s] / prepared.batch();
+        const double each = segment_seconds[s] / prepared.batch();
         for (size_t i = segment.first; i <= segment.last; ++i) {
             const auto parts = static_cast<double>(segment.last - segment.first + 1);
             measured[i].seconds = guessed > 0 ? each * planned.stages[i].seconds / guessed : each / parts;
@@ -501,7 +497,8 @@ void Executor::learn(Prepared& prepared) {
     planned.stages = measured;
     planned.options = options;
     planned.plan.predicted_step_seconds = now;
-    if (report_.replanned || std::abs(now - expected) <= surprising * expected) return;
+    planned.plan.limit_step_seconds = limit_seconds(measured, options);
+    if (planned.plan.slots.empty() || report_.replanned || std::abs(now - expected) <= surprising * expected) return;
     report_.replanned = true;
     Plan better;
     try {

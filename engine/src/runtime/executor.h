@@ -23,6 +23,7 @@ struct MemoryOptions {
     Policy policy = Policy::automatic;
     bool stream_layers = true, offload_to_cpu = true;
     int64_t most_resident = -1;
+    bool operator==(const MemoryOptions&) const = default;
 };
 
 // What a network did since the last report.
@@ -31,12 +32,12 @@ struct RunReport {
     std::vector<PlanStage> stages;
     PlanOptions options;
     Plan plan;
-    size_t runs = 0;                                // of all microbatches through all stages: steps, of a UNet
-    double seconds = 0, compute_seconds = 0;        // in all
-    double stall_seconds = 0, upload_seconds = 0;   // waiting for uploads; the link at work
-    uint64_t uploaded_bytes = 0, loaded_bytes = 0;  // in all; of those, residents and the first run
-    double first_seconds = 0;                       // of the first run, which loads
-    std::vector<double> segment_seconds;            // compute of each, the mean of all runs
+    size_t runs = 0;                                      // of all microbatches through all stages: steps, of a UNet
+    double seconds = 0, compute_seconds = 0;              // in all
+    double stall_seconds = 0, upload_seconds = 0;         // waiting for uploads; the link at work
+    uint64_t uploaded_bytes = 0, loaded_bytes = 0;        // in all; of those, residents and the first run
+    double first_seconds = 0, first_compute_seconds = 0;  // of the first run, which loads and touches memory first
+    std::vector<double> segment_seconds;                  // compute of each, the mean of all runs
     bool replanned = false;
 };
 
@@ -71,7 +72,6 @@ class Executor {
 
     bool has_run() const { return report_.runs > 0; }
     RunReport take_report();
-    uint64_t held_weight_bytes() const { return store_.held_bytes(); }
     uint64_t mapped_weight_bytes() const { return store_.mapped_bytes(); }
 
   private:
@@ -90,7 +90,7 @@ class Executor {
     uint64_t starting_budget(const Flow& flow, const std::vector<size_t>& stages, int batch);
     void place_weights(const std::vector<size_t>& stages, const Planned& planned);
     void run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, Output& output);
-    void learn(Prepared& prepared);
+    void learn(Prepared& prepared, const std::vector<double>& segment_seconds);
     std::string stage_name(size_t stage) const;
 
     Device& device_;

@@ -21,12 +21,16 @@ ggml_context_ptr new_context() {
     return ggml_context_ptr(context);
 }
 
-ggml_tensor* placeholder(ggml_context* context, const Carry& carry, const Address& address) {
-    ggml_tensor* tensor = ggml_new_tensor(context, carry.type, GGML_MAX_DIMS, carry.ne.data());
+void put(ggml_tensor* tensor, const Address& address) {
     if (!address.buffer)
         tensor->data = somewhere;
     else if (ggml_backend_tensor_alloc(address.buffer, tensor, address.data) != GGML_STATUS_SUCCESS)
         fail(SDCPP_INTERNAL, "a value cannot be placed on the device");
+}
+
+ggml_tensor* placeholder(ggml_context* context, const Carry& carry, const Address& address) {
+    ggml_tensor* tensor = ggml_new_tensor(context, carry.type, GGML_MAX_DIMS, carry.ne.data());
+    put(tensor, address);
     return tensor;
 }
 
@@ -152,11 +156,7 @@ SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(
         if (c.born < static_cast<int>(first) || c.last_use <= static_cast<int>(last) || made.contains(carry)) continue;
         ggml_tensor* tensor = values.at(name);
         if (tensor->view_src) tensor = ggml_cont(context, tensor);
-        const Address address = place(carry);
-        if (!address.buffer)
-            tensor->data = somewhere;
-        else if (ggml_backend_tensor_alloc(address.buffer, tensor, address.data) != GGML_STATUS_SUCCESS)
-            fail(SDCPP_INTERNAL, "a value cannot be placed on the device");
+        put(tensor, place(carry));
         ggml_set_output(tensor);  // backends fuse operations and leave out what nothing else reads
         made[carry] = tensor;
     }

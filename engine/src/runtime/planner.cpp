@@ -43,7 +43,7 @@ void check(const std::vector<PlanStage>& stages, const PlanOptions& options) {
 // What no plan can beat: computing everything; uploading what cannot be resident beside the workspace and a slot for
 // the smallest part; and, for each run of stages, waiting for the weights that were not there when the first of them
 // began and that the link cannot bring while they compute. (Carries are left out: merged stages may have none.)
-double limit_seconds(const Instance& instance) {
+double limit_of(const Instance& instance) {
     const PlanOptions& options = instance.options;
     const size_t count = instance.count();
     const double compute = instance.seconds(0, count - 1) * options.microbatches;
@@ -89,7 +89,7 @@ std::vector<Work> works_of(const Instance& instance, const Plan& plan) {
 
 void predict(const Instance& instance, Plan& plan) {
     plan.predicted_step_seconds = predicted_seconds(instance.stages, instance.options, plan);
-    plan.limit_step_seconds = limit_seconds(instance);
+    plan.limit_step_seconds = limit_of(instance);
 }
 
 std::string mib(uint64_t bytes) {
@@ -174,6 +174,10 @@ Plan make_plan(const std::vector<PlanStage>& stages, const PlanOptions& options)
 double predicted_seconds(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan) {
     const std::vector<Work> works = works_of({stages, options}, plan);
     return plan.passes * steady_seconds(works, options.link_bytes_per_s, uploads_of(plan.policy));
+}
+
+double limit_seconds(const std::vector<PlanStage>& stages, const PlanOptions& options) {
+    return limit_of({stages, options});
 }
 
 std::vector<SegmentTimes> timeline(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan) {

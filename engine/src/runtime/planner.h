@@ -93,6 +93,9 @@ Plan make_plan(const std::vector<PlanStage>& stages, const PlanOptions& options)
 // What a step of `plan` takes in the long run with these stage times and this link.
 double predicted_seconds(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan);
 
+// What no plan under the budget can beat.
+double limit_seconds(const std::vector<PlanStage>& stages, const PlanOptions& options);
+
 const char* policy_name(Policy policy);
 
 // When each segment of a step is uploaded and computed, once the plan runs steadily: seconds from the step's start

@@ -1,0 +1,14 @@
+// Time spans.
+#pragma once
+
+#include <chrono>
+
+namespace sdcpp {
+
+using Clock = std::chrono::steady_clock;
+
+inline double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace sdcpp

@@ -1,0 +1,87 @@
+"""The CPU's own operations beside ggml's: the same networks, sizes that take every path."""
+
+import contextlib
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import sdcpp_py
+from sdcpp_py import blas, errors
+
+
+@pytest.fixture(scope="module")
+def both():
+    fast = sdcpp_py.Pipeline(threads=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blas, "library", lambda: "")
+        plain = sdcpp_py.Pipeline(threads=2)
+    with fast, plain:
+        yield fast, plain
+
+
+@pytest.mark.parametrize(("batch", "height", "width"), [(1, 8, 8), (2, 16, 16), (1, 24, 40), (3, 8, 56), (1, 72, 64)])
+def test_unet_evaluations_agree(both, batch, height, width):
+    rng = np.random.default_rng(height * width)
+    x = rng.standard_normal((batch, 4, height, width), np.float32)
+    context = rng.standard_normal((batch, 77, 96), np.float32)
+    found = [p.evaluate("unet", x=x, timesteps=np.linspace(1, 900, batch), context=context) for p in both]
+    # ggml rounds what it multiplies quantized weights with; ours does not
+    assert np.abs(found[0] - found[1]).max() < 0.03 * np.abs(found[1]).max()
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 24), (40, 33)])
+def test_decoded_pictures_agree(both, height, width):
+    z = np.random.default_rng(7).standard_normal((1, 4, height, width), np.float32)
+    found = [p.evaluate("vae.decoder", x=z) for p in both]
+    assert np.abs(found[0] - found[1]).max() < 0.03 * np.abs(found[1]).max()
+
+
+def test_results_do_not_depend_on_threads_or_on_the_batch(both):
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((3, 4, 16, 24), np.float32)
+    context = rng.standard_normal((3, 77, 96), np.float32)
+    steps = np.array([10.0, 500.0, 900.0])
+    together = both[0].evaluate("unet", x=x, timesteps=steps, context=context)
+    with sdcpp_py.Pipeline(threads=5) as many:
+        assert (many.evaluate("unet", x=x, timesteps=steps, context=context) == together).all()
+    alone = both[0].evaluate("unet", x=x[1:2], timesteps=steps[1:2], context=context[1:2])
+    assert (alone == together[1:2]).all()
+
+
+def test_cancelling_comes_within_an_operation():
+    with sdcpp_py.Pipeline() as pipeline:
+        latent = np.zeros((4, 96, 96), np.float32)
+
+        def stop():
+            time.sleep(0.1)
+            pipeline.cancel()
+
+        thread = threading.Thread(target=stop)
+        thread.start()
+        with contextlib.suppress(errors.CancelledError):  # where it was not done before
+            pipeline.decode(latent, vae_tiling=False)
+        thread.join()
+        assert pipeline.decode(latent[:, :8, :8]) is not None  # usable
+
+
+def test_the_library_is_found_and_can_be_left_out(monkeypatch):
+    assert os.path.exists(blas.library())
+    blas.library.cache_clear()
+    monkeypatch.setenv("SDCPP_BLAS", "0")
+    assert blas.library() == ""
+    monkeypatch.undo()
+    blas.library.cache_clear()
+
+
+def test_threads_of_the_library_are_not_started_and_the_environment_is_as_before(monkeypatch):
+    for value in (None, "7"):
+        if value is None:
+            monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+        else:
+            monkeypatch.setenv("OPENBLAS_NUM_THREADS", value)
+        with blas.loading():
+            assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
+        assert os.environ.get("OPENBLAS_NUM_THREADS") == value

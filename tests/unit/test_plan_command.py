@@ -1,0 +1,85 @@
+"""`sdcpp plan`: families without a file, devices that are not here, pictures."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from sdcpp_py import cli, errors, families, planner
+
+GIB = 2**30
+
+
+def run(capsys, *arguments):
+    status = cli.main(["plan", *arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("family", "parameters"),
+    [("sd15", 0.86), ("sdxl", 2.57), ("z-image", 6.15), ("flux", 11.9), ("qwen-image", 20.43), ("wan-14b", 14.29)],
+)
+def test_families_have_the_published_sizes(family, parameters):
+    stages = families.stages(family, wtype="bf16")
+    assert sum(stage.param_bytes for stage in stages) == pytest.approx(parameters * 2e9, rel=0.01)
+    assert sum(stage.param_bytes for stage in families.stages(family, wtype="q8_0")) == pytest.approx(
+        parameters * 1e9 * 34 / 32, rel=0.01
+    )
+
+
+def test_the_published_workloads():
+    """SDXL: one segment, all resident, capped or not. Z-Image: two segments and nothing resident; capped, 9 to 11 and some."""
+    sdxl = families.stages("sdxl", width=1152, height=896)
+    z_image = families.stages("z-image", width=1024, height=688)
+    for policy in ("full", "capped"):
+        found = planner.plan(sdxl, budget_bytes=int(10.6 * GIB), policy=policy, microbatches=2)
+        assert len(found.segments) == 1 and found.streamed_bytes_per_step == 0
+    before, after = (planner.plan(z_image, budget_bytes=7 * GIB, policy=policy, microbatches=2) for policy in ("full", "capped"))
+    assert len(before.segments) == 2 and before.resident_bytes == 0
+    assert 9 <= len(after.segments) <= 11 and 3e9 < after.resident_bytes < 4e9
+
+
+def test_a_family_on_a_profile(capsys, tmp_path):
+    status, out, _ = run(
+        capsys, "--family", "z-image", "--wtype", "bf16", "--device-profile", "rtx3060", "-W", "1024", "-H", "688"
+    )
+    assert status == 0 and "policy pipelined" in out and "capped" in out
+    picture = tmp_path / "plan.png"
+    status, out, _ = run(capsys, "--family", "flux", "--vram", "11", "--link-gbs", "3", "--json", "--plot", str(picture))
+    assert status == 0 and json.loads(out)["auto"]["streamed_bytes_per_step"] > 0
+    assert Image.open(picture).width >= 1000
+
+
+def test_a_file_and_a_curve(capsys, tmp_path):
+    picture = tmp_path / "curve.png"
+    status, out, _ = run(capsys, "--curve", "--plot", str(picture), "--link-gbs", "0.1", "--tflops", "0.1")
+    assert status == 0 and "knee: from" in out and picture.exists()
+    status, out, _ = run(capsys, "--max-vram", "0.01")
+    assert status == 0 and "streamed a step" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--family", "flx"], "flux"),
+        (["--family", "flux", "--wtype", "q9"], "q8_0"),
+        (["--family", "flux", "-W", "1001"], "width"),
+        (["--family", "flux", "model.safetensors"], "not both"),
+        (["--device-profile", "rtx"], "rtx3060"),
+        (["--max-vram", "much"], "max_vram"),
+        (["--max-vram", "0.0001"], "would do"),
+        (["--link-gbs", "-1"], "link_gbs"),
+        (["--plot", "plan.xyz"], ".png"),
+    ],
+)
+def test_errors_are_told(arguments, says, capsys):
+    status, _, err = run(capsys, *arguments)
+    assert status == 1 and says in err and "Traceback" not in err
+
+
+def test_unknown_names_in_python():
+    with pytest.raises(errors.InvalidArgumentError, match="z-image"):
+        families.stages("zimage")
+    with pytest.raises(errors.InvalidArgumentError):
+        families.stages("flux", tflops=0)
