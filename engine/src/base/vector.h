@@ -10,9 +10,7 @@
 #endif
 
 // Before a loop whose turns do not write what others read.
-#if defined(__clang__)
-#define SDCPP_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#elif defined(__GNUC__)
+#if defined(__GNUC__) && !defined(__clang__)
 #define SDCPP_INDEPENDENT _Pragma("GCC ivdep")
 #else
 #define SDCPP_INDEPENDENT

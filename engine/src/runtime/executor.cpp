@@ -498,7 +498,10 @@ void Executor::learn(Prepared& prepared, const std::vector<double>& segment_seco
     planned.options = options;
     planned.plan.predicted_step_seconds = now;
     planned.plan.limit_step_seconds = limit_seconds(measured, options);
-    if (planned.plan.slots.empty() || report_.replanned || std::abs(now - expected) <= surprising * expected) return;
+    const bool by_times = options.policy == Policy::automatic || options.policy == Policy::pipelined;
+    if (!by_times || planned.plan.slots.empty() || report_.replanned ||
+        std::abs(now - expected) <= surprising * expected)
+        return;
     report_.replanned = true;
     Plan better;
     try {
