@@ -75,7 +75,7 @@ class Search {
         }
         offer_all(whole_);
         if (divisible_ && most_resident_ == weighty_.size()) {
-            for (const uint64_t share : {2, 4, 8}) offer_all(slices([&](size_t) { return largest_ / share; }));
+            for (const uint64_t share : {2u, 4u, 8u}) offer_all(slices([&](size_t) { return largest_ / share; }));
             for (int slots = 1; slots <= most_slots; ++slots) offer_slices(slots);
         }
         std::vector<Choice> starts = starts_;
