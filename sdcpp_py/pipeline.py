@@ -58,9 +58,9 @@ class Report:
     plan: planner.Plan
     runs: int  #: steps, for the UNet
     uploaded_bytes: int  #: in all
-    loaded_bytes: int  #: of those, in the first run, which loads what is resident
+    loaded_bytes: int  #: of those, in the first run, which loads what is resident; 0 where an earlier generation did
     seconds: float
-    first_seconds: float  #: of the first run
+    first_seconds: float  #: of the first run; 0 where an earlier generation loaded
     compute_seconds: float
     first_compute_seconds: float  #: of the first run, which touches its memory for the first time
     stall_seconds: float  #: waiting for uploads
@@ -69,19 +69,24 @@ class Report:
 
     @property
     def uploaded_bytes_per_step(self) -> float:
-        """Of the runs after the first."""
-        return (self.uploaded_bytes - self.loaded_bytes) / max(1, self.runs - 1) if self.runs > 1 else 0.0
+        """Of the runs after the first; 0 where there is no other."""
+        return (self.uploaded_bytes - self.loaded_bytes) / self._later_runs if self._later_runs else 0.0
+
+    @property
+    def step_seconds(self) -> float:
+        """The mean of the runs after the first, or the first where there is no other."""
+        return (self.seconds - self.first_seconds) / self._later_runs if self._later_runs else self.seconds
 
     @property
     def compute_seconds_per_step(self) -> float:
         """The mean of the runs after the first, or the first where there is no other."""
         rest = self.compute_seconds - self.first_compute_seconds
-        return rest / (self.runs - 1) if self.runs > 1 else self.compute_seconds
+        return rest / self._later_runs if self._later_runs else self.compute_seconds
 
     @property
-    def step_seconds(self) -> float:
-        """The mean of the runs after the first, or the first where there is no other."""
-        return (self.seconds - self.first_seconds) / (self.runs - 1) if self.runs > 1 else self.seconds
+    def _later_runs(self) -> int:
+        """Without the run that loaded, where it was in this generation and not in one before."""
+        return self.runs - (1 if self.first_seconds > 0 else 0)
 
 
 @dataclass

@@ -521,6 +521,7 @@ void Executor::rest() {
 
 void Executor::release(bool weights) {
     prepared_.clear();
+    if (device_.kernels().gemm) device_.kernels().gemm->trim();
     if (weights) store_.release();
 }
 
