@@ -6,7 +6,7 @@ import kdiffusion
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, IPNDMScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, IPNDMScheduler, LCMScheduler
 from scipy import stats
 
 from sdcpp_py import sampling
@@ -104,14 +104,44 @@ def test_ddim_equals_diffusers(eta):
     assert close(ours, x)
 
 
-def test_lcm_jumps_to_the_estimate_and_back():
-    """ComfyUI's and k-diffusion forks' form; diffusers' LCMScheduler adds boundary scalings that end at the same picture."""
-    x, draw = start(), noises()
-    for now, after in zip(SIGMAS[:-1], SIGMAS[1:]):
-        x = denoise(x, now)
-        if after > 0:
-            x = x + after * draw().numpy()
-    assert close(sampling.sample(denoise, start(), SIGMAS, sampler="lcm", seed=3), x)
+def test_2m_v2_is_2m_where_steps_are_equal_and_takes_their_mean_elsewhere():
+    """No reference library has it; equal steps in log sigma make it k-diffusion's 2M, others its formula."""
+    equal = sampling.sigmas("exponential", 9)
+    x = sampling.noise(SHAPE, 5) * equal[0]
+    expected = reference.sample_dpmpp_2m(model, torch.from_numpy(x), torch.from_numpy(equal), disable=True)
+    assert close(sampling.sample(denoise, x, equal, sampler="dpm++2m_v2"), expected)
+
+    x, before, h_before = start().astype(np.float64), None, 0.0
+    for now, after in zip(SIGMAS[:-1].astype(np.float64), SIGMAS[1:].astype(np.float64)):
+        clean = denoise(x, now)
+        if after == 0:
+            x = clean
+            break
+        h = math.log(now / after)
+        if before is None:
+            x = after / now * x + (1 - math.exp(-h)) * clean
+        else:
+            ratio = max(h, h_before) / min(h, h_before)
+            x = after / now * x + (1 - math.exp(-(h + h_before) / 2)) * (clean + (clean - before) / (2 * ratio))
+        before, h_before = clean, h
+    assert close(sampling.sample(denoise, start(), SIGMAS, sampler="dpm++2m_v2"), x)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 8])
+def test_lcm_meets_diffusers(steps, monkeypatch):
+    scheduler = LCMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, timestep_scaling=1e6)
+    scheduler.set_timesteps(steps)
+    times = scheduler.timesteps.numpy()
+    draw = noises()
+    monkeypatch.setattr("diffusers.schedulers.scheduling_lcm.randn_tensor", lambda *_, **__: draw())
+    sigmas = np.append(TABLE[times], 0)
+    scale = np.sqrt(1 + sigmas**2)  # between its samples, of variance 1, and ours
+    x = sampling.noise(SHAPE, 5) * sigmas[0]
+    theirs = torch.from_numpy(x / scale[0]).double()
+    for i, t in enumerate(times):
+        eps = (theirs * scale[i] - denoise(theirs * scale[i], sigmas[i])) / sigmas[i]
+        theirs = scheduler.step(eps, int(t), theirs).prev_sample
+    assert close(sampling.sample(denoise, x, sigmas.astype(np.float32), sampler="lcm", seed=3), theirs)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 20, 50])
