@@ -6,7 +6,7 @@ usage: python benchmarks/streaming.py --paper [--json FILE]
 `--paper` plans well-known models for devices that are not here, from their shapes alone: the published workloads by every policy,
 then each model on each device. The figures are seconds of a step over the limit.
 
-MODEL: a checkpoint of 300 MB or more, such as shared tools' random_sd15.py writes. One row per budget and link: the measured step
+MODEL: a checkpoint of 300 MB or more, such as random_sd15.py writes. One row per budget and link: the measured step
 beside its limit, which is the larger of computing (as measured in the same run) and uploading the plan's streamed bytes, and
 beside what no plan under that budget could beat with the measured times. One thread computes, so that uploads have a core to
 themselves.
@@ -20,6 +20,7 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,9 @@ def in_memory(model: Path, arguments: list[str]) -> dict[str, float]:
     """A generation in a process of its own: seconds, and the resident memory it took at most (MiB)."""
     command = [sys.executable, "-m", "sdcpp_py", "generate", "x", "-m", str(model), "-W", "256", "-H", "256", "--steps", "2"]
     start = time.perf_counter()
-    subprocess.run(
-        [*command, "-s", "1", "-o", "/tmp/streaming.png", "--no-progress", *arguments], check=True, capture_output=True
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        target = str(Path(folder) / "picture.png")
+        subprocess.run([*command, "-s", "1", "-o", target, "--no-progress", *arguments], check=True, capture_output=True)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # of the largest child so far
     return {"seconds": time.perf_counter() - start, "resident_mib": peak}
 
