@@ -37,10 +37,13 @@ _EXCEPTIONS: dict[int, type[errors.SdcppError]] = {
 }
 PARTS = {
     "any": lib.SDCPP_PART_ANY,
-    "unet": lib.SDCPP_PART_UNET,
+    "diffusion": lib.SDCPP_PART_DIFFUSION,
     "vae": lib.SDCPP_PART_VAE,
     "text_encoder": lib.SDCPP_PART_TEXT_ENCODER,
     "taesd": lib.SDCPP_PART_TAESD,
+    "clip_l": lib.SDCPP_PART_CLIP_L,
+    "clip_g": lib.SDCPP_PART_CLIP_G,
+    "llm": lib.SDCPP_PART_LLM,
 }
 
 

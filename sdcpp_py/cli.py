@@ -54,14 +54,18 @@ def _generate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
         metavar="PATH",
         help="safetensors, GGUF, .ckpt or a diffusers folder (left out: the embedded model)",
     )
+    model.add_argument(
+        "--diffusion-model", metavar="FILE", help="a UNet or transformer by itself, in place of the model's or without --model"
+    )
     model.add_argument("--vae", metavar="FILE", help="a VAE to use in place of the model's")
     model.add_argument(
-        "--clip_l",
-        "--text-encoder",
+        *("--clip_l", "--clip_g", "--text-encoder"),
         dest="text_encoders",
+        action="append",
         metavar="FILE",
-        help="a text encoder in place of the model's",
+        help="a CLIP text encoder in place of the model's; may be given for each",
     )
+    model.add_argument("--llm", metavar="FILE", help="the language model that reads the prompt (Z-Image: Qwen3 4B)")
     model.add_argument("--taesd", metavar="FILE", help="decode with this tiny autoencoder")
     model.add_argument(
         "--type",
@@ -96,6 +100,7 @@ def _generate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
         "--scheduler", metavar="NAME", help="discrete, karras, exponential, sgm_uniform, simple, ays, beta, kl_optimal"
     )
     sampling.add_argument("--eta", type=float, metavar="X", help="renewed noise of stochastic samplers and ddim, 0 to 1")
+    sampling.add_argument("--flow-shift", type=float, metavar="X", help="of flow models: above 1 spends more steps near noise")
     sampling.add_argument("--clip-skip", type=int, metavar="N", help="1 = all layers of the text encoder, 2 = without the last")
     sampling.add_argument("--rng", default="cuda", metavar="NAME", help="cuda or cpu: whose noise to draw (default: %(default)s)")
     sampling.add_argument(
@@ -147,8 +152,10 @@ def _generate(arguments: argparse.Namespace) -> int:
         images.check_output(path)
     with Pipeline(
         arguments.model,
+        diffusion_model=arguments.diffusion_model,
         vae=arguments.vae,
         text_encoders=arguments.text_encoders,
+        llm=arguments.llm,
         taesd=arguments.taesd,
         wtype=arguments.wtype,
         threads=arguments.threads,
@@ -173,6 +180,7 @@ def _generate(arguments: argparse.Namespace) -> int:
             batch_count=arguments.batch_count,
             clip_skip=arguments.clip_skip,
             eta=arguments.eta,
+            flow_shift=arguments.flow_shift,
             vae_tiling=arguments.vae_tiling,
             vae_tile_size=arguments.vae_tile_size,
             vae_tile_overlap=arguments.vae_tile_overlap,

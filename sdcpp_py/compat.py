@@ -3,6 +3,7 @@ import and go on. Keywords of features that are not here yet are accepted at the
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from types import TracebackType
@@ -59,6 +60,9 @@ class StableDiffusion:
         model_path: str | os.PathLike[str] = "",
         *,
         clip_l_path: str | os.PathLike[str] = "",
+        clip_g_path: str | os.PathLike[str] = "",
+        diffusion_model_path: str | os.PathLike[str] = "",
+        llm_path: str | os.PathLike[str] = "",
         vae_path: str | os.PathLike[str] = "",
         taesd_path: str | os.PathLike[str] = "",
         n_threads: int = -1,
@@ -72,8 +76,10 @@ class StableDiffusion:
         _refuse(others)
         self.pipeline = Pipeline(
             _none(model_path),
+            diffusion_model=_none(diffusion_model_path),
             vae=_none(vae_path),
-            text_encoders=_none(clip_l_path),
+            text_encoders=[path for path in (clip_l_path, clip_g_path) if path],
+            llm=_none(llm_path),
             taesd=_none(taesd_path),
             wtype=None if wtype == "default" else wtype,
             threads=None if n_threads == -1 else n_threads,
@@ -97,6 +103,7 @@ class StableDiffusion:
         sample_method: str = "default",
         sample_steps: int = 20,
         eta: float = 0.0,
+        flow_shift: float = math.inf,
         strength: float = 0.75,
         seed: int = 42,
         batch_count: int = 1,
@@ -129,6 +136,7 @@ class StableDiffusion:
             batch_count=batch_count,
             clip_skip=None if clip_skip == -1 else clip_skip,
             eta=None if eta == 0.0 else eta,
+            flow_shift=None if flow_shift == math.inf else flow_shift,
             vae_tiling=True if vae_tiling else None,
             vae_tile_overlap=vae_tile_overlap,
             use_taesd=self._taesd,

@@ -12,13 +12,16 @@ from sdcpp_py._engine import ffi, lib
 
 _NETWORKS = {
     "unet.": "UNet",
+    "z_image.": "Z-Image transformer",
     "vae.decoder.": "VAE decoder",
     "vae.encoder.": "VAE encoder",
     "clip_l.": "text encoder (CLIP-L)",
+    "clip_g.": "text encoder (CLIP-G)",
+    "clip_h.": "text encoder (CLIP-H)",
+    "llm.": "text encoder (language model)",
     "taesd.decoder.": "TAESD decoder",
     "taesd.encoder.": "TAESD encoder",
 }
-_NEEDED = ("UNet", "text encoder (CLIP-L)", "VAE decoder")
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def _list(path: str | os.PathLike[str], part: str) -> tuple[str, list[TensorEntr
 def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummary:
     """List a tensor file's contents without loading it. Raises ModelNotFoundError, BadFileError.
 
-    ``part`` "unet", "vae", "text_encoder" or "taesd" says what a file of one part is; "any" lets its names say it.
+    ``part`` "diffusion", "vae", "text_encoder", "clip_l", "clip_g", "llm" or "taesd" says what a file of one part is; "any" lets its names say it.
     """
     kind, tensors = _list(path, options.choice("part", part, list(_binding.PARTS)))
     by_type: Counter[str] = Counter()
@@ -99,11 +102,24 @@ def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummar
                 for side in tensor.shape:
                     count *= side
                 networks[network] += count
-    missing = [network for network in _NEEDED if network not in networks]
-    names = {tensor.canonical for tensor in tensors}
-    family = "unknown"
-    if "UNet" in networks:
-        family = "SDXL (not supported yet)" if "unet.label_emb.0.0.weight" in names else "Stable Diffusion 1.x"
-    elif networks:
-        family = "part of Stable Diffusion 1.x"
+    names = {tensor.canonical: tensor for tensor in tensors}
+    family, needed = _family(names, networks)
+    missing = [network for network in needed if network not in networks]
     return ModelSummary(Path(path), kind, family, tensors, dict(by_type), dict(networks), missing)
+
+
+def _family(names: dict[str, TensorEntry], networks: Counter[str]) -> tuple[str, list[str]]:
+    """What the tensors are of, and the networks that text-to-image needs."""
+    context = next((t.shape[1] for name, t in names.items() if name.endswith("attn2.to_k.weight")), 0)
+    if "Z-Image transformer" in networks:
+        return "Z-Image", ["Z-Image transformer", "text encoder (language model)", "VAE decoder"]
+    if "unet.label_emb.0.0.weight" in names:
+        if context == 1280:
+            return "Stable Diffusion XL's refiner", ["UNet", "text encoder (CLIP-G)", "VAE decoder"]
+        return "Stable Diffusion XL", ["UNet", "text encoder (CLIP-L)", "text encoder (CLIP-G)", "VAE decoder"]
+    if "text encoder (CLIP-H)" in networks or context == 1024:
+        return "Stable Diffusion 2.x", ["UNet", "text encoder (CLIP-H)", "VAE decoder"]
+    needed = ["UNet", "text encoder (CLIP-L)", "VAE decoder"]
+    if "UNet" in networks:
+        return "Stable Diffusion 1.x", needed
+    return ("a part of a model" if networks else "unknown"), needed

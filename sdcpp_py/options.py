@@ -41,6 +41,11 @@ def real(name: str, value: Any, lowest: float, highest: float) -> float:
     return number
 
 
+def flow_shift(value: Any) -> float:
+    """`value` if it is a shift that a flow can have."""
+    return real("flow_shift", value, 0.01, 100.0)
+
+
 def word(name: str, value: Any) -> str:
     """`value` if it is text."""
     if not isinstance(value, str) or "\0" in value:

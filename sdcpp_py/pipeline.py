@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from sdcpp_py import _binding, blas, images, options, planner, prompt, speeds
+from sdcpp_py import _binding, blas, images, options, planner, prompt, speeds, text_encoders as encoders
 from sdcpp_py._engine import ffi, lib
 from sdcpp_py.errors import CancelledError, ClosedError, InvalidArgumentError, MissingPartError
 
@@ -28,7 +28,6 @@ logger = logging.getLogger("sdcpp_py")
 PathLike = str | os.PathLike[str]
 _CACHED_PROMPTS = 16
 _MOST_TOGETHER = 16  # pictures sampled step by step together
-_NETWORKS = ("clip_l", "unet", "vae.decoder")
 _FALLBACKS: dict[str, Any] = {
     "width": 512,
     "height": 512,
@@ -124,7 +123,9 @@ class Pipeline:
     """A model, ready to make pictures.
 
     ``model`` is a checkpoint (safetensors, GGUF, .ckpt/.pt), an index of shards, a diffusers folder, or None for the small model
-    that comes with the package. ``vae``, ``text_encoders`` and ``taesd`` name files whose tensors take the place of the model's.
+    that comes with the package. ``diffusion_model``, ``vae``, ``text_encoders``, ``llm`` and ``taesd`` name files whose tensors
+    take the place of the model's; a model may also be given by them alone, as Z-Image is: ``diffusion_model`` with ``llm``, its
+    language model, and ``vae``.
     ``wtype`` converts linear layers' weights on load ("f32", "f16", "q8_0", "q4_K" …; None: as in the file). ``threads`` None
     uses the physical cores. ``rng`` "cuda" or "cpu" draws PyTorch's noise of that device. ``device`` is "auto" or a name that
     ``sdcpp devices`` lists; "simulated:vram=6,link=12" is the CPU as a card of 6 GiB behind 12 GB/s.
@@ -144,8 +145,10 @@ class Pipeline:
         self,
         model: PathLike | None = None,
         *,
+        diffusion_model: PathLike | None = None,
         vae: PathLike | None = None,
         text_encoders: PathLike | Sequence[PathLike] | None = None,
+        llm: PathLike | None = None,
         taesd: PathLike | None = None,
         wtype: str | None = None,
         threads: int | None = None,
@@ -170,10 +173,16 @@ class Pipeline:
         count = 0 if threads is None else options.integer("threads", threads, 1, 512)
         if isinstance(text_encoders, (str, os.PathLike)):
             text_encoders = [text_encoders]
-        self.model_path = embedded_model() if model is None else Path(os.fsdecode(_binding.path_bytes(model)))
-        parts: list[tuple[PathLike, str]] = [(self.model_path, "any")]
+        base = embedded_model() if model is None and diffusion_model is None else model
+        parts: list[tuple[PathLike, str]] = [] if base is None else [(base, "any")]
         parts += [(path, "text_encoder") for path in text_encoders or ()]
-        parts += [(path, part) for path, part in ((vae, "vae"), (taesd, "taesd")) if path is not None]
+        named = ((diffusion_model, "diffusion"), (vae, "vae"), (llm, "llm"), (taesd, "taesd"))
+        parts += [(path, part) for path, part in named if path is not None]
+        first = base if diffusion_model is None else diffusion_model
+        assert first is not None
+        self.model_path = Path(os.fsdecode(_binding.path_bytes(first)))
+        language_model = llm if llm is not None else base
+        self._tokenizer_path = None if language_model is None else Path(os.fsdecode(_binding.path_bytes(language_model)))
 
         paths = [ffi.new("char[]", _binding.path_bytes(path)) for path, _ in parts]
         files = ffi.new("sdcpp_file[]", [(path, _binding.PARTS[part]) for path, (_, part) in zip(paths, parts)])
@@ -200,6 +209,12 @@ class Pipeline:
         self._info = ffi.new("sdcpp_model_info*")
         _binding.call(lib.sdcpp_model_get_info, self._model, self._info)
         self.device = _binding.text(self._info.device)
+        #: The model's family: "sd1", "sd2", "sdxl", "sdxl-refiner" or "z-image".
+        self.family = _binding.text(self._info.family)
+        self._encoders = encoders.of_model(self._model)
+        found = (lib.sdcpp_model_network(self._model, number) for number in range(16))
+        #: The names of the model's networks, in the order in which they run.
+        self.networks = [_binding.text(name) for name in found if name]
 
     def __repr__(self) -> str:
         """Show the model's file and device."""
@@ -260,6 +275,7 @@ class Pipeline:
         batch_count: int = 1,
         clip_skip: int | None = None,
         eta: float | None = None,
+        flow_shift: float | None = None,
         noise: NDArray[np.float32] | None = None,
         vae_tiling: bool | None = None,
         vae_tile_size: int | None = None,
@@ -272,7 +288,8 @@ class Pipeline:
 
         Width and height are in pixels. None takes the model's own default; a seed of None or below 0 is drawn at random and
         reported. ``noise`` is the first noise, float32 [C, H/8, W/8] of unit variance, instead of the seed's. ``eta`` is the
-        share of renewed noise of stochastic samplers. ``vae_tiling`` None decodes large pictures in tiles of
+        share of renewed noise of stochastic samplers. ``flow_shift`` moves a flow model's steps towards noise where it is above
+        1 (None: as the model was trained). ``vae_tiling`` None decodes large pictures in tiles of
         ``vae_tile_size`` latent sides that overlap by the share ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny
         autoencoder. ``callback`` is called after each step with a `Step`, on a thread of its own; what it raises comes out of
         this call. ``progress`` None shows a bar on a terminal.
@@ -291,11 +308,12 @@ class Pipeline:
                 "sampler": options.choice("sampler", self._or_default("sampler", sampler), options.SAMPLERS),
                 "scheduler": options.choice("scheduler", self._or_default("scheduler", scheduler), options.SCHEDULERS),
                 "clip_skip": options.integer(
-                    "clip_skip", self._or_default("clip_skip", clip_skip), 1, max(1, self._info.text_layers)
+                    "clip_skip", self._or_default("clip_skip", clip_skip), 1, self._text_layers
                 ),
                 "batch_count": options.integer("batch_count", batch_count, 1, options.MAX_BATCH),
                 "seed": options.seed_value(seed),
                 "eta": -1.0 if eta is None else options.real("eta", eta, 0.0, 1.0),
+                "flow_shift": 0.0 if flow_shift is None else options.flow_shift(flow_shift),
                 "prompt": prompt,
                 "negative_prompt": negative_prompt,
             }
@@ -322,9 +340,12 @@ class Pipeline:
         return int(self._info.latent_channels), height // factor, width // factor
 
     def _require_parts(self, use_taesd: bool) -> None:
+        title = _binding.text(lib.sdcpp_model_family_title(self._model))
+        lacking = _binding.text(self._info.lacking)
+        option = "llm" if lacking == "llm" else "text_encoders"
         needed = {
-            "text encoder (give one with text_encoders=…)": self._info.has_text_encoder,
-            "UNet (give a model that holds one)": self._info.has_unet,
+            f"text encoder {lacking}, which {title} needs (give it with {option}=…)": not lacking,
+            "diffusion model such as a UNet (give a model that holds one)": self._info.denoiser[0] != b"\0",
             "TAESD decoder (give one with taesd=…)": self._info.has_taesd_decoder or not use_taesd,
             "VAE decoder (give one with vae=…)": self._info.has_vae_decoder or use_taesd,
         }
@@ -335,24 +356,32 @@ class Pipeline:
     def _conditionings(self, wanted: str, unwanted: str, guided: bool, clip_skip: int) -> tuple[Any, Any, float]:
         """Handles of what both prompts say (the second NULL without guidance), and the seconds it took."""
         start = time.perf_counter()
-        positions = int(self._info.context_positions)
         texts = [wanted, unwanted] if guided else [wanted]
-        tokens = [prompt.tokenize(text, positions) for text in texts]
-        chunks = max(one.chunks for one in tokens)
-        tokens = [prompt.tokenize(text, positions, chunks) for text in texts]
-        handles = [self._conditioning(one, clip_skip) for one in tokens]
+        tokens = encoders.tokenize(self._encoders, texts, self.family, self._tokenizer_path)
+        handles = [self._conditioning(tokens[0], clip_skip)]
+        if guided:
+            handles.append(self._conditioning(tokens[1], clip_skip, nothing=not unwanted))
         return handles[0], handles[1] if guided else ffi.NULL, time.perf_counter() - start
 
-    def _conditioning(self, tokens: prompt.Tokens, clip_skip: int) -> Any:
-        key = (tokens, clip_skip)
+    @property
+    def _text_layers(self) -> int:
+        return min((encoder.layers for encoder in self._encoders), default=1)
+
+    def _conditioning(self, tokens: tuple[prompt.Tokens, ...], clip_skip: int, nothing: bool = False) -> Any:
+        key = (tokens, clip_skip, nothing)
         if key in self._prompts:
             self._prompts.move_to_end(key)
             return self._prompts[key]
         out = ffi.new("sdcpp_conditioning**")
-        weights = ffi.new("float[]", tokens.weights) if tokens.weighted else ffi.NULL
-        ids = ffi.new("int32_t[]", tokens.ids)
+        given, kept = ffi.new("sdcpp_tokens[]", len(tokens)), []
+        for slot, one in zip(given, tokens):
+            kept.append(ffi.new("int32_t[]", one.ids))
+            slot.ids, slot.count, slot.chunks = kept[-1], len(one.ids), one.chunks
+            if one.weighted:
+                kept.append(ffi.new("float[]", one.weights))
+                slot.weights = kept[-1]
         _binding.call_interruptible(
-            self.cancel, lib.sdcpp_encode_prompt, self._model, ids, weights, tokens.chunks, clip_skip, out
+            self.cancel, lib.sdcpp_encode_prompt, self._model, given, len(tokens), clip_skip, nothing, out
         )
         self._prompts[key] = ffi.gc(out[0], lib.sdcpp_conditioning_free)
         if len(self._prompts) > _CACHED_PROMPTS:
@@ -402,7 +431,7 @@ class Pipeline:
     def _reports(self) -> dict[str, Report]:
         out: dict[str, Report] = {}
         run, handle = ffi.new("sdcpp_run*"), ffi.new("sdcpp_plan**")
-        for network in _NETWORKS:
+        for network in self.networks:
             _binding.call(lib.sdcpp_take_report, self._model, network.encode(), handle, run)
             if handle[0]:
                 found = planner.from_handle(ffi.gc(handle[0], lib.sdcpp_plan_free))
@@ -428,11 +457,11 @@ class Pipeline:
         height: int | None = None,
         batch_count: int = 1,
         cfg_scale: float | None = None,
-        network: str = "unet",
+        network: str | None = None,
     ) -> planner.Plan:
         """The plan that `generate` would follow for pictures of this size; nothing is loaded.
 
-        ``network`` is "unet", "clip_l" or "vae.decoder". Raises OverBudgetError where nothing fits, InvalidArgumentError,
+        ``network`` is one of `networks`; None: the diffusion model. Raises OverBudgetError where nothing fits, InvalidArgumentError,
         MissingPartError.
         """
         with self._lock:
@@ -443,7 +472,7 @@ class Pipeline:
             count = options.integer("batch_count", batch_count, 1, options.MAX_BATCH)
             together = min(count, _MOST_TOGETHER)
             out = ffi.new("sdcpp_plan**")
-            name = options.choice("network", network, _NETWORKS).encode()
+            name = (network or _binding.text(self._info.denoiser) or "unet").encode()
             _binding.call(lib.sdcpp_model_plan, self._model, name, across, down, together, guided, 1, out)
             return planner.from_handle(ffi.gc(out[0], lib.sdcpp_plan_free))
 
@@ -475,7 +504,7 @@ class Pipeline:
         ]
         params = ffi.new("sdcpp_sample_params*")
         params.cond, params.uncond = conds[0], conds[1]
-        for key in ("width", "height", "steps", "cfg_scale", "eta"):
+        for key in ("width", "height", "steps", "cfg_scale", "eta", "flow_shift"):
             setattr(params, key, used[key])
         params.sampler, params.scheduler, params.rng = names
         params.seed = (used["seed"] + first) % 2**64
@@ -563,12 +592,12 @@ class Pipeline:
             return latent
 
     def prompt_states(self, text: str, *, clip_skip: int | None = None) -> NDArray[np.float32]:
-        """The text encoder's states of `text` as the UNet takes them, float32 [1, chunks * 77, C]."""
+        """The text encoders' states of `text` as the diffusion model takes them, float32 [1, tokens, C]."""
         with self._lock:
             self._require_open()
-            layers = max(1, self._info.text_layers)
-            skip = options.integer("clip_skip", self._or_default("clip_skip", clip_skip), 1, layers)
-            handle = self._conditioning(prompt.tokenize(text, int(self._info.context_positions)), skip)
+            skip = options.integer("clip_skip", self._or_default("clip_skip", clip_skip), 1, self._text_layers)
+            tokens = encoders.tokenize(self._encoders, [text], self.family, self._tokenizer_path)
+            handle = self._conditioning(tokens[0], skip)
             shape = ffi.new("int64_t[3]")
             states = lib.sdcpp_conditioning_data(handle, shape)
             sides = list(shape)

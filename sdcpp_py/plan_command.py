@@ -29,7 +29,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     plan.add_argument("-b", "--batch-count", type=int, default=1, metavar="N")
     plan.add_argument("--cfg-scale", type=float, metavar="X")
     plan.add_argument("--type", "--wtype", dest="wtype", metavar="NAME")
-    plan.add_argument("--network", default="unet", metavar="NAME", help="unet, clip_l or vae.decoder (default: %(default)s)")
+    plan.add_argument("--network", metavar="NAME", help="unet, clip_l, vae.decoder … (left out: the diffusion model)")
     plan.add_argument("--max-vram", metavar="GIB", help="the budget (left out: the device's memory)")
     plan.add_argument("--policy", dest="plan_policy", default="auto", metavar="NAME", help=", ".join(planner.POLICIES[:4]))
     plan.add_argument("-ngl", "--gpu-layers", type=int, metavar="N")

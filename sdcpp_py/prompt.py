@@ -74,7 +74,10 @@ def parse_weights(prompt: str) -> list[Span]:
 
 @dataclass(frozen=True)
 class Tokens:
-    """`ids` and `weights` of whole chunks, begin and end marks and padding included: each [chunks * positions]."""
+    """`ids` and `weights` of whole chunks, begin and end marks and padding included: each [chunks * positions].
+
+    For a language model there is one chunk of any length, and no weights.
+    """
 
     ids: tuple[int, ...]
     weights: tuple[float, ...]
@@ -86,17 +89,22 @@ class Tokens:
         return any(weight != 1.0 for weight in self.weights)
 
 
-def tokenize(prompt: str, positions: int = 77, chunks: int = 1) -> Tokens:
-    """Token ids and weights of `prompt` in chunks of `positions`, filled up to at least `chunks` of them.
-
-    Raises InvalidArgumentError past 100 000 characters or 64 chunks.
-    """
+def check(prompt: str) -> None:
+    """Raise InvalidArgumentError for what is no text, or past 100 000 characters."""
     if not isinstance(prompt, str):
         raise InvalidArgumentError(f"a prompt must be a str, not {type(prompt).__name__}")
     if any("\ud800" <= letter <= "\udfff" for letter in prompt):
         raise InvalidArgumentError("the prompt holds half a surrogate pair, which is no text; decode it properly first")
     if len(prompt) > MAX_CHARACTERS:
         raise InvalidArgumentError(f"the prompt has {len(prompt)} characters; up to {MAX_CHARACTERS} are possible")
+
+
+def tokenize(prompt: str, positions: int = 77, chunks: int = 1, padding: int = clip_tokenizer.END) -> Tokens:
+    """Token ids and weights of `prompt` in chunks of `positions`, filled up with `padding`, and to at least `chunks` of them.
+
+    Raises InvalidArgumentError past 100 000 characters or 64 chunks.
+    """
+    check(prompt)
     room = positions - 2
     ids: list[int] = []
     weights: list[float] = []
@@ -107,7 +115,7 @@ def tokenize(prompt: str, positions: int = 77, chunks: int = 1) -> Tokens:
     def close() -> None:
         nonlocal filled
         empty = room - len(part_ids)
-        ids.extend([clip_tokenizer.BEGIN, *part_ids, clip_tokenizer.END, *[clip_tokenizer.END] * empty])
+        ids.extend([clip_tokenizer.BEGIN, *part_ids, clip_tokenizer.END, *[padding] * empty])
         weights.extend([1.0, *part_weights, 1.0, *[1.0] * empty])
         part_ids.clear()
         part_weights.clear()

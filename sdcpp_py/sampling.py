@@ -26,13 +26,17 @@ def noise(shape: tuple[int, ...], seed: int, *, rng: str = "cuda", skip: int = 0
     return out
 
 
-def sigmas(scheduler: str, steps: int) -> NDArray[np.float32]:
-    """The falling sigmas of a schedule for Stable Diffusion 1.x noise, [steps + 1], the last one 0."""
+def sigmas(scheduler: str, steps: int, *, flow_shift: float | None = None) -> NDArray[np.float32]:
+    """The falling sigmas of a schedule for Stable Diffusion 1.x noise, [steps + 1], the last one 0.
+
+    ``flow_shift`` gives those of a flow model: from 1, the more of them near it the larger the shift is above 1.
+    """
     options.choice("scheduler", scheduler, options.SCHEDULERS)
     room = np.empty(options.integer("steps", steps, 1, options.MAX_STEPS) + 1, np.float32)
     count = ffi.new("size_t*")
     target = ffi.from_buffer("float[]", room)
-    _binding.call(lib.sdcpp_sigmas, scheduler.encode(), steps, target, room.size, count)
+    shift = 0.0 if flow_shift is None else options.flow_shift(flow_shift)
+    _binding.call(lib.sdcpp_sigmas, scheduler.encode(), steps, shift, target, room.size, count)
     return room[: count[0]].copy()
 
 
@@ -43,10 +47,13 @@ def sample(
     *,
     sampler: str = "euler",
     eta: float | None = None,
+    flow: bool = False,
     rng: str = "cuda",
     seed: int = 0,
 ) -> NDArray[np.float32]:
     """Run a sampler: ``denoiser(x, sigma)`` returns the clean estimate; ``x`` is noise times the first sigma.
+
+    Latents are clean + sigma * noise, or, with ``flow``, (1 - sigma) * clean + sigma * noise.
 
     Returns the last x. Raises InvalidArgumentError where sigmas do not fall, and whatever the denoiser raises.
     """
@@ -67,6 +74,7 @@ def sample(
         ffi.from_buffer("float[]", levels),
         levels.size,
         -1.0 if eta is None else options.real("eta", eta, 0.0, 1.0),
+        int(bool(flow)),
         ffi.from_buffer("float[]", state),
         state.size,
         options.choice("rng", rng, options.RNGS).encode(),

@@ -84,10 +84,13 @@ int32_t sdcpp_physical_cores(void);
 /* What a file is given as. */
 typedef enum sdcpp_part {
     SDCPP_PART_ANY = 0, /* a checkpoint whose tensor names say what they belong to, or a diffusers folder */
-    SDCPP_PART_UNET = 1,
+    SDCPP_PART_DIFFUSION = 1,
     SDCPP_PART_VAE = 2,
-    SDCPP_PART_TEXT_ENCODER = 3,
-    SDCPP_PART_TAESD = 4
+    SDCPP_PART_TEXT_ENCODER = 3, /* of a kind that its tensors show */
+    SDCPP_PART_TAESD = 4,
+    SDCPP_PART_CLIP_L = 5,
+    SDCPP_PART_CLIP_G = 6,
+    SDCPP_PART_LLM = 7
 } sdcpp_part;
 
 typedef struct sdcpp_file {
@@ -139,29 +142,52 @@ int sdcpp_model_open(const sdcpp_model_params* params, sdcpp_model** out, sdcpp_
 void sdcpp_model_close(sdcpp_model* model);
 
 typedef struct sdcpp_model_info {
-    int32_t has_text_encoder, has_unet, has_vae_decoder, has_vae_encoder, has_taesd_decoder;
+    char family[32];   /* "sd1", "sd2", "sdxl", "sdxl-refiner", "z-image" */
+    char denoiser[32]; /* the diffusion model's name among the networks, "" where there is none */
+    char lacking[32];  /* the first text encoder that the family needs and the files lack, "" where there is none */
+    int32_t has_vae_decoder, has_vae_encoder, has_taesd_decoder;
     int32_t latent_channels, latent_factor; /* pixels per latent side */
     int32_t size_multiple;                  /* width and height must be whole multiples of this many pixels */
-    int32_t context_positions;              /* tokens in a chunk (77), begin and end marks included */
-    int32_t context_width, vocabulary, text_layers;
-    int32_t v_prediction;
+    int32_t v_prediction, flow;
     char device[64];
 } sdcpp_model_info;
 int sdcpp_model_get_info(const sdcpp_model* model, sdcpp_model_info* out, sdcpp_error* error);
-/* The config's object "defaults" as key; a number's text or a string, NULL where absent. Lives as long as the model. */
-const char* sdcpp_model_default(const sdcpp_model* model, const char* key);
+/* The name of the model's family for people; a static string. */
+const char* sdcpp_model_family_title(const sdcpp_model* model);
+/* The value of a generation option (width, steps, cfg_scale, sampler, scheduler, clip_skip ...) that the model wants, as
+ * text; NULL where it says nothing. Lives until the next call. */
+const char* sdcpp_model_default(sdcpp_model* model, const char* key);
+/* The names of the model's networks in the order in which they run; NULL past the last. Lives as long as the model. */
+const char* sdcpp_model_network(const sdcpp_model* model, int32_t index);
+
+/* A text encoder of the model, in the order in which the family takes them. */
+typedef struct sdcpp_text_encoder {
+    char name[32];
+    char tokenizer[32]; /* "clip" or "qwen2" */
+    int32_t positions;  /* tokens in a chunk (77), begin and end marks included; 0 = any number, in one chunk */
+    int32_t vocabulary, width, layers;
+    int32_t padding; /* the token that fills a chunk */
+} sdcpp_text_encoder;
+int32_t sdcpp_text_encoder_count(const sdcpp_model* model); /* 0 where one is missing */
+int sdcpp_text_encoder_get(const sdcpp_model* model, int32_t index, sdcpp_text_encoder* out, sdcpp_error* error);
 
 /* Stops what the model is computing, within one operation; the call under way returns SDCPP_CANCELLED. */
 void sdcpp_cancel(sdcpp_model* model);
 
-/* What a prompt says, as the UNet takes it. */
+/* What a prompt says, as the diffusion model takes it. */
 typedef struct sdcpp_conditioning sdcpp_conditioning;
-/* `tokens` [chunks, positions] with begin, end and padding; `weights` likewise, or NULL: each token's state is
- * multiplied by its weight and the chunk's mean restored. `clip_skip` 1 = all layers, 2 = without the last. Chunks are
- * joined along positions. */
-int sdcpp_encode_prompt(sdcpp_model* model, const int32_t* tokens, const float* weights, int32_t chunks,
-                        int32_t clip_skip, sdcpp_conditioning** out, sdcpp_error* error);
-/* The states and their shape [1, chunks * positions, C]; they live as long as the conditioning. */
+/* A prompt's tokens for one text encoder: `ids` [count] = [chunks, positions] with begin, end and padding; `weights`
+ * likewise, or NULL: each token's state is multiplied by its weight and the chunk's mean restored. */
+typedef struct sdcpp_tokens {
+    const int32_t* ids;
+    const float* weights;
+    int32_t count, chunks;
+} sdcpp_tokens;
+/* `tokens` for each of the text encoders. `clip_skip` 1 = all layers, 2 = without the last. Chunks are joined along
+ * positions. `nothing`: the prompt is an empty negative one, for which SDXL takes zeros. */
+int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t count, int32_t clip_skip, int32_t nothing,
+                        sdcpp_conditioning** out, sdcpp_error* error);
+/* The states and their shape [1, tokens, C]; they live as long as the conditioning. */
 const float* sdcpp_conditioning_data(const sdcpp_conditioning* conditioning, int64_t shape[3]);
 void sdcpp_conditioning_free(sdcpp_conditioning* conditioning);
 
@@ -176,6 +202,7 @@ typedef struct sdcpp_sample_params {
     int32_t width, height;            /* pixels */
     int32_t steps;
     float cfg_scale;
+    float flow_shift;      /* of flow models: more than 1 spends more steps near noise; 0 = the model's own */
     float eta;             /* noise of the stochastic samplers and ddim; < 0 = the sampler's own */
     const char* sampler;   /* see sdcpp_name */
     const char* scheduler; /* see sdcpp_name */
@@ -214,9 +241,10 @@ typedef struct sdcpp_memory {
 } sdcpp_memory;
 int sdcpp_take_memory(sdcpp_model* model, sdcpp_memory* out, sdcpp_error* error);
 
-/* Runs one network once: for tests and benchmarks. Networks: "clip_l" (tokens i32 [N, T]), "unet" (x [N, C, H, W],
- * timesteps [N], context [N, T, D]), "vae.decoder", "vae.encoder", "taesd.decoder", "taesd.encoder" (x [N, C, H, W];
- * values as the network takes them, without scaling). `output` has room for `capacity` floats; its 4 sizes come back in
+/* Runs one network once: for tests and benchmarks. Networks: text encoders (tokens i32 [N, T]; all layers and the final
+ * norm), the diffusion model (x [N, C, H, W], timesteps [N] from 0, clean, to 1000, context [N, T, D] and, for SDXL,
+ * pooled [N, P]), "vae.decoder", "vae.encoder", "taesd.decoder", "taesd.encoder" (x [N, C, H, W]; values as the network
+ * takes them, without scaling). `output` has room for `capacity` floats; its 4 sizes come back in
  * `shape`. */
 typedef struct sdcpp_array {
     const char* name;
@@ -277,8 +305,8 @@ int sdcpp_plan_get_stage(const sdcpp_plan* plan, size_t index, sdcpp_stage* out,
 
 /* Says that a generation begins: a budget that follows free memory is read again. */
 int sdcpp_begin(sdcpp_model* model, sdcpp_error* error);
-/* The plan of "clip_l", "unet" or "vae.decoder" for pictures of this size: nothing is loaded. `guided`: with a negative
- * prompt; `chunks`: of 77 tokens. */
+/* The plan of a text encoder, the diffusion model or "vae.decoder" for pictures of this size: nothing is loaded.
+ * `guided`: with a negative prompt; `chunks`: of 77 tokens. */
 int sdcpp_model_plan(sdcpp_model* model, const char* network, int32_t width, int32_t height, int32_t batch,
                      int32_t guided, int32_t chunks, sdcpp_plan** out, sdcpp_error* error);
 /* What a network did since the last call; `plan` is NULL where it did not run. */
@@ -298,14 +326,17 @@ const char* sdcpp_name(const char* kind, int32_t index);
 /* Standard normal numbers: `count` of them from the generator `rng` seeded with `seed`, after `skip` earlier draws of
  * `count`. */
 int sdcpp_noise(const char* rng, uint64_t seed, uint32_t skip, size_t count, float* out, sdcpp_error* error);
-/* The sigmas of a schedule for Stable Diffusion 1.x noise, the last one 0; `capacity` at least steps + 1; returns their
- * number in `count` (the schedule "beta" may give fewer than steps + 1). */
-int sdcpp_sigmas(const char* scheduler, int32_t steps, float* out, size_t capacity, size_t* count, sdcpp_error* error);
-/* Runs a sampler on `x` (`count` floats, scaled by the first sigma) with the caller's denoiser: denoise(x, sigma)
- * writes the clean estimate into `out` and returns 0, anything else stops. Noise comes from `rng` and `seed`. */
+/* The sigmas of a schedule for Stable Diffusion 1.x noise or, where `flow_shift` is above 0, for a flow; the last one is
+ * 0; `capacity` at least steps + 1; returns their number in `count` (the schedule "beta" may give fewer than steps + 1). */
+int sdcpp_sigmas(const char* scheduler, int32_t steps, float flow_shift, float* out, size_t capacity, size_t* count,
+                 sdcpp_error* error);
+/* Runs a sampler on `x` (`count` floats: signal times clean plus sigma times noise, with a signal of 1 or, if `flow`, of 1 -
+ * sigma) with the caller's denoiser: denoise(x, sigma) writes the clean estimate into `out` and returns 0, anything else
+ * stops. Noise comes from `rng` and `seed`. */
 typedef int (*sdcpp_denoiser)(const float* x, float sigma, float* out, size_t count, void* user_data);
-int sdcpp_run_sampler(const char* sampler, const float* sigmas, size_t sigma_count, float eta, float* x, size_t count,
-                      const char* rng, uint64_t seed, sdcpp_denoiser denoiser, void* user_data, sdcpp_error* error);
+int sdcpp_run_sampler(const char* sampler, const float* sigmas, size_t sigma_count, float eta, int32_t flow, float* x,
+                      size_t count, const char* rng, uint64_t seed, sdcpp_denoiser denoiser, void* user_data,
+                      sdcpp_error* error);
 
 /* cdef: end */
 

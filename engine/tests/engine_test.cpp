@@ -107,14 +107,18 @@ void samplers_converge_to_the_exact_solution() {
 }
 
 void schedules_fall_to_zero() {
-    for (const std::string& name : scheduler_names()) {
-        for (const int steps : {1, 2, 7, 50, 999}) {
-            const auto sigmas = make_sigmas(name, steps, NoiseTable());
-            bool falls = sigmas.back() == 0 && sigmas.size() >= 2;
-            for (size_t i = 0; i + 1 < sigmas.size(); ++i) falls = falls && sigmas[i] > sigmas[i + 1];
-            check(falls, name.c_str());
+    NoiseTable diffusion;
+    diffusion.aligned_sigmas = {14.6, 1, 0.03};
+    for (const NoiseTable& table : {diffusion, NoiseTable("scaled_linear", 0.00085, 0.012, 1000, true), NoiseTable::flow(3)})
+        for (const std::string& name : scheduler_names()) {
+            if (name == "ays" && table.aligned_sigmas.empty()) continue;
+            for (const int steps : {1, 2, 7, 50, 999}) {
+                const auto sigmas = make_sigmas(name, steps, table);
+                bool falls = sigmas.back() == 0 && sigmas.size() >= 2;
+                for (size_t i = 0; i + 1 < sigmas.size(); ++i) falls = falls && sigmas[i] > sigmas[i + 1];
+                check(falls, name.c_str());
+            }
         }
-    }
     check(throws(SDCPP_INVALID_ARGUMENT, [] { (void)make_sigmas("karras", 0, NoiseTable()); }), "steps 0");
     const NoiseTable table;
     for (const double t : {0.0, 1.5, 500.0, 998.25, 999.0})

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, ZImageTransformer2DModel
 from tiny import values
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, Qwen3Config, Qwen3Model
 
 CONFIGS = {
     "unet": {"norm_num_groups": 8, "attention_head_dim": 4},
     "vae": {"norm_num_groups": 8},
     "text_encoder": {"num_attention_heads": 4, "hidden_act": "quick_gelu"},
+    "xl_unet": {"norm_num_groups": 8, "attention_head_dim": [2, 4], "addition_time_embed_dim": 16},
+    "xl_text_encoder_2": {"num_attention_heads": 4, "hidden_act": "gelu"},
+    "z_transformer": {"axes_dims": [4, 6, 6], "rope_theta": 256.0},
+    "z_vae": {"norm_num_groups": 8, "scaling_factor": 0.3611, "shift_factor": 0.1159},
+    "z_text_encoder": {"rms_norm_eps": 1e-6, "rope_theta": 1e6},
 }
 
 
@@ -71,4 +76,72 @@ def taesd() -> AutoencoderTiny:
     return _filled("taesd", net)
 
 
+def xl_unet() -> UNet2DConditionModel:
+    net = UNet2DConditionModel(
+        sample_size=16,
+        layers_per_block=1,
+        block_out_channels=(32, 64),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2),
+        cross_attention_dim=64,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        projection_class_embeddings_input_dim=32 + 6 * 16,
+        **CONFIGS["xl_unet"],
+    )
+    return _filled("xl_unet", net)
+
+
+def xl_text_encoder_2() -> CLIPTextModelWithProjection:
+    config = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        max_position_embeddings=77,
+        projection_dim=32,
+        eos_token_id=49407,
+        **CONFIGS["xl_text_encoder_2"],
+    )
+    return _filled("xl_text_encoder_2", CLIPTextModelWithProjection(config))
+
+
+def z_transformer() -> ZImageTransformer2DModel:
+    net = ZImageTransformer2DModel(
+        dim=64, n_layers=2, n_refiner_layers=1, n_heads=4, n_kv_heads=4, cap_feat_dim=32, axes_lens=[1024, 64, 64], **CONFIGS["z_transformer"]
+    )
+    return _filled("z_transformer", net)
+
+
+def z_vae() -> AutoencoderKL:
+    net = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 16, 32, 32),
+        latent_channels=16,
+        layers_per_block=1,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        **CONFIGS["z_vae"],
+    )
+    return _filled("z_vae", net)
+
+
+def z_text_encoder() -> Qwen3Model:
+    config = Qwen3Config(
+        vocab_size=151936,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        **CONFIGS["z_text_encoder"],
+    )
+    return _filled("z_text_encoder", Qwen3Model(config))
+
+
 NETWORKS = {"unet": unet, "vae": vae, "text_encoder": text_encoder, "taesd": taesd}
+NETWORKS |= {"xl_unet": xl_unet, "xl_text_encoder_2": xl_text_encoder_2}
+NETWORKS |= {"z_transformer": z_transformer, "z_vae": z_vae, "z_text_encoder": z_text_encoder}

@@ -78,7 +78,7 @@ def original_names(folder):
         ("text_encoder", "text_encoder/model.safetensors", "cond_stage_model.transformer.text_model."),
     ):
         arrays = tiny.part(part)
-        for entry in model_info.summarize(folder / file, part=part).tensors:
+        for entry in model_info.summarize(folder / file, part="diffusion" if part == "unet" else part).tensors:
             out[prefix + entry.canonical.split(".", 1)[1]] = arrays[entry.name]
     return out
 

@@ -35,12 +35,13 @@ struct sdcpp_listing {
 
 struct sdcpp_model {
     Model model;
-    std::map<std::string, std::string, std::less<>> defaults;
-    explicit sdcpp_model(const ModelOptions& options) : model(options) {}
+    std::vector<std::string> networks;
+    std::string last_default;
+    explicit sdcpp_model(const ModelOptions& options) : model(options), networks(model.networks()) {}
 };
 
 struct sdcpp_conditioning {
-    Output states;
+    Conditioning said;
 };
 
 namespace {
@@ -49,7 +50,7 @@ std::string text_or(const char* text, const char* otherwise) { return text && *t
 
 ModelPath model_path(const sdcpp_file& file) {
     need(file.path, "a path");
-    if (file.part < SDCPP_PART_ANY || file.part > SDCPP_PART_TAESD)
+    if (file.part < SDCPP_PART_ANY || file.part > SDCPP_PART_LLM)
         fail(SDCPP_INVALID_ARGUMENT, "unknown part ", file.part);
     return {std::filesystem::path(reinterpret_cast<const char8_t*>(file.path)), static_cast<Part>(file.part)};
 }
@@ -159,17 +160,6 @@ int sdcpp_model_open(const sdcpp_model_params* params, sdcpp_model** out, sdcpp_
         options.policy = policy_from(params->plan_policy);
         options.speed = {params->flops_per_s, params->link_bytes_per_s, 1e-4};
         auto model = std::make_unique<sdcpp_model>(options);
-        if (const Json::Object* defaults = model->model.files().config()["defaults"].object()) {
-            for (const auto& [key, value] : *defaults) {
-                double number = 0;
-                if (value.string()) model->defaults[key] = *value.string();
-                if (value.number(number)) {
-                    std::ostringstream text;
-                    text << number;
-                    model->defaults[key] = text.str();
-                }
-            }
-        }
         *out = model.release();
     });
 }
@@ -182,8 +172,11 @@ int sdcpp_model_get_info(const sdcpp_model* model, sdcpp_model_info* out, sdcpp_
         need(out, "out");
         const Model& m = model->model;
         *out = {};
-        out->has_text_encoder = m.text_encoder() != nullptr;
-        out->has_unet = m.unet() != nullptr;
+        std::string lacking;
+        (void)m.text_encoders(&lacking);
+        copy_text(out->family, m.family().name);
+        copy_text(out->denoiser, m.denoiser() ? m.denoiser()->name() : "");
+        copy_text(out->lacking, lacking);
         out->has_vae_decoder = m.has("vae.decoder");
         out->has_vae_encoder = m.has("vae.encoder");
         out->has_taesd_decoder = m.has("taesd.decoder");
@@ -191,46 +184,84 @@ int sdcpp_model_get_info(const sdcpp_model* model, sdcpp_model_info* out, sdcpp_
         out->latent_factor = m.facts().latent_factor;
         out->size_multiple = m.facts().size_multiple;
         out->v_prediction = m.facts().v_prediction;
-        if (const ClipText* text = m.text_encoder()) {
-            out->context_positions = static_cast<int32_t>(text->positions());
-            out->context_width = static_cast<int32_t>(text->width());
-            out->vocabulary = static_cast<int32_t>(text->vocabulary());
-            out->text_layers = text->layers();
-        }
+        out->flow = m.family().flow;
         copy_text(out->device, m.device().name());
     });
 }
 
-const char* sdcpp_model_default(const sdcpp_model* model, const char* key) {
+const char* sdcpp_model_family_title(const sdcpp_model* model) {
+    return model ? model->model.family().title.c_str() : "";
+}
+
+const char* sdcpp_model_default(sdcpp_model* model, const char* key) {
     if (!model || !key) return nullptr;
-    const auto found = model->defaults.find(key);
-    return found == model->defaults.end() ? nullptr : found->second.c_str();
+    try {
+        model->last_default = model->model.default_of(key);
+    } catch (...) {
+        return nullptr;
+    }
+    return model->last_default.empty() ? nullptr : model->last_default.c_str();
+}
+
+const char* sdcpp_model_network(const sdcpp_model* model, int32_t index) {
+    if (!model || index < 0 || static_cast<size_t>(index) >= model->networks.size()) return nullptr;
+    return model->networks[static_cast<size_t>(index)].c_str();
+}
+
+int32_t sdcpp_text_encoder_count(const sdcpp_model* model) {
+    try {
+        return model ? static_cast<int32_t>(model->model.text_encoders().size()) : 0;
+    } catch (...) {
+        return 0;
+    }
+}
+
+int sdcpp_text_encoder_get(const sdcpp_model* model, int32_t index, sdcpp_text_encoder* out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        need(out, "out");
+        const auto encoders = model->model.text_encoders();
+        if (index < 0 || static_cast<size_t>(index) >= encoders.size())
+            fail(SDCPP_INVALID_ARGUMENT, "no text encoder number ", index);
+        const TextEncoder& encoder = *encoders[static_cast<size_t>(index)];
+        const TextEncoder::Traits traits = encoder.traits();
+        *out = {};
+        copy_text(out->name, encoder.name());
+        copy_text(out->tokenizer, traits.tokenizer);
+        out->positions = static_cast<int32_t>(traits.positions);
+        out->vocabulary = static_cast<int32_t>(traits.vocabulary);
+        out->width = static_cast<int32_t>(traits.width);
+        out->layers = traits.layers;
+        out->padding = traits.padding;
+    });
 }
 
 void sdcpp_cancel(sdcpp_model* model) {
     if (model) model->model.cancel();
 }
 
-int sdcpp_encode_prompt(sdcpp_model* model, const int32_t* tokens, const float* weights, int32_t chunks,
-                        int32_t clip_skip, sdcpp_conditioning** out, sdcpp_error* error) {
+int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t count, int32_t clip_skip, int32_t nothing,
+                        sdcpp_conditioning** out, sdcpp_error* error) {
     return guarded(error, [&] {
         need(model, "model");
-        need(tokens, "tokens");
         need(out, "out");
+        std::vector<PromptTokens> given;
+        for (size_t i = 0; i < count; ++i) {
+            need(tokens, "tokens");
+            need(tokens[i].ids, "ids");
+            if (tokens[i].count < 1) fail(SDCPP_INVALID_ARGUMENT, "a prompt has no tokens");
+            given.push_back({{tokens[i].ids, static_cast<size_t>(tokens[i].count)}, tokens[i].weights, tokens[i].chunks});
+        }
         const auto lock = model->model.start();
-        const ClipText* text = model->model.text_encoder();
-        if (!text) fail(SDCPP_MISSING_PART, "the model has no text encoder; give one with text_encoders=…");
-        if (chunks < 1 || chunks > 1000) fail(SDCPP_INVALID_ARGUMENT, "chunks is ", chunks, "; 1 to 1000 are possible");
-        const std::span<const int32_t> all(tokens,
-                                           static_cast<size_t>(chunks) * static_cast<size_t>(text->positions()));
-        *out = new sdcpp_conditioning{model->model.encode_prompt(all, weights, chunks, clip_skip)};
+        *out = new sdcpp_conditioning{model->model.encode_prompt(given, clip_skip, nothing != 0)};
     });
 }
 
 const float* sdcpp_conditioning_data(const sdcpp_conditioning* conditioning, int64_t shape[3]) {
     if (!conditioning || !shape) return nullptr;
-    std::copy(conditioning->states.shape.begin() + 1, conditioning->states.shape.end(), shape);
-    return conditioning->states.data.data();
+    const Output& states = conditioning->said.states;
+    std::copy(states.shape.begin() + 1, states.shape.end(), shape);
+    return states.data.data();
 }
 
 void sdcpp_conditioning_free(sdcpp_conditioning* conditioning) { delete conditioning; }
@@ -255,13 +286,14 @@ int sdcpp_sample(sdcpp_model* model, const sdcpp_sample_params* params, float* l
         need(latent, "latent");
         const auto lock = model->model.start();
         SampleOptions options;
-        options.cond = params->cond ? &params->cond->states : nullptr;
-        options.uncond = params->uncond ? &params->uncond->states : nullptr;
+        options.cond = params->cond ? &params->cond->said : nullptr;
+        options.uncond = params->uncond ? &params->uncond->said : nullptr;
         options.width = params->width;
         options.height = params->height;
         options.steps = params->steps;
         options.cfg_scale = params->cfg_scale;
         options.eta = params->eta;
+        options.flow_shift = params->flow_shift;
         options.sampler = text_or(params->sampler, "euler_a");
         options.scheduler = text_or(params->scheduler, "discrete");
         options.rng = text_or(params->rng, "cuda");
@@ -400,10 +432,10 @@ int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* i
             need(inputs[i].data, "an input's data");
             if (inputs[i].dimensions < 1 || inputs[i].dimensions > 4)
                 fail(SDCPP_INVALID_ARGUMENT, "inputs have 1 to 4 dimensions");
-            arrays.push_back({inputs[i].name,
-                              GGML_TYPE_F32,
-                              {inputs[i].shape, inputs[i].shape + inputs[i].dimensions},
-                              inputs[i].data});
+            Input& array = arrays.emplace_back();
+            array.name = inputs[i].name;
+            array.shape.assign(inputs[i].shape, inputs[i].shape + inputs[i].dimensions);
+            array.data = inputs[i].data;
         }
         const auto lock = model->model.start();
         const Output result = model->model.evaluate(network, std::move(arrays));
@@ -433,20 +465,24 @@ int sdcpp_noise(const char* rng, uint64_t seed, uint32_t skip, size_t count, flo
     });
 }
 
-int sdcpp_sigmas(const char* scheduler, int32_t steps, float* out, size_t capacity, size_t* count, sdcpp_error* error) {
+int sdcpp_sigmas(const char* scheduler, int32_t steps, float flow_shift, float* out, size_t capacity, size_t* count,
+                 sdcpp_error* error) {
     return guarded(error, [&] {
         need(scheduler, "scheduler");
         need(out, "out");
         need(count, "count");
-        const std::vector<double> sigmas = make_sigmas(scheduler, steps, NoiseTable());
+        NoiseTable table = flow_shift > 0 ? NoiseTable::flow(static_cast<double>(flow_shift)) : NoiseTable();
+        if (!table.is_flow()) table.aligned_sigmas = families().back().aligned_sigmas;
+        const std::vector<double> sigmas = make_sigmas(scheduler, steps, table);
         if (sigmas.size() > capacity) fail(SDCPP_INVALID_ARGUMENT, "room for ", sigmas.size(), " sigmas is needed");
         std::transform(sigmas.begin(), sigmas.end(), out, [](double s) { return static_cast<float>(s); });
         *count = sigmas.size();
     });
 }
 
-int sdcpp_run_sampler(const char* sampler, const float* sigmas, size_t sigma_count, float eta, float* x, size_t count,
-                      const char* rng, uint64_t seed, sdcpp_denoiser denoiser, void* user_data, sdcpp_error* error) {
+int sdcpp_run_sampler(const char* sampler, const float* sigmas, size_t sigma_count, float eta, int32_t flow, float* x,
+                      size_t count, const char* rng, uint64_t seed, sdcpp_denoiser denoiser, void* user_data,
+                      sdcpp_error* error) {
     return guarded(error, [&] {
         need(sampler, "sampler");
         need(sigmas, "sigmas");
@@ -460,7 +496,7 @@ int sdcpp_run_sampler(const char* sampler, const float* sigmas, size_t sigma_cou
                 fail(SDCPP_CANCELLED, "stopped by the denoiser");
             return clean;
         };
-        SamplerRun run{denoise, {sigmas, sigmas + sigma_count}, *generator, eta};
+        SamplerRun run{denoise, {sigmas, sigmas + sigma_count}, *generator, eta, flow != 0};
         Floats state(x, x + count);
         run_sampler(sampler, run, state);
         std::copy(state.begin(), state.end(), x);

@@ -1,5 +1,8 @@
 #include "models/clip.h"
 
+#include <algorithm>
+#include <optional>
+
 #include "base/error.h"
 #include "nn/layers.h"
 
@@ -50,11 +53,31 @@ struct Layer {
     }
 };
 
+// Text to one vector: open_clip keeps the matrix as [C, P], transformers as a linear layer.
+struct Projection {
+    const Weight* matrix = nullptr;
+    std::optional<Linear> linear;
+
+    Projection(const Scope& s, int64_t width, int64_t out) {
+        if (s.has("text_projection.weight"))
+            linear.emplace(s / "text_projection", width, out, WeightKind::edge);
+        else
+            matrix = s.weight("text_projection", WeightKind::vector, {width, out});
+    }
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const {
+        if (linear) return (*linear)(g, x);
+        return ggml_mul_mat(g.context, ggml_cont(g.context, ggml_transpose(g.context, matrix->tensor)), x);
+    }
+};
+
+constexpr int32_t end_of_text = 49407;
+
 }  // namespace
 
-ClipText::ClipText(const ModelFiles& files, const std::string& name) : Network(files, name) {
+ClipText::ClipText(const ModelFiles& files, const std::string& name) : TextEncoder(files, name) {
     const Scope s = root();
-    const Json& config = files.config()["text_encoder"];
+    const Json& config = files.config()[name == "clip_g" ? "text_encoder_2" : "text_encoder"];
     vocabulary_ = s.side("embeddings.token_embedding.weight", 0);
     width_ = s.side("embeddings.token_embedding.weight", 1);
     positions_ = s.side("embeddings.position_embedding.weight", 0);
@@ -64,11 +87,13 @@ ClipText::ClipText(const ModelFiles& files, const std::string& name) : Network(f
     if (layers_ == 0) fail(SDCPP_MISSING_PART, "the text encoder has no layers (", name, ".encoder.layers)");
     if (heads < 1 || width_ % heads != 0)
         fail(SDCPP_UNSUPPORTED_MODEL, "a text encoder of width ", width_, " with ", heads, " heads");
-    const std::string act = config.string_or("hidden_act", "quick_gelu");
+    const std::string act = config.string_or("hidden_act", name == "clip_l" ? "quick_gelu" : "gelu");
     const Activation activation = act == "gelu" ? ggml_gelu_erf : quick_gelu;
+    if (s.has("text_projection"))
+        pooled_width_ = s.has("text_projection.weight") ? s.side("text_projection.weight", 0) : s.side("text_projection", 1);
 
     stage("embeddings", [&] {
-        const Weight* tokens = s.weight("embeddings.token_embedding.weight", WeightKind::matrix, {vocabulary_, width_});
+        const Weight* tokens = s.weight("embeddings.token_embedding.weight", WeightKind::edge, {vocabulary_, width_});
         const Weight* positions =
             s.weight("embeddings.position_embedding.weight", WeightKind::vector, {positions_, width_});
         return [=](Graph& g, Values& v) {
@@ -85,19 +110,54 @@ ClipText::ClipText(const ModelFiles& files, const std::string& name) : Network(f
                 v["x"] = layer(g, v.at("x"), v.at("mask"));
             };
         });
+        stage("early." + std::to_string(i), [] { return [](Graph&, Values& v) { v["early"] = v.at("x"); }; });
     }
     stage("final_layer_norm", [&] {
         return [norm = LayerNorm(s / "final_layer_norm", width_)](Graph& g, Values& v) { v["x"] = norm(g, v.at("x")); };
     });
+    if (pooled_width_ > 0) {
+        stage("text_projection", [&] {
+            return [project = Projection(s, width_, pooled_width_)](Graph& g, Values& v) {
+                v["pooled"] = project(g, ggml_get_rows(g.context, v.at("x"), v.at("ends")));
+            };
+        });
+    }
 }
 
-std::vector<size_t> ClipText::stages_for(int clip_skip) const {
-    std::vector<size_t> chosen;
-    for (size_t i = 0; i < stages().size(); ++i) {
-        const bool skipped = i >= stages().size() - static_cast<size_t>(clip_skip) && i + 1 < stages().size();
-        if (!skipped) chosen.push_back(i);
+TextEncoder::Traits ClipText::traits() const {
+    // open_clip fills with zeros, OpenAI's tokenizer with end marks
+    return {"clip", positions_, vocabulary_, width_, layers_, name() == "clip_l" ? end_of_text : 0};
+}
+
+std::vector<Input> ClipText::inputs(std::span<const int32_t> tokens, int64_t rows) const {
+    std::vector<int32_t> ends;
+    for (int64_t row = 0; row < rows; ++row) {
+        const auto text = tokens.subspan(static_cast<size_t>(row * positions_), static_cast<size_t>(positions_));
+        const auto end = std::find(text.begin(), text.end(), end_of_text);
+        ends.push_back(static_cast<int32_t>(end == text.end() ? positions_ - 1 : end - text.begin()));
     }
-    return chosen;
+    return {owned_input("tokens", {rows, positions_}, std::vector<int32_t>(tokens.begin(), tokens.end())),
+            causal_mask(positions_), owned_input("ends", {rows, 1}, std::move(ends))};
+}
+
+Selection ClipText::select(int clip_skip, bool normed, bool pooled) const {
+    const int kept = layers_ - clip_skip + 1;
+    Selection out{{0}, {"x"}};
+    for (int layer = 0; layer < (pooled ? layers_ : kept); ++layer) {
+        out.stages.push_back(stage_of(layer));
+        if (!pooled || layer + 1 != kept) continue;
+        if (normed) fail(SDCPP_INTERNAL, "normed states and the pooled one are not given together");
+        out.stages.push_back(stage_of(layer) + 1);  // keeps them as "early"
+        out.results = {"early"};
+    }
+    if (normed || pooled) out.stages.push_back(stage_of(layers_));
+    if (pooled) {
+        if (pooled_width_ == 0)
+            fail(SDCPP_MISSING_PART, "the text encoder ", name(), " lacks its text_projection; give a file that has it");
+        out.stages.push_back(stage_of(layers_) + 1);
+        out.results.emplace_back("pooled");
+    }
+    return out;
 }
 
 }  // namespace sdcpp

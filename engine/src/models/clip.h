@@ -1,24 +1,29 @@
-// CLIP's text model (Radford et al. 2021), the text encoder of Stable Diffusion 1.x.
+// CLIP's text model (Radford et al. 2021) and open_clip's larger ones, the text encoders of Stable Diffusion.
 #pragma once
 
-#include "models/network.h"
+#include "models/text_encoder.h"
 
 namespace sdcpp {
 
-// Values in: "tokens" i32 [N, T], "mask" f16 [T, T]. Out: "x" [N, T, C], the hidden states after the final norm.
-class ClipText : public Network {
+// Values in: "tokens" i32 [N, T], "mask" f16 [T, T], "ends" i32 [N, 1]: where each text ends. Out: "x" [N, T, C] the
+// hidden states, "early" [N, T, C] those of an earlier layer, "pooled" [N, 1, P] the projected last state of the text.
+class ClipText : public TextEncoder {
   public:
-    explicit ClipText(const ModelFiles& files, const std::string& name = "clip_l");
+    // `name`: "clip_l", "clip_g" or "clip_h".
+    ClipText(const ModelFiles& files, const std::string& name);
 
-    int64_t width() const { return width_; }
-    int64_t positions() const { return positions_; }
-    int64_t vocabulary() const { return vocabulary_; }
-    int layers() const { return layers_; }
-    // Which stages run when the last `clip_skip - 1` layers are left out (the final norm stays).
-    std::vector<size_t> stages_for(int clip_skip) const;
+    Traits traits() const override;
+    std::vector<Input> inputs(std::span<const int32_t> tokens, int64_t rows) const override;
+    Selection select(int clip_skip, bool normed, bool pooled) const override;
+
+    // Of "pooled"; 0 where the model has no projection.
+    int64_t pooled_width() const { return pooled_width_; }
 
   private:
-    int64_t width_, positions_, vocabulary_;
+    // Of a layer, or of the final norm where `layer` is their number.
+    static size_t stage_of(int layer) { return 1 + 2 * static_cast<size_t>(layer); }
+
+    int64_t width_, positions_, vocabulary_, pooled_width_ = 0;
     int layers_;
 };
 

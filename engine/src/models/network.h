@@ -1,6 +1,7 @@
-// A network as the runtime sees it: weights in a list, stages in order, one output value.
+// A network as the runtime sees it: weights in a list, stages in order, values in and out.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +10,40 @@
 #include "weights/weight.h"
 
 namespace sdcpp {
+
+// A value given to a network: `shape` outermost first, `data` contiguous and row-major in `type`. Its outermost side is
+// the batch, unless it is `shared` by all of a batch.
+struct Input {
+    std::string name;
+    ggml_type type = GGML_TYPE_F32;
+    std::vector<int64_t> shape;
+    const void* data = nullptr;
+    bool shared = false;
+    std::shared_ptr<const void> owner = nullptr;  // of the data, where nobody else is
+};
+
+// An input that owns its values: float, int32_t or ggml_fp16_t.
+template <typename T>
+Input owned_input(std::string name, std::vector<int64_t> shape, std::vector<T> values, bool shared = false) {
+    constexpr ggml_type type = std::is_same_v<T, float>     ? GGML_TYPE_F32
+                               : std::is_same_v<T, int32_t> ? GGML_TYPE_I32
+                                                            : GGML_TYPE_F16;
+    static_assert(type != GGML_TYPE_F16 || std::is_same_v<T, ggml_fp16_t>);
+    const auto kept = std::make_shared<const std::vector<T>>(std::move(values));
+    return {std::move(name), type, std::move(shape), kept->data(), shared, kept};
+}
+
+struct Output {
+    std::vector<int64_t> shape;  // always four sides, ones in front
+    std::vector<float> data;
+};
+
+// What of a network runs: its stages by number (empty: all), and the names of the values that are wanted.
+struct Selection {
+    std::vector<size_t> stages{};
+    std::vector<std::string> results = {"x"};
+    bool operator==(const Selection&) const = default;
+};
 
 class Network {
   public:

@@ -124,6 +124,15 @@ struct Block {
     }
 };
 
+struct Embedding {
+    Linear in, out;
+
+    Embedding(const Scope& s, int64_t from, int64_t to)
+        : in(s / 0, from, to, WeightKind::edge), out(s / 2, to, to, WeightKind::edge) {}
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const { return out(g, ggml_silu(g.context, in(g, x))); }
+};
+
 int64_t first_context_width(const Scope& s) {
     for (const auto& [name, tensor] : s.files().tensors())
         if (name.starts_with(s.name() + ".") && name.ends_with("attn2.to_k.weight") && tensor.shape.size() == 2)
@@ -133,9 +142,32 @@ int64_t first_context_width(const Scope& s) {
 
 std::string skip_name(size_t number) { return "skip." + std::to_string(number); }
 
+int64_t size_width(const ModelFiles& files) {
+    return static_cast<int64_t>(files.config()["unet"].number_or("addition_time_embed_dim", 256));
+}
+
+// Of the text, within the added conditions: what the text encoder gives, else the released models' width.
+int64_t text_width(const ModelFiles& files) {
+    if (const TensorInfo* linear = files.find("clip_g.text_projection.weight")) return linear->shape.front();
+    if (const TensorInfo* matrix = files.find("clip_g.text_projection")) return matrix->shape.back();
+    return 1280;
+}
+
+// Heads are not in the tensors. Stable Diffusion 1.x has eight everywhere, its successors heads of 64.
+int default_heads(int64_t width, int64_t context, bool xl) {
+    return xl || context >= 1024 ? static_cast<int>(std::max<int64_t>(1, width / 64)) : 8;
+}
+
 }  // namespace
 
-UNet::UNet(const ModelFiles& files) : Network(files, "unet") {
+int64_t UNet::sizes_of(const ModelFiles& files) {
+    const TensorInfo* in = files.find("unet.label_emb.0.0.weight");
+    const int64_t width = size_width(files);
+    if (!in || in->shape.size() != 2 || width < 2) return 0;
+    return std::max<int64_t>(0, in->shape[1] - text_width(files)) / width;
+}
+
+UNet::UNet(const ModelFiles& files) : Denoiser(files, "unet") {
     const Scope s = root();
     const Json& config = files.config()["unet"];
     const int groups = per_level(config.integers("norm_num_groups"), 0, 32);
@@ -146,13 +178,27 @@ UNet::UNet(const ModelFiles& files) : Network(files, "unet") {
     out_channels_ = s.side("out.2.weight", 0);
     context_width_ = first_context_width(s);
     const int64_t emb = s.side("time_embed.0.weight", 0);
-    if (s.has("label_emb"))
-        fail(SDCPP_UNSUPPORTED_MODEL, "a UNet with added conditions (SDXL): this family is not supported yet");
+    const bool xl = s.has("label_emb");
 
     stage("time_embed", [&] {
-        return [in = Linear(s / "time_embed.0", model_channels_, emb), out = Linear(s / "time_embed.2", emb, emb)](
-                   Graph& g, Values& v) { v["emb"] = out(g, ggml_silu(g.context, in(g, v.at("time")))); };
+        return [mlp = Embedding(s / "time_embed", model_channels_, emb)](Graph& g, Values& v) {
+            v["emb"] = mlp(g, v.at("time"));
+        };
     });
+    if (xl) {
+        const int64_t added = s.side("label_emb.0.0.weight", 1);
+        sizes_ = sizes_of(files);
+        size_width_ = size_width(files);
+        pooled_width_ = added - sizes_ * size_width_;
+        if ((sizes_ != base_sizes && sizes_ != refiner_sizes) || pooled_width_ < 1)
+            fail(SDCPP_UNSUPPORTED_MODEL, "a UNet with ", added,
+                 " added conditions; known are SDXL's (2816) and its refiner's (2560)");
+        stage("label_emb", [&] {
+            return [mlp = Embedding(s / "label_emb.0", added, emb)](Graph& g, Values& v) {
+                v["emb"] = ggml_add(g.context, v.at("emb"), mlp(g, v.at("y")));
+            };
+        });
+    }
     stage("input_blocks.0", [&] {
         return [conv = Conv2d(s / "input_blocks.0.0", in_channels_, model_channels_)](Graph& g, Values& v) {
             v["x"] = conv(g, v.at("x"));
@@ -168,7 +214,8 @@ UNet::UNet(const ModelFiles& files) : Network(files, "unet") {
         return ResBlock(b / layer, in, width, emb, groups);
     };
     const auto read_transformer = [&](const Scope& b, int layer) {
-        return SpatialTransformer(b / layer, width, context_width_, per_level(heads, level, 8), groups);
+        return SpatialTransformer(b / layer, width, context_width_, per_level(heads, level, default_heads(width, context_width_, xl)),
+                                  groups);
     };
 
     const int inputs = s.count("input_blocks");
@@ -194,9 +241,9 @@ UNet::UNet(const ModelFiles& files) : Network(files, "unet") {
     stage("middle_block", [&] {
         const Scope b = s / "middle_block";
         auto block = std::make_shared<Block>();
-        block->res.emplace(read_res(b, 0, width));
-        block->transformer.emplace(read_transformer(b, 1));
-        block->res_after.emplace(read_res(b, 2, width));
+        if (b.has("0")) block->res.emplace(read_res(b, 0, width));  // distilled models have less
+        if (b.has("1")) block->transformer.emplace(read_transformer(b, 1));
+        if (b.has("2")) block->res_after.emplace(read_res(b, 2, width));
         return [block](Graph& g, Values& v) { v["x"] = (*block)(g, v.at("x"), v.at("emb"), v.at("context")); };
     });
     for (int i = 0; i < s.count("output_blocks"); ++i) {
@@ -225,6 +272,34 @@ UNet::UNet(const ModelFiles& files) : Network(files, "unet") {
         return [norm = GroupNorm(s / "out.0", width, groups, 1e-5f), conv = Conv2d(s / "out.2", width, out_channels_)](
                    Graph& g, Values& v) { v["x"] = conv(g, norm.silu(g, v.at("x"))); };
     });
+}
+
+std::vector<Input> UNet::inputs(const Noisy& noisy) const {
+    const auto count = static_cast<int64_t>(noisy.items.size());
+    const Output& first = noisy.items.front().conditioning->states;
+    std::vector<float> context, y;
+    for (const Noisy::Item& item : noisy.items) {
+        const Output& states = item.conditioning->states;
+        context.insert(context.end(), states.data.begin(), states.data.end());
+        if (sizes_ == 0) continue;
+        const auto height = static_cast<float>(noisy.picture_height), width = static_cast<float>(noisy.picture_width);
+        // the size of the picture that it is to look like a part of, where the part begins, and the part's size or, for
+        // the refiner, how beautiful it is to be
+        std::vector<float> sizes = {height, width, 0, 0};
+        if (sizes_ == base_sizes)
+            sizes.insert(sizes.end(), {height, width});
+        else
+            sizes.push_back(item.unconditional ? 2.5f : 6.0f);
+        const std::vector<float> waves = sinusoids(sizes, size_width_);
+        y.insert(y.end(), item.conditioning->pooled.begin(), item.conditioning->pooled.end());
+        y.insert(y.end(), waves.begin(), waves.end());
+    }
+    std::vector<Input> out = {
+        owned_input("x", {count, in_channels_, noisy.height, noisy.width}, noisy.x),
+        owned_input("time", {count, model_channels_}, sinusoids(noisy.timesteps, model_channels_)),
+        owned_input("context", {count, first.shape[2], first.shape[3]}, std::move(context))};
+    if (sizes_ > 0) out.push_back(owned_input("y", {count, pooled_width_ + sizes_ * size_width_}, std::move(y)));
+    return out;
 }
 
 }  // namespace sdcpp

@@ -1,24 +1,31 @@
-// The UNet of Stable Diffusion 1.x (Rombach et al. 2022), any widths, depths and context.
+// The UNet of Stable Diffusion 1.x, 2.x (Rombach et al. 2022) and XL (Podell et al. 2023), any widths, depths and context.
 #pragma once
 
-#include "models/network.h"
+#include "models/denoiser.h"
 
 namespace sdcpp {
 
-// Values in: "x" [N, C, H, W] noisy latent, "time" [N, M] sinusoids of the timestep, "context" [N, T, D].
-// Out: "x" [N, C', H, W], the prediction.
-class UNet : public Network {
+// Values in: "x" [N, C, H, W] noisy latent, "time" [N, M] sinusoids of the timestep, "context" [N, T, D], and, for XL,
+// "y" [N, A]: the pooled text and sinusoids of the picture's size. Out: "x" [N, C', H, W], the prediction.
+class UNet : public Denoiser {
   public:
     explicit UNet(const ModelFiles& files);
 
-    int64_t in_channels() const { return in_channels_; }
-    int64_t out_channels() const { return out_channels_; }
-    int64_t model_channels() const { return model_channels_; }
-    int64_t context_width() const { return context_width_; }
-    int64_t multiple() const { return multiple_; }  // latent sides must be whole multiples of this
+    int64_t in_channels() const override { return in_channels_; }
+    int64_t out_channels() const override { return out_channels_; }
+    int64_t multiple() const override { return multiple_; }
+    int64_t context_width() const override { return context_width_; }
+    int64_t pooled_width() const override { return pooled_width_; }
+    std::vector<Input> inputs(const Noisy& noisy) const override;
+
+    // Conditions of XL's base and of its refiner, each as a width of sinusoids.
+    static constexpr int base_sizes = 6, refiner_sizes = 5;
+    // How many the files' UNet takes; 0: it is not XL's.
+    static int64_t sizes_of(const ModelFiles& files);
 
   private:
     int64_t in_channels_, out_channels_, model_channels_, context_width_, multiple_ = 1;
+    int64_t pooled_width_ = 0, size_width_ = 0, sizes_ = 0;
 };
 
 }  // namespace sdcpp

@@ -13,8 +13,12 @@ ggml_tensor* linear(Graph& g, ggml_tensor* x, ggml_tensor* w, ggml_tensor* bias)
 // x [N, in, H, W] by w [out, in, h, w].
 ggml_tensor* convolution(Graph& g, ggml_tensor* x, ggml_tensor* w, ggml_tensor* bias, int stride, int padding);
 
-// softmax(q k^T * scale) v with q [N, Tq, C], k and v [N, Tk, C] and `heads` heads side by side in C.
-ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads, float scale);
+// softmax(q k^T * scale + mask) v as attention() in nn/layers.h.
+ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads, float scale,
+                       ggml_tensor* mask);
+
+// As rotate_pairs() in nn/layers.h.
+ggml_tensor* rotate_pairs(Graph& g, ggml_tensor* x, ggml_tensor* turns, int64_t heads);
 
 // The first half of x's innermost side times gelu of the second.
 ggml_tensor* geglu(Graph& g, ggml_tensor* x);

@@ -9,7 +9,7 @@ namespace sdcpp {
 // y = x W^T + b over the innermost side: [..., in] to [..., out]. The bias is used where the file has one.
 class Linear {
   public:
-    Linear(const Scope& scope, int64_t in, int64_t out);
+    Linear(const Scope& scope, int64_t in, int64_t out, WeightKind kind = WeightKind::matrix);
     ggml_tensor* operator()(Graph& g, ggml_tensor* x) const;
     int64_t out() const { return weight_->shape[0]; }
 
@@ -25,6 +25,8 @@ class Conv2d {
     ggml_tensor* operator()(Graph& g, ggml_tensor* x) const;
 
   private:
+    ggml_tensor* unrolled(Graph& g, ggml_tensor* x) const;
+
     const Weight* weight_;
     const Weight* bias_ = nullptr;
     int stride_, padding_;
@@ -54,14 +56,31 @@ class LayerNorm {
     float eps_;
 };
 
-// softmax(q k^T / sqrt(C / heads)) v with q [N, Tq, C], k and v [N, Tk, C]; `mask` null or f16 [Tq, Tk], added to the
-// scores. Uses the device's flash kernel where it has one for the head size, else tiles of bounded size.
+// y = x / rms(x) * weight over the innermost side (Zhang & Sennrich 2019).
+class RmsNorm {
+  public:
+    RmsNorm(const Scope& scope, int64_t channels, float eps);
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const;  // [..., C]
+
+  private:
+    const Weight* weight_;
+    float eps_;
+};
+
+// softmax(q k^T / sqrt(d)) v over heads of size d = C / heads that lie side by side, with q [N, Tq, C] and k and v
+// [N, Tk, C'], where C' may hold fewer heads, each then shared by consecutive heads of q (grouped queries, Ainslie et al.
+// 2023). `mask` null or f16 [Tq, Tk] or [N, 1, Tq, Tk], added to the scores. Uses the device's flash kernel where it has
+// one for the head size, else tiles of bounded size.
 ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads,
                        ggml_tensor* mask = nullptr);
 
 // [N, C, H, W] to [N, H*W, C] and back.
 ggml_tensor* to_tokens(Graph& g, ggml_tensor* x);
 ggml_tensor* from_tokens(Graph& g, ggml_tensor* tokens, int64_t width, int64_t height);
+
+// Rotates neighbouring pairs of each head's values by angles: x [N, T, C], `turns` [N, T, d] holding cosine and sine of
+// each pair (rotary position embedding, Su et al. 2021, in the form of complex products).
+ggml_tensor* rotate_pairs(Graph& g, ggml_tensor* x, ggml_tensor* turns, int64_t heads);
 
 // The first half of x's innermost side times gelu of the second.
 ggml_tensor* geglu(Graph& g, ggml_tensor* x);

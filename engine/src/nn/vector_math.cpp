@@ -95,6 +95,23 @@ SDCPP_VECTOR_CODE void multiply_by(float* p, int64_t count, float factor) {
     for (int64_t i = 0; i < count; ++i) p[i] *= factor;
 }
 
+void add_half(float* p, const ggml_fp16_t* other, int64_t count) {
+    std::array<float, 256> wide;
+    for (int64_t at = 0; at < count; at += 256) {
+        const int64_t some = std::min<int64_t>(256, count - at);
+        widen_f16(other + at, wide.data(), some);
+        for (int64_t i = 0; i < some; ++i) p[at + i] += wide[static_cast<size_t>(i)];
+    }
+}
+
+SDCPP_VECTOR_CODE void turn_pairs(const float* x, const float* turns, float* y, int64_t count) {
+    for (int64_t i = 0; i < count; i += 2) {
+        const float re = x[i], im = x[i + 1];
+        y[i] = re * turns[i] - im * turns[i + 1];
+        y[i + 1] = re * turns[i + 1] + im * turns[i];
+    }
+}
+
 namespace {
 
 constexpr int64_t chunk = 4096;  // summed in f32; chunks in f64

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <limits>
+#include <functional>
+#include <numeric>
+#include <sstream>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -20,6 +22,7 @@ constexpr int tile_above = 96;  // latent sides past which tiling is automatic
 constexpr int max_pixels_side = 16384;
 constexpr int most_together = 64;                     // pictures sampled together
 constexpr int chunks_together = 8;                    // of a prompt, encoded together
+constexpr int64_t most_tokens = 77000;                // of a prompt
 constexpr uint64_t budget_step = uint64_t{64} << 20;  // budgets that follow free memory do not change with every page
 
 ggml_type wanted_type(const std::string& name) {
@@ -39,32 +42,6 @@ ggml_type wanted_type(const std::string& name) {
 template <typename Net, typename... Arguments>
 std::unique_ptr<Executor> executor_for(Device& device, ggml_type wanted, Arguments&&... arguments) {
     return std::make_unique<Executor>(device, std::make_unique<Net>(std::forward<Arguments>(arguments)...), wanted);
-}
-
-// A lower triangle: each token sees itself and those before it. f16, zeros and minus infinities.
-std::vector<ggml_fp16_t> causal_mask(int64_t tokens) {
-    std::vector<ggml_fp16_t> mask(static_cast<size_t>(tokens * tokens), ggml_fp32_to_fp16(0));
-    const ggml_fp16_t hidden = ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity());
-    for (int64_t row = 0; row < tokens; ++row)
-        for (int64_t column = row + 1; column < tokens; ++column)
-            mask[static_cast<size_t>(row * tokens + column)] = hidden;
-    return mask;
-}
-
-// Sinusoids of a timestep, cosines first (Ho et al. 2020; the order is Stable Diffusion's).
-Floats timestep_embedding(std::span<const float> timesteps, int64_t width) {
-    Floats out;
-    const int64_t half = width / 2;
-    for (const float t : timesteps) {
-        Floats row(static_cast<size_t>(width), 0.0f);
-        for (int64_t i = 0; i < half; ++i) {
-            const double angle = t * std::exp(-std::log(10000.0) * static_cast<double>(i) / static_cast<double>(half));
-            row[static_cast<size_t>(i)] = static_cast<float>(std::cos(angle));
-            row[static_cast<size_t>(half + i)] = static_cast<float>(std::sin(angle));
-        }
-        out.insert(out.end(), row.begin(), row.end());
-    }
-    return out;
 }
 
 void require_finite(const Floats& values, const char* what) {
@@ -115,46 +92,61 @@ void require_tokens(std::span<const int32_t> tokens, int64_t vocabulary) {
 }  // namespace
 
 Model::Model(const ModelOptions& options)
-    : options_(options), files_(options.paths), device_(options.device, options.threads, &cancelled_, options.blas) {
+    : options_(options),
+      files_(options.paths),
+      device_(options.device, options.threads, &cancelled_, options.blas),
+      family_(family_of(files_)) {
     const ggml_type wanted = wanted_type(options.wtype);
-    if (files_.has_prefix("clip_l.")) text_ = executor_for<ClipText>(device_, wanted, files_);
-    if (files_.has_prefix("unet.")) unet_ = executor_for<UNet>(device_, wanted, files_);
+    for (const std::string& name : text_encoder_names())
+        if (files_.has_prefix(name + "."))
+            texts_.push_back(std::make_unique<Executor>(device_, make_text_encoder(name, files_), wanted));
+    if (family_.fits(files_)) denoiser_ = std::make_unique<Executor>(device_, family_.denoiser(files_), wanted);
     if (files_.has_prefix("vae.decoder.")) decoder_ = executor_for<VaeDecoder>(device_, wanted, files_);
     if (files_.has_prefix("vae.encoder.")) encoder_ = executor_for<VaeEncoder>(device_, wanted, files_);
     if (files_.has_prefix("taesd.decoder."))
         tiny_decoder_ = executor_for<Taesd>(device_, wanted, files_, Taesd::Side::decoder);
     if (files_.has_prefix("taesd.encoder."))
         tiny_encoder_ = executor_for<Taesd>(device_, wanted, files_, Taesd::Side::encoder);
-    if (executors().empty())
-        fail(SDCPP_UNSUPPORTED_MODEL,
-             "none of the known networks was found in the files given; known are Stable Diffusion 1.x checkpoints, "
-             "diffusers folders of them, and single parts (UNet, VAE, text encoder, TAESD)");
+    if (executors().empty()) {
+        std::string known;
+        for (const Family& family : families()) known += family.title + ", ";
+        fail(SDCPP_UNSUPPORTED_MODEL, "none of the known networks was found in the files given; known are ", known,
+             "as checkpoints, diffusers folders or single parts (diffusion model, VAE, text encoders, TAESD)");
+    }
 
     const Json& config = files_.config();
     const Json& scheduler = config["scheduler"];
-    facts_.v_prediction = scheduler.string_or("prediction_type", "epsilon") == "v_prediction";
-    facts_.scaling_factor = config["vae"].number_or("scaling_factor", 0.18215);
-    if (!(facts_.scaling_factor > 0)) fail(SDCPP_UNSUPPORTED_MODEL, "the VAE's scaling_factor must be above 0");
-    table_ = NoiseTable(scheduler.string_or("beta_schedule", "scaled_linear"),
-                        scheduler.number_or("beta_start", 0.00085), scheduler.number_or("beta_end", 0.012),
-                        static_cast<int>(scheduler.number_or("num_train_timesteps", 1000)));
+    const char* own = family_.v_prediction(files_) ? "v_prediction" : "epsilon";
+    facts_.v_prediction = !family_.flow && scheduler.string_or("prediction_type", own) == "v_prediction";
+    facts_.latent_scale = config["vae"].number_or("scaling_factor", family_.latent_scale);
+    facts_.latent_shift = config["vae"].number_or("shift_factor", family_.latent_shift);
+    if (!(facts_.latent_scale > 0)) fail(SDCPP_UNSUPPORTED_MODEL, "the VAE's scaling_factor must be above 0");
+    if (!family_.flow) {
+        const bool zero_snr =
+            files_.find("mark.ztsnr") || scheduler.boolean_or("rescale_betas_zero_snr", false);
+        table_ = NoiseTable(scheduler.string_or("beta_schedule", "scaled_linear"),
+                            scheduler.number_or("beta_start", 0.00085), scheduler.number_or("beta_end", 0.012),
+                            static_cast<int>(scheduler.number_or("num_train_timesteps", 1000)), zero_snr);
+        table_.aligned_sigmas = family_.aligned_sigmas;
+    }
     if (decoder_) {
         facts_.latent_channels = static_cast<int>(decoder_->as<VaeDecoder>().latent_channels());
         facts_.latent_factor = static_cast<int>(decoder_->as<VaeDecoder>().factor());
     }
-    if (unet_) {
-        const UNet& net = unet_->as<UNet>();
-        if (decoder_ && net.out_channels() != facts_.latent_channels)
-            fail(SDCPP_UNSUPPORTED_MODEL, "the UNet makes latents of ", net.out_channels(), " channels, the VAE takes ",
-                 facts_.latent_channels);
-        if (net.in_channels() != net.out_channels())
-            fail(SDCPP_UNSUPPORTED_MODEL, "a UNet with ", net.in_channels(),
+    if (const Denoiser* net = denoiser()) {
+        if (decoder_ && net->out_channels() != facts_.latent_channels)
+            fail(SDCPP_UNSUPPORTED_MODEL, "the diffusion model makes latents of ", net->out_channels(),
+                 " channels, the VAE takes ", facts_.latent_channels);
+        if (net->in_channels() != net->out_channels())
+            fail(SDCPP_UNSUPPORTED_MODEL, "a UNet with ", net->in_channels(),
                  " input channels (inpainting or image editing): not supported yet");
-        if (text_ && text_->as<ClipText>().width() != net.context_width())
-            fail(SDCPP_UNSUPPORTED_MODEL, "the UNet takes text states ", net.context_width(),
-                 " wide, the text encoder makes ", text_->as<ClipText>().width(), "; they belong to different models");
-        facts_.latent_channels = static_cast<int>(net.out_channels());
-        facts_.size_multiple = facts_.latent_factor * static_cast<int>(net.multiple());
+        int64_t width = 0;
+        for (const TextEncoder* text : text_encoders()) width += text->traits().width;
+        if (width > 0 && width != net->context_width())
+            fail(SDCPP_UNSUPPORTED_MODEL, "the diffusion model takes text states ", net->context_width(),
+                 " wide, the text encoder makes ", width, "; they belong to different models");
+        facts_.latent_channels = static_cast<int>(net->out_channels());
+        facts_.size_multiple = facts_.latent_factor * static_cast<int>(net->multiple());
     }
     device_.set_speed(options.speed);
     if (options.stream_layers == 1 && options.max_vram == 0)
@@ -198,22 +190,33 @@ void Model::require_size(int width, int height) const {
 }
 
 RunReport Model::preview(const std::string& network, int width, int height, int batch, bool guided, int chunks) {
+    constexpr int64_t usual_tokens = 96;  // of a prompt, where there are no chunks
     Executor& net = executor(network);
     if (batch < 1 || batch > most_together || chunks < 1 || chunks > 1000)
         fail(SDCPP_INVALID_ARGUMENT, "batch is 1 to ", most_together, ", chunks 1 to 1000");
-    if (network == "clip_l") {
-        const int64_t positions = net.as<ClipText>().positions();
-        return net.preview({{"tokens", GGML_TYPE_I32, {std::min(chunks, chunks_together), positions}},
-                            {"mask", GGML_TYPE_F16, {positions, positions}, nullptr, true}});
+    for (const auto& text : texts_) {
+        if (text.get() != &net) continue;
+        const TextEncoder& encoder = text->as<TextEncoder>();
+        const int64_t positions = encoder.traits().positions;
+        const int64_t rows = positions > 0 ? std::min(chunks, chunks_together) : 1;
+        const std::vector<int32_t> tokens(static_cast<size_t>(rows * (positions > 0 ? positions : usual_tokens)));
+        return net.preview(encoder.inputs(tokens, rows), encoder.select(1, true, false));
     }
     require_size(width, height);
     const int64_t h = height / facts_.latent_factor, w = width / facts_.latent_factor;
-    if (network == "unet") {
-        const UNet& unet = net.as<UNet>();
-        const int64_t n = batch * (guided ? 2 : 1), positions = text_ ? text_->as<ClipText>().positions() : 77;
-        return net.preview({{"x", GGML_TYPE_F32, {n, unet.in_channels(), h, w}},
-                            {"time", GGML_TYPE_F32, {n, unet.model_channels()}},
-                            {"context", GGML_TYPE_F32, {n, chunks * positions, unet.context_width()}}});
+    if (&net == denoiser_.get()) {
+        int64_t tokens = usual_tokens;
+        for (const TextEncoder* text : text_encoders())
+            if (text->traits().positions > 0) tokens = chunks * text->traits().positions;
+        const Denoiser& denoiser = denoiser_->as<Denoiser>();
+        Conditioning said;
+        said.states.shape = {1, 1, tokens, denoiser.context_width()};
+        said.states.data.resize(static_cast<size_t>(tokens * denoiser.context_width()));
+        said.pooled.resize(static_cast<size_t>(denoiser.pooled_width()));
+        const auto count = static_cast<size_t>(batch * (guided ? 2 : 1));
+        Noisy noisy{std::vector<Noisy::Item>(count, {&said, false}), h, w, {}, Floats(count, 0.0f), height, width};
+        noisy.x.resize(count * static_cast<size_t>(denoiser.in_channels() * h * w));
+        return net.preview(denoiser.inputs(noisy));
     }
     if (network != "vae.decoder") fail(SDCPP_INVALID_ARGUMENT, "no plan can be shown of '", network, "'");
     const int64_t tile = tile_sides(net, static_cast<int>(h), static_cast<int>(w), {});
@@ -234,8 +237,18 @@ std::unique_lock<std::mutex> Model::start() {
 
 std::vector<Executor*> Model::executors() const {
     std::vector<Executor*> out;
-    for (const auto* executor : {&text_, &unet_, &decoder_, &encoder_, &tiny_decoder_, &tiny_encoder_})
+    for (const auto& text : texts_) out.push_back(text.get());
+    for (const auto* executor : {&denoiser_, &decoder_, &encoder_, &tiny_decoder_, &tiny_encoder_})
         if (*executor) out.push_back(executor->get());
+    return out;
+}
+
+std::vector<std::string> Model::networks() const {
+    std::vector<std::string> out;
+    for (const auto& text : texts_) out.push_back(text->network().name());
+    if (denoiser_) out.push_back(denoiser_->network().name());
+    for (const char* name : {"vae.decoder", "vae.encoder", "taesd.decoder", "taesd.encoder"})
+        if (has(name)) out.emplace_back(name);
     return out;
 }
 
@@ -248,14 +261,48 @@ bool Model::has(const std::string& network) const {
     }
 }
 
+std::string Model::default_of(const std::string& option) const {
+    const Json& own = files_.config()["defaults"][option];
+    double number = 0;
+    if (own.string()) return *own.string();
+    if (own.number(number)) {
+        std::ostringstream text;
+        text << number;
+        return text.str();
+    }
+    const auto defaults = family_.defaults(files_);
+    const auto found = defaults.find(option);
+    return found == defaults.end() ? "" : found->second;
+}
+
+std::vector<const TextEncoder*> Model::text_encoders(std::string* lacking) const {
+    std::vector<const TextEncoder*> out;
+    for (const std::string& name : family_.text_encoders) {
+        const auto found =
+            std::find_if(texts_.begin(), texts_.end(), [&](const auto& text) { return text->network().name() == name; });
+        if (found == texts_.end()) {
+            if (lacking) *lacking = name;
+            return {};
+        }
+        out.push_back(&(*found)->template as<TextEncoder>());
+    }
+    return out;
+}
+
 Executor& Model::need(const std::unique_ptr<Executor>& executor, const char* what) const {
     if (!executor) fail(SDCPP_MISSING_PART, "the model has no ", what, "; give a file that holds one");
     return *executor;
 }
 
 Executor& Model::executor(const std::string& network) const {
-    if (network == "clip_l") return need(text_, "text encoder (text_encoders=…)");
-    if (network == "unet") return need(unet_, "UNet (model=…)");
+    for (const auto& text : texts_)
+        if (text->network().name() == network) return *text;
+    if (denoiser_ && denoiser_->network().name() == network) return *denoiser_;
+    const auto& encoders = text_encoder_names();
+    if (std::find(encoders.begin(), encoders.end(), network) != encoders.end())
+        fail(SDCPP_MISSING_PART, "the model has no text encoder ", network, "; give one with text_encoders=…");
+    if (network == "unet" || network == "z_image")
+        fail(SDCPP_MISSING_PART, "the model has no diffusion model ", network, "; give a file that holds one");
     if (network == "vae.decoder") return need(decoder_, "VAE decoder (vae=…)");
     if (network == "vae.encoder") return need(encoder_, "VAE encoder (vae=…)");
     if (network == "taesd.decoder") return need(tiny_decoder_, "TAESD decoder (taesd=…)");
@@ -263,58 +310,121 @@ Executor& Model::executor(const std::string& network) const {
     fail(SDCPP_INVALID_ARGUMENT, "unknown network '", network, "'");
 }
 
-Output Model::encode_prompt(std::span<const int32_t> tokens, const float* weights, int chunks, int clip_skip) {
-    Executor& text = executor("clip_l");
-    const ClipText& net = text.as<ClipText>();
-    const int64_t positions = net.positions(), width = net.width();
-    if (chunks < 1 || chunks > 1000 || tokens.size() != static_cast<size_t>(chunks * positions))
-        fail(SDCPP_INVALID_ARGUMENT, "tokens must be [chunks, ", positions, "] with 1 to 1000 chunks");
-    if (clip_skip < 1 || clip_skip > net.layers())
-        fail(SDCPP_INVALID_ARGUMENT, "clip_skip is ", clip_skip, "; this text encoder has ", net.layers(),
-             " layers, so 1 to ", net.layers(), " are possible");
-    require_tokens(tokens, net.vocabulary());
-    const auto mask = causal_mask(positions);
+// One text encoder's states [1, 1, T, C], and what it says of the whole text into `pooled` where that is not null.
+Output Model::encode_states(Executor& executor, const PromptTokens& tokens, int clip_skip, Floats* pooled) {
+    const TextEncoder& encoder = executor.as<TextEncoder>();
+    const TextEncoder::Traits traits = encoder.traits();
+    const int64_t positions = traits.positions > 0 ? traits.positions : static_cast<int64_t>(tokens.ids.size());
+    const auto count = static_cast<int64_t>(tokens.ids.size());
+    if (tokens.chunks < 1 || tokens.chunks > 1000 || count != tokens.chunks * positions || count > most_tokens)
+        fail(SDCPP_INVALID_ARGUMENT, encoder.name(), " takes tokens [chunks, ", positions, "] with 1 to 1000 chunks, ",
+             most_tokens, " at most");
+    if (clip_skip < 1 || clip_skip > traits.layers)
+        fail(SDCPP_INVALID_ARGUMENT, "clip_skip is ", clip_skip, "; this text encoder has ", traits.layers,
+             " layers, so 1 to ", traits.layers, " are possible");
+    require_tokens(tokens.ids, traits.vocabulary);
     Output all;
-    all.shape = {1, 1, chunks * positions, width};
-    for (int first = 0; first < chunks; first += chunks_together) {
-        const int count = std::min(chunks_together, chunks - first);
-        Output states = text.run({{"tokens", GGML_TYPE_I32, {count, positions}, tokens.data() + first * positions},
-                                  {"mask", GGML_TYPE_F16, {positions, positions}, mask.data(), true}},
-                                 net.stages_for(clip_skip));
-        require_finite(states.data, "the text encoder's states");
-        if (weights)
-            for (int i = 0; i < count; ++i)
-                weigh({states.data.data() + i * positions * width, static_cast<size_t>(positions * width)},
-                      {weights + (first + i) * positions, static_cast<size_t>(positions)});
-        all.data.insert(all.data.end(), states.data.begin(), states.data.end());
+    all.shape = {1, 1, count, traits.width};
+    for (int first = 0; first < tokens.chunks; first += chunks_together) {
+        const int64_t rows = std::min(chunks_together, tokens.chunks - first);
+        const auto part = tokens.ids.subspan(static_cast<size_t>(first * positions), static_cast<size_t>(rows * positions));
+        std::vector<Output> out = executor.run(encoder.inputs(part, rows),
+                                               encoder.select(clip_skip, family_.normed_states, pooled != nullptr));
+        Floats& states = out.front().data;
+        require_finite(states, "the text encoder's states");
+        if (tokens.weights)
+            for (int64_t i = 0; i < rows; ++i)
+                weigh({states.data() + i * positions * traits.width, static_cast<size_t>(positions * traits.width)},
+                      {tokens.weights + (first + i) * positions, static_cast<size_t>(positions)});
+        all.data.insert(all.data.end(), states.begin(), states.end());
+        if (pooled && first == 0) {  // of a long text, its beginning
+            const Output& whole = out.back();
+            pooled->assign(whole.data.begin(), whole.data.begin() + whole.shape.back());
+        }
     }
     return all;
 }
 
-// The network's prediction for `repeats` copies of x, which holds batch_ latents; each copy has its context, and those
-// lie behind one another.
-Floats Model::predict(const Floats& x, double sigma, const Output& context, int repeats) {
-    const UNet& net = unet_->as<UNet>();
-    const double scale = 1 / std::sqrt(sigma * sigma + 1);
-    const int64_t batch = static_cast<int64_t>(repeats) * batch_;
-    Floats scaled, contexts;
-    const auto states = static_cast<std::ptrdiff_t>(context.data.size()) / repeats;
-    for (int i = 0; i < repeats; ++i) {
-        for (const float value : x) scaled.push_back(static_cast<float>(value * scale));
-        for (int k = 0; k < batch_; ++k)
-            contexts.insert(contexts.end(), context.data.begin() + i * states, context.data.begin() + (i + 1) * states);
+Conditioning Model::encode_prompt(std::span<const PromptTokens> tokens, int clip_skip, bool nothing) {
+    std::string lacking;
+    const auto encoders = text_encoders(&lacking);
+    if (encoders.empty())
+        fail(SDCPP_MISSING_PART, "the model has no text encoder ", lacking, "; give one with text_encoders=…");
+    if (tokens.size() != encoders.size())
+        fail(SDCPP_INVALID_ARGUMENT, family_.title, " takes tokens for ", encoders.size(), " text encoders");
+    Conditioning out;
+    if (nothing && family_.zeros_for_nothing && denoiser_) {
+        const Denoiser& net = denoiser_->as<Denoiser>();
+        const auto count = static_cast<int64_t>(tokens.front().ids.size());
+        out.states.shape = {1, 1, count, net.context_width()};
+        out.states.data.resize(static_cast<size_t>(count * net.context_width()));
+        out.pooled.resize(static_cast<size_t>(net.pooled_width()));
+        return out;
     }
-    const Floats timesteps(static_cast<size_t>(batch), static_cast<float>(table_.timestep_of(sigma)));
-    const Floats time = timestep_embedding(timesteps, net.model_channels());
-    return unet_
-        ->run({{"x", GGML_TYPE_F32, {batch, net.in_channels(), latent_height_, latent_width_}, scaled.data()},
-               {"time", GGML_TYPE_F32, {batch, net.model_channels()}, time.data()},
-               {"context", GGML_TYPE_F32, {batch, context.shape[2], context.shape[3]}, contexts.data()}})
-        .data;
+    std::vector<Output> parts;
+    const bool pooled = denoiser_ && denoiser_->as<Denoiser>().pooled_width() > 0;
+    for (size_t i = 0; i < encoders.size(); ++i) {
+        const bool last = i + 1 == encoders.size();
+        parts.push_back(encode_states(executor(encoders[i]->name()), tokens[i], clip_skip,
+                                      pooled && last ? &out.pooled : nullptr));
+        if (parts[i].shape[2] != parts[0].shape[2])
+            fail(SDCPP_INVALID_ARGUMENT, "a prompt must have as many chunks for every text encoder");
+    }
+    if (pooled && static_cast<int64_t>(out.pooled.size()) != denoiser_->as<Denoiser>().pooled_width())
+        fail(SDCPP_UNSUPPORTED_MODEL, "the text encoder says ", out.pooled.size(), " values of a whole text, the UNet takes ",
+             denoiser_->as<Denoiser>().pooled_width(), "; they belong to different models");
+    if (parts.size() == 1) {
+        out.states = std::move(parts.front());
+        return out;
+    }
+    out.states.shape = parts.front().shape;
+    out.states.shape[3] = 0;
+    for (const Output& part : parts) out.states.shape[3] += part.shape[3];
+    for (int64_t token = 0; token < out.states.shape[2]; ++token)
+        for (const Output& part : parts) {
+            const auto row = part.data.begin() + token * part.shape[3];
+            out.states.data.insert(out.states.data.end(), row, row + part.shape[3]);
+        }
+    return out;
+}
+
+// The network's prediction for the latents `x` with each of `conditionings`, those of the first before the second's.
+Floats Model::predict(const Floats& x, double sigma, const SampleOptions& options,
+                      std::vector<Noisy::Item> conditionings) {
+    const Denoiser& net = denoiser_->as<Denoiser>();
+    const double scale = family_.flow ? 1 : 1 / std::sqrt(sigma * sigma + 1);
+    Noisy noisy;
+    noisy.height = options.height / facts_.latent_factor;
+    noisy.width = options.width / facts_.latent_factor;
+    noisy.picture_height = options.height;
+    noisy.picture_width = options.width;
+    for (const Noisy::Item& item : conditionings) {
+        noisy.items.insert(noisy.items.end(), static_cast<size_t>(options.batch), item);
+        for (const float value : x) noisy.x.push_back(static_cast<float>(value * scale));
+    }
+    noisy.timesteps.assign(noisy.items.size(), static_cast<float>(table_.timestep_of(sigma)));
+    Output result = denoiser_->run(net.inputs(noisy));
+    return net.prediction(std::move(result), noisy);
+}
+
+// The family's levels of noise, moved for a flow by what the user, the config or the family says.
+NoiseTable Model::noise_table(const SampleOptions& options) const {
+    if (!family_.flow) return table_;
+    const Json& config = files_.config()["scheduler"];
+    double shift = config.number_or("shift", family_.flow_shift);
+    if (config.boolean_or("use_dynamic_shifting", false)) {  // by the number of patches of 2x2, linear in its logarithm
+        const double patches = static_cast<double>(options.height / facts_.latent_factor / 2) *
+                               static_cast<double>(options.width / facts_.latent_factor / 2);
+        const double few = config.number_or("base_image_seq_len", 256), many = config.number_or("max_image_seq_len", 4096);
+        const double low = config.number_or("base_shift", 0.5), high = config.number_or("max_shift", 1.15);
+        shift = std::exp(low + (high - low) * (patches - few) / (many - few));
+    }
+    return NoiseTable::flow(options.flow_shift > 0 ? options.flow_shift : shift);
 }
 
 Floats Model::sample(const SampleOptions& options) {
-    executor("unet");
+    if (!denoiser_) fail(SDCPP_MISSING_PART, "the model has no diffusion model (UNet …); give a file that holds one");
+    const Denoiser& net = denoiser_->as<Denoiser>();
     require_size(options.width, options.height);
     if (!options.cond) fail(SDCPP_INVALID_ARGUMENT, "a conditioning is needed");
     if (!std::isfinite(options.cfg_scale)) fail(SDCPP_INVALID_ARGUMENT, "cfg_scale must be a finite number");
@@ -323,39 +433,38 @@ Floats Model::sample(const SampleOptions& options) {
     const bool guided = options.cfg_scale != 1;
     if (guided && !options.uncond)
         fail(SDCPP_INVALID_ARGUMENT, "cfg_scale other than 1 needs an unconditional conditioning");
-    for (const Output* context : {options.cond, options.uncond})
-        if (context && context->shape[3] != unet_->as<UNet>().context_width())
+    for (const Conditioning* said : {options.cond, options.uncond})
+        if (said && (said->states.shape[3] != net.context_width() ||
+                     static_cast<int64_t>(said->pooled.size()) != net.pooled_width()))
             fail(SDCPP_INVALID_ARGUMENT, "the conditioning comes from another model");
 
-    latent_width_ = options.width / facts_.latent_factor;
-    latent_height_ = options.height / facts_.latent_factor;
-    batch_ = options.batch;
-    BatchRng rng(options.rng, options.seed, batch_);
-    const size_t one = static_cast<size_t>(facts_.latent_channels) * static_cast<size_t>(latent_width_) *
-                       static_cast<size_t>(latent_height_);
-    Floats x(one * static_cast<size_t>(batch_));
+    BatchRng rng(options.rng, options.seed, options.batch);
+    const size_t one = static_cast<size_t>(facts_.latent_channels) *
+                       static_cast<size_t>(options.width / facts_.latent_factor) *
+                       static_cast<size_t>(options.height / facts_.latent_factor);
+    Floats x(one * static_cast<size_t>(options.batch));
+    table_ = noise_table(options);
     std::vector<double> sigmas = make_sigmas(options.scheduler, options.steps, table_);
     if (options.noise) {
-        for (int i = 0; i < batch_; ++i)
+        for (int i = 0; i < options.batch; ++i)
             std::copy_n(options.noise, one, x.begin() + i * static_cast<std::ptrdiff_t>(one));
     } else {
         rng.normal(x);
     }
     for (float& value : x) value = static_cast<float>(value * sigmas.front());
 
-    Output both;  // what prompt and negative prompt say, where they go through the network together
-    if (guided && options.cond->shape == options.uncond->shape) {
-        both = *options.cond;
-        both.data.insert(both.data.end(), options.uncond->data.begin(), options.uncond->data.end());
-    }
+    // What prompt and negative prompt say goes through the network together where it can.
+    const Noisy::Item wanted{options.cond, false}, unwanted{options.uncond, true};
+    const bool together =
+        guided && (net.mixes_lengths() || options.cond->states.shape == options.uncond->states.shape);
     const auto denoise = [&](const Floats& noisy, double sigma) {
         Floats prediction, free;
-        if (!both.data.empty()) {
-            prediction = predict(noisy, sigma, both, 2);
+        if (together) {
+            prediction = predict(noisy, sigma, options, {wanted, unwanted});
             free.assign(prediction.begin() + static_cast<std::ptrdiff_t>(noisy.size()), prediction.end());
         } else {
-            prediction = predict(noisy, sigma, *options.cond, 1);
-            if (guided) free = predict(noisy, sigma, *options.uncond, 1);
+            prediction = predict(noisy, sigma, options, {wanted});
+            if (guided) free = predict(noisy, sigma, options, {unwanted});
         }
         Floats clean(noisy.size());
         const double shrink = 1 / (sigma * sigma + 1);
@@ -370,7 +479,7 @@ Floats Model::sample(const SampleOptions& options) {
 
     const auto begin = std::chrono::steady_clock::now();
     const int steps = static_cast<int>(sigmas.size()) - 1;
-    SamplerRun run{denoise, std::move(sigmas), rng, options.eta};
+    SamplerRun run{denoise, std::move(sigmas), rng, options.eta, family_.flow};
     run.after_step = [&](size_t step, const Floats& denoised) {
         const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begin;
         if (options.callback && !options.callback(static_cast<int>(step), steps, passed.count(), denoised))
@@ -406,9 +515,10 @@ Floats Model::decode(const DecodeOptions& options, std::span<const float> latent
     int tile = tile_sides(decoder, height, width, options);
     const double share = options.overlap < 0 ? 0.25 : options.overlap;
     if (!(share <= 0.5)) fail(SDCPP_INVALID_ARGUMENT, "the overlap of tiles must be 0 to 0.5");
-    const auto scale = static_cast<float>(options.taesd ? 1 : 1 / facts_.scaling_factor);
+    const auto scale = static_cast<float>(1 / facts_.latent_scale), shift = static_cast<float>(facts_.latent_shift);
     const auto whole = [&](std::vector<float> part, int h, int w) {
-        for (float& value : part) value *= scale;
+        if (!options.taesd)
+            for (float& value : part) value = value * scale + shift;
         Floats picture = decoder.run({{"x", GGML_TYPE_F32, {1, channels, h, w}, part.data()}}).data;
         if (options.taesd)
             for (float& value : picture) value = value * 2 - 1;
@@ -440,9 +550,47 @@ Floats Model::encode(std::span<const float> picture, int height, int width) {
              " cannot be encoded; sides must be multiples of ", factor);
     Floats latent = encoder.run({{"x", GGML_TYPE_F32, {1, 3, height, width}, picture.data()}}).data;
     latent.resize(latent.size() / 2);  // the mean; the log variance follows it
-    for (float& value : latent) value = static_cast<float>(value * facts_.scaling_factor);
+    for (float& value : latent) value = static_cast<float>((value - facts_.latent_shift) * facts_.latent_scale);
     require_finite(latent, "the latents");
     return latent;
+}
+
+// One evaluation as a user gives it: x [N, C, H, W], timesteps [N], context [N, T, D] and, where the family takes it, an
+// input "pooled" [N, P].
+Output Model::evaluate_denoiser(const Input& x, const Input& timesteps, const Input& context,
+                                const std::vector<Input>& inputs) {
+    const Denoiser& net = denoiser_->as<Denoiser>();
+    const int64_t batch = x.shape[0];
+    const auto pooled = std::find_if(inputs.begin(), inputs.end(), [](const Input& i) { return i.name == "pooled"; });
+    const bool complete = net.pooled_width() == 0 ||
+                          (pooled != inputs.end() && pooled->shape == std::vector<int64_t>{batch, net.pooled_width()});
+    if (x.shape[1] != net.in_channels() || x.shape[2] % net.multiple() || x.shape[3] % net.multiple() ||
+        context.shape[0] != batch || context.shape[2] != net.context_width() || timesteps.shape[0] != batch || !complete)
+        fail(SDCPP_INVALID_ARGUMENT, net.name(), " takes x [N, ", net.in_channels(), ", H, W] with sides in multiples of ",
+             net.multiple(), ", timesteps [N], context [N, T, ", net.context_width(), "]",
+             net.pooled_width() > 0 ? " and pooled [N, " + std::to_string(net.pooled_width()) + "]" : "");
+    const auto values = [](const Input& from, int64_t row) {
+        const int64_t each = std::accumulate(from.shape.begin() + 1, from.shape.end(), int64_t{1}, std::multiplies<>());
+        const float* first = static_cast<const float*>(from.data) + row * each;
+        return Floats(first, first + each);
+    };
+    std::vector<Conditioning> said(static_cast<size_t>(batch));
+    Noisy noisy;
+    noisy.height = x.shape[2];
+    noisy.width = x.shape[3];
+    noisy.picture_height = static_cast<int>(x.shape[2]) * facts_.latent_factor;
+    noisy.picture_width = static_cast<int>(x.shape[3]) * facts_.latent_factor;
+    for (int64_t row = 0; row < batch; ++row) {
+        Conditioning& one = said[static_cast<size_t>(row)];
+        one.states = {{1, 1, context.shape[1], context.shape[2]}, values(context, row)};
+        if (net.pooled_width() > 0) one.pooled = values(*pooled, row);
+        noisy.items.push_back({&one, false});
+        const Floats latent = values(x, row);
+        noisy.x.insert(noisy.x.end(), latent.begin(), latent.end());
+        noisy.timesteps.push_back(static_cast<const float*>(timesteps.data)[row]);
+    }
+    Output out = denoiser_->run(net.inputs(noisy));
+    return {{batch, net.out_channels(), noisy.height, noisy.width}, net.prediction(std::move(out), noisy)};
 }
 
 Output Model::evaluate(const std::string& network, std::vector<Input> inputs) {
@@ -458,32 +606,20 @@ Output Model::evaluate(const std::string& network, std::vector<Input> inputs) {
         }
         fail(SDCPP_INVALID_ARGUMENT, network, " takes an input ", name);
     };
-    if (network == "clip_l") {
-        const ClipText& clip = net.as<ClipText>();
-        Input& tokens = input("tokens", 2);
-        tokens.type = GGML_TYPE_I32;
-        if (tokens.shape[1] != clip.positions())
-            fail(SDCPP_INVALID_ARGUMENT, "tokens must be [N, ", clip.positions(), "]");
-        require_tokens(
-            {static_cast<const int32_t*>(tokens.data), static_cast<size_t>(tokens.shape[0] * tokens.shape[1])},
-            clip.vocabulary());
-        const auto mask = causal_mask(clip.positions());
-        return net.run({tokens, {"mask", GGML_TYPE_F16, {clip.positions(), clip.positions()}, mask.data(), true}});
+    for (const auto& text : texts_) {
+        if (text.get() != &net) continue;
+        const TextEncoder& encoder = net.as<TextEncoder>();
+        const TextEncoder::Traits traits = encoder.traits();
+        const Input& tokens = input("tokens", 2);
+        if (traits.positions > 0 && tokens.shape[1] != traits.positions)
+            fail(SDCPP_INVALID_ARGUMENT, "tokens must be [N, ", traits.positions, "]");
+        const std::span<const int32_t> ids(static_cast<const int32_t*>(tokens.data),
+                                           static_cast<size_t>(tokens.shape[0] * tokens.shape[1]));
+        require_tokens(ids, traits.vocabulary);
+        return std::move(net.run(encoder.inputs(ids, tokens.shape[0]), encoder.select(1, true, false)).front());
     }
     const Input& x = input("x", 4);
-    if (network == "unet") {
-        const UNet& unet = net.as<UNet>();
-        const Input& context = input("context", 3);
-        const Input& timesteps = input("timesteps", 1);
-        const int64_t batch = x.shape[0];
-        if (x.shape[1] != unet.in_channels() || x.shape[2] % unet.multiple() || x.shape[3] % unet.multiple() ||
-            context.shape[0] != batch || context.shape[2] != unet.context_width() || timesteps.shape[0] != batch)
-            fail(SDCPP_INVALID_ARGUMENT, "unet takes x [N, ", unet.in_channels(), ", H, W] with sides in multiples of ",
-                 unet.multiple(), ", timesteps [N] and context [N, T, ", unet.context_width(), "]");
-        const Floats time = timestep_embedding({static_cast<const float*>(timesteps.data), static_cast<size_t>(batch)},
-                                               unet.model_channels());
-        return net.run({x, {"time", GGML_TYPE_F32, {batch, unet.model_channels()}, time.data()}, context});
-    }
+    if (&net == denoiser_.get()) return evaluate_denoiser(x, input("timesteps", 1), input("context", 3), inputs);
     const bool encodes = network.ends_with("encoder");
     const int64_t channels = encodes ? 3 : facts_.latent_channels;
     if (x.shape[1] != channels || (encodes && (x.shape[2] % facts_.latent_factor || x.shape[3] % facts_.latent_factor)))

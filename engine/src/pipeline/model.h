@@ -11,8 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "models/clip.h"
-#include "models/unet.h"
+#include "models/denoiser.h"
+#include "models/family.h"
+#include "models/text_encoder.h"
 #include "models/vae.h"
 #include "runtime/executor.h"
 #include "sampling/samplers.h"
@@ -37,15 +38,23 @@ struct ModelOptions {
 struct ModelFacts {
     int latent_channels = 4, latent_factor = 8;
     bool v_prediction = false;
-    double scaling_factor = 0.18215;
-    int size_multiple = 64;  // pixels
+    double latent_scale = 1, latent_shift = 0;  // latents as sampled: (the autoencoder's - shift) * scale
+    int size_multiple = 64;                     // pixels
+};
+
+// A prompt's tokens for one text encoder.
+struct PromptTokens {
+    std::span<const int32_t> ids;  // [chunks, positions], or [count] where any number is possible
+    const float* weights = nullptr;
+    int chunks = 1;
 };
 
 struct SampleOptions {
-    const Output* cond = nullptr;
-    const Output* uncond = nullptr;
+    const Conditioning* cond = nullptr;
+    const Conditioning* uncond = nullptr;
     int width = 0, height = 0, steps = 0;
     double cfg_scale = 1, eta = -1;
+    double flow_shift = 0;  // 0: the model's own
     std::string sampler, scheduler, rng;
     uint64_t seed = 0;  // of the first picture; the others' rise by one
     int batch = 1;      // pictures that are sampled step by step together
@@ -67,12 +76,18 @@ class Model {
     const ModelFiles& files() const { return files_; }
     const ModelFacts& facts() const { return facts_; }
     const Device& device() const { return device_; }
-    const ClipText* text_encoder() const { return text_ ? &text_->as<ClipText>() : nullptr; }
-    const UNet* unet() const { return unet_ ? &unet_->as<UNet>() : nullptr; }
+    const Family& family() const { return family_; }
+    // Those that the family takes, in its order; empty where one is missing, whose name is then in `lacking`.
+    std::vector<const TextEncoder*> text_encoders(std::string* lacking = nullptr) const;
+    const Denoiser* denoiser() const { return denoiser_ ? &denoiser_->as<Denoiser>() : nullptr; }
     bool has(const std::string& network) const;
+    // Names of its networks, as they run.
+    std::vector<std::string> networks() const;
+    // Of a generation option: the config's, else the family's; "" where neither has one.
+    std::string default_of(const std::string& option) const;
 
-    // Hidden states [1, chunks * positions, C] of `tokens` [chunks, positions].
-    Output encode_prompt(std::span<const int32_t> tokens, const float* weights, int chunks, int clip_skip);
+    // `tokens` for each of text_encoders(). `nothing`: the prompt is an empty negative one.
+    Conditioning encode_prompt(std::span<const PromptTokens> tokens, int clip_skip, bool nothing);
     Floats sample(const SampleOptions& options);
     // Picture [3, h*f, w*f] in -1..1 from a latent [C, h, w].
     Floats decode(const DecodeOptions& options, std::span<const float> latent, int height, int width);
@@ -82,7 +97,7 @@ class Model {
 
     // A generation begins: budgets that follow free memory are read again.
     void begin();
-    // The plan of "clip_l", "unet" or "vae.decoder" for a picture of this size; nothing is loaded.
+    // The plan of a text encoder, the denoiser or "vae.decoder" for a picture of this size; nothing is loaded.
     RunReport preview(const std::string& network, int width, int height, int batch, bool guided, int chunks);
     // What a network did since the last call; nothing where it has not run.
     std::optional<RunReport> take_report(const std::string& network);
@@ -101,7 +116,11 @@ class Model {
   private:
     Executor& need(const std::unique_ptr<Executor>& executor, const char* what) const;
     Executor& executor(const std::string& network) const;
-    Floats predict(const Floats& x, double sigma, const Output& context, int repeats);
+    Output encode_states(Executor& executor, const PromptTokens& tokens, int clip_skip, Floats* pooled);
+    Floats predict(const Floats& x, double sigma, const SampleOptions& options, std::vector<Noisy::Item> conditionings);
+    NoiseTable noise_table(const SampleOptions& options) const;
+    Output evaluate_denoiser(const Input& x, const Input& timesteps, const Input& context,
+                             const std::vector<Input>& inputs);
     int tile_sides(Executor& decoder, int height, int width, const DecodeOptions& options);
     void require_size(int width, int height) const;
     std::vector<Executor*> executors() const;
@@ -111,10 +130,11 @@ class Model {
     std::atomic<bool> cancelled_{false};
     std::mutex mutex_;
     Device device_;
+    const Family& family_;
     ModelFacts facts_;
     NoiseTable table_;
-    std::unique_ptr<Executor> text_, unet_, decoder_, encoder_, tiny_decoder_, tiny_encoder_;
-    int latent_width_ = 0, latent_height_ = 0, batch_ = 1;
+    std::vector<std::unique_ptr<Executor>> texts_;
+    std::unique_ptr<Executor> denoiser_, decoder_, encoder_, tiny_decoder_, tiny_encoder_;
 };
 
 }  // namespace sdcpp

@@ -35,7 +35,7 @@ struct CarryLayout {
 
 struct Executor::Prepared {
     std::vector<std::pair<std::string, std::vector<int64_t>>> shapes;
-    std::vector<size_t> stages;
+    Selection selection;
     Planned planned;
     std::unique_ptr<Flow> flow;  // of one graph's microbatches
     CarryLayout layout;
@@ -218,14 +218,14 @@ void Executor::place_weights(const std::vector<size_t>& stages, const Planned& p
     store_.place(places, planned.plan.slots, planned.mapped);
 }
 
-std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& inputs,
-                                                      const std::vector<size_t>& stages, Planned planned) {
+std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& inputs, const Selection& selection,
+                                                      Planned planned) {
     auto made = std::make_unique<Prepared>();
-    made->stages = stages;
+    made->selection = selection;
     for (const Input& input : inputs) made->shapes.emplace_back(input.name, input.shape);
     made->planned = std::move(planned);
     const Plan& plan = made->planned.plan;
-    made->flow = std::make_unique<Flow>(*network_, device_.kernels(), stages, inputs, plan.group);
+    made->flow = std::make_unique<Flow>(*network_, device_.kernels(), selection, inputs, plan.group);
     made->layout = lay_out(*made->flow, plan, made->groups());
 
     const uint64_t budget = made->planned.options.budget_bytes;
@@ -239,7 +239,7 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& 
     if (budget > 0 && total > budget) throw Excess{total - budget};
 
     // Placements are shared by shapes while everything is resident for good.
-    if (!store_.placed() || budget > 0) place_weights(stages, made->planned);
+    if (!store_.placed() || budget > 0) place_weights(selection.stages, made->planned);
     made->carries = device_.allocate(MemoryClass::carries, made->layout.bytes);
     made->workspace = device_.memory().take(MemoryClass::workspace, sizes[largest]);
     const auto no_workspace = [&] {
@@ -269,14 +269,15 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& 
     return made;
 }
 
-Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const std::vector<size_t>& stages) {
+Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Selection& selection) {
+    const std::vector<size_t>& stages = selection.stages;
     std::vector<std::pair<std::string, std::vector<int64_t>>> shapes;
     for (const Input& input : inputs) shapes.emplace_back(input.name, input.shape);
     for (const auto& known : prepared_)
-        if (known->shapes == shapes && known->stages == stages) return *known;
+        if (known->shapes == shapes && known->selection == selection) return *known;
 
     const auto batch = static_cast<int>(batch_of(inputs));
-    const Flow flow(*network_, device_.kernels(), stages, inputs, 1);
+    const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
     uint64_t budget = starting_budget(flow, stages, batch);
     const bool strict = memory_.budget_bytes.value_or(0) > 0;
     if (budget > 0 || (!prepared_.empty() && !prepared_.back()->planned.plan.slots.empty())) release(true);
@@ -302,7 +303,7 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const st
                 continue;
             }
             planned.options.budget_bytes = budget > 0 ? budget - others : 0;
-            auto made = realize(inputs, stages, std::move(planned));
+            auto made = realize(inputs, selection, std::move(planned));
             std::vector<Courier::Segment> loads;
             for (const PlannedSegment& s : made->planned.plan.segments) {
                 Courier::Segment load{{}, s.slot};
@@ -339,33 +340,36 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const st
     }
 }
 
-std::vector<size_t> Executor::all_stages() const {
-    std::vector<size_t> stages(network_->stages().size());
-    std::iota(stages.begin(), stages.end(), size_t{0});
-    return stages;
+// With all stages by number where none is named.
+Selection Executor::completed(Selection selection) const {
+    if (selection.stages.empty()) {
+        selection.stages.resize(network_->stages().size());
+        std::iota(selection.stages.begin(), selection.stages.end(), size_t{0});
+    }
+    return selection;
 }
 
 bool Executor::fits(const std::vector<Input>& inputs) {
-    const std::vector<size_t> stages = all_stages();
+    const Selection selection = completed({});
     const auto batch = static_cast<int>(batch_of(inputs));
-    const Flow flow(*network_, device_.kernels(), stages, inputs, 1);
-    const uint64_t budget = starting_budget(flow, stages, batch);
+    const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
+    const uint64_t budget = starting_budget(flow, selection.stages, batch);
     if (budget == 0) return true;
     try {
-        choose(flow, stages, batch, budget);
+        choose(flow, selection.stages, batch, budget);
         return true;
     } catch (const OverBudget&) {
         return false;
     }
 }
 
-RunReport Executor::preview(const std::vector<Input>& inputs, const std::vector<size_t>& given) {
-    const std::vector<size_t> stages = given.empty() ? all_stages() : given;
+RunReport Executor::preview(const std::vector<Input>& inputs, const Selection& given) {
+    const Selection selection = completed(given);
     const auto batch = static_cast<int>(batch_of(inputs));
-    const Flow flow(*network_, device_.kernels(), stages, inputs, 1);
-    uint64_t budget = starting_budget(flow, stages, batch);
+    const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
+    uint64_t budget = starting_budget(flow, selection.stages, batch);
     if (budget == 0) budget = uint64_t{1} << 49;  // all fits; the sizes are wanted nevertheless
-    Planned planned = choose(flow, stages, batch, budget);
+    Planned planned = choose(flow, selection.stages, batch, budget);
     RunReport out;
     out.network = network_->name();
     out.stages = std::move(planned.stages);
@@ -374,7 +378,8 @@ RunReport Executor::preview(const std::vector<Input>& inputs, const std::vector<
     return out;
 }
 
-void Executor::run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, Output& output) {
+void Executor::run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass,
+                        std::vector<Output>& outputs) {
     const Plan& plan = prepared.planned.plan;
     const Flow& flow = *prepared.flow;
     const auto tensor_at = [&](size_t carry, int group, ggml_tensor& tensor) {
@@ -410,31 +415,36 @@ void Executor::run_pass(Prepared& prepared, const std::vector<Input>& inputs, in
         prepared.courier->done(s);
     }
     for (int group = 0; group < prepared.groups(); ++group) {
-        tensor_at(flow.result(), group, tensor);
-        const auto count = static_cast<size_t>(ggml_nelements(&tensor));
-        const size_t at = output.data.size();
-        output.data.resize(at + count);
-        ggml_backend_tensor_get(&tensor, output.data.data() + at, 0, count * sizeof(float));
+        for (size_t i = 0; i < outputs.size(); ++i) {
+            tensor_at(flow.results()[i], group, tensor);
+            const auto count = static_cast<size_t>(ggml_nelements(&tensor));
+            std::vector<float>& data = outputs[i].data;
+            data.resize(data.size() + count);
+            ggml_backend_tensor_get(&tensor, data.data() + data.size() - count, 0, count * sizeof(float));
+        }
     }
 }
 
-Output Executor::run(const std::vector<Input>& inputs, const std::vector<size_t>& given) {
-    const std::vector<size_t> stages = given.empty() ? all_stages() : given;
+std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Selection& given) {
+    const Selection selection = completed(given);
     const auto start = Clock::now();
-    Prepared* prepared = &prepare(inputs, stages);
+    Prepared* prepared = &prepare(inputs, selection);
     if (prepared->interrupted) {  // the courier stands somewhere within a pass
         release();
-        prepared = &prepare(inputs, stages);
+        prepared = &prepare(inputs, selection);
     }
     const Plan& plan = prepared->planned.plan;
-    Output output;
-    const Carry& result = prepared->flow->carries()[prepared->flow->result()];
-    output.shape.assign(result.ne.rbegin(), result.ne.rend());
+    std::vector<Output> outputs;
+    for (const size_t carry : prepared->flow->results()) {
+        const auto& ne = prepared->flow->carries()[carry].ne;
+        Output& output = outputs.emplace_back();
+        output.shape.assign(ne.rbegin(), ne.rend());
+        output.shape[inputs.front().shape.size() == 4 ? 0 : 1] = prepared->batch();  // pictures, else rows of states
+    }
     prepared->interrupted = true;
     const std::vector<double> before = prepared->segment_seconds;
-    for (int pass = 0; pass < plan.passes; ++pass) run_pass(*prepared, inputs, pass, output);
+    for (int pass = 0; pass < plan.passes; ++pass) run_pass(*prepared, inputs, pass, outputs);
     prepared->interrupted = false;
-    output.shape[inputs.front().shape.size() == 4 ? 0 : 1] = prepared->batch();  // pictures, else rows of states
 
     const Courier::Counts counts = prepared->courier->take_counts();
     const double seconds = seconds_since(start);
@@ -470,7 +480,7 @@ Output Executor::run(const std::vector<Input>& inputs, const std::vector<size_t>
         }
         learn(*prepared, spent);
     }
-    return output;
+    return outputs;
 }
 
 // Takes what a run has shown: stage times, the link's speed. Where that is far from what the plan was made for
@@ -493,7 +503,8 @@ void Executor::learn(Prepared& prepared, const std::vector<double>& segment_seco
     options.dispatch_seconds = 0;  // it is within what was measured
     const double expected = planned.plan.predicted_step_seconds;
     const double now = predicted_seconds(measured, options, planned.plan);
-    for (size_t i = 0; i < prepared.stages.size(); ++i) measured_seconds_[prepared.stages[i]] = measured[i].seconds;
+    for (size_t i = 0; i < prepared.selection.stages.size(); ++i)
+        measured_seconds_[prepared.selection.stages[i]] = measured[i].seconds;
     planned.stages = measured;
     planned.options = options;
     planned.plan.predicted_step_seconds = now;

@@ -55,12 +55,13 @@ class Executor {
     // `make_room` is called where the budget does not hold beside what other networks hold.
     void set_memory(const MemoryOptions& options, std::function<void()> make_room);
 
-    // Runs `stages` (numbers; empty: all) on `inputs`, which share the outermost side of those that are not shared, and
-    // returns the value "x". Throws OverBudget, SDCPP_OUT_OF_MEMORY, SDCPP_CANCELLED.
-    Output run(const std::vector<Input>& inputs, const std::vector<size_t>& stages = {});
+    // Runs what is selected on `inputs`, which share the outermost side of those that are not shared, and returns the
+    // results in the selection's order. Throws OverBudget, SDCPP_OUT_OF_MEMORY, SDCPP_CANCELLED.
+    std::vector<Output> run(const std::vector<Input>& inputs, const Selection& selection);
+    Output run(const std::vector<Input>& inputs) { return std::move(run(inputs, {}).front()); }
 
     // The plan that run() would follow; nothing is loaded. `inputs` need no data.
-    RunReport preview(const std::vector<Input>& inputs, const std::vector<size_t>& stages = {});
+    RunReport preview(const std::vector<Input>& inputs, const Selection& selection = {});
 
     // Whether run() would find a plan.
     bool fits(const std::vector<Input>& inputs);
@@ -82,14 +83,13 @@ class Executor {
         Plan plan;
         bool mapped = false;
     };
-    Prepared& prepare(const std::vector<Input>& inputs, const std::vector<size_t>& stages);
-    std::vector<size_t> all_stages() const;
+    Prepared& prepare(const std::vector<Input>& inputs, const Selection& selection);
+    Selection completed(Selection selection) const;
     Planned choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget);
-    std::unique_ptr<Prepared> realize(const std::vector<Input>& inputs, const std::vector<size_t>& stages,
-                                      Planned planned);
+    std::unique_ptr<Prepared> realize(const std::vector<Input>& inputs, const Selection& selection, Planned planned);
     uint64_t starting_budget(const Flow& flow, const std::vector<size_t>& stages, int batch);
     void place_weights(const std::vector<size_t>& stages, const Planned& planned);
-    void run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, Output& output);
+    void run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, std::vector<Output>& outputs);
     void learn(Prepared& prepared, const std::vector<double>& segment_seconds);
     std::string stage_name(size_t stage) const;
 

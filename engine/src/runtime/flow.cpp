@@ -80,9 +80,9 @@ size_t Flow::add_carry(const ggml_tensor* tensor, int born) {
     return carries_.size() - 1;
 }
 
-Flow::Flow(const Network& network, const Kernels& kernels, std::vector<size_t> stages, const std::vector<Input>& inputs,
+Flow::Flow(const Network& network, const Kernels& kernels, const Selection& selection, const std::vector<Input>& inputs,
            int64_t batch)
-    : network_(network), kernels_(kernels), stages_(std::move(stages)) {
+    : network_(network), kernels_(kernels), stages_(selection.stages) {
     Names names;
     {
         const ggml_context_ptr context = new_context();
@@ -131,8 +131,10 @@ Flow::Flow(const Network& network, const Kernels& kernels, std::vector<size_t> s
         flops_.push_back(sum);
         before_.push_back(std::move(after));
     }
-    result_ = before_.back().at("x");
-    carries_[result_].last_use = static_cast<int>(stages_.size());
+    for (const std::string& name : selection.results) {
+        results_.push_back(before_.back().at(name));
+        carries_[results_.back()].last_use = static_cast<int>(stages_.size());
+    }
 }
 
 SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(size_t)>& place) const {

@@ -15,28 +15,13 @@
 
 namespace sdcpp {
 
-// A value given to a network: `shape` outermost first, `data` contiguous and row-major in `type`. Its outermost side is
-// the batch, unless it is `shared` by all of a batch.
-struct Input {
-    std::string name;
-    ggml_type type = GGML_TYPE_F32;
-    std::vector<int64_t> shape;
-    const void* data = nullptr;
-    bool shared = false;
-};
-
-struct Output {
-    std::vector<int64_t> shape;  // always four sides, ones in front
-    std::vector<float> data;
-};
-
 // A value that lives across stages.
 struct Carry {
     ggml_type type = GGML_TYPE_F32;
     std::array<int64_t, GGML_MAX_DIMS> ne{};
     uint64_t bytes = 0;
     int born = -1;      // the stage that makes it; -1: an input
-    int last_use = -1;  // the last stage that reads it; the number of stages: the result
+    int last_use = -1;  // the last stage that reads it; the number of stages: a result
 };
 
 // Where a carry lies while a graph runs.
@@ -53,16 +38,15 @@ struct SegmentGraph {
 
 class Flow {
   public:
-    // `stages`: numbers of the network's stages, in order. `batch`: of inputs that are not shared. The network's
-    // weights must have their tensors.
-    Flow(const Network& network, const Kernels& kernels, std::vector<size_t> stages, const std::vector<Input>& inputs,
+    // `selection` names its stages. `batch`: of inputs that are not shared. The network's weights must have their tensors.
+    Flow(const Network& network, const Kernels& kernels, const Selection& selection, const std::vector<Input>& inputs,
          int64_t batch);
 
     size_t count() const { return stages_.size(); }
     const std::vector<Carry>& carries() const { return carries_; }
-    // The carry that holds input `number`, and the one that is the result.
+    // The carry that holds input `number`, and those that are the results, in the selection's order.
     size_t input_carry(size_t number) const { return input_carries_[number]; }
-    size_t result() const { return result_; }
+    const std::vector<size_t>& results() const { return results_; }
 
     // Stages first..last as one graph; `place` says where carries lie.
     SegmentGraph build(size_t first, size_t last, const std::function<Address(size_t carry)>& place) const;
@@ -82,7 +66,7 @@ class Flow {
     std::vector<size_t> input_carries_;
     std::vector<Names> before_;  // each stage, and one more: after the last
     std::vector<double> flops_;
-    size_t result_ = 0;
+    std::vector<size_t> results_;
 };
 
 // The workspace that ggml's graph allocator gives a graph.

@@ -27,14 +27,27 @@ void add_noise(SamplerRun& run, Floats& x, double amount) {
     for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(x[i] + amount * noise[i]);
 }
 
-// A step from sigma `from` to `to` in which noise of size `up` replaces noise that was removed down to `down`.
+// A step from one ratio of noise to signal to another in which noise of size `up` replaces noise that was removed down to
+// `down`.
 struct Ancestral {
     double down, up;
     Ancestral(double from, double to, double eta) {
-        up = std::min(to, eta * std::sqrt(to * to * (from * from - to * to) / (from * from)));
+        up = std::min(to, eta * to * std::sqrt(1 - (to / from) * (to / from)));
         down = std::sqrt(to * to - up * up);
     }
 };
+
+// x at `now` brought to a lower ratio of noise to signal along the line to the clean estimate, its signal 1 (DDIM's step).
+Floats brought(const SamplerRun& run, const Floats& x, const Floats& denoised, double now, double ratio) {
+    return mix(ratio / now, x, 1 - ratio * run.signal(now) / now, denoised);
+}
+
+// To the signal at `sigma`, with noise added.
+void settle(SamplerRun& run, Floats& x, double sigma, double up) {
+    if (up > 0) add_noise(run, x, up);
+    if (run.flow)
+        for (float& value : x) value = static_cast<float>(run.signal(sigma) * value);
+}
 
 template <typename Step>
 void each_step(SamplerRun& run, Floats& x, Step step) {
@@ -50,9 +63,9 @@ void each_step(SamplerRun& run, Floats& x, Step step) {
 // without churn).
 void euler_with(SamplerRun& run, Floats& x, double eta) {
     each_step(run, x, [&](size_t, double now, double next, const Floats& denoised) {
-        const Ancestral step(now, next, eta);
-        x = mix(1, x, step.down - now, slope(x, denoised, now));
-        if (step.up > 0) add_noise(run, x, step.up);
+        const Ancestral step(run.ratio(now), run.ratio(next), eta);
+        x = brought(run, x, denoised, now, step.down);
+        settle(run, x, next, step.up);
     });
 }
 
@@ -93,15 +106,17 @@ void dpm2(SamplerRun& run, Floats& x) {
 void dpmpp_2s_a(SamplerRun& run, Floats& x) {
     const double eta = run.eta < 0 ? 1 : run.eta;
     each_step(run, x, [&](size_t, double now, double next, const Floats& denoised) {
-        const Ancestral step(now, next, eta);
-        if (step.down == 0) {
-            x = mix(1, x, -now, slope(x, denoised, now));
+        const Ancestral step(run.ratio(now), run.ratio(next), eta);
+        const double middle = std::sqrt(run.ratio(now) * step.down);
+        if (step.down > 0 && std::isfinite(middle)) {
+            const double sigma = run.sigma_of_ratio(middle);
+            Floats half = brought(run, x, denoised, now, middle);
+            settle(run, half, sigma, 0);
+            x = brought(run, x, run.denoise(half, sigma), now, step.down);
         } else {
-            const double h = std::log(now / step.down), middle = std::sqrt(now * step.down);
-            const Floats half = mix(middle / now, x, -std::expm1(-h / 2), denoised);
-            x = mix(step.down / now, x, -std::expm1(-h), run.denoise(half, middle));
+            x = brought(run, x, denoised, now, step.down);
         }
-        if (step.up > 0) add_noise(run, x, step.up);
+        settle(run, x, next, step.up);
     });
 }
 
@@ -110,13 +125,15 @@ void dpmpp_2m_with(SamplerRun& run, Floats& x, bool v2) {
     Floats before;
     double h_before = 0;
     each_step(run, x, [&](size_t, double now, double next, const Floats& denoised) {
-        const double h = std::log(now / next);  // infinite at the last step, where x becomes the clean estimate
-        if (before.empty() || next == 0) {
-            x = mix(next / now, x, -std::expm1(-h), denoised);
+        const double signal = run.signal(next);
+        // infinite at the last step, where x becomes the clean estimate, and at a flow's first
+        const double h = std::log(run.ratio(now) / run.ratio(next));
+        if (before.empty() || next == 0 || !std::isfinite(h_before)) {
+            x = mix(next / now, x, -signal * std::expm1(-h), denoised);
         } else {
             const double r = v2 ? std::max(h, h_before) / std::min(h, h_before) : h_before / h;
             const Floats extrapolated = mix(1 + 1 / (2 * r), denoised, -1 / (2 * r), before);
-            x = mix(next / now, x, -std::expm1(v2 ? -(h + h_before) / 2 : -h), extrapolated);
+            x = mix(next / now, x, -signal * std::expm1(v2 ? -(h + h_before) / 2 : -h), extrapolated);
         }
         before = denoised;
         h_before = h;
@@ -136,10 +153,11 @@ void dpmpp_2m_sde(SamplerRun& run, Floats& x) {
             x = denoised;
             return;
         }
-        const double h = std::log(now / next), part = -std::expm1(-h - eta * h);
-        x = mix(next / now * std::exp(-eta * h), x, part, denoised);
+        const double signal = run.signal(next), h = std::log(run.ratio(now) / run.ratio(next));
+        const double noisy = eta > 0 ? eta * h : 0, part = -signal * std::expm1(-h - noisy);
+        x = mix(next / now * std::exp(-noisy), x, part, denoised);
         if (!before.empty()) x = mix(1, x, 0.5 * part * h / h_before, mix(1, denoised, -1, before));
-        if (eta > 0) add_noise(run, x, next * std::sqrt(-std::expm1(-2 * eta * h)));
+        if (eta > 0) add_noise(run, x, next * std::sqrt(-std::expm1(-2 * noisy)));
         before = denoised;
         h_before = h;
     });
@@ -203,7 +221,7 @@ void ipndm(SamplerRun& run, Floats& x) {
 void lcm(SamplerRun& run, Floats& x) {
     each_step(run, x, [&](size_t, double, double next, const Floats& denoised) {
         x = denoised;
-        if (next > 0) add_noise(run, x, next);
+        settle(run, x, next, run.ratio(next));
     });
 }
 

@@ -57,18 +57,18 @@ std::vector<double> simple(int steps, const NoiseTable& table) {
     return out;
 }
 
-// "Align Your Steps" (Sabour et al. 2024): the published levels for Stable Diffusion 1.5, interpolated in the
-// logarithm.
-std::vector<double> align_your_steps(int steps, const NoiseTable&) {
-    constexpr std::array<double, 11> levels = {14.6146412293, 6.4745760956, 3.8636745985, 2.6946151520,
-                                               1.8841921177,  1.3943805092, 0.9642583904, 0.6523686016,
-                                               0.3977456272,  0.1515232662, 0.0291671582};
+// "Align Your Steps" (Sabour et al. 2024): the published levels, interpolated in the logarithm.
+std::vector<double> align_your_steps(int steps, const NoiseTable& table) {
+    const std::vector<double>& levels = table.aligned_sigmas;
+    if (levels.size() < 2)
+        fail(SDCPP_INVALID_ARGUMENT, "the schedule 'ays' is published for Stable Diffusion 1.x and XL only");
     // steps + 1 places over the published levels; the last is then replaced by 0
-    std::vector<double> out = mapped(linspace(0, levels.size() - 1, steps + 1), [&](double at) {
-        const size_t low = std::min(static_cast<size_t>(at), levels.size() - 2);
-        const double part = at - static_cast<double>(low);
-        return std::exp((1 - part) * std::log(levels[low]) + part * std::log(levels[low + 1]));
-    });
+    std::vector<double> out =
+        mapped(linspace(0, static_cast<double>(levels.size() - 1), steps + 1), [&](double at) {
+            const size_t low = std::min(static_cast<size_t>(at), levels.size() - 2);
+            const double part = at - static_cast<double>(low);
+            return std::exp((1 - part) * std::log(levels[low]) + part * std::log(levels[low + 1]));
+        });
     out.pop_back();
     return out;
 }
@@ -140,30 +140,56 @@ const std::vector<std::pair<std::string, Schedule>>& schedules() {
 
 }  // namespace
 
-NoiseTable::NoiseTable(const std::string& kind, double beta_start, double beta_end, int timesteps) {
+NoiseTable::NoiseTable(const std::string& kind, double beta_start, double beta_end, int timesteps, bool zero_snr) {
     if ((kind != "scaled_linear" && kind != "linear") || !(beta_start > 0) || !(beta_end < 1) ||
         !(beta_start < beta_end) || timesteps < 2 || timesteps > 100000)
         fail(SDCPP_UNSUPPORTED_MODEL, "the model's noise schedule (", kind, ", ", beta_start, " to ", beta_end, " in ",
              timesteps, " timesteps) cannot be used; known are scaled_linear and linear");
     const bool scaled = kind == "scaled_linear";
     double product = 1;
+    std::vector<double> products;
     for (const double value :
          linspace(scaled ? std::sqrt(beta_start) : beta_start, scaled ? std::sqrt(beta_end) : beta_end, timesteps)) {
         product *= 1 - (scaled ? value * value : value);
-        sigmas_.push_back(std::sqrt((1 - product) / product));
+        products.push_back(product);
+    }
+    if (zero_snr) {  // their roots are moved so that the last is 0 and the first stays
+        const double first = std::sqrt(products.front()), last = std::sqrt(products.back());
+        for (double& p : products) p = std::pow((std::sqrt(p) - last) * first / (first - last), 2);
+        products.back() = 0x1p-24;  // so that sigma stays finite, as diffusers does
+    }
+    for (const double p : products) {
+        sigmas_.push_back(std::sqrt((1 - p) / p));
         log_sigmas_.push_back(std::log(sigmas_.back()));
     }
 }
 
-double NoiseTable::sigma_of(double timestep) const {
+NoiseTable NoiseTable::flow(double shift) {
+    constexpr int places = 1000;
+    if (!(shift > 0) || shift > 1000)
+        fail(SDCPP_INVALID_ARGUMENT, "flow_shift is ", shift, "; above 0 to 1000 is possible");
+    NoiseTable out;
+    out.shift_ = shift;
+    out.sigmas_.clear();
+    out.log_sigmas_.clear();
+    for (int i = 0; i < places; ++i) out.sigmas_.push_back(out.sigma_of(i));
+    return out;
+}
+
+double NoiseTable::sigma_of(double place) const {
+    if (is_flow()) {
+        const double t = std::clamp((place + 1) / 1000, 0.0, 1.0);
+        return shift_ * t / (1 + (shift_ - 1) * t);
+    }
     const double last = static_cast<double>(log_sigmas_.size() - 1);
-    const double t = std::clamp(timestep, 0.0, last);
+    const double t = std::clamp(place, 0.0, last);
     const size_t low = std::min(static_cast<size_t>(t), log_sigmas_.size() - 2);
     const double part = t - static_cast<double>(low);
     return std::exp((1 - part) * log_sigmas_[low] + part * log_sigmas_[low + 1]);
 }
 
 double NoiseTable::timestep_of(double sigma) const {
+    if (is_flow()) return 1000 * sigma;
     const double value = std::log(sigma);
     const auto above = std::upper_bound(log_sigmas_.begin(), log_sigmas_.end(), value);
     const auto index = std::clamp<std::ptrdiff_t>(above - log_sigmas_.begin() - 1, 0,

@@ -6,23 +6,32 @@
 
 namespace sdcpp {
 
-// The training noise of a variance-preserving model: sigma of each timestep, sqrt((1 - a) / a) with a the product of 1
-// - beta.
+// The levels of noise that a model was trained at. Latents are signal * clean + sigma * noise.
 class NoiseTable {
   public:
-    // `kind` "scaled_linear" (Stable Diffusion) or "linear" (DDPM).
-    NoiseTable(const std::string& kind, double beta_start, double beta_end, int timesteps);
+    // A diffusion, with a signal of 1: sigma is sqrt((1 - a) / a), a the product of 1 - beta. `kind` "scaled_linear" (Stable
+    // Diffusion) or "linear" (DDPM). `zero_snr`: a falls to (almost) 0 at the last timestep (Lin et al. 2024).
+    NoiseTable(const std::string& kind, double beta_start, double beta_end, int timesteps, bool zero_snr = false);
     NoiseTable() : NoiseTable("scaled_linear", 0.00085, 0.012, 1000) {}
 
+    // A flow, with a signal of 1 - sigma: sigma is the share t of the way to noise, moved to shift t / (1 + (shift - 1) t)
+    // (Esser et al. 2024).
+    static NoiseTable flow(double shift);
+
+    bool is_flow() const { return shift_ > 0; }
     const std::vector<double>& sigmas() const { return sigmas_; }
     double sigma_min() const { return sigmas_.front(); }
     double sigma_max() const { return sigmas_.back(); }
-    // Between timesteps log(sigma) is interpolated, as k-diffusion does.
-    double sigma_of(double timestep) const;
+    // At a place in the table, also between entries: of a diffusion, log(sigma) is interpolated, as k-diffusion does.
+    double sigma_of(double place) const;
+    // What a network is told.
     double timestep_of(double sigma) const;
+
+    std::vector<double> aligned_sigmas;  // of the schedule "ays"; empty: none are known
 
   private:
     std::vector<double> sigmas_, log_sigmas_;
+    double shift_ = 0;  // 0: not a flow
 };
 
 // steps + 1 falling sigmas, the last one 0 ("beta" leaves out repeated ones). Throws SDCPP_INVALID_ARGUMENT for an

@@ -44,7 +44,8 @@ void ModelFiles::add_file(const fs::path& path, Part part) {
     } else if (const fs::path beside = path.parent_path() / "config.json"; part == Part::any && fs::exists(beside)) {
         const MappedFile text(beside);
         const Json json = Json::parse(text.text());
-        for (const std::string_view key : {"unet", "vae", "text_encoder", "scheduler", "defaults"})
+        for (const std::string_view key :
+             {"unet", "transformer", "vae", "text_encoder", "text_encoder_2", "scheduler", "defaults"})
             if (json[key].object()) add_config(key, json[key]);
     }
 }
@@ -53,9 +54,12 @@ std::vector<ModelPath> folder_parts(const fs::path& folder) {
     const MappedFile index(folder / "model_index.json");
     const Json json = Json::parse(index.text());
     std::vector<ModelPath> parts;
-    for (const auto& [key, part] :
-         {std::pair{"unet", Part::unet}, {"vae", Part::vae}, {"text_encoder", Part::text_encoder}})
-        if (json[key].array()) parts.push_back({component_file(folder / key), part});
+    for (const auto& [key, part] : {std::pair{"unet", Part::diffusion},
+                                    {"transformer", Part::diffusion},
+                                    {"vae", Part::vae},
+                                    {"text_encoder", Part::text_encoder},
+                                    {"text_encoder_2", Part::clip_g}})
+        if (json[key].array() && json[key].array()->size() == 2 && (*json[key].array())[0].string()) parts.push_back({component_file(folder / key), part});
     return parts;
 }
 

@@ -76,9 +76,11 @@ ggml_type stored_type(const Weight& weight, ggml_type wanted) {
             if (wanted == GGML_TYPE_F32) return GGML_TYPE_F32;
             if (wanted != GGML_TYPE_COUNT && wanted != GGML_TYPE_BF16) return GGML_TYPE_F16;
             if (plain) return to_ggml(source);
-            // bfloat16 and f64 reach further than f16; what is coarser than f16 loses nothing in it
-            return source == from_ggml(GGML_TYPE_BF16) || source == from_ggml(GGML_TYPE_F64) ? GGML_TYPE_F32
-                                                                                             : GGML_TYPE_F16;
+            // f16 holds every bf16 weight of a convolution but the last bits of those below 2^-14; f64 may need more
+            return source == from_ggml(GGML_TYPE_F64) ? GGML_TYPE_F32 : GGML_TYPE_F16;
+        case WeightKind::edge:
+            if (wanted != GGML_TYPE_COUNT && ggml_is_quantized(wanted)) wanted = GGML_TYPE_Q8_0;
+            break;
         case WeightKind::matrix:
             break;
     }

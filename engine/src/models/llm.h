@@ -1,0 +1,25 @@
+// A decoder-only language model as a text encoder: Qwen3's shape (Qwen team 2025), and Qwen2's, which has biases in place
+// of the norms of queries and keys.
+#pragma once
+
+#include "models/text_encoder.h"
+
+namespace sdcpp {
+
+// Values in: "x" [N, T, C] embeddings (rows are taken from the file, so the table never goes to the device), "mask" f16
+// [T, T], "positions" i32 [T]. Out: "x" [N, T, C].
+class Llm : public TextEncoder {
+  public:
+    explicit Llm(const ModelFiles& files);
+
+    Traits traits() const override;
+    std::vector<Input> inputs(std::span<const int32_t> tokens, int64_t rows) const override;
+    Selection select(int clip_skip, bool normed, bool pooled) const override;
+
+  private:
+    const TensorInfo* embeddings_;
+    int64_t width_, vocabulary_;
+    int layers_;
+};
+
+}  // namespace sdcpp

@@ -1,0 +1,35 @@
+// What text encoders have in common: tokens in, hidden states out.
+#pragma once
+
+#include <span>
+
+#include "models/network.h"
+
+namespace sdcpp {
+
+class TextEncoder : public Network {
+  public:
+    using Network::Network;
+
+    // What a caller must know to make tokens for it.
+    struct Traits {
+        std::string tokenizer;  // "clip" or "qwen2"
+        int64_t positions = 0;  // tokens in a chunk, marks included; 0: any number, in one chunk
+        int64_t vocabulary = 0, width = 0;
+        int layers = 0;
+        int32_t padding = 0;  // the token that fills a chunk
+    };
+    virtual Traits traits() const = 0;
+
+    // For `tokens` [rows, T].
+    virtual std::vector<Input> inputs(std::span<const int32_t> tokens, int64_t rows) const = 0;
+
+    // Results: the hidden states [N, T, C] without the last `clip_skip - 1` layers, `normed` by the final norm or not;
+    // and, if `pooled`, what the whole text says [N, 1, P].
+    virtual Selection select(int clip_skip, bool normed, bool pooled) const = 0;
+};
+
+// A lower triangle: each token sees itself and those before it. f16, zeros and minus infinities, shared by a batch.
+Input causal_mask(int64_t tokens);
+
+}  // namespace sdcpp

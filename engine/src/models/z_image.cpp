@@ -1,0 +1,286 @@
+#include "models/z_image.h"
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <optional>
+
+#include "base/error.h"
+#include "nn/layers.h"
+
+namespace sdcpp {
+namespace {
+
+constexpr int64_t sequence_multiple = 32;  // sequences are filled up to whole multiples of it
+constexpr float eps = 1e-5f;
+
+int64_t filled(int64_t tokens) { return (tokens + sequence_multiple - 1) / sequence_multiple * sequence_multiple; }
+
+// Part `number` of `count` along the innermost side of [N, count * C], as [N, 1, C].
+ggml_tensor* chunk(Graph& g, ggml_tensor* x, int64_t number, int64_t count) {
+    const int64_t width = x->ne[0] / count;
+    return ggml_cont(g.context, ggml_view_3d(g.context, x, width, 1, x->ne[1], x->nb[1], x->nb[1],
+                                             static_cast<size_t>(number * width) * x->nb[0]));
+}
+
+ggml_tensor* one_plus(Graph& g, ggml_tensor* x) { return ggml_scale_bias(g.context, x, 1, 1); }
+
+struct Attention {
+    Linear to_q, to_k, to_v, out;
+    RmsNorm q_norm, k_norm;
+    int64_t heads, head;
+
+    Attention(const Scope& s, int64_t width, int64_t size)
+        : to_q(s / "to_q", width, width),
+          to_k(s / "to_k", width, width),
+          to_v(s / "to_v", width, width),
+          out(s / "out", width, width),
+          q_norm(s / "q_norm", size, eps),
+          k_norm(s / "k_norm", size, eps),
+          heads(width / size),
+          head(size) {}
+
+    ggml_tensor* placed(Graph& g, ggml_tensor* x, const RmsNorm& norm, ggml_tensor* turns) const {
+        ggml_tensor* split = ggml_reshape_4d(g.context, x, head, heads, x->ne[1], x->ne[2]);
+        ggml_tensor* normed = ggml_reshape_3d(g.context, norm(g, split), x->ne[0], x->ne[1], x->ne[2]);
+        return rotate_pairs(g, normed, turns, heads);
+    }
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* turns, ggml_tensor* mask) const {
+        ggml_tensor* q = placed(g, to_q(g, x), q_norm, turns);
+        ggml_tensor* k = placed(g, to_k(g, x), k_norm, turns);
+        return out(g, attention(g, q, k, to_v(g, x), heads, mask));
+    }
+};
+
+struct FeedForward {
+    Linear w1, w2, w3;
+
+    FeedForward(const Scope& s, int64_t width)
+        : w1(s / "w1", width, s.side("w1.weight", 0)), w2(s / "w2", w1.out(), width), w3(s / "w3", width, w1.out()) {}
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const {
+        return w2(g, ggml_swiglu_split(g.context, w1(g, x), w3(g, x)));
+    }
+};
+
+struct TransformerBlock {
+    Attention self_attention;
+    FeedForward feed_forward;
+    RmsNorm attention_norm1, attention_norm2, ffn_norm1, ffn_norm2;
+    std::optional<Linear> modulation;  // scales and gates from the timestep; the text's own blocks have none
+
+    TransformerBlock(const Scope& s, int64_t width, int64_t head)
+        : self_attention(s / "attention", width, head),
+          feed_forward(s / "feed_forward", width),
+          attention_norm1(s / "attention_norm1", width, eps),
+          attention_norm2(s / "attention_norm2", width, eps),
+          ffn_norm1(s / "ffn_norm1", width, eps),
+          ffn_norm2(s / "ffn_norm2", width, eps) {
+        if (s.has("adaLN_modulation.0"))
+            modulation.emplace(s / "adaLN_modulation.0", s.side("adaLN_modulation.0.weight", 1), 4 * width);
+    }
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* turns, ggml_tensor* mask, ggml_tensor* time) const {
+        ggml_context* c = g.context;
+        if (!modulation) {
+            ggml_tensor* a = self_attention(g, attention_norm1(g, x), turns, mask);
+            x = ggml_add(c, x, attention_norm2(g, a));
+            return ggml_add(c, x, ffn_norm2(g, feed_forward(g, ffn_norm1(g, x))));
+        }
+        ggml_tensor* all = (*modulation)(g, time);
+        ggml_tensor *scale_attention = one_plus(g, chunk(g, all, 0, 4)), *scale_ffn = one_plus(g, chunk(g, all, 2, 4));
+        ggml_tensor *gate_attention = ggml_tanh(c, chunk(g, all, 1, 4)), *gate_ffn = ggml_tanh(c, chunk(g, all, 3, 4));
+        ggml_tensor* a = self_attention(g, ggml_mul(c, attention_norm1(g, x), scale_attention), turns, mask);
+        x = ggml_add(c, x, ggml_mul(c, attention_norm2(g, a), gate_attention));
+        ggml_tensor* f = feed_forward(g, ggml_mul(c, ffn_norm1(g, x), scale_ffn));
+        return ggml_add(c, x, ggml_mul(c, ffn_norm2(g, f), gate_ffn));
+    }
+};
+
+ggml_tensor* value_or_null(const Values& v, const std::string& name) {
+    const auto found = v.find(name);
+    return found == v.end() ? nullptr : found->second;
+}
+
+}  // namespace
+
+ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
+    const Scope s = root();
+    const Json& config = files.config()["transformer"];
+    width_ = s.side("x_embedder.weight", 0);
+    const int64_t patch_width = s.side("x_embedder.weight", 1);
+    channels_ = patch_width / (patch * patch);
+    context_width_ = s.side("cap_embedder.1.weight", 1);
+    head_ = s.side("layers.0.attention.q_norm.weight", 0);
+    sinusoids_ = s.side("t_embedder.mlp.0.weight", 1);
+    theta_ = config.number_or("rope_theta", 256);
+    axes_ = config.integers("axes_dims");
+    if (axes_.empty()) {
+        const auto each = static_cast<int>(head_ * 3 / 8);  // 32, 48 and 48 of the released model's 128
+        axes_ = {static_cast<int>(head_) - 2 * each, each, each};
+    }
+    const bool even = axes_.size() == 3 && axes_[0] % 2 == 0 && axes_[1] % 2 == 0 && axes_[2] % 2 == 0;
+    if (!even || std::accumulate(axes_.begin(), axes_.end(), 0) != head_ || width_ % head_ != 0)
+        fail(SDCPP_UNSUPPORTED_MODEL, "Z-Image with a width of ", width_, " in heads of ", head_,
+             ": \"axes_dims\" in its config must be three even numbers that add up to a head");
+
+    stage("t_embedder", [&] {
+        const Scope mlp = s / "t_embedder.mlp";
+        const int64_t middle = mlp.side("0.weight", 0), out = mlp.side("2.weight", 0);
+        return [first = Linear(mlp / 0, sinusoids_, middle, WeightKind::edge),
+                second = Linear(mlp / 2, middle, out, WeightKind::edge)](Graph& g, Values& v) {
+            v["time"] = second(g, ggml_silu(g.context, first(g, v.at("time"))));
+        };
+    });
+    stage("x_embedder", [&] {
+        const Weight* pad = s.weight("x_pad_token", WeightKind::vector, {1, width_});
+        return [embed = Linear(s / "x_embedder", patch_width, width_, WeightKind::edge), pad](Graph& g, Values& v) {
+            ggml_context* c = g.context;
+            ggml_tensor* x = embed(g, v.at("x"));
+            const int64_t more = filled(x->ne[1]) - x->ne[1];
+            v["x"] = more == 0 ? x
+                               : ggml_concat(c, x, ggml_repeat_4d(c, pad->tensor, x->ne[0], more, x->ne[2], 1), 1);
+        };
+    });
+    const auto blocks = [&](const std::string& list, auto run) {
+        for (int i = 0; i < s.count(list); ++i) {
+            stage(list + "." + std::to_string(i), [&] {
+                const auto block = std::make_shared<TransformerBlock>(s / list / i, width_, head_);
+                return [block, run, i](Graph& g, Values& v) { run(g, v, *block, i); };
+            });
+        }
+    };
+    blocks("noise_refiner", [](Graph& g, Values& v, const TransformerBlock& block, int) {
+        v["x"] = block(g, v.at("x"), v.at("x_turns"), nullptr, v.at("time"));
+    });
+    stage("cap_embedder", [&] {
+        const Weight* pad = s.weight("cap_pad_token", WeightKind::vector, {1, width_});
+        return [norm = RmsNorm(s / "cap_embedder.0", context_width_, eps),
+                embed = Linear(s / "cap_embedder.1", context_width_, width_, WeightKind::edge), pad](Graph& g, Values& v) {
+            ggml_context* c = g.context;
+            ggml_tensor* text = embed(g, norm(g, v.at("context")));
+            ggml_tensor* fill = ggml_repeat(c, pad->tensor, text);
+            ggml_tensor* fills = ggml_scale_bias(c, v.at("kept"), -1, 1);
+            v["context"] = ggml_add(c, ggml_mul(c, text, v.at("kept")), ggml_mul(c, fill, fills));
+        };
+    });
+    blocks("context_refiner", [](Graph& g, Values& v, const TransformerBlock& block, int) {
+        v["context"] = block(g, v.at("context"), v.at("context_turns"), value_or_null(v, "context_mask"), nullptr);
+    });
+    blocks("layers", [](Graph& g, Values& v, const TransformerBlock& block, int number) {
+        if (number == 0) {
+            v["x"] = ggml_concat(g.context, v.at("x"), v.at("context"), 1);
+            v["turns"] = ggml_concat(g.context, v.at("x_turns"), v.at("context_turns"), 1);
+        }
+        v["x"] = block(g, v.at("x"), v.at("turns"), value_or_null(v, "mask"), v.at("time"));
+    });
+    stage("final_layer", [&] {
+        const Scope f = s / "final_layer";
+        return [modulation = Linear(f / "adaLN_modulation.1", f.side("adaLN_modulation.1.weight", 1), width_,
+                                    WeightKind::edge),
+                linear = Linear(f / "linear", width_, patch_width, WeightKind::edge)](Graph& g, Values& v) {
+            ggml_context* c = g.context;
+            ggml_tensor* scale = one_plus(g, modulation(g, ggml_silu(c, v.at("time"))));
+            ggml_tensor* x = ggml_norm(c, v.at("x"), 1e-6f);
+            x = ggml_mul(c, x, ggml_reshape_3d(c, scale, scale->ne[0], 1, scale->ne[1]));
+            v["x"] = ggml_scale(c, linear(g, x), -1);  // it was trained towards the picture
+        };
+    });
+}
+
+void ZImage::turn(std::vector<float>& turns, double sequence, double row, double column) const {
+    const std::array<double, 3> place = {sequence, row, column};
+    for (size_t axis = 0; axis < place.size(); ++axis) {
+        for (int i = 0; i < axes_[axis]; i += 2) {
+            const double angle = place[axis] * std::pow(theta_, -static_cast<double>(i) / axes_[axis]);
+            turns.push_back(static_cast<float>(std::cos(angle)));
+            turns.push_back(static_cast<float>(std::sin(angle)));
+        }
+    }
+}
+
+std::vector<Input> ZImage::inputs(const Noisy& noisy) const {
+    const auto count = static_cast<int64_t>(noisy.items.size());
+    const int64_t rows = noisy.height / patch, columns = noisy.width / patch, picture = rows * columns;
+    const int64_t picture_filled = filled(picture);
+    int64_t longest = 0;
+    bool mixed = false;
+    for (const Noisy::Item& item : noisy.items) {
+        const int64_t own = filled(item.conditioning->states.shape[2]);
+        mixed |= longest > 0 && own != longest;
+        longest = std::max(longest, own);
+    }
+
+    std::vector<float> x, context, kept, x_turns, context_turns, timesteps;
+    std::vector<ggml_fp16_t> mask, context_mask;
+    const ggml_fp16_t seen = ggml_fp32_to_fp16(0), hidden = ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity());
+    const auto plane = static_cast<size_t>(noisy.height * noisy.width);
+    for (int64_t n = 0; n < count; ++n) {
+        const float* latent = noisy.x.data() + static_cast<size_t>(n * channels_) * plane;
+        for (int64_t row = 0; row < rows; ++row)
+            for (int64_t column = 0; column < columns; ++column)
+                for (int64_t inner = 0; inner < patch * patch; ++inner)
+                    for (int64_t channel = 0; channel < channels_; ++channel) {
+                        const int64_t at = (row * patch + inner / patch) * noisy.width + column * patch + inner % patch;
+                        x.push_back(latent[static_cast<size_t>(channel) * plane + static_cast<size_t>(at)]);
+                    }
+        const Output& states = noisy.items[static_cast<size_t>(n)].conditioning->states;
+        const int64_t text = states.shape[2], own = filled(text);
+        context.insert(context.end(), states.data.begin(), states.data.end());
+        context.resize(static_cast<size_t>((n + 1) * longest * context_width_), 0.0f);
+        for (int64_t t = 0; t < longest; ++t) {
+            kept.push_back(t < text ? 1.0f : 0.0f);
+            turn(context_turns, static_cast<double>(t + 1), 0, 0);
+        }
+        for (int64_t t = 0; t < picture_filled; ++t) {
+            if (t < picture)
+                turn(x_turns, static_cast<double>(own + 1), static_cast<double>(t / columns),
+                     static_cast<double>(t % columns));
+            else
+                turn(x_turns, 0, 0, 0);
+        }
+        if (mixed) {
+            const auto hide = [&](std::vector<ggml_fp16_t>& into, int64_t before) {
+                for (int64_t query = 0; query < before + longest; ++query)
+                    for (int64_t key = 0; key < before + longest; ++key)
+                        into.push_back(key < before + own ? seen : hidden);
+            };
+            hide(context_mask, 0);
+            hide(mask, picture_filled);
+        }
+        timesteps.push_back(1000 - noisy.timesteps[static_cast<size_t>(n)]);  // it counts from noise to picture
+    }
+    std::vector<Input> out = {
+        owned_input("x", {count, picture, channels_ * patch * patch}, std::move(x)),
+        owned_input("time", {count, sinusoids_}, sinusoids(timesteps, sinusoids_)),
+        owned_input("context", {count, longest, context_width_}, std::move(context)),
+        owned_input("kept", {count, longest, 1}, std::move(kept)),
+        owned_input("x_turns", {count, picture_filled, head_}, std::move(x_turns)),
+        owned_input("context_turns", {count, longest, head_}, std::move(context_turns))};
+    if (mixed) {
+        const int64_t all = picture_filled + longest;
+        out.push_back(owned_input("context_mask", {count, 1, longest, longest}, std::move(context_mask)));
+        out.push_back(owned_input("mask", {count, 1, all, all}, std::move(mask)));
+    }
+    return out;
+}
+
+std::vector<float> ZImage::prediction(Output result, const Noisy& noisy) const {
+    const int64_t columns = noisy.width / patch, tokens = result.shape[2], values = channels_ * patch * patch;
+    const auto plane = static_cast<size_t>(noisy.height * noisy.width);
+    std::vector<float> out(noisy.x.size());
+    for (int64_t n = 0; n < result.shape[1]; ++n)
+        for (int64_t t = 0; t < columns * (noisy.height / patch); ++t)
+            for (int64_t inner = 0; inner < patch * patch; ++inner)
+                for (int64_t channel = 0; channel < channels_; ++channel) {
+                    const int64_t row = t / columns * patch + inner / patch;
+                    const int64_t at = row * noisy.width + t % columns * patch + inner % patch;
+                    out[static_cast<size_t>(n * channels_ + channel) * plane + static_cast<size_t>(at)] =
+                        result.data[static_cast<size_t>((n * tokens + t) * values + inner * channels_ + channel)];
+                }
+    return out;
+}
+
+}  // namespace sdcpp

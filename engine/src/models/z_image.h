@@ -1,0 +1,36 @@
+// The single-stream diffusion transformer of Z-Image (Z-Image team 2025).
+#pragma once
+
+#include "models/denoiser.h"
+
+namespace sdcpp {
+
+// Values in: "x" [N, Tx, P] patches of the latent, "time" [N, M] sinusoids, "context" [N, Tc, D] states of the text filled
+// up to a multiple of 32, "kept" [N, Tc, 1]: 1 for the text's own, 0 for what fills; "x_turns" [N, Tx', d] and
+// "context_turns" [N, Tc, d]: cosines and sines of the positions, where Tx' is Tx filled up likewise; and, where texts of
+// different lengths go together, "context_mask" [N, 1, Tc, Tc] and "mask" [N, 1, Tx' + Tc, Tx' + Tc]. Out: "x" [N, Tx, P],
+// the direction from the picture to the noise.
+class ZImage : public Denoiser {
+  public:
+    explicit ZImage(const ModelFiles& files);
+
+    int64_t in_channels() const override { return channels_; }
+    int64_t out_channels() const override { return channels_; }
+    int64_t multiple() const override { return patch; }
+    int64_t context_width() const override { return context_width_; }
+    bool mixes_lengths() const override { return true; }
+    std::vector<Input> inputs(const Noisy& noisy) const override;
+    std::vector<float> prediction(Output result, const Noisy& noisy) const override;
+
+  private:
+    static constexpr int64_t patch = 2;
+
+    // Appends cosines and sines of one token's place.
+    void turn(std::vector<float>& turns, double sequence, double row, double column) const;
+
+    int64_t channels_, width_, context_width_, head_, sinusoids_;
+    std::vector<int> axes_;  // of a head's values, how many each of the three axes turns
+    double theta_;
+};
+
+}  // namespace sdcpp

@@ -1,0 +1,142 @@
+"""The byte-level tokenizer of the Qwen models, built on the package `tokenizers`.
+
+Its vocabulary comes from the language model's GGUF file, else from a `tokenizer.json` beside the model, else from the one
+shipped in `data/`, which Qwen2, Qwen2.5 and Qwen3 share.
+"""
+
+from __future__ import annotations
+
+import functools
+import lzma
+import struct
+from importlib import resources
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from sdcpp_py.errors import BadFileError, UnsupportedModelError
+
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_SPECIAL = (
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>"),
+    *("<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>"),
+    *("<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>"),
+    *("<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>", "<think>", "</think>"),
+)
+_GGUF_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+_GGUF_STRING, _GGUF_ARRAY = 8, 9
+
+
+def _byte_letters() -> list[str]:
+    """The printable letter that stands for each byte."""
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    spare = iter(range(256, 512))
+    return [chr(byte) if byte in printable else chr(next(spare)) for byte in range(256)]
+
+
+def _built(words: list[str], merges: list[tuple[str, str]], special: list[str]) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE(vocab={word: number for number, word in enumerate(words)}, merges=merges))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(word, normalized=False, special=True) for word in special])
+    return tokenizer
+
+
+@functools.cache
+def shipped() -> Tokenizer:
+    """The vocabulary in `data/` (see training/take_qwen_vocabulary.py for how it is packed)."""
+    raw = lzma.decompress(resources.files("sdcpp_py").joinpath("data/qwen_vocabulary.xz").read_bytes())
+    letters = _byte_letters()
+    words = [letters[byte] for byte in raw[:256]]
+    count = (len(raw) - 256) // 3
+    columns = [raw[256 + count * number : 256 + count * (number + 1)] for number in range(3)]
+    numbers = [low | middle << 8 | high << 16 for low, middle, high in zip(*columns)]
+    merges = []
+    for left, right in zip(numbers[: count // 2], numbers[count // 2 :]):
+        merges.append((words[left], words[right]))
+        words.append(words[left] + words[right])
+    return _built(words, merges, list(_SPECIAL))
+
+
+def _take(file: BinaryIO, form: str) -> Any:
+    size = struct.calcsize(form)
+    data = file.read(size)
+    if len(data) != size:
+        raise BadFileError("the GGUF header is truncated")
+    return struct.unpack(form, data)[0]
+
+
+def _take_string(file: BinaryIO) -> str:
+    size = _take(file, "<Q")
+    if size > 1 << 24:
+        raise BadFileError("a string in the GGUF header is too long")
+    return file.read(size).decode("utf-8", errors="replace")
+
+
+def _take_value(file: BinaryIO, kind: int) -> Any:
+    if kind == _GGUF_STRING:
+        return _take_string(file)
+    if kind == _GGUF_ARRAY:
+        item, count = _take(file, "<I"), _take(file, "<Q")
+        if item == _GGUF_STRING:
+            return [_take_string(file) for _ in range(min(count, 1 << 22))]
+        if item not in _GGUF_SIZES or count > 1 << 24:
+            raise BadFileError("the GGUF header has an array of unknown kind")
+        file.seek(_GGUF_SIZES[item] * count, 1)
+        return None
+    if kind not in _GGUF_SIZES:
+        raise BadFileError("the GGUF header has a value of unknown kind")
+    file.seek(_GGUF_SIZES[kind], 1)
+    return None
+
+
+@functools.lru_cache(maxsize=2)
+def from_gguf(path: Path) -> Tokenizer | None:
+    """The tokenizer that a GGUF file holds, None where it holds none. Raises BadFileError, UnsupportedModelError."""
+    found: dict[str, Any] = {}
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF" or _take(file, "<I") not in (2, 3):
+            return None
+        _tensors, pairs = _take(file, "<Q"), _take(file, "<Q")
+        for _ in range(min(pairs, 1 << 16)):
+            key = _take_string(file)
+            found[key] = _take_value(file, _take(file, "<I"))
+    words, lines = found.get("tokenizer.ggml.tokens"), found.get("tokenizer.ggml.merges")
+    if not words or not lines:
+        return None
+    kind = found.get("tokenizer.ggml.pre", "qwen2")
+    if kind != "qwen2":
+        raise UnsupportedModelError(f"{path.name} holds a tokenizer of kind {kind!r}; qwen2 is supported")
+    merges = [(first, second) for first, _, second in (line.partition(" ") for line in lines)]
+    special = [word for word in words if word.startswith("<") and word.endswith(">") and word in _SPECIAL]
+    return _built(words, merges, special)
+
+
+@functools.lru_cache(maxsize=2)
+def _from_json(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as problem:
+        raise BadFileError(f"{path} is no tokenizer: {problem}") from problem
+
+
+def for_model(path: Path | None) -> Tokenizer:
+    """The tokenizer of the language model in the file or folder `path`; None: the shipped one."""
+    if path is not None and path.is_file():
+        if path.suffix == ".gguf" and (own := from_gguf(path)) is not None:
+            return own
+        path = path.parent
+    if path is not None:
+        for place in (path / "tokenizer.json", path / "tokenizer" / "tokenizer.json"):
+            if place.is_file():
+                return _from_json(place)
+    return shipped()

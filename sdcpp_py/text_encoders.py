@@ -1,0 +1,63 @@
+"""What a model's text encoders take: a prompt as tokens for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdcpp_py import _binding, prompt, qwen_tokenizer
+from sdcpp_py._engine import ffi, lib
+from sdcpp_py.errors import InvalidArgumentError
+
+MAX_TOKENS = 4096  # of a prompt for a language model
+_TEMPLATES = {"z-image": "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"}  # the models' own chat templates
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A text encoder as `sdcpp_text_encoder` describes it."""
+
+    name: str
+    tokenizer: str
+    positions: int  #: tokens in a chunk; 0: any number
+    layers: int
+    padding: int
+
+
+def of_model(model: Any) -> list[TextEncoder]:
+    """The text encoders of an open model, in the order in which its family takes them."""
+    out = []
+    one = ffi.new("sdcpp_text_encoder*")
+    for index in range(lib.sdcpp_text_encoder_count(model)):
+        _binding.call(lib.sdcpp_text_encoder_get, model, index, one)
+        out.append(TextEncoder(_binding.text(one.name), _binding.text(one.tokenizer), one.positions, one.layers, one.padding))
+    return out
+
+
+def tokenize(
+    encoders: Sequence[TextEncoder], texts: Sequence[str], family: str, model: Path | None
+) -> list[tuple[prompt.Tokens, ...]]:
+    """For each text its tokens for each encoder; all texts get as many chunks as the longest.
+
+    For CLIP, texts are prompts with weights. For a language model they are plain text, put into the family's chat template;
+    ``model`` is the file or folder whose tokenizer is taken. Raises InvalidArgumentError.
+    """
+    columns = []
+    for encoder in encoders:
+        if encoder.tokenizer == "clip":
+            chunks = max(prompt.tokenize(text, encoder.positions).chunks for text in texts)
+            columns.append([prompt.tokenize(text, encoder.positions, chunks, encoder.padding) for text in texts])
+            continue
+        tokenizer = qwen_tokenizer.for_model(model)
+        template = _TEMPLATES.get(family, "{}")
+        column = []
+        for text in texts:
+            prompt.check(text)
+            ids = tokenizer.encode(template.replace("{}", text), add_special_tokens=False).ids
+            if len(ids) > MAX_TOKENS:
+                raise InvalidArgumentError(f"the prompt has {len(ids)} tokens; up to {MAX_TOKENS} are possible")
+            column.append(prompt.Tokens(tuple(ids), (), 1))
+        columns.append(column)
+    return [tuple(column[number] for column in columns) for number in range(len(texts))]
