@@ -1,4 +1,4 @@
-"""A tiny random model of the Stable Diffusion 1.x family, written without torch: what the plain tests run on.
+"""Tiny random models of each family, written without torch: what the plain tests run on.
 
 Names and shapes stand in `goldens/tiny_shapes.json` (written by oracle/write_goldens.py from the reference libraries); values
 follow from the names alone, so that the references can be given the same ones.
@@ -55,6 +55,43 @@ def write_safetensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict
 def part(name: str) -> dict[str, np.ndarray]:
     """The tensors of "unet", "vae", "text_encoder" or "taesd" under their diffusers names."""
     return {tensor: values(f"{name}.{tensor}", shape) for tensor, shape in shapes()[name].items()}
+
+
+_FAMILIES: dict[str, tuple[dict[str, tuple[str, str]], dict[str, object]]] = {  # folder: library, tiny part; scheduler
+    "sdxl": (
+        {
+            "unet": ("diffusers", "xl_unet"),
+            "vae": ("diffusers", "vae"),
+            "text_encoder": ("transformers", "text_encoder"),
+            "text_encoder_2": ("transformers", "xl_text_encoder_2"),
+        },
+        {**NOISE, "prediction_type": "epsilon"},
+    ),
+    "z-image": (
+        {
+            "transformer": ("diffusers", "z_transformer"),
+            "vae": ("diffusers", "z_vae"),
+            "text_encoder": ("transformers", "z_text_encoder"),
+        },
+        {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0},
+    ),
+}
+
+
+def write_family(folder: Path, family: str, convert=lambda array: array) -> Path:
+    """A model of "sdxl" or "z-image" as a diffusers folder; `convert` as in `write_folder`."""
+    parts, scheduler = _FAMILIES[family]
+    for name, (library, tiny_part) in parts.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        stem = "model" if library == "transformers" else "diffusion_pytorch_model"
+        tensors = {key: convert(array) if array.ndim > 1 else array for key, array in part(tiny_part).items()}
+        write_safetensors(folder / name / f"{stem}.safetensors", tensors)
+        (folder / name / "config.json").write_text(json.dumps(configs().get(tiny_part, {})))
+    (folder / "scheduler").mkdir(exist_ok=True)
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    index = {name: [library, "Network"] for name, (library, _) in parts.items()}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
 
 
 def write_folder(folder: Path, prediction_type: str = "epsilon", convert=lambda array: array) -> Path:

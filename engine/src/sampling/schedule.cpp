@@ -48,12 +48,15 @@ std::vector<double> sgm_uniform(int steps, const NoiseTable& table) {
     return out;
 }
 
-// ComfyUI's "simple": every n-th entry of the table, from the end.
+// ComfyUI's "simple": every n-th entry of the table, from the end. A flow has entries everywhere, so its shares of the way
+// are even (diffusers' default for flows).
 std::vector<double> simple(int steps, const NoiseTable& table) {
     std::vector<double> out;
     const double stride = static_cast<double>(table.sigmas().size()) / steps;
-    for (int i = 0; i < steps; ++i)
-        out.push_back(table.sigmas()[table.sigmas().size() - 1 - static_cast<size_t>(i * stride)]);
+    for (int i = 0; i < steps; ++i) {
+        const double back = table.is_flow() ? i * stride : std::floor(i * stride);
+        out.push_back(table.sigma_of(static_cast<double>(table.sigmas().size() - 1) - back));
+    }
     return out;
 }
 

@@ -1,0 +1,204 @@
+"""SDXL's and Z-Image's networks and pipelines against diffusers and transformers, f32."""
+
+import numpy as np
+import pytest
+import tiny
+import tiny_models
+import torch
+from diffusers import (
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+    ZImagePipeline,
+)
+
+import sdcpp_py
+from sdcpp_py import prompt, qwen_tokenizer, sampling
+
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory):
+    with sdcpp_py.Pipeline(tiny.write_family(tmp_path_factory.mktemp("sdxl"), "sdxl")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def z_image(tmp_path_factory):
+    with sdcpp_py.Pipeline(tiny.write_family(tmp_path_factory.mktemp("z"), "z-image")) as made:
+        yield made
+
+
+def same_pictures(found, expected):
+    difference = np.abs(np.asarray(found).astype(int) - np.round(expected * 255).astype(int))
+    assert np.asarray(found).std() > 10, "a flat picture proves nothing"
+    return (difference.max(-1) <= 1).mean() >= 0.999
+
+
+@torch.no_grad()
+def test_clip_g(sdxl, error):
+    ids = torch.randint(0, 49406, (2, 77), generator=torch.Generator().manual_seed(1))
+    theirs = tiny_models.xl_text_encoder_2()(ids).last_hidden_state
+    assert error(sdxl.evaluate("clip_g", tokens=ids.numpy()), theirs) < TOLERANCE
+
+
+@torch.no_grad()
+def test_xl_unet(sdxl, error, randn):
+    x, context, pooled, t = randn(2, 4, 16, 12), randn(2, 77, 64), randn(2, 32), torch.tensor([3.0, 870.0])
+    ours = sdxl.evaluate("unet", x=x.numpy(), timesteps=t.numpy(), context=context.numpy(), pooled=pooled.numpy())
+    sizes = torch.tensor([[128.0, 96, 0, 0, 128, 96]] * 2)
+    theirs = tiny_models.xl_unet()(x, t, context, added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes}).sample
+    assert error(ours, theirs) < TOLERANCE
+
+
+@torch.no_grad()
+def xl_states(text, padding_2=0):
+    first = torch.tensor([prompt.tokenize(text).ids])
+    second = torch.tensor([prompt.tokenize(text, padding=padding_2).ids])
+    one = tiny_models.text_encoder()(first, output_hidden_states=True).hidden_states[-2]
+    two = tiny_models.xl_text_encoder_2()(second, output_hidden_states=True)
+    return torch.cat([one, two.hidden_states[-2]], -1), two.text_embeds
+
+
+def test_xl_states_are_those_before_the_last_layer(sdxl, error):
+    assert error(sdxl.prompt_states("a red circle left of a blue square"), xl_states("a red circle left of a blue square")[0]) < TOLERANCE
+
+
+@pytest.mark.parametrize("negative", ["blurry", ""])
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_sdxl_pictures_equal_diffusers(sdxl, guidance, negative):
+    noise = sampling.noise((4, 8, 12), 21, rng="cpu")
+    vae = tiny_models.vae()
+    vae.register_to_config(scaling_factor=0.13025)  # the family's, which we take where the config says nothing
+    scheduler = EulerDiscreteScheduler(**tiny.NOISE)
+    theirs = StableDiffusionXLPipeline(vae, None, None, None, None, tiny_models.xl_unet(), scheduler, add_watermarker=False)
+    theirs.set_progress_bar_config(disable=True)
+    states, pooled = xl_states("a red circle")
+    if negative:
+        free, free_pooled = xl_states(negative)
+    else:  # diffusers takes zeros where there is no negative prompt
+        free, free_pooled = torch.zeros_like(states), torch.zeros_like(pooled)
+    expected = theirs(
+        prompt_embeds=states,
+        pooled_prompt_embeds=pooled,
+        negative_prompt_embeds=free,
+        negative_pooled_prompt_embeds=free_pooled,
+        guidance_scale=guidance,
+        latents=torch.from_numpy(noise)[None],
+        num_inference_steps=8,
+        height=64,
+        width=96,
+        output_type="np",
+    ).images[0]
+    found = sdxl.generate(
+        "a red circle",
+        negative_prompt=negative,
+        cfg_scale=guidance,
+        noise=noise,
+        steps=8,
+        width=96,
+        height=64,
+        sampler="euler",
+    ).images[0]
+    assert same_pictures(found, expected)
+
+
+@torch.no_grad()
+def test_the_refiners_shape(tmp_path, error, randn):
+    torch.manual_seed(5)
+    net = UNet2DConditionModel(
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=2,
+        attention_head_dim=[1, 1],
+        cross_attention_dim=32,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=256,
+        projection_class_embeddings_input_dim=1280 + 5 * 256,
+    ).eval()
+    path = tiny.write_safetensors(tmp_path / "unet.safetensors", {k: v.numpy() for k, v in net.state_dict().items()})
+    x, context, pooled, t = randn(1, 4, 8, 8), randn(1, 77, 32), randn(1, 1280), torch.tensor([300.0])
+    sizes = torch.tensor([[64.0, 64, 0, 0, 6.0]])
+    theirs = net(x, t, context, added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes}).sample
+    with sdcpp_py.Pipeline(path) as ours:
+        assert ours.family == "sdxl-refiner"
+        found = ours.evaluate("unet", x=x.numpy(), timesteps=t.numpy(), context=context.numpy(), pooled=pooled.numpy())
+    assert error(found, theirs) < TOLERANCE
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("blas", ["1", "0"])
+def test_language_model(z_image, tmp_path, error, monkeypatch, blas):
+    monkeypatch.setenv("SDCPP_BLAS", blas)
+    ids = torch.randint(0, 151643, (2, 41), generator=torch.Generator().manual_seed(1))
+    net = tiny_models.z_text_encoder()
+    with sdcpp_py.Pipeline(tiny.write_family(tmp_path, "z-image")) as ours:
+        assert error(ours.evaluate("llm", tokens=ids.numpy()), net(ids).last_hidden_state) < TOLERANCE
+        ids = torch.tensor([chat_tokens("a red circle")])
+        states = ours.prompt_states("a red circle")
+    assert error(states, net(ids, output_hidden_states=True).hidden_states[-2]) < TOLERANCE
+
+
+def chat_tokens(text):
+    return qwen_tokenizer.shipped().encode(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n").ids
+
+
+def their_direction(net, x, t, contexts):
+    """diffusers' transformer on a batch; it predicts the other way round, from timesteps that run the other way."""
+    out = net(list(x.unsqueeze(2)), (1000 - t) / 1000, contexts).sample
+    return -torch.stack(out).squeeze(2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("blas", ["1", "0"])
+@pytest.mark.parametrize("size", [(8, 8), (12, 20)])
+def test_z_image_transformer(tmp_path, error, randn, monkeypatch, blas, size):
+    monkeypatch.setenv("SDCPP_BLAS", blas)
+    x, context, t = randn(2, 16, *size), randn(2, 41, 32), torch.tensor([30.0, 870.0])
+    with sdcpp_py.Pipeline(tiny.write_family(tmp_path, "z-image")) as ours:
+        found = ours.evaluate("z_image", x=x.numpy(), timesteps=t.numpy(), context=context.numpy())
+    assert error(found, their_direction(tiny_models.z_transformer(), x, t, list(context))) < TOLERANCE
+
+
+@torch.no_grad()
+def z_states(text):
+    return tiny_models.z_text_encoder()(torch.tensor([chat_tokens(text)]), output_hidden_states=True).hidden_states[-2][0]
+
+
+@pytest.mark.parametrize(
+    "guidance, text", [(0.0, "a red circle"), (3.0, "a red circle"), (3.0, "a red circle left of a blue square " * 4)]
+)
+def test_z_image_pictures_equal_diffusers(z_image, guidance, text):
+    """Also with a prompt so much longer than the negative one that the two are masked differently."""
+    noise = sampling.noise((16, 8, 12), 21, rng="cpu")
+    theirs = ZImagePipeline(
+        FlowMatchEulerDiscreteScheduler(shift=3.0), tiny_models.z_vae(), None, None, tiny_models.z_transformer()
+    )
+    theirs.set_progress_bar_config(disable=True)
+    expected = theirs(
+        prompt_embeds=[z_states(text)],
+        negative_prompt_embeds=[z_states("blurry")],
+        guidance_scale=guidance,
+        latents=torch.from_numpy(noise)[None],
+        num_inference_steps=6,
+        height=64,
+        width=96,
+        output_type="np",
+    ).images[0]
+    found = z_image.generate(
+        text, negative_prompt="blurry", cfg_scale=1 + guidance, noise=noise, steps=6, width=96, height=64
+    ).images[0]
+    assert same_pictures(found, expected)
+
+
+@torch.no_grad()
+def test_sixteen_channel_vae(z_image, error, randn):
+    z, x = randn(1, 16, 8, 12), randn(1, 3, 64, 96).clamp(-1, 1)
+    net = tiny_models.z_vae()
+    assert error(z_image.evaluate("vae.decoder", x=z.numpy()), net.decode(z).sample) < TOLERANCE
+    assert error(z_image.evaluate("vae.encoder", x=x.numpy()), net.encode(x).latent_dist.parameters) < TOLERANCE
