@@ -154,8 +154,8 @@ typedef struct sdcpp_model_info {
 int sdcpp_model_get_info(const sdcpp_model* model, sdcpp_model_info* out, sdcpp_error* error);
 /* The name of the model's family for people; a static string. */
 const char* sdcpp_model_family_title(const sdcpp_model* model);
-/* The value of a generation option (width, steps, cfg_scale, sampler, scheduler, clip_skip ...) that the model wants, as
- * text; NULL where it says nothing. Lives until the next call. */
+/* The value of a generation option (width, steps, cfg_scale, sampler, scheduler, clip_skip ...) that the model wants,
+ * as text; NULL where it says nothing. Lives until the next call. */
 const char* sdcpp_model_default(sdcpp_model* model, const char* key);
 /* The names of the model's networks in the order in which they run; NULL past the last. Lives as long as the model. */
 const char* sdcpp_model_network(const sdcpp_model* model, int32_t index);
@@ -185,8 +185,8 @@ typedef struct sdcpp_tokens {
 } sdcpp_tokens;
 /* `tokens` for each of the text encoders. `clip_skip` 1 = all layers, 2 = without the last. Chunks are joined along
  * positions. `nothing`: the prompt is an empty negative one, for which SDXL takes zeros. */
-int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t count, int32_t clip_skip, int32_t nothing,
-                        sdcpp_conditioning** out, sdcpp_error* error);
+int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t count, int32_t clip_skip,
+                        int32_t nothing, sdcpp_conditioning** out, sdcpp_error* error);
 /* The states and their shape [1, tokens, C]; they live as long as the conditioning. */
 const float* sdcpp_conditioning_data(const sdcpp_conditioning* conditioning, int64_t shape[3]);
 void sdcpp_conditioning_free(sdcpp_conditioning* conditioning);
@@ -326,13 +326,14 @@ const char* sdcpp_name(const char* kind, int32_t index);
 /* Standard normal numbers: `count` of them from the generator `rng` seeded with `seed`, after `skip` earlier draws of
  * `count`. */
 int sdcpp_noise(const char* rng, uint64_t seed, uint32_t skip, size_t count, float* out, sdcpp_error* error);
-/* The sigmas of a schedule for Stable Diffusion 1.x noise or, where `flow_shift` is above 0, for a flow; the last one is
- * 0; `capacity` at least steps + 1; returns their number in `count` (the schedule "beta" may give fewer than steps + 1). */
+/* The sigmas of a schedule for Stable Diffusion 1.x noise or, where `flow_shift` is above 0, for a flow; the last one
+ * is 0; `capacity` at least steps + 1; returns their number in `count` (the schedule "beta" may give fewer than steps +
+ * 1). */
 int sdcpp_sigmas(const char* scheduler, int32_t steps, float flow_shift, float* out, size_t capacity, size_t* count,
                  sdcpp_error* error);
-/* Runs a sampler on `x` (`count` floats: signal times clean plus sigma times noise, with a signal of 1 or, if `flow`, of 1 -
- * sigma) with the caller's denoiser: denoise(x, sigma) writes the clean estimate into `out` and returns 0, anything else
- * stops. Noise comes from `rng` and `seed`. */
+/* Runs a sampler on `x` (`count` floats: signal times clean plus sigma times noise, with a signal of 1 or, if `flow`,
+ * of 1 - sigma) with the caller's denoiser: denoise(x, sigma) writes the clean estimate into `out` and returns 0,
+ * anything else stops. Noise comes from `rng` and `seed`. */
 typedef int (*sdcpp_denoiser)(const float* x, float sigma, float* out, size_t count, void* user_data);
 int sdcpp_run_sampler(const char* sampler, const float* sigmas, size_t sigma_count, float eta, int32_t flow, float* x,
                       size_t count, const char* rng, uint64_t seed, sdcpp_denoiser denoiser, void* user_data,

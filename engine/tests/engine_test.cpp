@@ -109,7 +109,8 @@ void samplers_converge_to_the_exact_solution() {
 void schedules_fall_to_zero() {
     NoiseTable diffusion;
     diffusion.aligned_sigmas = {14.6, 1, 0.03};
-    for (const NoiseTable& table : {diffusion, NoiseTable("scaled_linear", 0.00085, 0.012, 1000, true), NoiseTable::flow(3)})
+    for (const NoiseTable& table :
+         {diffusion, NoiseTable("scaled_linear", 0.00085, 0.012, 1000, true), NoiseTable::flow(3)})
         for (const std::string& name : scheduler_names()) {
             if (name == "ays" && table.aligned_sigmas.empty()) continue;
             for (const int steps : {1, 2, 7, 50, 999}) {

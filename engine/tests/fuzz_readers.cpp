@@ -18,7 +18,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             if (!tensor.bytes.empty()) sink = tensor.bytes.back();
             (void)sink;
         }
-        for (const Part part : {Part::any, Part::diffusion, Part::vae, Part::text_encoder, Part::taesd, Part::clip_g, Part::llm})
+        for (const Part part :
+             {Part::any, Part::diffusion, Part::vae, Part::text_encoder, Part::taesd, Part::clip_g, Part::llm})
             (void)canonical_tensors(read, part);
     } catch (const Error&) {
     }

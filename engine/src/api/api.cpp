@@ -240,8 +240,8 @@ void sdcpp_cancel(sdcpp_model* model) {
     if (model) model->model.cancel();
 }
 
-int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t count, int32_t clip_skip, int32_t nothing,
-                        sdcpp_conditioning** out, sdcpp_error* error) {
+int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t count, int32_t clip_skip,
+                        int32_t nothing, sdcpp_conditioning** out, sdcpp_error* error) {
     return guarded(error, [&] {
         need(model, "model");
         need(out, "out");
@@ -250,7 +250,8 @@ int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t c
             need(tokens, "tokens");
             need(tokens[i].ids, "ids");
             if (tokens[i].count < 1) fail(SDCPP_INVALID_ARGUMENT, "a prompt has no tokens");
-            given.push_back({{tokens[i].ids, static_cast<size_t>(tokens[i].count)}, tokens[i].weights, tokens[i].chunks});
+            given.push_back(
+                {{tokens[i].ids, static_cast<size_t>(tokens[i].count)}, tokens[i].weights, tokens[i].chunks});
         }
         const auto lock = model->model.start();
         *out = new sdcpp_conditioning{model->model.encode_prompt(given, clip_skip, nothing != 0)};

@@ -90,7 +90,8 @@ ClipText::ClipText(const ModelFiles& files, const std::string& name) : TextEncod
     const std::string act = config.string_or("hidden_act", name == "clip_l" ? "quick_gelu" : "gelu");
     const Activation activation = act == "gelu" ? ggml_gelu_erf : quick_gelu;
     if (s.has("text_projection"))
-        pooled_width_ = s.has("text_projection.weight") ? s.side("text_projection.weight", 0) : s.side("text_projection", 1);
+        pooled_width_ =
+            s.has("text_projection.weight") ? s.side("text_projection.weight", 0) : s.side("text_projection", 1);
 
     stage("embeddings", [&] {
         const Weight* tokens = s.weight("embeddings.token_embedding.weight", WeightKind::edge, {vocabulary_, width_});
@@ -153,7 +154,8 @@ Selection ClipText::select(int clip_skip, bool normed, bool pooled) const {
     if (normed || pooled) out.stages.push_back(stage_of(layers_));
     if (pooled) {
         if (pooled_width_ == 0)
-            fail(SDCPP_MISSING_PART, "the text encoder ", name(), " lacks its text_projection; give a file that has it");
+            fail(SDCPP_MISSING_PART, "the text encoder ", name(),
+                 " lacks its text_projection; give a file that has it");
         out.stages.push_back(stage_of(layers_) + 1);
         out.results.emplace_back("pooled");
     }

@@ -21,9 +21,9 @@ struct Noisy {
         bool unconditional = false;
     };
     std::vector<Item> items;
-    int64_t height = 0, width = 0;   // of the latents
-    std::vector<float> x;            // [items, C, height, width], scaled as the network takes them
-    std::vector<float> timesteps;    // [items], 0 (clean) to 1000 (noise)
+    int64_t height = 0, width = 0;  // of the latents
+    std::vector<float> x;           // [items, C, height, width], scaled as the network takes them
+    std::vector<float> timesteps;   // [items], 0 (clean) to 1000 (noise)
     int picture_height = 0, picture_width = 0;
 };
 

@@ -45,7 +45,8 @@ std::string schedule_of(const ModelFiles& files) {  // few-step models are train
 Defaults sd1_defaults(const ModelFiles& files) { return {{"scheduler", schedule_of(files)}}; }
 
 Defaults sd2_defaults(const ModelFiles& files) {
-    const bool whole = files.find("clip_h.text_projection");  // diffusers' folders lack the last layer, which is not used
+    const bool whole =
+        files.find("clip_h.text_projection");  // diffusers' folders lack the last layer, which is not used
     return {{"clip_skip", whole ? "2" : "1"}, {"scheduler", schedule_of(files)}};
 }
 
@@ -55,8 +56,12 @@ Defaults sdxl_defaults(const ModelFiles& files) {
 
 Defaults z_image_defaults(const ModelFiles& files) {
     const bool turbo = files.config()["scheduler"].number_or("shift", 3) <= 4;  // else the base model
-    return {{"width", "1024"},       {"height", "1024"},           {"clip_skip", "2"},
-            {"sampler", "euler"},    {"scheduler", "simple"},      {"steps", turbo ? "8" : "50"},
+    return {{"width", "1024"},
+            {"height", "1024"},
+            {"clip_skip", "2"},
+            {"sampler", "euler"},
+            {"scheduler", "simple"},
+            {"steps", turbo ? "8" : "50"},
             {"cfg_scale", turbo ? "1" : "5"}};
 }
 
@@ -81,18 +86,78 @@ const std::vector<double> aligned_sdxl = {14.6146412293, 6.3184485287, 3.7681790
 
 const std::vector<Family>& families() {
     static const std::vector<Family> all = {
-        {"z-image", "Z-Image", [](const ModelFiles& f) { return f.has_prefix("z_image."); }, make<ZImage>, {"llm"}, false, false,
-         0.3611, 0.1159, true, 3.0, {}, never, z_image_defaults},
-        {"sdxl-refiner", "Stable Diffusion XL's refiner",
-         [](const ModelFiles& f) { return UNet::sizes_of(f) == UNet::refiner_sizes; }, make<UNet>, {"clip_g"}, false, false,
-         0.13025, 0, false, 1, aligned_sdxl, marked_v, sdxl_defaults},
-        {"sdxl", "Stable Diffusion XL", [](const ModelFiles& f) { return has_tensor(f, "unet.label_emb.0.0.weight"); },
-         make<UNet>, {"clip_l", "clip_g"}, false, true, 0.13025, 0, false, 1, aligned_sdxl, marked_v, sdxl_defaults},
-        {"sd2", "Stable Diffusion 2.x",
-         [](const ModelFiles& f) { return f.has_prefix("unet.") && (f.has_prefix("clip_h.") || context_of_unet(f) == 1024); },
-         make<UNet>, {"clip_h"}, true, false, 0.18215, 0, false, 1, aligned_sd1, spread_like_v, sd2_defaults},
-        {"sd1", "Stable Diffusion 1.x", [](const ModelFiles& f) { return f.has_prefix("unet."); }, make<UNet>, {"clip_l"},
-         true, false, 0.18215, 0, false, 1, aligned_sd1, marked_v, sd1_defaults}};
+        {"z-image",
+         "Z-Image",
+         [](const ModelFiles& f) { return f.has_prefix("z_image."); },
+         make<ZImage>,
+         {"llm"},
+         false,
+         false,
+         0.3611,
+         0.1159,
+         true,
+         3.0,
+         {},
+         never,
+         z_image_defaults},
+        {"sdxl-refiner",
+         "Stable Diffusion XL's refiner",
+         [](const ModelFiles& f) { return UNet::sizes_of(f) == UNet::refiner_sizes; },
+         make<UNet>,
+         {"clip_g"},
+         false,
+         false,
+         0.13025,
+         0,
+         false,
+         1,
+         aligned_sdxl,
+         marked_v,
+         sdxl_defaults},
+        {"sdxl",
+         "Stable Diffusion XL",
+         [](const ModelFiles& f) { return has_tensor(f, "unet.label_emb.0.0.weight"); },
+         make<UNet>,
+         {"clip_l", "clip_g"},
+         false,
+         true,
+         0.13025,
+         0,
+         false,
+         1,
+         aligned_sdxl,
+         marked_v,
+         sdxl_defaults},
+        {"sd2",
+         "Stable Diffusion 2.x",
+         [](const ModelFiles& f) {
+             return f.has_prefix("unet.") && (f.has_prefix("clip_h.") || context_of_unet(f) == 1024);
+         },
+         make<UNet>,
+         {"clip_h"},
+         true,
+         false,
+         0.18215,
+         0,
+         false,
+         1,
+         aligned_sd1,
+         spread_like_v,
+         sd2_defaults},
+        {"sd1",
+         "Stable Diffusion 1.x",
+         [](const ModelFiles& f) { return f.has_prefix("unet."); },
+         make<UNet>,
+         {"clip_l"},
+         true,
+         false,
+         0.18215,
+         0,
+         false,
+         1,
+         aligned_sd1,
+         marked_v,
+         sd1_defaults}};
     return all;
 }
 

@@ -19,12 +19,12 @@ struct Family {
     bool normed_states;                      // with the encoder's final norm
     bool zeros_for_nothing;                  // an empty negative prompt is zeros
     double latent_scale, latent_shift;       // of the autoencoder, where its config does not say
-    // A flow from noise to picture (Lipman et al. 2023; Esser et al. 2024) rather than a diffusion; and its shift towards
-    // noise, where the config does not say.
+    // A flow from noise to picture (Lipman et al. 2023; Esser et al. 2024) rather than a diffusion; and its shift
+    // towards noise, where the config does not say.
     bool flow;
     double flow_shift;
-    std::vector<double> aligned_sigmas;                 // of the schedule "ays"; empty: none are published
-    bool (*v_prediction)(const ModelFiles& files);      // where the config does not say
+    std::vector<double> aligned_sigmas;             // of the schedule "ays"; empty: none are published
+    bool (*v_prediction)(const ModelFiles& files);  // where the config does not say
     std::map<std::string, std::string> (*defaults)(const ModelFiles& files);  // of generation options
 };
 

@@ -83,7 +83,11 @@ Shape shape_of(const Scope& s, int64_t width, const Json& config) {
         fail(SDCPP_UNSUPPORTED_MODEL, "a language model with ", queries, " values of queries and ", keys,
              " of keys in heads of ", head, "; give \"num_attention_heads\" in its config");
     const double theta = config.number_or("rope_theta", config["rope_parameters"].number_or("rope_theta", 1e6));
-    return {width, queries / head, keys / head, head, static_cast<float>(config.number_or("rms_norm_eps", 1e-6)),
+    return {width,
+            queries / head,
+            keys / head,
+            head,
+            static_cast<float>(config.number_or("rms_norm_eps", 1e-6)),
             static_cast<float>(theta)};
 }
 

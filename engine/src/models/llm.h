@@ -1,5 +1,5 @@
-// A decoder-only language model as a text encoder: Qwen3's shape (Qwen team 2025), and Qwen2's, which has biases in place
-// of the norms of queries and keys.
+// A decoder-only language model as a text encoder: Qwen3's shape (Qwen team 2025), and Qwen2's, which has biases in
+// place of the norms of queries and keys.
 #pragma once
 
 #include "models/text_encoder.h"

@@ -1,6 +1,7 @@
 #include "models/unet.h"
 
-#include <memory>
+#include <algorithm>
+#include <functional>
 #include <optional>
 
 #include "base/error.h"
@@ -79,49 +80,23 @@ struct BasicTransformerBlock {
     }
 };
 
-struct SpatialTransformer {
+// Where a spatial transformer takes the picture's places as tokens; they go back by proj_out.
+struct Opening {
     GroupNorm norm;
     Linear proj_in;  // stored as a 1x1 convolution or a linear layer: the same thing on tokens
-    std::vector<BasicTransformerBlock> transformer_blocks;
-    Linear proj_out;
 
-    SpatialTransformer(const Scope& s, int64_t width, int64_t context, int heads, int groups)
-        : norm(s / "norm", width, groups, 1e-6f),
-          proj_in(s / "proj_in", width, width),
-          transformer_blocks(blocks(s, width, context, heads)),
-          proj_out(s / "proj_out", width, width) {}
+    Opening(const Scope& s, int64_t width, int groups)
+        : norm(s / "norm", width, groups, 1e-6f), proj_in(s / "proj_in", width, width) {}
 
-    static std::vector<BasicTransformerBlock> blocks(const Scope& s, int64_t width, int64_t context, int heads) {
-        if (heads < 1 || width % heads != 0)
-            fail(SDCPP_UNSUPPORTED_MODEL, s.name(), ": width ", width, " cannot be split into ", heads,
-                 " heads; give the right \"attention_head_dim\" in the model's config");
-        std::vector<BasicTransformerBlock> out;
-        for (int i = 0; i < s.count("transformer_blocks"); ++i)
-            out.emplace_back(s / "transformer_blocks" / i, width, context, heads);
-        return out;
-    }
-
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* context) const {
-        ggml_tensor* t = proj_in(g, to_tokens(g, norm(g, x)));
-        for (const BasicTransformerBlock& block : transformer_blocks) t = block(g, t, context);
-        return ggml_add(g.context, x, from_tokens(g, proj_out(g, t), x->ne[0], x->ne[1]));
-    }
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const { return proj_in(g, to_tokens(g, norm(g, x))); }
 };
 
-// One entry of input_blocks, middle_block or output_blocks: what of it there is.
-struct Block {
-    std::optional<ResBlock> res, res_after;  // the middle block has two
-    std::optional<SpatialTransformer> transformer;
-    std::optional<Conv2d> downsample, upsample_conv;
+struct Upsampling {
+    Conv2d conv;
 
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* emb, ggml_tensor* context) const {
-        if (res) x = (*res)(g, x, emb);
-        if (transformer) x = (*transformer)(g, x, context);
-        if (res_after) x = (*res_after)(g, x, emb);
-        if (downsample) x = (*downsample)(g, x);
-        if (upsample_conv) x = (*upsample_conv)(g, upsample(g, x));
-        return x;
-    }
+    Upsampling(const Scope& s, int64_t width) : conv(s / "conv", width, width) {}
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const { return conv(g, upsample(g, x)); }
 };
 
 struct Embedding {
@@ -138,6 +113,19 @@ int64_t first_context_width(const Scope& s) {
         if (name.starts_with(s.name() + ".") && name.ends_with("attn2.to_k.weight") && tensor.shape.size() == 2)
             return tensor.shape[1];
     fail(SDCPP_MISSING_PART, "the UNet has no cross-attention (attn2.to_k.weight), so it cannot follow a text");
+}
+
+using Run = std::function<void(Graph&, Values&)>;
+
+// A part of an entry of input_blocks, middle_block or output_blocks, made when the parts before it are.
+struct Piece {
+    std::function<Run()> make;
+    bool begins_stage = false;
+};
+
+template <typename Layer>
+Run on_x(Layer layer) {
+    return [layer](Graph& g, Values& v) { v["x"] = layer(g, v.at("x")); };
 }
 
 std::string skip_name(size_t number) { return "skip." + std::to_string(number); }
@@ -209,62 +197,95 @@ UNet::UNet(const ModelFiles& files) : Denoiser(files, "unet") {
     std::vector<int64_t> skips = {model_channels_};
     int64_t width = model_channels_;
     size_t level = 0;
-    const auto read_res = [&](const Scope& b, int layer, int64_t in) {
-        width = b.side(std::to_string(layer) + ".in_layers.2.weight", 0);
-        return ResBlock(b / layer, in, width, emb, groups);
+    std::vector<Piece> parts;  // of the present entry
+    const auto resnet = [&](const Scope& r, int64_t more = 0) {
+        parts.push_back({[=, &width] {
+            const int64_t in = width + more;
+            width = r.side("in_layers.2.weight", 0);
+            return [res = ResBlock(r, in, width, emb, groups)](Graph& g, Values& v) {
+                v["x"] = res(g, v.at("x"), v.at("emb"));
+            };
+        }});
     };
-    const auto read_transformer = [&](const Scope& b, int layer) {
-        return SpatialTransformer(b / layer, width, context_width_, per_level(heads, level, default_heads(width, context_width_, xl)),
-                                  groups);
+    // A stage for each of its blocks; the first goes with what is before, the last with what is after.
+    const auto transformer = [&](const Scope& t) {
+        parts.push_back({[=, &width] {
+            return [open = Opening(t, width, groups)](Graph& g, Values& v) { v["tokens"] = open(g, v.at("x")); };
+        }});
+        for (int i = 0; i < t.count("transformer_blocks"); ++i)
+            parts.push_back(
+                {[=, this, &width, &level] {
+                     const int count = per_level(heads, level, default_heads(width, context_width_, xl));
+                     if (count < 1 || width % count != 0)
+                         fail(SDCPP_UNSUPPORTED_MODEL, t.name(), ": width ", width, " cannot be split into ", count,
+                              " heads; give the right \"attention_head_dim\" in the model's config");
+                     const BasicTransformerBlock block(t / "transformer_blocks" / i, width, context_width_, count);
+                     return [block](Graph& g, Values& v) { v["tokens"] = block(g, v.at("tokens"), v.at("context")); };
+                 },
+                 i > 0});
+        parts.push_back({[=, &width] {
+            return [proj_out = Linear(t / "proj_out", width, width)](Graph& g, Values& v) {
+                ggml_tensor* x = v.at("x");
+                ggml_tensor* back = from_tokens(g, proj_out(g, v.at("tokens")), x->ne[0], x->ne[1]);
+                v["x"] = ggml_add(g.context, x, back);
+                v.erase("tokens");
+            };
+        }});
+    };
+    const auto add_stages = [&](const std::string& name) {
+        for (size_t first = 0, number = 0; first < parts.size(); ++number) {
+            size_t last = first + 1;
+            while (last < parts.size() && !parts[last].begins_stage) ++last;
+            stage(number == 0 ? name : name + "." + std::to_string(number), [&] {
+                std::vector<Run> runs;
+                for (size_t i = first; i < last; ++i) runs.push_back(parts[i].make());
+                return [runs](Graph& g, Values& v) {
+                    for (const Run& run : runs) run(g, v);
+                };
+            });
+            first = last;
+        }
+        parts.clear();
     };
 
-    const int inputs = s.count("input_blocks");
-    for (int i = 1; i < inputs; ++i) {
-        stage("input_blocks." + std::to_string(i), [&] {
-            const Scope b = s / "input_blocks" / i;
-            auto block = std::make_shared<Block>();
-            if (b.has("0.op")) {
-                block->downsample.emplace(b / "0.op", width, width, 3, 2, 1);
-                ++level;
-                multiple_ *= 2;
-            } else {
-                block->res.emplace(read_res(b, 0, width));
-                if (b.has("1")) block->transformer.emplace(read_transformer(b, 1));
-            }
+    for (int i = 1; i < s.count("input_blocks"); ++i) {
+        const Scope b = s / "input_blocks" / i;
+        if (b.has("0.op")) {
+            parts.push_back({[=, &width] { return on_x(Conv2d(b / "0.op", width, width, 3, 2, 1)); }});
+            ++level;
+            multiple_ *= 2;
+        } else {
+            resnet(b / 0);
+            if (b.has("1")) transformer(b / 1);
+        }
+        parts.push_back({[&skips, &width, skip = skip_name(skips.size())] {
             skips.push_back(width);
-            return [block, i](Graph& g, Values& v) {
-                v["x"] = (*block)(g, v.at("x"), v.at("emb"), v.at("context"));
-                v[skip_name(static_cast<size_t>(i))] = v.at("x");
-            };
-        });
+            return [skip](Graph&, Values& v) { v[skip] = v.at("x"); };
+        }});
+        add_stages(b.name().substr(s.name().size() + 1));
     }
-    stage("middle_block", [&] {
-        const Scope b = s / "middle_block";
-        auto block = std::make_shared<Block>();
-        if (b.has("0")) block->res.emplace(read_res(b, 0, width));  // distilled models have less
-        if (b.has("1")) block->transformer.emplace(read_transformer(b, 1));
-        if (b.has("2")) block->res_after.emplace(read_res(b, 2, width));
-        return [block](Graph& g, Values& v) { v["x"] = (*block)(g, v.at("x"), v.at("emb"), v.at("context")); };
-    });
+    const Scope middle = s / "middle_block";  // distilled models have less of it
+    if (middle.has("0")) resnet(middle / 0);
+    if (middle.has("1")) transformer(middle / 1);
+    if (middle.has("2")) resnet(middle / 2);
+    add_stages("middle_block");
     for (int i = 0; i < s.count("output_blocks"); ++i) {
-        stage("output_blocks." + std::to_string(i), [&] {
-            const Scope b = s / "output_blocks" / i;
-            if (skips.empty()) fail(SDCPP_UNSUPPORTED_MODEL, "the UNet has more output blocks than input blocks");
-            auto block = std::make_shared<Block>();
-            block->res.emplace(read_res(b, 0, width + skips.back()));
-            skips.pop_back();
-            int layer = 1;
-            if (b.has("1.norm")) block->transformer.emplace(read_transformer(b, layer++));
-            if (b.has(std::to_string(layer) + ".conv")) {
-                block->upsample_conv.emplace(b / layer / "conv", width, width);
-                if (level > 0) --level;
-            }
-            return [block, skip = skip_name(skips.size())](Graph& g, Values& v) {
-                ggml_tensor* joined = ggml_concat(g.context, v.at("x"), v.at(skip), 2);
+        const Scope b = s / "output_blocks" / i;
+        if (skips.empty()) fail(SDCPP_UNSUPPORTED_MODEL, "the UNet has more output blocks than input blocks");
+        parts.push_back({[skip = skip_name(skips.size() - 1)] {
+            return [skip](Graph& g, Values& v) {
+                v["x"] = ggml_concat(g.context, v.at("x"), v.at(skip), 2);
                 v.erase(skip);
-                v["x"] = (*block)(g, joined, v.at("emb"), v.at("context"));
             };
-        });
+        }});
+        resnet(b / 0, skips.back());
+        skips.pop_back();
+        int layer = 1;
+        if (b.has("1.norm")) transformer(b / layer++);
+        const bool ends_level = b.has(std::to_string(layer) + ".conv");
+        if (ends_level) parts.push_back({[=, &width] { return on_x(Upsampling(b / layer, width)); }});
+        add_stages(b.name().substr(s.name().size() + 1));
+        if (ends_level && level > 0) --level;
     }
     if (!skips.empty())
         fail(SDCPP_MISSING_PART, "the UNet has ", skips.size(), " output blocks fewer than input blocks");

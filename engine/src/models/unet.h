@@ -1,4 +1,5 @@
-// The UNet of Stable Diffusion 1.x, 2.x (Rombach et al. 2022) and XL (Podell et al. 2023), any widths, depths and context.
+// The UNet of Stable Diffusion 1.x, 2.x (Rombach et al. 2022) and XL (Podell et al. 2023), any widths, depths and
+// context.
 #pragma once
 
 #include "models/denoiser.h"

@@ -140,8 +140,7 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
             ggml_context* c = g.context;
             ggml_tensor* x = embed(g, v.at("x"));
             const int64_t more = filled(x->ne[1]) - x->ne[1];
-            v["x"] = more == 0 ? x
-                               : ggml_concat(c, x, ggml_repeat_4d(c, pad->tensor, x->ne[0], more, x->ne[2], 1), 1);
+            v["x"] = more == 0 ? x : ggml_concat(c, x, ggml_repeat_4d(c, pad->tensor, x->ne[0], more, x->ne[2], 1), 1);
         };
     });
     const auto blocks = [&](const std::string& list, auto run) {
@@ -157,14 +156,15 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
     });
     stage("cap_embedder", [&] {
         const Weight* pad = s.weight("cap_pad_token", WeightKind::vector, {1, width_});
-        return [norm = RmsNorm(s / "cap_embedder.0", context_width_, eps),
-                embed = Linear(s / "cap_embedder.1", context_width_, width_, WeightKind::edge), pad](Graph& g, Values& v) {
-            ggml_context* c = g.context;
-            ggml_tensor* text = embed(g, norm(g, v.at("context")));
-            ggml_tensor* fill = ggml_repeat(c, pad->tensor, text);
-            ggml_tensor* fills = ggml_scale_bias(c, v.at("kept"), -1, 1);
-            v["context"] = ggml_add(c, ggml_mul(c, text, v.at("kept")), ggml_mul(c, fill, fills));
-        };
+        return
+            [norm = RmsNorm(s / "cap_embedder.0", context_width_, eps),
+             embed = Linear(s / "cap_embedder.1", context_width_, width_, WeightKind::edge), pad](Graph& g, Values& v) {
+                ggml_context* c = g.context;
+                ggml_tensor* text = embed(g, norm(g, v.at("context")));
+                ggml_tensor* fill = ggml_repeat(c, pad->tensor, text);
+                ggml_tensor* fills = ggml_scale_bias(c, v.at("kept"), -1, 1);
+                v["context"] = ggml_add(c, ggml_mul(c, text, v.at("kept")), ggml_mul(c, fill, fills));
+            };
     });
     blocks("context_refiner", [](Graph& g, Values& v, const TransformerBlock& block, int) {
         v["context"] = block(g, v.at("context"), v.at("context_turns"), value_or_null(v, "context_mask"), nullptr);
@@ -178,8 +178,8 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
     });
     stage("final_layer", [&] {
         const Scope f = s / "final_layer";
-        return [modulation = Linear(f / "adaLN_modulation.1", f.side("adaLN_modulation.1.weight", 1), width_,
-                                    WeightKind::edge),
+        return [modulation =
+                    Linear(f / "adaLN_modulation.1", f.side("adaLN_modulation.1.weight", 1), width_, WeightKind::edge),
                 linear = Linear(f / "linear", width_, patch_width, WeightKind::edge)](Graph& g, Values& v) {
             ggml_context* c = g.context;
             ggml_tensor* scale = one_plus(g, modulation(g, ggml_silu(c, v.at("time"))));
@@ -252,13 +252,12 @@ std::vector<Input> ZImage::inputs(const Noisy& noisy) const {
         }
         timesteps.push_back(1000 - noisy.timesteps[static_cast<size_t>(n)]);  // it counts from noise to picture
     }
-    std::vector<Input> out = {
-        owned_input("x", {count, picture, channels_ * patch * patch}, std::move(x)),
-        owned_input("time", {count, sinusoids_}, sinusoids(timesteps, sinusoids_)),
-        owned_input("context", {count, longest, context_width_}, std::move(context)),
-        owned_input("kept", {count, longest, 1}, std::move(kept)),
-        owned_input("x_turns", {count, picture_filled, head_}, std::move(x_turns)),
-        owned_input("context_turns", {count, longest, head_}, std::move(context_turns))};
+    std::vector<Input> out = {owned_input("x", {count, picture, channels_ * patch * patch}, std::move(x)),
+                              owned_input("time", {count, sinusoids_}, sinusoids(timesteps, sinusoids_)),
+                              owned_input("context", {count, longest, context_width_}, std::move(context)),
+                              owned_input("kept", {count, longest, 1}, std::move(kept)),
+                              owned_input("x_turns", {count, picture_filled, head_}, std::move(x_turns)),
+                              owned_input("context_turns", {count, longest, head_}, std::move(context_turns))};
     if (mixed) {
         const int64_t all = picture_filled + longest;
         out.push_back(owned_input("context_mask", {count, 1, longest, longest}, std::move(context_mask)));

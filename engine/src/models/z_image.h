@@ -5,11 +5,11 @@
 
 namespace sdcpp {
 
-// Values in: "x" [N, Tx, P] patches of the latent, "time" [N, M] sinusoids, "context" [N, Tc, D] states of the text filled
-// up to a multiple of 32, "kept" [N, Tc, 1]: 1 for the text's own, 0 for what fills; "x_turns" [N, Tx', d] and
-// "context_turns" [N, Tc, d]: cosines and sines of the positions, where Tx' is Tx filled up likewise; and, where texts of
-// different lengths go together, "context_mask" [N, 1, Tc, Tc] and "mask" [N, 1, Tx' + Tc, Tx' + Tc]. Out: "x" [N, Tx, P],
-// the direction from the picture to the noise.
+// Values in: "x" [N, Tx, P] patches of the latent, "time" [N, M] sinusoids, "context" [N, Tc, D] states of the text
+// filled up to a multiple of 32, "kept" [N, Tc, 1]: 1 for the text's own, 0 for what fills; "x_turns" [N, Tx', d] and
+// "context_turns" [N, Tc, d]: cosines and sines of the positions, where Tx' is Tx filled up likewise; and, where texts
+// of different lengths go together, "context_mask" [N, 1, Tc, Tc] and "mask" [N, 1, Tx' + Tc, Tx' + Tc]. Out: "x" [N,
+// Tx, P], the direction from the picture to the noise.
 class ZImage : public Denoiser {
   public:
     explicit ZImage(const ModelFiles& files);

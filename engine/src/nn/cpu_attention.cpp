@@ -65,8 +65,8 @@ class AttentionOperation : public CpuOperation {
                     }
                     sums[r] += exp_below(line, some, tops[r]);
                 }
-                gemm.multiply(false, rows, size, some, 1, scores, some, of(v) + start, key_channels, key > 0 ? 1.0f : 0.0f,
-                              target, channels);
+                gemm.multiply(false, rows, size, some, 1, scores, some, of(v) + start, key_channels,
+                              key > 0 ? 1.0f : 0.0f, target, channels);
             }
             for (int64_t r = 0; r < rows; ++r) multiply_by(target + r * channels, size, 1 / sums[r]);
         }

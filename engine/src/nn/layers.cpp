@@ -33,7 +33,6 @@ ggml_tensor* rows_of(Graph& g, ggml_tensor* q, int64_t first, int64_t count) {
                         static_cast<size_t>(first) * q->nb[1]);
 }
 
-
 // The scores of one tile of queries against all keys, applied to the values. q [N, heads, T, d], k likewise, v
 // transposed.
 ggml_tensor* attention_tile(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v_transposed, ggml_tensor* mask,

@@ -68,9 +68,9 @@ class RmsNorm {
 };
 
 // softmax(q k^T / sqrt(d)) v over heads of size d = C / heads that lie side by side, with q [N, Tq, C] and k and v
-// [N, Tk, C'], where C' may hold fewer heads, each then shared by consecutive heads of q (grouped queries, Ainslie et al.
-// 2023). `mask` null or f16 [Tq, Tk] or [N, 1, Tq, Tk], added to the scores. Uses the device's flash kernel where it has
-// one for the head size, else tiles of bounded size.
+// [N, Tk, C'], where C' may hold fewer heads, each then shared by consecutive heads of q (grouped queries, Ainslie et
+// al. 2023). `mask` null or f16 [Tq, Tk] or [N, 1, Tq, Tk], added to the scores. Uses the device's flash kernel where
+// it has one for the head size, else tiles of bounded size.
 ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads,
                        ggml_tensor* mask = nullptr);
 

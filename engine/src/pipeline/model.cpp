@@ -122,8 +122,7 @@ Model::Model(const ModelOptions& options)
     facts_.latent_shift = config["vae"].number_or("shift_factor", family_.latent_shift);
     if (!(facts_.latent_scale > 0)) fail(SDCPP_UNSUPPORTED_MODEL, "the VAE's scaling_factor must be above 0");
     if (!family_.flow) {
-        const bool zero_snr =
-            files_.find("mark.ztsnr") || scheduler.boolean_or("rescale_betas_zero_snr", false);
+        const bool zero_snr = files_.find("mark.ztsnr") || scheduler.boolean_or("rescale_betas_zero_snr", false);
         table_ = NoiseTable(scheduler.string_or("beta_schedule", "scaled_linear"),
                             scheduler.number_or("beta_start", 0.00085), scheduler.number_or("beta_end", 0.012),
                             static_cast<int>(scheduler.number_or("num_train_timesteps", 1000)), zero_snr);
@@ -278,8 +277,8 @@ std::string Model::default_of(const std::string& option) const {
 std::vector<const TextEncoder*> Model::text_encoders(std::string* lacking) const {
     std::vector<const TextEncoder*> out;
     for (const std::string& name : family_.text_encoders) {
-        const auto found =
-            std::find_if(texts_.begin(), texts_.end(), [&](const auto& text) { return text->network().name() == name; });
+        const auto found = std::find_if(texts_.begin(), texts_.end(),
+                                        [&](const auto& text) { return text->network().name() == name; });
         if (found == texts_.end()) {
             if (lacking) *lacking = name;
             return {};
@@ -327,7 +326,8 @@ Output Model::encode_states(Executor& executor, const PromptTokens& tokens, int 
     all.shape = {1, 1, count, traits.width};
     for (int first = 0; first < tokens.chunks; first += chunks_together) {
         const int64_t rows = std::min(chunks_together, tokens.chunks - first);
-        const auto part = tokens.ids.subspan(static_cast<size_t>(first * positions), static_cast<size_t>(rows * positions));
+        const auto part =
+            tokens.ids.subspan(static_cast<size_t>(first * positions), static_cast<size_t>(rows * positions));
         std::vector<Output> out = executor.run(encoder.inputs(part, rows),
                                                encoder.select(clip_skip, family_.normed_states, pooled != nullptr));
         Floats& states = out.front().data;
@@ -365,14 +365,15 @@ Conditioning Model::encode_prompt(std::span<const PromptTokens> tokens, int clip
     const bool pooled = denoiser_ && denoiser_->as<Denoiser>().pooled_width() > 0;
     for (size_t i = 0; i < encoders.size(); ++i) {
         const bool last = i + 1 == encoders.size();
-        parts.push_back(encode_states(executor(encoders[i]->name()), tokens[i], clip_skip,
-                                      pooled && last ? &out.pooled : nullptr));
+        parts.push_back(
+            encode_states(executor(encoders[i]->name()), tokens[i], clip_skip, pooled && last ? &out.pooled : nullptr));
         if (parts[i].shape[2] != parts[0].shape[2])
             fail(SDCPP_INVALID_ARGUMENT, "a prompt must have as many chunks for every text encoder");
     }
     if (pooled && static_cast<int64_t>(out.pooled.size()) != denoiser_->as<Denoiser>().pooled_width())
-        fail(SDCPP_UNSUPPORTED_MODEL, "the text encoder says ", out.pooled.size(), " values of a whole text, the UNet takes ",
-             denoiser_->as<Denoiser>().pooled_width(), "; they belong to different models");
+        fail(SDCPP_UNSUPPORTED_MODEL, "the text encoder says ", out.pooled.size(),
+             " values of a whole text, the UNet takes ", denoiser_->as<Denoiser>().pooled_width(),
+             "; they belong to different models");
     if (parts.size() == 1) {
         out.states = std::move(parts.front());
         return out;
@@ -415,7 +416,8 @@ NoiseTable Model::noise_table(const SampleOptions& options) const {
     if (config.boolean_or("use_dynamic_shifting", false)) {  // by the number of patches of 2x2, linear in its logarithm
         const double patches = static_cast<double>(options.height / facts_.latent_factor / 2) *
                                static_cast<double>(options.width / facts_.latent_factor / 2);
-        const double few = config.number_or("base_image_seq_len", 256), many = config.number_or("max_image_seq_len", 4096);
+        const double few = config.number_or("base_image_seq_len", 256),
+                     many = config.number_or("max_image_seq_len", 4096);
         const double low = config.number_or("base_shift", 0.5), high = config.number_or("max_shift", 1.15);
         shift = std::exp(low + (high - low) * (patches - few) / (many - few));
     }
@@ -455,8 +457,7 @@ Floats Model::sample(const SampleOptions& options) {
 
     // What prompt and negative prompt say goes through the network together where it can.
     const Noisy::Item wanted{options.cond, false}, unwanted{options.uncond, true};
-    const bool together =
-        guided && (net.mixes_lengths() || options.cond->states.shape == options.uncond->states.shape);
+    const bool together = guided && (net.mixes_lengths() || options.cond->states.shape == options.uncond->states.shape);
     const auto denoise = [&](const Floats& noisy, double sigma) {
         Floats prediction, free;
         if (together) {
@@ -555,8 +556,8 @@ Floats Model::encode(std::span<const float> picture, int height, int width) {
     return latent;
 }
 
-// One evaluation as a user gives it: x [N, C, H, W], timesteps [N], context [N, T, D] and, where the family takes it, an
-// input "pooled" [N, P].
+// One evaluation as a user gives it: x [N, C, H, W], timesteps [N], context [N, T, D] and, where the family takes it,
+// an input "pooled" [N, P].
 Output Model::evaluate_denoiser(const Input& x, const Input& timesteps, const Input& context,
                                 const std::vector<Input>& inputs) {
     const Denoiser& net = denoiser_->as<Denoiser>();
@@ -565,9 +566,11 @@ Output Model::evaluate_denoiser(const Input& x, const Input& timesteps, const In
     const bool complete = net.pooled_width() == 0 ||
                           (pooled != inputs.end() && pooled->shape == std::vector<int64_t>{batch, net.pooled_width()});
     if (x.shape[1] != net.in_channels() || x.shape[2] % net.multiple() || x.shape[3] % net.multiple() ||
-        context.shape[0] != batch || context.shape[2] != net.context_width() || timesteps.shape[0] != batch || !complete)
-        fail(SDCPP_INVALID_ARGUMENT, net.name(), " takes x [N, ", net.in_channels(), ", H, W] with sides in multiples of ",
-             net.multiple(), ", timesteps [N], context [N, T, ", net.context_width(), "]",
+        context.shape[0] != batch || context.shape[2] != net.context_width() || timesteps.shape[0] != batch ||
+        !complete)
+        fail(SDCPP_INVALID_ARGUMENT, net.name(), " takes x [N, ", net.in_channels(),
+             ", H, W] with sides in multiples of ", net.multiple(), ", timesteps [N], context [N, T, ",
+             net.context_width(), "]",
              net.pooled_width() > 0 ? " and pooled [N, " + std::to_string(net.pooled_width()) + "]" : "");
     const auto values = [](const Input& from, int64_t row) {
         const int64_t each = std::accumulate(from.shape.begin() + 1, from.shape.end(), int64_t{1}, std::multiplies<>());

@@ -378,8 +378,7 @@ RunReport Executor::preview(const std::vector<Input>& inputs, const Selection& g
     return out;
 }
 
-void Executor::run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass,
-                        std::vector<Output>& outputs) {
+void Executor::run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, std::vector<Output>& outputs) {
     const Plan& plan = prepared.planned.plan;
     const Flow& flow = *prepared.flow;
     const auto tensor_at = [&](size_t carry, int group, ggml_tensor& tensor) {

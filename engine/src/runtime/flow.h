@@ -38,7 +38,8 @@ struct SegmentGraph {
 
 class Flow {
   public:
-    // `selection` names its stages. `batch`: of inputs that are not shared. The network's weights must have their tensors.
+    // `selection` names its stages. `batch`: of inputs that are not shared. The network's weights must have their
+    // tensors.
     Flow(const Network& network, const Kernels& kernels, const Selection& selection, const std::vector<Input>& inputs,
          int64_t batch);
 

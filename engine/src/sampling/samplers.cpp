@@ -27,8 +27,8 @@ void add_noise(SamplerRun& run, Floats& x, double amount) {
     for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(x[i] + amount * noise[i]);
 }
 
-// A step from one ratio of noise to signal to another in which noise of size `up` replaces noise that was removed down to
-// `down`.
+// A step from one ratio of noise to signal to another in which noise of size `up` replaces noise that was removed down
+// to `down`.
 struct Ancestral {
     double down, up;
     Ancestral(double from, double to, double eta) {
@@ -37,7 +37,8 @@ struct Ancestral {
     }
 };
 
-// x at `now` brought to a lower ratio of noise to signal along the line to the clean estimate, its signal 1 (DDIM's step).
+// x at `now` brought to a lower ratio of noise to signal along the line to the clean estimate, its signal 1 (DDIM's
+// step).
 Floats brought(const SamplerRun& run, const Floats& x, const Floats& denoised, double now, double ratio) {
     return mix(ratio / now, x, 1 - ratio * run.signal(now) / now, denoised);
 }

@@ -1,5 +1,5 @@
-// Samplers: pure functions of a denoiser, the sigmas, and a source of noise. x = signal * clean + sigma * noise, where the
-// signal is 1 for a diffusion and 1 - sigma for a flow.
+// Samplers: pure functions of a denoiser, the sigmas, and a source of noise. x = signal * clean + sigma * noise, where
+// the signal is 1 for a diffusion and 1 - sigma for a flow.
 #pragma once
 
 #include <functional>

@@ -48,8 +48,8 @@ std::vector<double> sgm_uniform(int steps, const NoiseTable& table) {
     return out;
 }
 
-// ComfyUI's "simple": every n-th entry of the table, from the end. A flow has entries everywhere, so its shares of the way
-// are even (diffusers' default for flows).
+// ComfyUI's "simple": every n-th entry of the table, from the end. A flow has entries everywhere, so its shares of the
+// way are even (diffusers' default for flows).
 std::vector<double> simple(int steps, const NoiseTable& table) {
     std::vector<double> out;
     const double stride = static_cast<double>(table.sigmas().size()) / steps;
@@ -66,12 +66,11 @@ std::vector<double> align_your_steps(int steps, const NoiseTable& table) {
     if (levels.size() < 2)
         fail(SDCPP_INVALID_ARGUMENT, "the schedule 'ays' is published for Stable Diffusion 1.x and XL only");
     // steps + 1 places over the published levels; the last is then replaced by 0
-    std::vector<double> out =
-        mapped(linspace(0, static_cast<double>(levels.size() - 1), steps + 1), [&](double at) {
-            const size_t low = std::min(static_cast<size_t>(at), levels.size() - 2);
-            const double part = at - static_cast<double>(low);
-            return std::exp((1 - part) * std::log(levels[low]) + part * std::log(levels[low + 1]));
-        });
+    std::vector<double> out = mapped(linspace(0, static_cast<double>(levels.size() - 1), steps + 1), [&](double at) {
+        const size_t low = std::min(static_cast<size_t>(at), levels.size() - 2);
+        const double part = at - static_cast<double>(low);
+        return std::exp((1 - part) * std::log(levels[low]) + part * std::log(levels[low + 1]));
+    });
     out.pop_back();
     return out;
 }

@@ -9,13 +9,13 @@ namespace sdcpp {
 // The levels of noise that a model was trained at. Latents are signal * clean + sigma * noise.
 class NoiseTable {
   public:
-    // A diffusion, with a signal of 1: sigma is sqrt((1 - a) / a), a the product of 1 - beta. `kind` "scaled_linear" (Stable
-    // Diffusion) or "linear" (DDPM). `zero_snr`: a falls to (almost) 0 at the last timestep (Lin et al. 2024).
+    // A diffusion, with a signal of 1: sigma is sqrt((1 - a) / a), a the product of 1 - beta. `kind` "scaled_linear"
+    // (Stable Diffusion) or "linear" (DDPM). `zero_snr`: a falls to (almost) 0 at the last timestep (Lin et al. 2024).
     NoiseTable(const std::string& kind, double beta_start, double beta_end, int timesteps, bool zero_snr = false);
     NoiseTable() : NoiseTable("scaled_linear", 0.00085, 0.012, 1000) {}
 
-    // A flow, with a signal of 1 - sigma: sigma is the share t of the way to noise, moved to shift t / (1 + (shift - 1) t)
-    // (Esser et al. 2024).
+    // A flow, with a signal of 1 - sigma: sigma is the share t of the way to noise, moved to shift t / (1 + (shift - 1)
+    // t) (Esser et al. 2024).
     static NoiseTable flow(double shift);
 
     bool is_flow() const { return shift_ > 0; }

@@ -59,7 +59,8 @@ std::vector<ModelPath> folder_parts(const fs::path& folder) {
                                     {"vae", Part::vae},
                                     {"text_encoder", Part::text_encoder},
                                     {"text_encoder_2", Part::clip_g}})
-        if (json[key].array() && json[key].array()->size() == 2 && (*json[key].array())[0].string()) parts.push_back({component_file(folder / key), part});
+        if (json[key].array() && json[key].array()->size() == 2 && (*json[key].array())[0].string())
+            parts.push_back({component_file(folder / key), part});
     return parts;
 }
 

@@ -149,8 +149,11 @@ std::string clip_from_open_clip(std::string name) {
                                 {"positional_embedding", "embeddings.position_embedding.weight"},
                                 {"transformer.resblocks.", "encoder.layers."},
                                 {"ln_final.", "final_layer_norm."}};
-    static const Rules inner = {{".ln_1.", ".layer_norm1."}, {".ln_2.", ".layer_norm2."},   {".mlp.c_fc.", ".mlp.fc1."},
-                                {".mlp.c_proj.", ".mlp.fc2."}, {".attn.", ".self_attn."}};
+    static const Rules inner = {{".ln_1.", ".layer_norm1."},
+                                {".ln_2.", ".layer_norm2."},
+                                {".mlp.c_fc.", ".mlp.fc1."},
+                                {".mlp.c_proj.", ".mlp.fc2."},
+                                {".attn.", ".self_attn."}};
     for (const auto& [from, to] : rules)
         if (name.starts_with(from)) name.replace(0, from.size(), to);
     for (const auto& [from, to] : inner) replace_first(name, from, to);
@@ -172,7 +175,8 @@ std::string llm_from_llama_cpp(const std::string& full) {
     if (const auto layer = take_number(rest, "blk.", "."))
         for (const auto& [from, to] : inner)
             if (rest.starts_with(from))
-                return "layers." + std::to_string(*layer) + "." + std::string(to) + std::string(rest.substr(from.size()));
+                return "layers." + std::to_string(*layer) + "." + std::string(to) +
+                       std::string(rest.substr(from.size()));
     return full;
 }
 
@@ -190,10 +194,9 @@ std::string z_image_from_diffusers(std::string name) {
 
 std::vector<std::string> fused_parts(const std::string& name) {
     std::vector<std::string> out;
-    for (const auto& [fused, before, after] :
-         {std::tuple{".self_attn.in_proj_weight", ".self_attn.", "_proj.weight"},
-          {".self_attn.in_proj_bias", ".self_attn.", "_proj.bias"},
-          {".attention.qkv.weight", ".attention.to_", ".weight"}}) {
+    for (const auto& [fused, before, after] : {std::tuple{".self_attn.in_proj_weight", ".self_attn.", "_proj.weight"},
+                                               {".self_attn.in_proj_bias", ".self_attn.", "_proj.bias"},
+                                               {".attention.qkv.weight", ".attention.to_", ".weight"}}) {
         if (!name.ends_with(fused)) continue;
         const std::string stem = name.substr(0, name.size() - std::string_view(fused).size());
         for (const char* part : {"q", "k", "v"}) out.push_back(stem + before + part + after);

@@ -30,7 +30,8 @@ std::string clip_from_open_clip(std::string name);
 std::string llm_from_llama_cpp(const std::string& full);
 std::string z_image_from_diffusers(std::string name);
 
-// The names of the equal thirds, along its outermost side, of a tensor that holds q, k and v together; empty for others.
+// The names of the equal thirds, along its outermost side, of a tensor that holds q, k and v together; empty for
+// others.
 std::vector<std::string> fused_parts(const std::string& name);
 
 }  // namespace sdcpp

@@ -121,8 +121,8 @@ class Canonical {
     }
 
     static std::string clip(const std::string& kind, const std::string& name) {
-        const std::string plain = without(without(without(name, "cond_stage_model."), "transformer.text_model."),
-                                          "text_model.");
+        const std::string plain =
+            without(without(without(name, "cond_stage_model."), "transformer.text_model."), "text_model.");
         const bool wrapped = plain.starts_with("transformer.") && !plain.starts_with("transformer.resblocks.");
         return kind + clip_from_open_clip(wrapped ? plain.substr(12) : plain);
     }

@@ -1,7 +1,7 @@
 // Canonical tensor names. Every network has one naming in the engine: the original checkpoints' for
 // `unet.input_blocks.0.0.weight`, `z_image.layers.0.…`, `vae.decoder.conv_in.weight`, `taesd.decoder.0.weight`, and
-// transformers' for text encoders, `clip_l.encoder.layers.0.…`, `clip_g.…`, `clip_h.…`, `llm.layers.0.…`. Files in other
-// namings are mapped to it; a tensor that holds q, k and v together becomes three.
+// transformers' for text encoders, `clip_l.encoder.layers.0.…`, `clip_g.…`, `clip_h.…`, `llm.layers.0.…`. Files in
+// other namings are mapped to it; a tensor that holds q, k and v together becomes three.
 #pragma once
 
 #include <string>
