@@ -28,6 +28,7 @@ BLOCK = 1 << 24
 DOWN, UP = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
 CLIP_G = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
 QWEN3_4B = {"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32}
+NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 XL_UNET = {
     "block_out_channels": (320, 640, 1280),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -45,7 +46,12 @@ XL_UNET = {
 def vae(channels: int, **options: Any) -> AutoencoderKL:
     widths = (128, 256, 512, 512)
     return AutoencoderKL(
-        down_block_types=DOWN, up_block_types=UP, block_out_channels=widths, layers_per_block=2, latent_channels=channels, **options
+        down_block_types=DOWN,
+        up_block_types=UP,
+        block_out_channels=widths,
+        layers_per_block=2,
+        latent_channels=channels,
+        **options,
     )
 
 
@@ -138,7 +144,8 @@ def main() -> None:
         index[name] = ["transformers" if encoder else "diffusers", type(net).__name__]
         print(f"{name}: {sum(p.numel() for p in net.parameters()) / 1e6:.0f} M parameters", flush=True)
     (folder / "scheduler").mkdir(exist_ok=True)
-    scheduler = {"shift": 3.0} if family == "z-image" else {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+    scheduler = {"shift": 3.0} if family == "z-image" else NOISE
+    )
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
     (folder / "model_index.json").write_text(json.dumps(index))
 

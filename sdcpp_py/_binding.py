@@ -75,6 +75,13 @@ def sdcpp_py_denoise(x: Any, sigma: float, out: Any, count: int, user_data: Any)
     return 0
 
 
+@ffi.def_extern(error=1, onerror=_raise_in_caller)  # type: ignore[untyped-decorator]
+def sdcpp_py_progress(done: int, whole: int, user_data: Any) -> int:
+    """Call a `Callback` as work goes on."""
+    ffi.from_handle(user_data).function(done, whole)
+    return 0
+
+
 class Callback:
     """A Python function that C calls; what it raises comes out of `call`."""
 

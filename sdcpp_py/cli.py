@@ -34,6 +34,31 @@ def _memory_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-ngl", "--gpu-layers", type=int, metavar="N", help="at most so many layers stay on the device")
 
 
+def _model_arguments(model: argparse._ArgumentGroup) -> None:
+    model.add_argument(
+        "--diffusion-model", metavar="FILE", help="a UNet or transformer by itself, in place of the model's or without --model"
+    )
+    model.add_argument("--vae", metavar="FILE", help="a VAE to use in place of the model's")
+    model.add_argument(
+        *("--clip_l", "--clip_g", "--text-encoder"),
+        dest="text_encoders",
+        action="append",
+        metavar="FILE",
+        help="a CLIP text encoder in place of the model's; may be given for each",
+    )
+    model.add_argument("--llm", metavar="FILE", help="the language model that reads the prompt (Z-Image: Qwen3 4B)")
+    model.add_argument("--taesd", metavar="FILE", help="decode with this tiny autoencoder")
+    model.add_argument(
+        "--type",
+        dest="wtype",
+        metavar="TYPE",
+        help="weight type of linear layers: f32, f16, bf16, q8_0, q4_K … (left out: as in the file)",
+    )
+    model.add_argument(
+        "--tensor-type-rules", metavar="RULES", help="types by name, such as '^vae=f32,attn=q8_0': pattern=type, the first counts"
+    )
+
+
 def _generate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "generate",
@@ -54,25 +79,7 @@ def _generate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
         metavar="PATH",
         help="safetensors, GGUF, .ckpt or a diffusers folder (left out: the embedded model)",
     )
-    model.add_argument(
-        "--diffusion-model", metavar="FILE", help="a UNet or transformer by itself, in place of the model's or without --model"
-    )
-    model.add_argument("--vae", metavar="FILE", help="a VAE to use in place of the model's")
-    model.add_argument(
-        *("--clip_l", "--clip_g", "--text-encoder"),
-        dest="text_encoders",
-        action="append",
-        metavar="FILE",
-        help="a CLIP text encoder in place of the model's; may be given for each",
-    )
-    model.add_argument("--llm", metavar="FILE", help="the language model that reads the prompt (Z-Image: Qwen3 4B)")
-    model.add_argument("--taesd", metavar="FILE", help="decode with this tiny autoencoder")
-    model.add_argument(
-        "--type",
-        dest="wtype",
-        metavar="TYPE",
-        help="weight type of linear layers: f32, f16, bf16, q8_0, q4_K … (left out: as in the file)",
-    )
+    _model_arguments(model)
 
     picture = parser.add_argument_group("picture")
     picture.add_argument("-W", "--width", type=int, metavar="PIXELS")
@@ -134,6 +141,13 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--tensors", action="store_true", help="list every tensor")
     info.set_defaults(run=_info)
     plan_command.add_parser(commands)
+    convert = commands.add_parser("convert", help="write a model as one GGUF file, in other types of weights", allow_abbrev=False)
+    convert.add_argument("-m", "--model", metavar="PATH", help="safetensors, GGUF, .ckpt or a diffusers folder")
+    _model_arguments(convert.add_argument_group("parts and types"))
+    convert.add_argument("-o", "--output", required=True, metavar="FILE", help="the file to write, .gguf")
+    convert.add_argument("-t", "--threads", type=int, metavar="N", help="threads (left out: physical cores)")
+    convert.add_argument("--no-progress", dest="progress", action="store_false", default=None, help="no progress bar")
+    convert.set_defaults(run=_convert)
     commands.add_parser("devices", help="what networks can run on").set_defaults(run=_devices)
     commands.add_parser("version", help="versions of the package and of ggml").set_defaults(run=_version)
     return parser
@@ -158,6 +172,7 @@ def _generate(arguments: argparse.Namespace) -> int:
         llm=arguments.llm,
         taesd=arguments.taesd,
         wtype=arguments.wtype,
+        tensor_type_rules=arguments.tensor_type_rules,
         threads=arguments.threads,
         rng=arguments.rng,
         device=arguments.device,
@@ -217,6 +232,26 @@ def _info(arguments: argparse.Namespace) -> int:
     if arguments.tensors:
         for tensor in summary.tensors:
             print(f"  {tensor.name}  {tensor.type} {list(tensor.shape)}")
+    return 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from sdcpp_py.convert import convert
+
+    path = convert(
+        arguments.model,
+        arguments.output,
+        diffusion_model=arguments.diffusion_model,
+        vae=arguments.vae,
+        text_encoders=arguments.text_encoders,
+        llm=arguments.llm,
+        taesd=arguments.taesd,
+        wtype=arguments.wtype,
+        tensor_type_rules=arguments.tensor_type_rules,
+        threads=arguments.threads,
+        progress=arguments.progress,
+    )
+    print(f"{path}  {plan_command.size_text(path.stat().st_size)}")
     return 0
 
 

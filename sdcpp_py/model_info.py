@@ -89,7 +89,8 @@ def _list(path: str | os.PathLike[str], part: str) -> tuple[str, list[TensorEntr
 def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummary:
     """List a tensor file's contents without loading it. Raises ModelNotFoundError, BadFileError.
 
-    ``part`` "diffusion", "vae", "text_encoder", "clip_l", "clip_g", "llm" or "taesd" says what a file of one part is; "any" lets its names say it.
+    ``part`` "diffusion", "vae", "text_encoder", "clip_l", "clip_g", "llm" or "taesd" says what a file of one part is; "any" lets
+    its names say it.
     """
     kind, tensors = _list(path, options.choice("part", part, list(_binding.PARTS)))
     by_type: Counter[str] = Counter()

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from sdcpp_py import _binding, blas, images, options, planner, prompt, speeds, text_encoders as encoders
+from sdcpp_py import _binding, blas, images, options, planner, prompt, speeds
+from sdcpp_py import text_encoders as encoders
 from sdcpp_py._engine import ffi, lib
 from sdcpp_py.errors import CancelledError, ClosedError, InvalidArgumentError, MissingPartError
+from sdcpp_py.model_parts import ModelParts, PathLike
 
 logger = logging.getLogger("sdcpp_py")
-PathLike = str | os.PathLike[str]
 _CACHED_PROMPTS = 16
 _MOST_TOGETHER = 16  # pictures sampled step by step together
 _FALLBACKS: dict[str, Any] = {
@@ -126,7 +127,9 @@ class Pipeline:
     that comes with the package. ``diffusion_model``, ``vae``, ``text_encoders``, ``llm`` and ``taesd`` name files whose tensors
     take the place of the model's; a model may also be given by them alone, as Z-Image is: ``diffusion_model`` with ``llm``, its
     language model, and ``vae``.
-    ``wtype`` converts linear layers' weights on load ("f32", "f16", "q8_0", "q4_K" …; None: as in the file). ``threads`` None
+    ``wtype`` converts linear layers' weights on load ("f32", "f16", "q8_0", "q4_K" …; None: as in the file); first and last
+    layers become nothing coarser than q8_0. ``tensor_type_rules`` "pattern=type,…" does so for tensors whose canonical names
+    (`sdcpp info --tensors` shows them) a regular expression is found in, such as "^vae=f32,attn=q8_0". ``threads`` None
     uses the physical cores. ``rng`` "cuda" or "cpu" draws PyTorch's noise of that device. ``device`` is "auto" or a name that
     ``sdcpp devices`` lists; "simulated:vram=6,link=12" is the CPU as a card of 6 GiB behind 12 GB/s.
 
@@ -151,6 +154,7 @@ class Pipeline:
         llm: PathLike | None = None,
         taesd: PathLike | None = None,
         wtype: str | None = None,
+        tensor_type_rules: str | None = None,
         threads: int | None = None,
         rng: str = "cuda",
         device: str = "auto",
@@ -171,26 +175,17 @@ class Pipeline:
         budget = options.max_vram(max_vram, device)
         self._budgeted = budget != 0 and budget == budget
         count = 0 if threads is None else options.integer("threads", threads, 1, 512)
-        if isinstance(text_encoders, (str, os.PathLike)):
-            text_encoders = [text_encoders]
         base = embedded_model() if model is None and diffusion_model is None else model
-        parts: list[tuple[PathLike, str]] = [] if base is None else [(base, "any")]
-        parts += [(path, "text_encoder") for path in text_encoders or ()]
-        named = ((diffusion_model, "diffusion"), (vae, "vae"), (llm, "llm"), (taesd, "taesd"))
-        parts += [(path, part) for path, part in named if path is not None]
-        first = base if diffusion_model is None else diffusion_model
-        assert first is not None
-        self.model_path = Path(os.fsdecode(_binding.path_bytes(first)))
-        language_model = llm if llm is not None else base
-        self._tokenizer_path = None if language_model is None else Path(os.fsdecode(_binding.path_bytes(language_model)))
-
-        paths = [ffi.new("char[]", _binding.path_bytes(path)) for path, _ in parts]
-        files = ffi.new("sdcpp_file[]", [(path, _binding.PARTS[part]) for path, (_, part) in zip(paths, parts)])
+        self._parts = ModelParts(base, diffusion_model, vae, text_encoders, llm, taesd)
+        self.model_path = self._parts.path
+        files, file_count, kept = self._parts.c_files()
+        rules = ffi.new("char[]", b"" if tensor_type_rules is None else options.word("rules", tensor_type_rules).encode())
         wanted = ffi.new("char[]", b"" if wtype is None else options.word("wtype", wtype).encode())
         name = ffi.new("char[]", options.word("device", device).encode())
         params = ffi.new("sdcpp_model_params*")
         lib.sdcpp_model_params_default(params)
-        params.files, params.file_count = files, len(parts)
+        params.files, params.file_count = files, file_count
+        params.tensor_type_rules = rules
         params.wtype, params.device, params.threads = wanted, name, count
         policy = ffi.new("char[]", options.choice("plan_policy", plan_policy, planner.POLICIES[:4]).encode())
         params.max_vram, params.plan_policy = budget, policy
@@ -205,6 +200,7 @@ class Pipeline:
         out = ffi.new("sdcpp_model**")
         with blas.loading():
             _binding.call(lib.sdcpp_model_open, params, out)
+        del kept
         self._model = ffi.gc(out[0], lib.sdcpp_model_close)
         self._info = ffi.new("sdcpp_model_info*")
         _binding.call(lib.sdcpp_model_get_info, self._model, self._info)
@@ -307,9 +303,7 @@ class Pipeline:
                 "cfg_scale": options.real("cfg_scale", self._or_default("cfg_scale", cfg_scale), 0.0, 1000.0),
                 "sampler": options.choice("sampler", self._or_default("sampler", sampler), options.SAMPLERS),
                 "scheduler": options.choice("scheduler", self._or_default("scheduler", scheduler), options.SCHEDULERS),
-                "clip_skip": options.integer(
-                    "clip_skip", self._or_default("clip_skip", clip_skip), 1, self._text_layers
-                ),
+                "clip_skip": options.integer("clip_skip", self._or_default("clip_skip", clip_skip), 1, self._text_layers),
                 "batch_count": options.integer("batch_count", batch_count, 1, options.MAX_BATCH),
                 "seed": options.seed_value(seed),
                 "eta": -1.0 if eta is None else options.real("eta", eta, 0.0, 1.0),
@@ -357,7 +351,7 @@ class Pipeline:
         """Handles of what both prompts say (the second NULL without guidance), and the seconds it took."""
         start = time.perf_counter()
         texts = [wanted, unwanted] if guided else [wanted]
-        tokens = encoders.tokenize(self._encoders, texts, self.family, self._tokenizer_path)
+        tokens = encoders.tokenize(self._encoders, texts, self.family, self._parts.tokenizer_path)
         handles = [self._conditioning(tokens[0], clip_skip)]
         if guided:
             handles.append(self._conditioning(tokens[1], clip_skip, nothing=not unwanted))
@@ -461,8 +455,8 @@ class Pipeline:
     ) -> planner.Plan:
         """The plan that `generate` would follow for pictures of this size; nothing is loaded.
 
-        ``network`` is one of `networks`; None: the diffusion model. Raises OverBudgetError where nothing fits, InvalidArgumentError,
-        MissingPartError.
+        ``network`` is one of `networks`; None: the diffusion model. Raises OverBudgetError where nothing fits,
+        InvalidArgumentError, MissingPartError.
         """
         with self._lock:
             self._require_open()
@@ -596,7 +590,7 @@ class Pipeline:
         with self._lock:
             self._require_open()
             skip = options.integer("clip_skip", self._or_default("clip_skip", clip_skip), 1, self._text_layers)
-            tokens = encoders.tokenize(self._encoders, [text], self.family, self._tokenizer_path)
+            tokens = encoders.tokenize(self._encoders, [text], self.family, self._parts.tokenizer_path)
             handle = self._conditioning(tokens[0], skip)
             shape = ffi.new("int64_t[3]")
             states = lib.sdcpp_conditioning_data(handle, shape)

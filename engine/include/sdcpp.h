@@ -124,10 +124,11 @@ typedef struct sdcpp_model_params {
     size_t file_count;
     const char*
         wtype; /* type of the linear layers' weights: NULL or "" = as in the file, else f32, f16, q8_0, q4_K ... */
-    const char* device; /* "auto" or a device's name */
-    int32_t threads;    /* of the CPU device; 0 = physical cores */
-    double max_vram;    /* GiB that all networks together may hold: 0 = no budget, below 0 = what is free less that,
-                           NaN = a budget only where not all fits into free memory */
+    const char* tensor_type_rules; /* NULL, or "pattern=type,..." for tensors whose canonical names match */
+    const char* device;            /* "auto" or a device's name */
+    int32_t threads;               /* of the CPU device; 0 = physical cores */
+    double max_vram; /* GiB that all networks together may hold: 0 = no budget, below 0 = what is free less that,
+                        NaN = a budget only where not all fits into free memory */
     int32_t stream_layers, offload_to_cpu; /* -1 = automatic, 0 = no, 1 = yes */
     int32_t gpu_layers;                    /* most resident stages; below 0 = any number */
     const char* plan_policy;               /* "auto", "pipelined", "capped", "full" */
@@ -173,6 +174,13 @@ int sdcpp_text_encoder_get(const sdcpp_model* model, int32_t index, sdcpp_text_e
 
 /* Stops what the model is computing, within one operation; the call under way returns SDCPP_CANCELLED. */
 void sdcpp_cancel(sdcpp_model* model);
+
+/* Writes what the networks in `files` use into one GGUF file at `path`, in types as in sdcpp_model_params. Memory stays
+ * small whatever the model's size. `callback` may be NULL; anything but 0 from it stops. */
+typedef int (*sdcpp_progress_callback)(uint64_t bytes, uint64_t all_bytes, void* user_data);
+int sdcpp_convert(const sdcpp_file* files, size_t file_count, const char* wtype, const char* tensor_type_rules,
+                  const char* path, int32_t threads, sdcpp_progress_callback callback, void* user_data,
+                  sdcpp_error* error);
 
 /* What a prompt says, as the diffusion model takes it. */
 typedef struct sdcpp_conditioning sdcpp_conditioning;

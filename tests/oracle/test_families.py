@@ -63,7 +63,8 @@ def xl_states(text, padding_2=0):
 
 
 def test_xl_states_are_those_before_the_last_layer(sdxl, error):
-    assert error(sdxl.prompt_states("a red circle left of a blue square"), xl_states("a red circle left of a blue square")[0]) < TOLERANCE
+    text = "a red circle left of a blue square"
+    assert error(sdxl.prompt_states(text), xl_states(text)[0]) < TOLERANCE
 
 
 @pytest.mark.parametrize("negative", ["blurry", ""])

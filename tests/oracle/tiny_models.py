@@ -108,9 +108,8 @@ def xl_text_encoder_2() -> CLIPTextModelWithProjection:
 
 
 def z_transformer() -> ZImageTransformer2DModel:
-    net = ZImageTransformer2DModel(
-        dim=64, n_layers=2, n_refiner_layers=1, n_heads=4, n_kv_heads=4, cap_feat_dim=32, axes_lens=[1024, 64, 64], **CONFIGS["z_transformer"]
-    )
+    sizes = {"dim": 64, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 4, "n_kv_heads": 4, "cap_feat_dim": 32}
+    net = ZImageTransformer2DModel(**sizes, axes_lens=[1024, 64, 64], **CONFIGS["z_transformer"])
     return _filled("z_transformer", net)
 
 

@@ -7,6 +7,7 @@
 #include "api/guard.h"
 #include "api/plan.h"
 #include "base/log.h"
+#include "pipeline/convert.h"
 #include "pipeline/model.h"
 #include "sampling/rng.h"
 #include "sampling/samplers.h"
@@ -149,6 +150,7 @@ int sdcpp_model_open(const sdcpp_model_params* params, sdcpp_model** out, sdcpp_
         ModelOptions options;
         for (size_t i = 0; i < params->file_count; ++i) options.paths.push_back(model_path(params->files[i]));
         options.wtype = text_or(params->wtype, "");
+        options.tensor_type_rules = text_or(params->tensor_type_rules, "");
         options.device = text_or(params->device, "auto");
         options.blas = text_or(params->blas, "");
         options.threads = params->threads;
@@ -238,6 +240,23 @@ int sdcpp_text_encoder_get(const sdcpp_model* model, int32_t index, sdcpp_text_e
 
 void sdcpp_cancel(sdcpp_model* model) {
     if (model) model->model.cancel();
+}
+
+int sdcpp_convert(const sdcpp_file* files, size_t file_count, const char* wtype, const char* tensor_type_rules,
+                  const char* path, int32_t threads, sdcpp_progress_callback callback, void* user_data,
+                  sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(files, "files");
+        need(path, "path");
+        std::vector<ModelPath> paths;
+        for (size_t i = 0; i < file_count; ++i) paths.push_back(model_path(files[i]));
+        const TypeRules types(text_or(wtype, ""), text_or(tensor_type_rules, ""));
+        const auto report = [&](uint64_t done, uint64_t all) {
+            return !callback || callback(done, all, user_data) == 0;
+        };
+        const std::filesystem::path target(reinterpret_cast<const char8_t*>(path));
+        convert_model(ModelFiles(paths), types, target, threads > 0 ? threads : physical_cores(), report);
+    });
 }
 
 int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t count, int32_t clip_skip,

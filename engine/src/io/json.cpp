@@ -1,5 +1,6 @@
 #include "io/json.h"
 
+#include <array>
 #include <charconv>
 #include <cmath>
 
@@ -209,6 +210,68 @@ std::vector<int> Json::integers(std::string_view key) const {
         for (const Json& item : *items) add(item);
     else
         add(member);
+    return out;
+}
+
+namespace {
+
+void write_text(std::string& out, const std::string& text) {
+    static const char* digits = "0123456789abcdef";
+    out += '"';
+    for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (c == '"' || c == '\\') {
+            out += '\\';
+            out += c;
+        } else if (byte < 0x20) {
+            out += "\\u00";
+            out += digits[byte >> 4];
+            out += digits[byte & 15];
+        } else {
+            out += c;
+        }
+    }
+    out += '"';
+}
+
+void write_value(std::string& out, const Json& value) {
+    double number = 0;
+    if (const Json::Array* items = value.array()) {
+        out += '[';
+        for (size_t i = 0; i < items->size(); ++i) {
+            if (i > 0) out += ", ";
+            write_value(out, (*items)[i]);
+        }
+        out += ']';
+    } else if (const Json::Object* members = value.object()) {
+        out += '{';
+        for (const auto& [key, member] : *members) {
+            if (out.back() != '{') out += ", ";
+            write_text(out, key);
+            out += ": ";
+            write_value(out, member);
+        }
+        out += '}';
+    } else if (value.string()) {
+        write_text(out, *value.string());
+    } else if (value.boolean()) {
+        out += *value.boolean() ? "true" : "false";
+    } else if (value.integer()) {
+        out += std::to_string(*value.integer());
+    } else if (value.number(number) && std::isfinite(number)) {
+        std::array<char, 32> digits{};
+        const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr;
+        out.append(digits.data(), end);
+    } else {
+        out += "null";
+    }
+}
+
+}  // namespace
+
+std::string Json::dump() const {
+    std::string out;
+    write_value(out, *this);
     return out;
 }
 

@@ -21,6 +21,7 @@ class Json {
 
     // Throws Error(SDCPP_BAD_FILE) on anything that is not one JSON value.
     static Json parse(std::string_view text);
+    std::string dump() const;
 
     const Array* array() const { return std::get_if<Array>(&value_); }
     const Object* object() const { return std::get_if<Object>(&value_); }

@@ -5,7 +5,9 @@
 #include "base/error.h"
 #include "models/clip.h"
 #include "models/llm.h"
+#include "models/taesd.h"
 #include "models/unet.h"
+#include "models/vae.h"
 #include "models/z_image.h"
 
 namespace sdcpp {
@@ -172,9 +174,32 @@ const std::vector<std::string>& text_encoder_names() {
     return names;
 }
 
-std::unique_ptr<TextEncoder> make_text_encoder(const std::string& name, const ModelFiles& files) {
-    if (name == "llm") return std::make_unique<Llm>(files);
-    return std::make_unique<ClipText>(files, name);
+std::vector<NamedNetwork> make_networks(const ModelFiles& files) {
+    std::vector<NamedNetwork> out;
+    for (const std::string& name : text_encoder_names()) {
+        if (!files.has_prefix(name + ".")) continue;
+        if (name == "llm")
+            out.push_back({name, std::make_unique<Llm>(files)});
+        else
+            out.push_back({name, std::make_unique<ClipText>(files, name)});
+    }
+    if (const Family& family = family_of(files); family.fits(files)) {
+        auto denoiser = family.denoiser(files);
+        const std::string name = denoiser->name();
+        out.push_back({name, std::move(denoiser)});
+    }
+    if (files.has_prefix("vae.decoder.")) out.push_back({"vae.decoder", std::make_unique<VaeDecoder>(files)});
+    if (files.has_prefix("vae.encoder.")) out.push_back({"vae.encoder", std::make_unique<VaeEncoder>(files)});
+    for (const auto& [name, side] :
+         {std::pair{"taesd.decoder", Taesd::Side::decoder}, {"taesd.encoder", Taesd::Side::encoder}})
+        if (files.has_prefix(std::string(name) + ".")) out.push_back({name, std::make_unique<Taesd>(files, side)});
+    if (out.empty()) {
+        std::string known;
+        for (const Family& family : families()) known += family.title + ", ";
+        fail(SDCPP_UNSUPPORTED_MODEL, "none of the known networks was found in the files given; known are ", known,
+             "as checkpoints, diffusers folders or single parts (diffusion model, VAE, text encoders, TAESD)");
+    }
+    return out;
 }
 
 }  // namespace sdcpp

@@ -34,6 +34,13 @@ const std::vector<Family>& families();
 
 // Those of all families, by the names that their tensors begin with.
 const std::vector<std::string>& text_encoder_names();
-std::unique_ptr<TextEncoder> make_text_encoder(const std::string& name, const ModelFiles& files);
+
+// Every network that the files hold, by name: text encoders, denoiser, "vae.decoder", "vae.encoder", "taesd.decoder",
+// "taesd.encoder". Throws SDCPP_UNSUPPORTED_MODEL where there is none.
+struct NamedNetwork {
+    std::string name;
+    std::unique_ptr<Network> network;
+};
+std::vector<NamedNetwork> make_networks(const ModelFiles& files);
 
 }  // namespace sdcpp

@@ -98,9 +98,9 @@ Llm::Llm(const ModelFiles& files) : TextEncoder(files, "llm") {
     const Json& config = files.config()["text_encoder"];
     vocabulary_ = s.side("embed_tokens.weight", 0);
     width_ = s.side("embed_tokens.weight", 1);
-    embeddings_ = files.find(s.name() + ".embed_tokens.weight");
-    if (!dtype_is_numeric(embeddings_->type) || width_ % dtype_block(embeddings_->type) != 0)
-        fail(SDCPP_UNSUPPORTED_MODEL, "llm.embed_tokens.weight has type ", dtype_name(embeddings_->type));
+    embeddings_ = s.weight("embed_tokens.weight", WeightKind::edge, {vocabulary_, width_})->source;  // of no stage
+    if (width_ % dtype_block(embeddings_->type) != 0)
+        fail(SDCPP_UNSUPPORTED_MODEL, "llm.embed_tokens.weight has rows that are not whole blocks of its type");
     layers_ = s.count("layers");
     if (layers_ == 0) fail(SDCPP_MISSING_PART, "the language model has no layers");
     const Shape shape = shape_of(s, width_, config);

@@ -118,7 +118,7 @@ int64_t first_context_width(const Scope& s) {
 using Run = std::function<void(Graph&, Values&)>;
 
 // A part of an entry of input_blocks, middle_block or output_blocks, made when the parts before it are.
-struct Piece {
+struct Step {
     std::function<Run()> make;
     bool begins_stage = false;
 };
@@ -197,7 +197,7 @@ UNet::UNet(const ModelFiles& files) : Denoiser(files, "unet") {
     std::vector<int64_t> skips = {model_channels_};
     int64_t width = model_channels_;
     size_t level = 0;
-    std::vector<Piece> parts;  // of the present entry
+    std::vector<Step> parts;  // of the present entry
     const auto resnet = [&](const Scope& r, int64_t more = 0) {
         parts.push_back({[=, &width] {
             const int64_t in = width + more;

@@ -9,9 +9,8 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "models/taesd.h"
+#include "base/names.h"
 #include "pipeline/tiling.h"
-#include "sampling/names.h"
 
 namespace sdcpp {
 namespace {
@@ -24,25 +23,6 @@ constexpr int most_together = 64;                     // pictures sampled togeth
 constexpr int chunks_together = 8;                    // of a prompt, encoded together
 constexpr int64_t most_tokens = 77000;                // of a prompt
 constexpr uint64_t budget_step = uint64_t{64} << 20;  // budgets that follow free memory do not change with every page
-
-ggml_type wanted_type(const std::string& name) {
-    if (name.empty()) return GGML_TYPE_COUNT;
-    std::vector<std::string> known;
-    for (int type = 0; type < GGML_TYPE_COUNT; ++type) {
-        const auto ggml = static_cast<ggml_type>(type);
-        const bool plain = ggml == GGML_TYPE_F32 || ggml == GGML_TYPE_F16 || ggml == GGML_TYPE_BF16;
-        const ggml_type_traits* traits = ggml_get_type_traits(ggml);
-        const bool quantizes = ggml_is_quantized(ggml) && traits->to_float && traits->from_float_ref &&
-                               !ggml_quantize_requires_imatrix(ggml);
-        if (ggml_type_name(ggml) && (plain || quantizes)) known.emplace_back(ggml_type_name(ggml));
-    }
-    return to_ggml(*dtype_from_name(require_name("wtype", name, known)));
-}
-
-template <typename Net, typename... Arguments>
-std::unique_ptr<Executor> executor_for(Device& device, ggml_type wanted, Arguments&&... arguments) {
-    return std::make_unique<Executor>(device, std::make_unique<Net>(std::forward<Arguments>(arguments)...), wanted);
-}
 
 void require_finite(const Floats& values, const char* what) {
     for (const float value : values)
@@ -96,22 +76,21 @@ Model::Model(const ModelOptions& options)
       files_(options.paths),
       device_(options.device, options.threads, &cancelled_, options.blas),
       family_(family_of(files_)) {
-    const ggml_type wanted = wanted_type(options.wtype);
-    for (const std::string& name : text_encoder_names())
-        if (files_.has_prefix(name + "."))
-            texts_.push_back(std::make_unique<Executor>(device_, make_text_encoder(name, files_), wanted));
-    if (family_.fits(files_)) denoiser_ = std::make_unique<Executor>(device_, family_.denoiser(files_), wanted);
-    if (files_.has_prefix("vae.decoder.")) decoder_ = executor_for<VaeDecoder>(device_, wanted, files_);
-    if (files_.has_prefix("vae.encoder.")) encoder_ = executor_for<VaeEncoder>(device_, wanted, files_);
-    if (files_.has_prefix("taesd.decoder."))
-        tiny_decoder_ = executor_for<Taesd>(device_, wanted, files_, Taesd::Side::decoder);
-    if (files_.has_prefix("taesd.encoder."))
-        tiny_encoder_ = executor_for<Taesd>(device_, wanted, files_, Taesd::Side::encoder);
-    if (executors().empty()) {
-        std::string known;
-        for (const Family& family : families()) known += family.title + ", ";
-        fail(SDCPP_UNSUPPORTED_MODEL, "none of the known networks was found in the files given; known are ", known,
-             "as checkpoints, diffusers folders or single parts (diffusion model, VAE, text encoders, TAESD)");
+    const TypeRules types(options.wtype, options.tensor_type_rules);
+    for (auto& [name, network] : make_networks(files_)) {
+        auto executor = std::make_unique<Executor>(device_, std::move(network), types);
+        if (name == "vae.decoder")
+            decoder_ = std::move(executor);
+        else if (name == "vae.encoder")
+            encoder_ = std::move(executor);
+        else if (name == "taesd.decoder")
+            tiny_decoder_ = std::move(executor);
+        else if (name == "taesd.encoder")
+            tiny_encoder_ = std::move(executor);
+        else if (dynamic_cast<const Denoiser*>(&executor->network()))
+            denoiser_ = std::move(executor);
+        else
+            texts_.push_back(std::move(executor));
     }
 
     const Json& config = files_.config();

@@ -24,7 +24,7 @@ namespace sdcpp {
 
 struct ModelOptions {
     std::vector<ModelPath> paths;
-    std::string wtype, device = "auto";
+    std::string wtype, tensor_type_rules, device = "auto";
     int threads = 0;
     double max_vram =
         std::numeric_limits<double>::quiet_NaN();  // GiB; 0: no budget, < 0: what is free less that; NaN: automatic

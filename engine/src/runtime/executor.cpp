@@ -108,10 +108,10 @@ int64_t batch_of(const std::vector<Input>& inputs) {
 
 }  // namespace
 
-Executor::Executor(Device& device, std::unique_ptr<Network> network, ggml_type wanted_type)
+Executor::Executor(Device& device, std::unique_ptr<Network> network, const TypeRules& types)
     : device_(device),
       network_(std::move(network)),
-      store_(device, *network_, wanted_type),
+      store_(device, *network_, types),
       measured_seconds_(network_->stages().size(), 0) {
     report_.network = network_->name();
 }

@@ -43,7 +43,7 @@ struct RunReport {
 
 class Executor {
   public:
-    Executor(Device& device, std::unique_ptr<Network> network, ggml_type wanted_type);
+    Executor(Device& device, std::unique_ptr<Network> network, const TypeRules& types);
     ~Executor();
 
     const Network& network() const { return *network_; }

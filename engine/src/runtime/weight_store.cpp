@@ -25,7 +25,8 @@ bool can_be_mapped(const Weight& weight, ggml_type type) {
 
 }  // namespace
 
-WeightStore::WeightStore(Device& device, Network& network, ggml_type wanted) : device_(device), network_(network) {
+WeightStore::WeightStore(Device& device, Network& network, const TypeRules& types)
+    : device_(device), network_(network) {
     auto& weights = network.weights().all();
     context_.reset(ggml_init(
         {.mem_size = (weights.size() + 1) * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
@@ -35,7 +36,7 @@ WeightStore::WeightStore(Device& device, Network& network, ggml_type wanted) : d
     for (Weight& weight : weights) {
         std::array<int64_t, GGML_MAX_DIMS> ne = {1, 1, 1, 1};
         std::copy(weight.shape.rbegin(), weight.shape.rend(), ne.begin());
-        const ggml_type stored = stored_type(weight, wanted);
+        const ggml_type stored = stored_type(weight, types);
         weight.tensor = ggml_new_tensor(context_.get(), stored, static_cast<int>(weight.shape.size()), ne.data());
         weight.tensor->data = nowhere;
         ggml_set_name(weight.tensor, weight.name.c_str());
@@ -72,10 +73,7 @@ uint64_t WeightStore::copied_bytes(size_t stage) const {
 }
 
 const MappedFile& WeightStore::file_of(const Weight& weight) const {
-    const std::byte* first = weight.source->bytes.data();
-    for (const auto& file : network_.weights().files().files())
-        if (first >= file->bytes().data() && first < file->bytes().data() + file->bytes().size()) return *file;
-    fail(SDCPP_INTERNAL, "tensor ", weight.name, " lies in no open file");
+    return network_.weights().files().file_of(weight.source->bytes);
 }
 
 void WeightStore::detach() {

@@ -14,8 +14,8 @@ namespace sdcpp {
 
 class WeightStore {
   public:
-    // Gives each weight of `network` its tensor, without memory. `wanted` as in stored_type().
-    WeightStore(Device& device, Network& network, ggml_type wanted);
+    // Gives each weight of `network` its tensor, without memory. `types` as in stored_type().
+    WeightStore(Device& device, Network& network, const TypeRules& types);
     ~WeightStore();
     WeightStore(const WeightStore&) = delete;
     WeightStore& operator=(const WeightStore&) = delete;

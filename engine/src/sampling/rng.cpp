@@ -7,7 +7,7 @@
 #include <random>
 #include <utility>
 
-#include "sampling/names.h"
+#include "base/names.h"
 
 namespace sdcpp {
 namespace {

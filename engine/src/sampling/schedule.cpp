@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "base/error.h"
-#include "sampling/names.h"
+#include "base/names.h"
 
 namespace sdcpp {
 namespace {

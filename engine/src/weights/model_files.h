@@ -31,6 +31,10 @@ class ModelFiles {
     const std::map<std::string, TensorInfo, std::less<>>& tensors() const { return tensors_; }
     const std::vector<std::shared_ptr<const MappedFile>>& files() const { return files_; }
     const std::string& format() const { return format_; }
+    // The file in which a tensor's bytes lie.
+    const MappedFile& file_of(std::span<const std::byte> bytes) const;
+    // Its pages need not stay in memory.
+    void forget(std::span<const std::byte> bytes) const { file_of(bytes).forget(bytes); }
 
     // Objects "unet", "vae", "text_encoder", "scheduler" with the keys of diffusers' config files, "defaults" for
     // generation options; from a diffusers folder, the metadata key "sdcpp.config", or a config.json beside the first

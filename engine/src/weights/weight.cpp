@@ -66,9 +66,10 @@ const Weight* Scope::weight(std::string_view name, WeightKind kind, const std::v
     return list_->add(prefix_ + "." + std::string(name), kind, shape);
 }
 
-ggml_type stored_type(const Weight& weight, ggml_type wanted) {
+ggml_type stored_type(const Weight& weight, const TypeRules& rules) {
     const DType source = weight.source->type;
     const bool plain = source == from_ggml(GGML_TYPE_F32) || source == from_ggml(GGML_TYPE_F16);
+    auto [wanted, by_rule] = rules.of(weight.name);
     switch (weight.kind) {
         case WeightKind::vector:
             return GGML_TYPE_F32;
@@ -79,14 +80,39 @@ ggml_type stored_type(const Weight& weight, ggml_type wanted) {
             // f16 holds every bf16 weight of a convolution but the last bits of those below 2^-14; f64 may need more
             return source == from_ggml(GGML_TYPE_F64) ? GGML_TYPE_F32 : GGML_TYPE_F16;
         case WeightKind::edge:
-            if (wanted != GGML_TYPE_COUNT && ggml_is_quantized(wanted)) wanted = GGML_TYPE_Q8_0;
+            if (!by_rule && wanted != GGML_TYPE_COUNT && ggml_is_quantized(wanted)) wanted = GGML_TYPE_Q8_0;
             break;
         case WeightKind::matrix:
             break;
     }
-    if (wanted != GGML_TYPE_COUNT) return weight.shape.back() % ggml_blck_size(wanted) == 0 ? wanted : GGML_TYPE_F16;
+    if (wanted != GGML_TYPE_COUNT) {
+        for (const ggml_type type : {wanted, ggml_is_quantized(wanted) ? GGML_TYPE_Q8_0 : wanted})
+            if (weight.shape.back() % ggml_blck_size(type) == 0) return type;
+        return GGML_TYPE_F16;
+    }
     if (source == from_ggml(GGML_TYPE_F64)) return GGML_TYPE_F32;
     return is_ggml(source) ? to_ggml(source) : GGML_TYPE_F16;  // every f8 value is an f16 value
+}
+
+std::vector<Piece> pieces_of(const Weight& weight) {
+    const int64_t row = std::max<int64_t>(1, weight.shape.back());
+    const int64_t total = weight.source->count();
+    const int64_t block = dtype_block(weight.source->type);
+    int64_t unit = row;
+    while (unit % block != 0 && unit < total) unit += row;
+    const int64_t slice = std::min(total, std::max<int64_t>(unit, (1 << 20) / unit * unit));
+    std::vector<Piece> out;
+    for (int64_t at = 0; at < total; at += slice) out.push_back({at, std::min(slice, total - at)});
+    return out;
+}
+
+void convert_piece(const Weight& weight, ggml_type type, const Piece& piece, std::byte* out) {
+    const TensorInfo& source = *weight.source;
+    const int64_t row = std::max<int64_t>(1, weight.shape.back()), block = dtype_block(source.type);
+    std::vector<float> values(static_cast<size_t>(piece.count));
+    to_f32(source.type, source.bytes.data() + static_cast<size_t>(piece.first / block) * dtype_block_bytes(source.type),
+           values.data(), piece.count);
+    ggml_quantize_chunk(type, values.data(), out, 0, piece.count / row, row, nullptr);
 }
 
 void convert_weight(const Weight& weight, ggml_type type, std::byte* out) {
@@ -95,21 +121,9 @@ void convert_weight(const Weight& weight, ggml_type type, std::byte* out) {
         std::memcpy(out, source.bytes.data(), source.bytes.size());
         return;
     }
-    // In slices of whole rows, so that no f32 copy of the whole tensor is held.
     const int64_t row = std::max<int64_t>(1, weight.shape.back());
-    const int64_t total = source.count();
-    const int64_t block = dtype_block(source.type);
-    int64_t unit = row;
-    while (unit % block != 0 && unit < total) unit += row;
-    const int64_t slice = std::min(total, std::max<int64_t>(unit, (1 << 20) / unit * unit));
-    std::vector<float> values(static_cast<size_t>(slice));
-    for (int64_t at = 0; at < total; at += slice) {
-        const int64_t count = std::min(slice, total - at);
-        to_f32(source.type, source.bytes.data() + static_cast<size_t>(at / block) * dtype_block_bytes(source.type),
-               values.data(), count);
-        std::byte* target = out + ggml_row_size(type, row) * static_cast<size_t>(at / row);
-        ggml_quantize_chunk(type, values.data(), target, 0, count / row, row, nullptr);
-    }
+    for (const Piece& piece : pieces_of(weight))  // so that no f32 copy of the whole tensor is held
+        convert_piece(weight, type, piece, out + ggml_row_size(type, row) * static_cast<size_t>(piece.first / row));
 }
 
 }  // namespace sdcpp

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "weights/model_files.h"
+#include "weights/type_rules.h"
 
 namespace sdcpp {
 
@@ -69,10 +70,17 @@ class Scope {
 };
 
 // The type in which `weight` is held on a device: its file's where that can be computed with, else the nearest that
-// can. `wanted` (GGML_TYPE_COUNT: none) is the user's choice for matrices.
-ggml_type stored_type(const Weight& weight, ggml_type wanted);
+// can. `rules`: what the user wants, as far as its kind goes along.
+ggml_type stored_type(const Weight& weight, const TypeRules& rules);
 
 // `weight`'s values in `type`, in ggml's layout; `out` has their size.
 void convert_weight(const Weight& weight, ggml_type type, std::byte* out);
+
+// The same in pieces of whole rows, about a million values each: `first` in values, as pieces() gives them.
+struct Piece {
+    int64_t first = 0, count = 0;
+};
+std::vector<Piece> pieces_of(const Weight& weight);
+void convert_piece(const Weight& weight, ggml_type type, const Piece& piece, std::byte* out);
 
 }  // namespace sdcpp

@@ -1,4 +1,4 @@
-#include "sampling/names.h"
+#include "base/names.h"
 
 #include <algorithm>
 #include <numeric>

@@ -1,4 +1,4 @@
-// Looking up samplers, schedules and generators by name, with near names in the message when there is none.
+// Looking up samplers, types and the like by name, with near names in the message when there is none.
 #pragma once
 
 #include <string>

@@ -1,0 +1,178 @@
+#include "pipeline/convert.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <fstream>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "base/error.h"
+#include "models/family.h"
+
+namespace sdcpp {
+namespace {
+
+constexpr uint64_t alignment = 32;
+constexpr size_t pieces_together = 4;  // for each thread, before they are written
+
+uint64_t aligned(uint64_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
+
+// The names other programs know the networks by.
+std::string public_name(const std::string& canonical, const Family& family) {
+    const std::string network = canonical.substr(0, canonical.find('.') + 1), rest = canonical.substr(network.size());
+    if (network == "unet." || network == "z_image.") return "model.diffusion_model." + rest;
+    if (network == "vae.") return "first_stage_model." + rest;
+    if (network == "clip_l." && family.name == "sd1") return "cond_stage_model.transformer.text_model." + rest;
+    if (network == "llm.") return "text_encoders.llm." + rest;
+    if (network.starts_with("clip_")) return "text_encoders." + network + "transformer.text_model." + rest;
+    return canonical;
+}
+
+class Writer {
+  public:
+    explicit Writer(const std::filesystem::path& path) : path_(path), out_(path, std::ios::binary) { check(); }
+
+    template <typename T>
+    void number(T value) {
+        bytes(&value, sizeof value);
+    }
+    void text(const std::string& value) {
+        number<uint64_t>(value.size());
+        bytes(value.data(), value.size());
+    }
+    void bytes(const void* data, size_t size) {
+        out_.write(static_cast<const char*>(data), static_cast<std::streamsize>(size));
+        at_ += size;
+        check();
+    }
+    void pad() {
+        static constexpr std::array<char, alignment> zeros{};
+        bytes(zeros.data(), aligned(at_) - at_);
+    }
+    void close() {
+        out_.close();
+        check();
+    }
+
+  private:
+    void check() {
+        if (!out_) fail(SDCPP_BAD_FILE, "cannot write ", path_.string(), "; is the disk full?");
+    }
+    std::filesystem::path path_;
+    std::ofstream out_;
+    uint64_t at_ = 0;
+};
+
+// Pieces [first, last) of `weight`, one behind the other in `out`, on several threads.
+void convert_pieces(const Weight& weight, ggml_type type, const std::vector<Piece>& pieces, size_t first, size_t last,
+                    int threads, std::byte* out) {
+    const int64_t row = std::max<int64_t>(1, weight.shape.back()), start = pieces[first].first;
+    std::atomic<size_t> next = first;
+    std::exception_ptr problem;
+    std::mutex guard;
+    const auto work = [&] {
+        try {
+            for (size_t i = next++; i < last; i = next++)
+                convert_piece(weight, type, pieces[i],
+                              out + ggml_row_size(type, row) * static_cast<size_t>((pieces[i].first - start) / row));
+        } catch (...) {
+            const std::scoped_lock lock(guard);
+            problem = std::current_exception();
+        }
+    };
+    std::vector<std::jthread> helpers;
+    for (int i = 1; i < std::min(threads, static_cast<int>(last - first)); ++i) helpers.emplace_back(work);
+    work();
+    helpers.clear();
+    if (problem) std::rethrow_exception(problem);
+}
+
+// The config, with what the files mark otherwise.
+Json config_of(const ModelFiles& files) {
+    Json::Object all = *files.config().object();
+    Json::Object scheduler;
+    if (const Json::Object* own = all["scheduler"].object()) scheduler = *own;
+    if (files.find("mark.v_pred")) scheduler["prediction_type"] = Json(std::string("v_prediction"));
+    if (files.find("mark.ztsnr")) scheduler["rescale_betas_zero_snr"] = Json(true);
+    if (!scheduler.empty()) all["scheduler"] = Json(scheduler);
+    std::erase_if(all, [](const auto& member) { return member.second.is_null(); });
+    return Json(all);
+}
+
+}  // namespace
+
+void convert_model(const ModelFiles& files, const TypeRules& types, const std::filesystem::path& target, int threads,
+                   const std::function<bool(uint64_t, uint64_t)>& progress) {
+    std::vector<NamedNetwork> networks = make_networks(files);
+    struct Entry {
+        const Weight* weight;
+        ggml_type type;
+        uint64_t bytes;
+    };
+    std::vector<Entry> entries;
+    std::set<std::string> seen;  // autoencoders' halves may share tensors
+    uint64_t all = 0;
+    for (const NamedNetwork& named : networks) {
+        for (const Weight& weight : named.network->weights().all()) {
+            if (!seen.insert(weight.name).second) continue;
+            const ggml_type type = stored_type(weight, types);
+            const int64_t row = weight.shape.back();
+            const uint64_t bytes = ggml_row_size(type, row) * static_cast<uint64_t>(weight.source->count() / row);
+            entries.push_back({&weight, type, bytes});
+            all += bytes;
+        }
+    }
+
+    const Family& family = family_of(files);
+    Writer out(target);
+    out.bytes("GGUF", 4);
+    out.number<uint32_t>(3);
+    out.number<uint64_t>(entries.size());
+    const std::vector<std::pair<std::string, std::string>> pairs = {{"general.architecture", family.name},
+                                                                    {"sdcpp.config", config_of(files).dump()}};
+    out.number<uint64_t>(pairs.size());
+    constexpr uint32_t kind_string = 8;
+    for (const auto& [key, value] : pairs) {
+        out.text(key);
+        out.number(kind_string);
+        out.text(value);
+    }
+    uint64_t offset = 0;
+    for (const Entry& entry : entries) {
+        out.text(public_name(entry.weight->name, family));
+        out.number(static_cast<uint32_t>(entry.weight->shape.size()));
+        for (size_t d = entry.weight->shape.size(); d-- > 0;) out.number(static_cast<uint64_t>(entry.weight->shape[d]));
+        out.number(static_cast<uint32_t>(entry.type));
+        out.number(offset);
+        offset += aligned(entry.bytes);
+    }
+    out.pad();
+    uint64_t done = 0;
+    std::vector<std::byte> buffer;
+    for (const Entry& entry : entries) {
+        const TensorInfo& source = *entry.weight->source;
+        const int64_t row = entry.weight->shape.back();
+        if (source.type == from_ggml(entry.type)) {
+            out.bytes(source.bytes.data(), source.bytes.size());
+        } else {
+            const std::vector<Piece> pieces = pieces_of(*entry.weight);
+            const size_t together = pieces_together * static_cast<size_t>(threads);
+            for (size_t first = 0; first < pieces.size(); first += together) {
+                const size_t last = std::min(pieces.size(), first + together);
+                const int64_t values = pieces[last - 1].first + pieces[last - 1].count - pieces[first].first;
+                buffer.resize(ggml_row_size(entry.type, row) * static_cast<size_t>(values / row));
+                convert_pieces(*entry.weight, entry.type, pieces, first, last, threads, buffer.data());
+                out.bytes(buffer.data(), buffer.size());
+            }
+        }
+        out.pad();
+        files.forget(source.bytes);
+        done += entry.bytes;
+        if (progress && !progress(done, all)) fail(SDCPP_CANCELLED, "cancelled");
+    }
+    out.close();
+}
+
+}  // namespace sdcpp

@@ -1,0 +1,52 @@
+#include "weights/type_rules.h"
+
+#include <sstream>
+
+#include "base/error.h"
+#include "base/names.h"
+#include "io/dtype.h"
+
+namespace sdcpp {
+namespace {
+
+constexpr size_t longest_pattern = 200;
+
+ggml_type type_named(const std::string& kind, const std::string& name) {
+    std::vector<std::string> known;
+    for (int type = 0; type < GGML_TYPE_COUNT; ++type) {
+        const auto ggml = static_cast<ggml_type>(type);
+        const bool plain = ggml == GGML_TYPE_F32 || ggml == GGML_TYPE_F16 || ggml == GGML_TYPE_BF16;
+        const ggml_type_traits* traits = ggml_get_type_traits(ggml);
+        const bool quantizes = ggml_is_quantized(ggml) && traits->to_float && traits->from_float_ref &&
+                               !ggml_quantize_requires_imatrix(ggml);
+        if (ggml_type_name(ggml) && (plain || quantizes)) known.emplace_back(ggml_type_name(ggml));
+    }
+    return to_ggml(*dtype_from_name(require_name(kind, name, known)));
+}
+
+}  // namespace
+
+TypeRules::TypeRules(const std::string& type, const std::string& rules) {
+    if (!type.empty()) type_ = type_named("wtype", type);
+    std::istringstream in(rules);
+    for (std::string rule; std::getline(in, rule, ',');) {
+        const size_t equals = rule.rfind('=');
+        if (equals == std::string::npos || equals == 0 || equals > longest_pattern)
+            fail(SDCPP_INVALID_ARGUMENT, "tensor_type_rules has '", rule.substr(0, 60),
+                 "'; patterns and types such as ^vae=f16,attn=q8_0 are expected");
+        try {
+            rules_.emplace_back(std::regex(rule.substr(0, equals)), type_named("type", rule.substr(equals + 1)));
+        } catch (const std::regex_error& problem) {
+            fail(SDCPP_INVALID_ARGUMENT, "tensor_type_rules: '", rule.substr(0, equals),
+                 "' is no regular expression: ", problem.what());
+        }
+    }
+}
+
+TypeRules::Wanted TypeRules::of(const std::string& name) const {
+    for (const auto& [pattern, type] : rules_)
+        if (std::regex_search(name, pattern)) return {type, true};
+    return {type_, false};
+}
+
+}  // namespace sdcpp

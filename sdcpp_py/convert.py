@@ -1,0 +1,76 @@
+"""`convert`: a model's files into one GGUF file, in other types of weights."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from sdcpp_py import _binding, options
+from sdcpp_py._engine import lib
+from sdcpp_py.errors import CancelledError, InvalidArgumentError
+from sdcpp_py.model_parts import ModelParts, PathLike
+
+
+def convert(
+    model: PathLike | None,
+    target: PathLike,
+    *,
+    diffusion_model: PathLike | None = None,
+    vae: PathLike | None = None,
+    text_encoders: PathLike | Sequence[PathLike] | None = None,
+    llm: PathLike | None = None,
+    taesd: PathLike | None = None,
+    wtype: str | None = None,
+    tensor_type_rules: str | None = None,
+    threads: int | None = None,
+    progress: bool | None = None,
+) -> Path:
+    """Write the networks of a model into the GGUF file ``target``, which appears when it is complete; returns its path.
+
+    ``wtype`` and ``tensor_type_rules`` are as for `Pipeline`: linear layers become ``wtype`` (None: as they are), first and last
+    layers and embeddings nothing coarser than q8_0, convolutions f16, norms and biases f32. What the tensors do not show goes
+    along as metadata. Memory stays small whatever the model's size. ``progress`` None shows a bar on a terminal.
+
+    Raises InvalidArgumentError, ModelNotFoundError, BadFileError, UnsupportedModelError, MissingPartError, OSError.
+    """
+    parts = ModelParts(model, diffusion_model, vae, text_encoders, llm, taesd)
+    path = Path(os.fsdecode(_binding.path_bytes(target)))
+    if path.suffix.lower() != ".gguf":
+        raise InvalidArgumentError(f"{path.name} does not end in .gguf, which is what is written")
+    if not path.parent.is_dir():
+        raise InvalidArgumentError(f"there is no folder {path.parent} to write into")
+    files, count, kept = parts.c_files()
+    kind = b"" if wtype is None else options.word("wtype", wtype).encode()
+    rules = b"" if tensor_type_rules is None else options.word("tensor_type_rules", tensor_type_rules).encode()
+    workers = 0 if threads is None else options.integer("threads", threads, 1, 512)
+    stopped = threading.Event()
+    shown = sys.stderr.isatty() if progress is None else progress
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    try:
+        with tqdm(unit="B", unit_scale=True, disable=not shown, leave=False) as bar:
+
+            def report(done: int, whole: int) -> None:
+                bar.total = whole
+                bar.update(done - bar.n)
+                if stopped.is_set():
+                    raise CancelledError("cancelled")
+
+            hook = _binding.Callback(report)
+            arguments = (files, count, kind, rules, os.fsencode(temporary), workers, lib.sdcpp_py_progress, hook.handle)
+            _binding.call_interruptible(stopped.set, lib.sdcpp_convert, *arguments, callback=hook)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    del kept
+    return path
