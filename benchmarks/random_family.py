@@ -145,7 +145,6 @@ def main() -> None:
         print(f"{name}: {sum(p.numel() for p in net.parameters()) / 1e6:.0f} M parameters", flush=True)
     (folder / "scheduler").mkdir(exist_ok=True)
     scheduler = {"shift": 3.0} if family == "z-image" else NOISE
-    )
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
     (folder / "model_index.json").write_text(json.dumps(index))
 
