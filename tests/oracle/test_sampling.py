@@ -6,7 +6,15 @@ import kdiffusion
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, IPNDMScheduler, LCMScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    IPNDMScheduler,
+    LCMScheduler,
+)
 from scipy import stats
 
 from sdcpp_py import sampling
@@ -181,3 +189,94 @@ def test_beta_equals_scipys_quantiles(steps):
 def test_align_your_steps_gives_the_published_levels():
     published = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152]
     assert np.allclose(sampling.sigmas("ays", 10)[:-1], published, rtol=4e-3)
+
+
+FLOW = sampling.sigmas("simple", 9, flow_shift=3.0)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("steps", [1, 4, 9])
+def test_flow_sigmas_equal_diffusers(shift, steps):
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps))
+    assert close(sampling.sigmas("simple", steps, flow_shift=shift), scheduler.sigmas)
+
+
+def flow_denoise(x, sigma):
+    """The exact denoiser of data of variance 1/4 under (1 - sigma) * clean + sigma * noise."""
+    signal = 1 - sigma
+    return x * signal * 0.25 / (signal**2 * 0.25 + sigma**2)
+
+
+def stepped_by_diffusers(scheduler, x):
+    scheduler.set_timesteps(sigmas=FLOW[:-1].astype(np.float64))
+    x = torch.from_numpy(x).double()
+    for t, sigma in zip(scheduler.timesteps, FLOW):
+        x = scheduler.step((x - flow_denoise(x, float(sigma))) / float(sigma), t, x).prev_sample
+    return x
+
+
+def test_flow_euler_equals_diffusers():
+    noise = sampling.noise(SHAPE, 5)
+    expected = stepped_by_diffusers(FlowMatchEulerDiscreteScheduler(shift=1.0), noise)
+    for name in ("euler", "ddim"):
+        assert close(sampling.sample(flow_denoise, noise, FLOW, sampler=name, flow=True), expected)
+
+
+def test_flow_heun_equals_diffusers():
+    noise = sampling.noise(SHAPE, 5)
+    scheduler = FlowMatchHeunDiscreteScheduler(shift=1.0)
+    scheduler.set_timesteps(9)
+    levels = torch.cat([scheduler.sigmas[:1], scheduler.sigmas[1:-1:2], scheduler.sigmas[-1:]]).numpy()
+    x = torch.from_numpy(noise).double()
+    for i, t in enumerate(scheduler.timesteps):
+        sigma = float(scheduler.sigmas[i])
+        x = scheduler.step((x - flow_denoise(x, sigma)) / sigma, t, x).prev_sample
+    assert close(sampling.sample(flow_denoise, noise, levels, sampler="heun", flow=True), x)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("dpm++2m", "dpmsolver++"), ("dpm++2m_sde", "sde-dpmsolver++")])
+def test_flow_dpmpp_equals_diffusers(name, kind, monkeypatch):
+    """From just below the first level, where diffusers' logarithms are finite."""
+    levels = np.concatenate([[0.98], FLOW[1:]]).astype(np.float32)
+    scheduler = DPMSolverMultistepScheduler(
+        algorithm_type=kind,
+        solver_type="midpoint",
+        use_flow_sigmas=True,
+        prediction_type="flow_prediction",
+        lower_order_final=False,
+    )
+    scheduler.set_timesteps(9)
+    scheduler.sigmas = torch.from_numpy(levels)
+    draw = noises()
+    monkeypatch.setattr("diffusers.schedulers.scheduling_dpmsolver_multistep.randn_tensor", lambda *_, **__: draw())
+    noise = sampling.noise(SHAPE, 5)
+    x = torch.from_numpy(noise).double()
+    for i, t in enumerate(scheduler.timesteps):
+        sigma = float(levels[i])
+        x = scheduler.step((x - flow_denoise(x, sigma)) / sigma, t, x).prev_sample.double()
+    ours = sampling.sample(flow_denoise, noise, levels, sampler=name, flow=True, seed=3)
+    assert close(ours, x)
+
+
+@pytest.mark.parametrize("name", ["euler_a", "dpm++2s_a", "dpm++2m_sde", "lcm"])
+def test_flows_noise_is_renewed_as_a_diffusions(name):
+    """x / (1 - sigma) follows a diffusion's course at sigma / (1 - sigma): run there, a sampler gives the same picture."""
+    levels = np.append(np.linspace(0.97, 0.05, 8), 0).astype(np.float32)
+    ratios = (levels.astype(np.float64) / (1 - levels)).astype(np.float32)
+    noise = sampling.noise(SHAPE, 5)
+
+    def as_diffusion(x, ratio):
+        sigma = ratio / (1 + ratio)
+        return flow_denoise(x * (1 - sigma), sigma)
+
+    flow = sampling.sample(flow_denoise, noise * levels[0], levels, sampler=name, flow=True, seed=3)
+    diffusion = sampling.sample(as_diffusion, noise * ratios[0], ratios, sampler=name, seed=3)
+    assert close(flow, diffusion)
+
+
+@pytest.mark.parametrize("name", ["euler_a", "dpm2", "dpm++2s_a", "dpm++2m", "dpm++2m_sde", "lms", "ipndm"])
+def test_flows_begin_at_pure_noise(name):
+    levels = sampling.sigmas("simple", 60, flow_shift=1.0)
+    found = sampling.sample(flow_denoise, sampling.noise((4, 64, 64), 5), levels, sampler=name, flow=True, seed=3)
+    assert 0.45 < found.std() < 0.55, "data of variance 1/4"

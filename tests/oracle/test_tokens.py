@@ -1,14 +1,16 @@
-"""Token ids equal to transformers' CLIP tokenizer on hard prompts."""
+"""Token ids equal to transformers' CLIP and Qwen tokenizers, and to tiktoken, on hard prompts."""
 
 import gzip
 import json
 import random
+import unicodedata
 from importlib import resources
 
 import pytest
-from transformers import CLIPTokenizer
+import tiktoken
+from transformers import CLIPTokenizer, Qwen2Tokenizer
 
-from sdcpp_py import clip_tokenizer
+from sdcpp_py import clip_tokenizer, qwen_tokenizer
 
 FRAGMENTS = [
     *("it's", "they're", "I'LL", "can't", "rock'n'roll", "3.14159", "1,000,000", "50%", "C++", "#hashtag", "@user", "e-mail"),
@@ -86,3 +88,29 @@ def test_the_vocabulary_is_clips():
     """Known ids of the published vocabulary, so that a wrong numbering cannot agree with itself."""
     assert clip_tokenizer.encode("a photo of a cat") == [320, 1125, 539, 320, 2368]
     assert (clip_tokenizer.BEGIN, clip_tokenizer.END) == (49406, 49407)
+
+
+@pytest.fixture(scope="module")
+def qwen_state():
+    return json.loads(qwen_tokenizer.shipped().to_str())["model"]
+
+
+def test_qwen_ids_equal_transformers_on_600_hard_prompts(qwen_state):
+    reference = Qwen2Tokenizer(vocab=qwen_state["vocab"], merges=[tuple(pair) for pair in qwen_state["merges"]])
+    ours = qwen_tokenizer.shipped()
+    for text in hard_prompts():
+        if "<|" not in text:
+            assert ours.encode(text).ids == reference(text)["input_ids"], repr(text)
+
+
+def test_qwen_ids_equal_tiktoken_on_600_hard_prompts(qwen_state):
+    """tiktoken merges by rank alone, so that it does not depend on the merges we derive."""
+    letters = {letter: byte for byte, letter in enumerate(qwen_tokenizer._byte_letters())}
+    ranks = {bytes(letters[letter] for letter in word): rank for word, rank in qwen_state["vocab"].items()}
+    assert len(ranks) == 151643
+    special = {"<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645, "<think>": 151667, "</think>": 151668}
+    reference = tiktoken.Encoding("qwen", pat_str=qwen_tokenizer._SPLIT, mergeable_ranks=ranks, special_tokens=special)
+    ours = qwen_tokenizer.shipped()
+    for text in [*hard_prompts(), "a very long prompt, " * 300, "<|im_start|>user\nx<|im_end|>\n<think>\n</think>"]:
+        composed = unicodedata.normalize("NFC", text)
+        assert ours.encode(text).ids == reference.encode(composed, allowed_special="all"), repr(text)

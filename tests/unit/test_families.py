@@ -1,0 +1,300 @@
+"""SDXL and Z-Image on tiny models: streamed as resident, files in every naming, conversion."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+import sdcpp_py
+from sdcpp_py import errors
+from sdcpp_py.convert import convert
+
+GIB = 2**30
+SPEEDS = (2e10, 2e9)
+SIZE = {"sdxl": 64, "z-image": 64}
+NETWORKS = {"sdxl": ("clip_l", "clip_g", "unet"), "z-image": ("llm", "z_image")}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return {family: tiny.write_family(tmp_path_factory.mktemp(family), family) for family in NETWORKS}
+
+
+def latents(model, *, cfg=3.0, batch=1, device="CPU", **options):
+    with sdcpp_py.Pipeline(model, device=device, link_speed=SPEEDS, **options) as pipeline:
+        made = pipeline.generate(
+            "a red circle left of a blue square on a white background, with a long description of everything else in it",
+            negative_prompt="blurry",
+            width=64,
+            height=64,
+            steps=2,
+            cfg_scale=cfg,
+            seed=5,
+            batch_count=batch,
+            progress=False,
+        )
+        return np.stack(made.latents), made
+
+
+@pytest.fixture(scope="module")
+def resident(folders):
+    return {
+        (family, batch): latents(folder, batch=batch, max_vram=0)[0] for family, folder in folders.items() for batch in (1, 2)
+    }
+
+
+def least_gib(folder, family, policy):
+    needs = []
+    with sdcpp_py.Pipeline(folder, max_vram=1e-5, plan_policy=policy, link_speed=SPEEDS) as pipeline:
+        for network in NETWORKS[family]:
+            with pytest.raises(errors.OverBudgetError) as caught:
+                pipeline.plan(width=64, height=64, network=network)
+            needs.append(caught.value.least_bytes)
+    return max(needs) / GIB
+
+
+@pytest.mark.parametrize("family", NETWORKS)
+@pytest.mark.parametrize("policy", ["pipelined", "capped", "full", "auto"])
+@pytest.mark.parametrize(("share", "batch"), [(1.6, 1), (2.5, 2)])
+def test_latents_are_bit_identical_under_every_policy(folders, resident, family, policy, share, batch):
+    budget = least_gib(folders[family], family, policy) * share
+    found, made = latents(folders[family], device="simulated:vram=1,link=2", max_vram=budget, plan_policy=policy, batch=batch)
+    np.testing.assert_array_equal(found, resident[family, batch])
+    assert made.memory["peak"] <= budget * GIB
+
+
+@pytest.mark.parametrize("family", NETWORKS)
+def test_a_family_is_known_by_its_tensors(folders, family):
+    with sdcpp_py.Pipeline(folders[family]) as pipeline:
+        assert pipeline.family == family
+        assert pipeline.default("width") == 1024
+        assert pipeline.networks[: len(NETWORKS[family])] == list(NETWORKS[family])
+    summary = sdcpp_py.summarize(folders[family])
+    assert summary.missing == [] and summary.family in ("Stable Diffusion XL", "Z-Image")
+
+
+def test_z_images_defaults_follow_its_shift(folders, tmp_path):
+    with sdcpp_py.Pipeline(folders["z-image"]) as turbo:
+        found = [turbo.default(name) for name in ("steps", "cfg_scale", "sampler", "scheduler")]
+    assert found == [8, 1.0, "euler", "simple"]
+    folder = tiny.write_family(tmp_path, "z-image")
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({"shift": 6.0}))
+    with sdcpp_py.Pipeline(folder) as base:
+        assert (base.default("steps"), base.default("cfg_scale")) == (50, 5.0)
+
+
+@pytest.mark.parametrize("family", NETWORKS)
+def test_conversion_changes_nothing_where_types_stay(folders, resident, family, tmp_path):
+    path = convert(folders[family], tmp_path / "one.gguf")
+    np.testing.assert_array_equal(latents(path, max_vram=0)[0], resident[family, 1])
+    again = convert(path, tmp_path / "two.gguf")
+    assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("family", NETWORKS)
+@pytest.mark.parametrize("wtype", ["f16", "q8_0"])
+def test_conversion_is_what_happens_on_load(folders, family, wtype, tmp_path):
+    rules = "llm.embed_tokens=f32"  # which is read from the file as it is
+    path = convert(folders[family], tmp_path / "one.gguf", wtype=wtype, tensor_type_rules=rules, threads=2)
+    assert path.stat().st_size < 0.99 * sum(file.stat().st_size for file in folders[family].rglob("*.safetensors"))
+    np.testing.assert_array_equal(latents(path)[0], latents(folders[family], wtype=wtype)[0])
+
+
+def test_types_by_name(folders, tmp_path):
+    path = convert(folders["sdxl"], tmp_path / "one.gguf", wtype="f16", tensor_type_rules="attn1=q8_0,^clip_l=f32")
+    types = {tensor.canonical: tensor.type for tensor in sdcpp_py.summarize(path).tensors}
+    assert types["clip_l.encoder.layers.0.mlp.fc1.weight"] == "f32"
+    assert types["clip_g.encoder.layers.0.mlp.fc1.weight"] == "f16"
+    assert {kind for name, kind in types.items() if "attn1.to_q" in name} == {"q8_0"}
+    for rules in ("attn1", "=f16", "(=f16", "attn1=q9"):
+        with pytest.raises(errors.InvalidArgumentError):
+            convert(folders["sdxl"], tmp_path / "two.gguf", tensor_type_rules=rules)
+    assert not (tmp_path / "two.gguf").exists() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_conversion_of_a_part_and_of_nothing(folders, tmp_path):
+    vae = folders["z-image"] / "vae" / "diffusion_pytorch_model.safetensors"
+    convert(None, tmp_path / "vae.gguf", vae=vae)
+    z = folders["z-image"]
+    with sdcpp_py.Pipeline(
+        diffusion_model=z / "transformer" / "diffusion_pytorch_model.safetensors",
+        llm=z / "text_encoder" / "model.safetensors",
+        vae=tmp_path / "vae.gguf",
+    ) as pipeline:
+        assert pipeline.family == "z-image"
+    with pytest.raises(errors.InvalidArgumentError, match="model"):
+        convert(None, tmp_path / "x.gguf")
+    with pytest.raises(errors.InvalidArgumentError, match="gguf"):
+        convert(z, tmp_path / "x.safetensors")
+    with pytest.raises(errors.ModelNotFoundError):
+        convert(tmp_path / "none.safetensors", tmp_path / "x.gguf")
+    with pytest.raises(errors.MissingPartError, match="llm"):
+        latents(z / "transformer" / "diffusion_pytorch_model.safetensors")
+
+
+def rename(tensors, pairs):
+    out = {}
+    for name, array in tensors.items():
+        for old, new in pairs:
+            name = name.replace(old, new)
+        out[name] = array
+    return out
+
+
+def fused(tensors, q, names, joined):
+    """q, k and v as one tensor, as original checkpoints have them."""
+    out = {}
+    for name, array in tensors.items():
+        if q in name:
+            parts = [tensors[name.replace(q, other)] for other in names]
+            out[name.replace(q, joined)] = np.concatenate(parts)
+        elif not any(other in name for other in names):
+            out[name] = array
+    return out
+
+
+OPEN_CLIP = [
+    ("text_model.", ""),
+    ("embeddings.token_embedding", "token_embedding"),
+    ("embeddings.position_embedding.weight", "positional_embedding"),
+    ("encoder.layers", "transformer.resblocks"),
+    ("layer_norm1", "ln_1"),
+    ("layer_norm2", "ln_2"),
+    ("mlp.fc1", "mlp.c_fc"),
+    ("mlp.fc2", "mlp.c_proj"),
+    ("self_attn", "attn"),
+    ("final_layer_norm", "ln_final"),
+]
+
+
+def open_clip(tensors):
+    tensors = rename(tensors, OPEN_CLIP)
+    for end, joined in (("_proj.weight", "in_proj_weight"), ("_proj.bias", "in_proj_bias")):
+        names = [f"attn.{letter}{end}" for letter in "qkv"]
+        tensors = fused(tensors, names[0], names, f"attn.{joined}")
+    if "text_projection.weight" in tensors:
+        tensors["text_projection"] = np.ascontiguousarray(tensors.pop("text_projection.weight").T)
+    return tensors
+
+
+def original(folder, part, kind):
+    """The tensors of a part under the engine's names, which are the original ones."""
+    entries = sdcpp_py.summarize(folder, part=kind).tensors
+    arrays = tiny.part(part)
+    return {entry.canonical.split(".", 1)[1]: arrays[entry.name] for entry in entries}
+
+
+def test_sdxl_as_one_file_in_the_original_naming(folders, resident, tmp_path):
+    folder = folders["sdxl"]
+    tensors = {}
+    for part, kind, file, prefix in (
+        ("xl_unet", "diffusion", "unet/diffusion_pytorch_model", "model.diffusion_model."),
+        ("vae", "vae", "vae/diffusion_pytorch_model", "first_stage_model."),
+        ("text_encoder", "clip_l", "text_encoder/model", "conditioner.embedders.0.transformer.text_model."),
+    ):
+        found = original(folder / f"{file}.safetensors", part, kind)
+        tensors |= {prefix + name: array for name, array in found.items()}
+    second = open_clip(tiny.part("xl_text_encoder_2"))
+    tensors |= {"conditioner.embedders.1.model." + name: array for name, array in second.items()}
+    configs = tiny.configs()
+    config = {
+        "unet": configs["xl_unet"],
+        "vae": configs["vae"],
+        "text_encoder": configs["text_encoder"],
+        "text_encoder_2": configs["xl_text_encoder_2"],
+    }
+    path = tiny.write_safetensors(tmp_path / "one.safetensors", tensors, {"sdcpp.config": json.dumps(config)})
+    np.testing.assert_array_equal(latents(path, max_vram=0)[0], resident["sdxl", 1])
+
+
+def test_marks_of_v_prediction_and_zero_snr_are_honoured(folders, tmp_path):
+    found = original(folders["sdxl"] / "unet" / "diffusion_pytorch_model.safetensors", "xl_unet", "diffusion")
+    tensors = {"model.diffusion_model." + name: array for name, array in found.items()}
+    marks = {"v_pred": np.zeros(1, np.float32), "ztsnr": np.zeros(1, np.float32)}
+    config = {"sdcpp.config": json.dumps({"unet": tiny.configs()["xl_unet"]})}
+    path = tiny.write_safetensors(tmp_path / "one.safetensors", {**tensors, **marks}, config)
+    with sdcpp_py.Pipeline(path) as marked:
+        assert marked._info.v_prediction
+    convert(path, tmp_path / "two.gguf")
+    with sdcpp_py.Pipeline(tmp_path / "two.gguf") as kept:
+        assert kept._info.v_prediction
+
+
+LLAMA_CPP = [
+    ("embed_tokens.", "token_embd."),
+    ("layers.", "blk."),
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.k_proj", "attn_k"),
+    ("self_attn.v_proj", "attn_v"),
+    ("self_attn.o_proj", "attn_output"),
+    ("self_attn.q_norm", "attn_q_norm"),
+    ("self_attn.k_norm", "attn_k_norm"),
+    ("input_layernorm", "attn_norm"),
+    ("post_attention_layernorm", "ffn_norm"),
+    ("mlp.gate_proj", "ffn_gate"),
+    ("mlp.up_proj", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
+]
+
+
+@pytest.mark.parametrize("naming", ["transformers", "llama.cpp"])
+def test_z_image_from_three_files_in_the_original_namings(folders, resident, tmp_path, naming):
+    transformer = rename(
+        tiny.part("z_transformer"),
+        [
+            ("all_x_embedder.2-1.", "x_embedder."),
+            ("all_final_layer.2-1.", "final_layer."),
+            ("attention.to_out.0.", "attention.out."),
+            ("norm_q", "q_norm"),
+            ("norm_k", "k_norm"),
+        ],
+    )
+    names = [f"attention.to_{letter}.weight" for letter in "qkv"]
+    transformer = fused(transformer, names[0], names, "attention.qkv.weight")
+    llm = tiny.part("z_text_encoder")
+    if naming == "llama.cpp":
+        llm = {("output_norm.weight" if name == "norm.weight" else name): array for name, array in rename(llm, LLAMA_CPP).items()}
+    else:
+        llm = {f"model.{name}": array for name, array in llm.items()}
+    configs = tiny.configs()
+    prefixed = {f"model.diffusion_model.{name}": array for name, array in transformer.items()}
+    config = {"transformer": configs["z_transformer"], "vae": configs["z_vae"], "text_encoder": configs["z_text_encoder"]}
+    one = tiny.write_safetensors(tmp_path / "z_image_turbo.safetensors", prefixed, {"sdcpp.config": json.dumps(config)})
+    two = tiny.write_safetensors(tmp_path / "qwen.safetensors", llm)
+    vae = folders["z-image"] / "vae" / "diffusion_pytorch_model.safetensors"
+    with sdcpp_py.Pipeline(diffusion_model=one, llm=two, vae=vae, max_vram=0) as pipeline:
+        found = pipeline.prompt_states("a red circle")
+    with sdcpp_py.Pipeline(folders["z-image"], max_vram=0) as pipeline:
+        np.testing.assert_array_equal(found, pipeline.prompt_states("a red circle"))
+    found = latents(None, diffusion_model=one, llm=two, vae=vae, max_vram=0)[0]
+    np.testing.assert_array_equal(found, resident["z-image", 1])
+
+
+def test_a_distilled_unet_may_lack_its_middle(tmp_path):
+    tensors = {name: array for name, array in tiny.part("xl_unet").items() if not name.startswith("mid_block.")}
+    config = {"sdcpp.config": json.dumps({"unet": tiny.configs()["xl_unet"]})}
+    path = tiny.write_safetensors(tmp_path / "unet.safetensors", tensors, config)
+    rng = np.random.default_rng(0)
+    with sdcpp_py.Pipeline(path) as pipeline:
+        out = pipeline.evaluate(
+            "unet",
+            x=rng.standard_normal((1, 4, 8, 8)),
+            timesteps=np.array([300.0]),
+            context=rng.standard_normal((1, 77, 64)),
+            pooled=rng.standard_normal((1, 32)),
+        )
+    assert np.isfinite(out).all()
+
+
+def test_a_flow_takes_its_own_schedules_only(folders):
+    with sdcpp_py.Pipeline(folders["z-image"]) as pipeline:
+        with pytest.raises(errors.InvalidArgumentError, match="ays"):
+            pipeline.generate("x", width=64, height=64, steps=2, scheduler="ays", progress=False)
+        with pytest.raises(errors.InvalidArgumentError, match="flow_shift"):
+            pipeline.generate("x", width=64, height=64, steps=2, flow_shift=0, progress=False)
+        near = pipeline.generate("x", width=64, height=64, steps=2, seed=1, flow_shift=3.0, progress=False)
+        own = pipeline.generate("x", width=64, height=64, steps=2, seed=1, progress=False)
+        far = pipeline.generate("x", width=64, height=64, steps=2, seed=1, flow_shift=1.0, progress=False)
+    np.testing.assert_array_equal(near.latents[0], own.latents[0])
+    assert np.abs(near.latents[0] - far.latents[0]).max() > 1e-3
