@@ -296,6 +296,7 @@ class Pipeline:
         with self._lock:
             self._require_open()
             self._cancelled.clear()
+            self._require_parts(use_taesd)
             used: dict[str, Any] = {
                 "width": options.side("width", self._or_default("width", width), self.size_multiple),
                 "height": options.side("height", self._or_default("height", height), self.size_multiple),
@@ -312,7 +313,6 @@ class Pipeline:
                 "negative_prompt": negative_prompt,
             }
             decode = _decode_params(vae_tiling, vae_tile_size, vae_tile_overlap, use_taesd)
-            self._require_parts(use_taesd)
             shape = self._latent_shape(used["height"], used["width"])
             if noise is not None:
                 noise = np.ascontiguousarray(noise, np.float32)

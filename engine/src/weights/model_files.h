@@ -36,14 +36,16 @@ class ModelFiles {
     // Its pages need not stay in memory.
     void forget(std::span<const std::byte> bytes) const { file_of(bytes).forget(bytes); }
 
-    // Objects "unet", "vae", "text_encoder", "scheduler" with the keys of diffusers' config files, "defaults" for
-    // generation options; from a diffusers folder, the metadata key "sdcpp.config", or a config.json beside the first
-    // file.
+    // Objects "unet", "transformer", "vae", "text_encoder", "text_encoder_2", "scheduler" with the keys of diffusers'
+    // config files, "defaults" for generation options; from a diffusers folder, the metadata key "sdcpp.config", or a
+    // config.json beside a file.
     const Json& config() const { return config_; }
 
   private:
     void add_file(const std::filesystem::path& path, Part part);
     void add_folder(const std::filesystem::path& folder);
+    void drop_replaced(const std::vector<NamedTensor>& by);
+    void add_language_config(const TensorFile& file, const std::string& architecture);
     void add_config(std::string_view key, Json value);
 
     std::map<std::string, TensorInfo, std::less<>> tensors_;
