@@ -1,15 +1,17 @@
-"""Writes sdcpp_py/data/families.json: the stages of networks that are planned for without a file.
+"""Writes sdcpp_py/data/families.json and tensor_shapes.json.gz: networks that are planned for without a file.
 
 usage: python benchmarks/network_stages.py        (needs the extra `oracle`)
 
 Parameters are counted in diffusers' own modules of the released shapes, made on the meta device, so nothing is downloaded. Widths
 of what a stage works on come from the same shapes: for a transformer block the larger of attention (input, normed input, queries,
 keys, values, result) and feed-forward (input, normed input, its two inner products); for a UNet block the input, its
-normed copy, the output and, where it has transformers, their feed-forward. All are f32 values per token.
+normed copy, the output and, where it has transformers, their feed-forward. All are f32 values per token. Of networks that the engine runs, the second file
+has every tensor's shape.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import diffusers
 import torch
 
 TARGET = Path(__file__).parent.parent / "sdcpp_py" / "data" / "families.json"
+SHAPES = TARGET.with_name("tensor_shapes.json.gz")
 
 
 def count(*modules: torch.nn.Module) -> int:
@@ -130,13 +133,16 @@ def unet(net: Any, widths: tuple[int, ...]) -> dict[str, Any]:
     return {"patch": 8, "text_tokens": 0, "guided": True, "stages": stages}
 
 
+def sd15_net() -> torch.nn.Module:
+    return diffusers.UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
+
+
 def sd15() -> dict[str, Any]:
-    net = diffusers.UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
-    return unet(net, (320, 640, 1280, 1280))
+    return unet(sd15_net(), (320, 640, 1280, 1280))
 
 
-def sdxl() -> dict[str, Any]:
-    net = diffusers.UNet2DConditionModel(
+def sdxl_net() -> torch.nn.Module:
+    return diffusers.UNet2DConditionModel(
         block_out_channels=(320, 640, 1280),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -148,12 +154,22 @@ def sdxl() -> dict[str, Any]:
         addition_time_embed_dim=256,
         projection_class_embeddings_input_dim=2816,
     )
-    return unet(net, (320, 640, 1280))
+
+
+def sdxl() -> dict[str, Any]:
+    return unet(sdxl_net(), (320, 640, 1280))
+
+
+def write_shapes() -> None:
+    nets = {"sd15": sd15_net(), "sdxl": sdxl_net(), "z-image": diffusers.ZImageTransformer2DModel()}
+    shapes = {name: {key: list(value.shape) for key, value in net.state_dict().items()} for name, net in nets.items()}
+    SHAPES.write_bytes(gzip.compress(json.dumps(shapes).encode(), 9, mtime=0))
 
 
 def main() -> None:
     torch.set_grad_enabled(False)
     with torch.device("meta"):
+        write_shapes()
         families = {
             "sd15": sd15(),
             "sdxl": sdxl(),

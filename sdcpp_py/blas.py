@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def library(wanted: bool | None = None) -> str:
+    """The library's file; "" where it is not wanted or the package is absent. None: unless the variable SDCPP_BLAS is 0."""
+    if wanted is None:
+        wanted = os.environ.get("SDCPP_BLAS", "1") != "0"
+    return _installed() if wanted else ""
+
+
 @functools.cache
-def library() -> str:
-    """The library's file; "" where the package is absent or the environment variable SDCPP_BLAS is 0."""
-    if os.environ.get("SDCPP_BLAS", "1") == "0":
-        return ""
+def _installed() -> str:
     spec = importlib.util.find_spec("scipy_openblas32")
     if spec is None or spec.origin is None:
         return ""

@@ -122,6 +122,9 @@ def _generate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     machine.add_argument("-t", "--threads", type=int, metavar="N", help="threads (left out: physical cores)")
     machine.add_argument("--device", default="auto", metavar="NAME", help="see `sdcpp devices` (default: %(default)s)")
     _memory_arguments(machine)
+    machine.add_argument(
+        "--no-blas", dest="blas", action="store_false", default=None, help="the CPU computes with ggml's kernels alone"
+    )
     machine.add_argument("-v", "--verbose", action="store_true", help="show what the engine logs")
     machine.add_argument("--no-progress", dest="progress", action="store_false", default=None, help="no progress bar")
     parser.set_defaults(run=_generate)
@@ -181,6 +184,7 @@ def _generate(arguments: argparse.Namespace) -> int:
         offload_to_cpu=arguments.offload_to_cpu,
         plan_policy=arguments.plan_policy,
         gpu_layers=arguments.gpu_layers,
+        blas=arguments.blas,
     ) as pipeline:
         result = pipeline.generate(
             arguments.positional if arguments.prompt is None else arguments.prompt,

@@ -1,15 +1,20 @@
 """Stages of well-known networks, to plan for them without a file, and devices to plan for.
 
-Parameters and widths are counted in the released shapes (`benchmarks/network_stages.py` writes them to `data/families.json`).
-Workspace here is an estimate from those widths; for a file, `Pipeline.plan` measures it with ggml's graph allocator.
+`benchmarks/network_stages.py` writes what is known of the released models. Of those that this package runs it is every tensor's
+shape (`data/tensor_shapes.json.gz`): their stages are the engine's own, their workspace measured with ggml's graph allocator. Of
+the others it is each stage's parameters and widths (`data/families.json`), from which workspace is estimated.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
+import struct
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from sdcpp_py import options
@@ -75,6 +80,8 @@ def stages(family: str, *, wtype: str = "bf16", width: int = 1024, height: int =
 
     ``wtype`` is the weights' type, ``tflops`` the device's speed in large layers. Raises InvalidArgumentError.
     """
+    if family in _shapes():
+        return _own_stages(family, wtype, width, height, tflops)
     data = _data()[options.choice("family", family, names())]
     size = BYTES_PER_WEIGHT[options.choice("wtype", wtype.lower(), tuple(BYTES_PER_WEIGHT))]
     patch = data["patch"]
@@ -90,3 +97,41 @@ def stages(family: str, *, wtype: str = "bf16", width: int = 1024, height: int =
         parts = tuple(param_bytes * (i + 1) // _PARTS - param_bytes * i // _PARTS for i in range(_PARTS))
         out.append(Stage(row["name"], param_bytes, work, carry_in, carry_out, 0, flops / speed, parts))
     return out
+
+
+@cache
+def _shapes() -> dict[str, dict[str, list[int]]]:
+    packed = (resources.files("sdcpp_py") / "data" / "tensor_shapes.json.gz").read_bytes()
+    known: dict[str, dict[str, list[int]]] = json.loads(gzip.decompress(packed))
+    return known
+
+
+def _write_hollow(path: Path, shapes: dict[str, list[int]], dtype: str, item_bytes: int) -> None:
+    """A safetensors file of these shapes that takes no room: its data are a hole."""
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        size = item_bytes
+        for side in shape:
+            size *= side
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as out:
+        out.write(struct.pack("<Q", len(text)) + text)
+        out.truncate(8 + len(text) + at)
+
+
+def _own_stages(family: str, wtype: str, width: int, height: int, tflops: float) -> list[Stage]:
+    from sdcpp_py.pipeline import Pipeline
+
+    kind = options.choice("wtype", wtype.lower(), tuple(BYTES_PER_WEIGHT))
+    dtype, item_bytes = {"f32": ("F32", 4), "f16": ("F16", 2), "f8_e4m3": ("F8_E4M3", 1)}.get(kind, ("BF16", 2))
+    given = None if kind in ("f32", "f16", "bf16", "f8_e4m3") else kind[:-1] + kind[-1].upper() if kind[-1] == "k" else kind
+    speed = options.real("tflops", tflops, 1e-6, 1e9) * 1e12
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{family}.safetensors"
+        _write_hollow(path, _shapes()[family], dtype, item_bytes)
+        everything = {"device": "CPU", "blas": False, "max_vram": 1e5, "link_speed": (speed, 1e9)}
+        with Pipeline(diffusion_model=path, wtype=given, **everything) as pipeline:
+            return list(pipeline.plan(width=width, height=height, cfg_scale=1.0).stages)

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from sdcpp_py import _binding, blas, images, options, planner, prompt, speeds
+from sdcpp_py import _binding, images, options, planner, prompt, speeds
+from sdcpp_py import blas as blas_library
 from sdcpp_py import text_encoders as encoders
 from sdcpp_py._engine import ffi, lib
 from sdcpp_py.errors import CancelledError, ClosedError, InvalidArgumentError, MissingPartError
@@ -137,7 +138,8 @@ class Pipeline:
     limit; None, a limit only where not everything fits. Layers that do not fit are streamed. ``stream_layers=False`` keeps
     nothing resident between uploads, ``offload_to_cpu=False`` nothing off the device. ``plan_policy`` and ``gpu_layers`` (most
     resident layers) are for comparing plans; see `planner.plan`. ``link_speed`` tells the device's FLOP/s and the bytes per
-    second to it, which are measured once otherwise.
+    second to it, which are measured once otherwise. ``blas=False`` makes the CPU compute with ggml's kernels alone, as the
+    environment variable SDCPP_BLAS=0 does.
 
     Calls from several threads on one object wait for each other; separate objects run side by side.
 
@@ -164,6 +166,7 @@ class Pipeline:
         plan_policy: str = "auto",
         gpu_layers: int | None = None,
         link_speed: tuple[float, float] | None = None,
+        blas: bool | None = None,
     ) -> None:
         """Open the files and check them; weights are read at first use."""
         self._model: Any = None
@@ -195,10 +198,10 @@ class Pipeline:
             params.flops_per_s, params.link_bytes_per_s = link_speed
         elif self._budgeted and not device.lower().startswith("simulated"):
             params.flops_per_s, params.link_bytes_per_s = speeds.device_speed(device, count)
-        library = ffi.new("char[]", os.fsencode(blas.library()))
+        library = ffi.new("char[]", os.fsencode(blas_library.library(blas)))
         params.blas = library
         out = ffi.new("sdcpp_model**")
-        with blas.loading():
+        with blas_library.loading():
             _binding.call(lib.sdcpp_model_open, params, out)
         del kept
         self._model = ffi.gc(out[0], lib.sdcpp_model_close)

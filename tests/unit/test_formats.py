@@ -217,3 +217,23 @@ def write_gguf(path, tensors, metadata):
 def test_gguf(folder, tmp_path, exact):
     path = write_gguf(tmp_path / "one.gguf", original_names(folder), {"sdcpp.config": json.dumps(tiny.configs())})
     assert error(unet_output(path), exact) == 0
+
+
+@pytest.mark.parametrize("blas", [None, False])
+def test_an_autoencoder_may_pass_what_f16_holds(tmp_path, blas):
+    """As SDXL's does: inside, values reach millions, and its weights are f16."""
+    arrays = tiny.part("vae")
+    arrays["decoder.mid_block.resnets.0.conv2.weight"] *= 5e4
+    halves = {name: array.astype(np.float16) for name, array in arrays.items()}
+    z = np.random.default_rng(0).standard_normal((1, 4, 8, 8)).astype(np.float32)
+    decoded = []
+    for number, kind in enumerate((np.float16, np.float32)):
+        (tmp_path / str(number)).mkdir()
+        path = tiny.write_safetensors(
+            tmp_path / str(number) / "vae.safetensors", {name: array.astype(kind) for name, array in halves.items()}
+        )
+        (path.parent / "config.json").write_text(json.dumps(tiny.configs()["vae"]))
+        with sdcpp_py.Pipeline(path, blas=blas) as pipeline:
+            decoded.append(pipeline.evaluate("vae.decoder", x=z))
+    assert np.isfinite(decoded[0]).all()
+    assert error(decoded[0], decoded[1]) < 1e-3

@@ -56,6 +56,8 @@ class Network {
     WeightList& weights() { return weights_; }
     const WeightList& weights() const { return weights_; }
     const std::vector<Stage>& stages() const { return stages_; }
+    // Whether values inside may pass the largest f16, so that they must not be rounded to it.
+    virtual bool wide_range() const { return false; }
 
   protected:
     Scope root() { return {weights_, name_}; }

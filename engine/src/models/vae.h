@@ -11,6 +11,7 @@ class VaeDecoder : public Network {
     explicit VaeDecoder(const ModelFiles& files);
     int64_t latent_channels() const { return latent_channels_; }
     int64_t factor() const { return factor_; }
+    bool wide_range() const override { return true; }  // SDXL's above all
 
   private:
     int64_t latent_channels_, factor_ = 1;
@@ -22,6 +23,7 @@ class VaeEncoder : public Network {
     explicit VaeEncoder(const ModelFiles& files);
     int64_t latent_channels() const { return latent_channels_; }
     int64_t factor() const { return factor_; }
+    bool wide_range() const override { return true; }  // SDXL's above all
 
   private:
     int64_t latent_channels_, factor_ = 1;

@@ -39,6 +39,7 @@ struct Graph {
     ggml_context* context;
     const Kernels& kernels;
     CustomOperations& custom;
+    bool wide_range = false;  // values may pass the largest f16
 };
 
 // Values that flow between stages, by name: the hidden state "x", conditioning, skips.

@@ -81,18 +81,18 @@ Conv2d::Conv2d(const Scope& scope, int64_t in, int64_t out, int kernel, int stri
 
 ggml_tensor* Conv2d::operator()(Graph& g, ggml_tensor* x) const {
     if (ggml_tensor* y = cpu::convolution(g, x, weight_->tensor, tensor_of(bias_), stride_, padding_)) return y;
-    ggml_tensor* y = nullptr;
+    ggml_tensor *w = weight_->tensor, *y = nullptr;
+    // Kernels round x to the weights' type.
+    if (g.wide_range && w->type != GGML_TYPE_F32) w = ggml_cast(g.context, w, GGML_TYPE_F32);
     if (g.kernels.direct_convolution)
-        y = ggml_conv_2d_direct(g.context, weight_->tensor, x, stride_, stride_, padding_, padding_, 1, 1);
-    if (!y || !can(g, y)) y = unrolled(g, x);
+        y = ggml_conv_2d_direct(g.context, w, x, stride_, stride_, padding_, padding_, 1, 1);
+    if (!y || !can(g, y)) y = unrolled(g, w, x);
     return bias_ ? ggml_add(g.context, y, per_channel(g, bias_)) : y;
 }
 
-// As one product with unrolled patches. They stay f32 (ggml's own way takes the weights' type): values inside some
-// autoencoders, SDXL's above all, pass the largest f16.
-ggml_tensor* Conv2d::unrolled(Graph& g, ggml_tensor* x) const {
+// As one product with unrolled patches, which stay f32 (ggml's own way takes the weights' type).
+ggml_tensor* Conv2d::unrolled(Graph& g, ggml_tensor* w, ggml_tensor* x) const {
     ggml_context* c = g.context;
-    ggml_tensor* w = weight_->tensor;
     ggml_tensor* patches =
         ggml_im2col(c, w, x, stride_, stride_, padding_, padding_, 1, 1, true, GGML_TYPE_F32);  // [N, H', W', in*h*w]
     ggml_tensor* flat = ggml_reshape_2d(c, w, w->ne[0] * w->ne[1] * w->ne[2], w->ne[3]);

@@ -25,7 +25,7 @@ class Conv2d {
     ggml_tensor* operator()(Graph& g, ggml_tensor* x) const;
 
   private:
-    ggml_tensor* unrolled(Graph& g, ggml_tensor* x) const;
+    ggml_tensor* unrolled(Graph& g, ggml_tensor* w, ggml_tensor* x) const;
 
     const Weight* weight_;
     const Weight* bias_ = nullptr;

@@ -99,7 +99,7 @@ Flow::Flow(const Network& network, const Kernels& kernels, const Selection& sele
     for (size_t i = 0; i < stages_.size(); ++i) {
         const ggml_context_ptr context = new_context();
         CustomOperations custom;
-        Graph graph{context.get(), kernels_, custom};
+        Graph graph{context.get(), kernels_, custom, network_.wide_range()};
         Values values;
         std::map<const ggml_tensor*, size_t> known;
         std::set<const ggml_tensor*> given, seen;
@@ -141,7 +141,7 @@ SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(
     SegmentGraph out;
     out.tensors = new_context();
     ggml_context* context = out.tensors.get();
-    Graph graph{context, kernels_, out.custom};
+    Graph graph{context, kernels_, out.custom, network_.wide_range()};
     Values values;
     std::map<size_t, ggml_tensor*> holders;
     for (const auto& [name, carry] : before_[first]) {
