@@ -5,8 +5,8 @@ usage: python benchmarks/network_stages.py        (needs the extra `oracle`)
 Parameters are counted in diffusers' own modules of the released shapes, made on the meta device, so nothing is downloaded. Widths
 of what a stage works on come from the same shapes: for a transformer block the larger of attention (input, normed input, queries,
 keys, values, result) and feed-forward (input, normed input, its two inner products); for a UNet block the input, its
-normed copy, the output and, where it has transformers, their feed-forward. All are f32 values per token. Of networks that the engine
-runs, the second file has every tensor's shape.
+normed copy, the output and, where it has transformers, their feed-forward. All are f32 values per token. Of networks
+that the engine runs, the second file has every tensor's shape.
 """
 
 from __future__ import annotations

@@ -127,11 +127,13 @@ def _own_stages(family: str, wtype: str, width: int, height: int, tflops: float)
 
     kind = options.choice("wtype", wtype.lower(), tuple(BYTES_PER_WEIGHT))
     dtype, item_bytes = {"f32": ("F32", 4), "f16": ("F16", 2), "f8_e4m3": ("F8_E4M3", 1)}.get(kind, ("BF16", 2))
-    given = None if kind in ("f32", "f16", "bf16", "f8_e4m3") else kind[:-1] + kind[-1].upper() if kind[-1] == "k" else kind
+    in_files = kind in ("f32", "f16", "bf16", "f8_e4m3")
+    given = None if in_files else kind.replace("_k", "_K")
     speed = options.real("tflops", tflops, 1e-6, 1e9) * 1e12
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{family}.safetensors"
         _write_hollow(path, _shapes()[family], dtype, item_bytes)
-        everything = {"device": "CPU", "blas": False, "max_vram": 1e5, "link_speed": (speed, 1e9)}
-        with Pipeline(diffusion_model=path, wtype=given, **everything) as pipeline:
+        with Pipeline(
+            diffusion_model=path, wtype=given, device="CPU", max_vram=1e5, link_speed=(speed, 1e9), blas=False
+        ) as pipeline:
             return list(pipeline.plan(width=width, height=height, cfg_scale=1.0).stages)
