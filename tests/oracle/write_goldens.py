@@ -9,6 +9,7 @@ import gzip
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -52,6 +53,23 @@ def networks() -> dict[str, np.ndarray]:
         "vae_encoder": tiny_models.vae().encode(x).latent_dist.parameters.numpy(),
         "taesd_decoder": tiny_models.taesd().decode(z).sample.numpy().astype(np.float16),
         "taesd_encoder": tiny_models.taesd().encode(x).latents.numpy(),
+        **families(randn),
+    }
+
+
+def families(randn: Callable[..., torch.Tensor]) -> dict[str, np.ndarray]:
+    ids = torch.from_numpy(np.random.RandomState(1).randint(0, 49406, (2, 77)))
+    sizes = torch.tensor([[128.0, 96, 0, 0, 128, 96]] * 2)
+    t = torch.tensor([30.0, 870.0])
+    added = {"text_embeds": randn(7, 2, 32), "time_ids": sizes}
+    unet = tiny_models.xl_unet()(randn(5, 2, 4, 16, 12), t, randn(6, 2, 77, 64), added_cond_kwargs=added).sample
+    latents, texts = randn(8, 2, 16, 12, 20), randn(9, 2, 41, 32)
+    direction = tiny_models.z_transformer()(list(latents.unsqueeze(2)), (1000 - t) / 1000, list(texts)).sample
+    return {
+        "clip_g": tiny_models.xl_text_encoder_2()(ids).last_hidden_state.numpy(),
+        "xl_unet": unet.numpy(),
+        "llm": tiny_models.z_text_encoder()(ids[:, :41]).last_hidden_state.numpy(),
+        "z_image": -torch.stack(direction).squeeze(2).numpy(),
     }
 
 

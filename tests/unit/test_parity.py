@@ -19,6 +19,17 @@ def pipeline(folder, request):
         yield made
 
 
+@pytest.fixture(scope="module", params=[True, False], ids=["blas", "ggml"])
+def families(tmp_path_factory, request):
+    made = {
+        family: sdcpp_py.Pipeline(tiny.write_family(tmp_path_factory.mktemp(family), family), blas=request.param)
+        for family in ("sdxl", "z-image")
+    }
+    yield made
+    for pipeline in made.values():
+        pipeline.close()
+
+
 def noise(seed, *shape):
     return sampling.noise(shape, seed)
 
@@ -92,3 +103,21 @@ def test_tokens_equal_transformers():
     assert len(pairs) >= 500
     for text, ids in pairs:
         assert clip_tokenizer.encode(text) == ids, repr(text)
+
+
+def test_sdxl_networks(families, goldens):
+    ids = np.random.RandomState(1).randint(0, 49406, (2, 77))
+    sdxl = families["sdxl"]
+    assert relative_error(sdxl.evaluate("clip_g", tokens=ids), goldens["clip_g"]) < 1e-4
+    inputs = {"x": noise(5, 2, 4, 16, 12), "context": noise(6, 2, 77, 64), "pooled": noise(7, 2, 32)}
+    found = sdxl.evaluate("unet", timesteps=np.array([30.0, 870.0]), **inputs)
+    assert relative_error(found, goldens["xl_unet"]) < 1e-4
+
+
+def test_z_image_networks(families, goldens):
+    ids = np.random.RandomState(1).randint(0, 49406, (2, 77))[:, :41]
+    z_image = families["z-image"]
+    assert relative_error(z_image.evaluate("llm", tokens=ids), goldens["llm"]) < 1e-4
+    inputs = {"x": noise(8, 2, 16, 12, 20), "context": noise(9, 2, 41, 32)}
+    found = z_image.evaluate("z_image", timesteps=np.array([30.0, 870.0]), **inputs)
+    assert relative_error(found, goldens["z_image"]) < 1e-4
