@@ -109,3 +109,48 @@ def write_folder(folder: Path, prediction_type: str = "epsilon", convert=lambda 
     (folder / "model_index.json").write_text(json.dumps(index))
     write_safetensors(folder / "taesd.safetensors", part("taesd"))
     return folder
+
+
+def rename(tensors, pairs):
+    out = {}
+    for name, array in tensors.items():
+        for old, new in pairs:
+            name = name.replace(old, new)
+        out[name] = array
+    return out
+
+
+def fused(tensors, q, names, joined):
+    """q, k and v as one tensor, as original checkpoints have them."""
+    out = {}
+    for name, array in tensors.items():
+        if q in name:
+            parts = [tensors[name.replace(q, other)] for other in names]
+            out[name.replace(q, joined)] = np.concatenate(parts)
+        elif not any(other in name for other in names):
+            out[name] = array
+    return out
+
+
+OPEN_CLIP = [
+    ("text_model.", ""),
+    ("embeddings.token_embedding", "token_embedding"),
+    ("embeddings.position_embedding.weight", "positional_embedding"),
+    ("encoder.layers", "transformer.resblocks"),
+    ("layer_norm1", "ln_1"),
+    ("layer_norm2", "ln_2"),
+    ("mlp.fc1", "mlp.c_fc"),
+    ("mlp.fc2", "mlp.c_proj"),
+    ("self_attn", "attn"),
+    ("final_layer_norm", "ln_final"),
+]
+
+
+def open_clip(tensors):
+    tensors = rename(tensors, OPEN_CLIP)
+    for end, joined in (("_proj.weight", "in_proj_weight"), ("_proj.bias", "in_proj_bias")):
+        names = [f"attn.{letter}{end}" for letter in "qkv"]
+        tensors = fused(tensors, names[0], names, f"attn.{joined}")
+    if "text_projection.weight" in tensors:
+        tensors["text_projection"] = np.ascontiguousarray(tensors.pop("text_projection.weight").T)
+    return tensors

@@ -1,5 +1,7 @@
 """SDXL's and Z-Image's networks and pipelines against diffusers and transformers, f32."""
 
+import json
+
 import numpy as np
 import pytest
 import tiny
@@ -12,6 +14,7 @@ from diffusers import (
     UNet2DConditionModel,
     ZImagePipeline,
 )
+from tiny import open_clip
 
 import sdcpp_py
 from sdcpp_py import prompt, qwen_tokenizer, sampling
@@ -193,6 +196,50 @@ def test_z_image_pictures_equal_diffusers(z_image, guidance, text):
         text, negative_prompt="blurry", cfg_scale=1 + guidance, noise=noise, steps=6, width=96, height=64
     ).images[0]
     assert same_pictures(found, expected)
+
+
+def test_a_shift_that_follows_the_pictures_size_equals_diffusers(tmp_path):
+    noise = sampling.noise((16, 16, 24), 24, rng="cpu")
+    dynamic = {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
+    theirs = ZImagePipeline(
+        FlowMatchEulerDiscreteScheduler(**dynamic), tiny_models.z_vae(), None, None, tiny_models.z_transformer()
+    )
+    theirs.set_progress_bar_config(disable=True)
+    expected = theirs(
+        prompt_embeds=[z_states("a red circle")],
+        negative_prompt_embeds=[],
+        guidance_scale=0.0,
+        latents=torch.from_numpy(noise)[None],
+        num_inference_steps=6,
+        height=128,
+        width=192,
+        output_type="np",
+    ).images[0]
+    folder = tiny.write_family(tmp_path, "z-image")
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(dynamic))
+    with sdcpp_py.Pipeline(folder) as ours:
+        found = ours.generate("a red circle", noise=noise, steps=6, width=192, height=128, progress=False).images[0]
+    assert same_pictures(found, expected)
+
+
+@torch.no_grad()
+def test_stable_diffusion_2_in_its_original_naming(tmp_path, error):
+    """open_clip's text model: all layers are in the file, the states are the normed ones before the last."""
+    net = tiny_models.xl_text_encoder_2()
+    tensors = open_clip({name: value.numpy() for name, value in net.state_dict().items() if value.is_floating_point()})
+    tensors = {f"cond_stage_model.model.{name}": array for name, array in tensors.items()}
+    unet = tiny.write_safetensors(tmp_path / "unet.safetensors", tiny.part("unet"))
+    for entry in sdcpp_py.summarize(unet).tensors:
+        tensors["model.diffusion_model." + entry.canonical.split(".", 1)[1]] = tiny.part("unet")[entry.name]
+    config = {"unet": tiny.configs()["unet"], "text_encoder": tiny.configs()["xl_text_encoder_2"]}
+    path = tiny.write_safetensors(tmp_path / "sd2.safetensors", tensors, {"sdcpp.config": json.dumps(config)})
+    ids = torch.tensor([prompt.tokenize("a red circle", padding=0).ids])
+    hidden = net(ids, output_hidden_states=True).hidden_states[-2]
+    with sdcpp_py.Pipeline(path) as ours:
+        assert ours.family == "sd2" and ours.default("clip_skip") == 2
+        states = ours.prompt_states("a red circle")
+    final = net.text_model.final_layer_norm if hasattr(net, "text_model") else net.final_layer_norm
+    assert error(states, final(hidden)) < TOLERANCE
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """The whole pipeline against diffusers' from the same noise."""
 
+import json
+
 import numpy as np
 import pytest
 import tiny_models
@@ -82,3 +84,28 @@ def test_ddim_pictures_equal_diffusers(tmp_path):
         begin = noise * np.sqrt(1 + levels[0] ** 2)
         found = sampling.sample(denoise, begin, levels, sampler="ddim")
     assert np.abs(found - x[0].numpy()).max() / x.abs().max() < 1e-3
+
+
+def test_zero_terminal_snr_pictures_equal_diffusers(tmp_path):
+    noise = sampling.noise((4, 8, 8), 23, rng="cpu")
+    options = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    scheduler = EulerDiscreteScheduler(**NOISE, **options)
+    parts = (tiny_models.vae(), None, None, tiny_models.unet(), scheduler, None, None)
+    theirs = StableDiffusionPipeline(*parts, requires_safety_checker=False)
+    theirs.set_progress_bar_config(disable=True)
+    expected = theirs(
+        prompt_embeds=embed("a red circle"),
+        guidance_scale=1.0,
+        latents=torch.from_numpy(noise)[None],
+        num_inference_steps=10,
+        height=64,
+        width=64,
+        output_type="np",
+    ).images[0]
+    folder = write_folder(tmp_path)
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({**NOISE, **options}))
+    with sdcpp_py.Pipeline(folder) as ours:
+        assert ours.default("scheduler") == "simple"
+        found = ours.generate("a red circle", cfg_scale=1, noise=noise, steps=10, width=64, height=64, sampler="euler").images[0]
+    difference = np.abs(np.asarray(found).astype(int) - np.round(expected * 255).astype(int))
+    assert (difference.max(-1) <= 1).mean() >= 0.999
