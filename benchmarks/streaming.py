@@ -1,7 +1,7 @@
 """How near streaming comes to what link and compute allow: on paper, on the simulated device, and in the system's own count.
 
 usage: python benchmarks/streaming.py --paper [--json FILE]
-       python benchmarks/streaming.py MODEL [--links 0.5,2,8] [--size 128] [--steps 4] [--memory] [--json FILE]
+       python benchmarks/streaming.py MODEL [--links 0.5,2,8] [--size 128] [--steps 4] [--plot FILE] [--memory] [--json FILE]
 
 `--paper` plans well-known models for devices that are not here, from their shapes alone: the published workloads by every policy,
 then each model on each device. The figures are seconds of a step over the limit.
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import sdcpp_py
-from sdcpp_py import errors, families, planner
+from sdcpp_py import errors, families, plan_picture, planner
 
 GIB = 2**30
 
@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--plot", type=Path, help="seconds per step over the budget, measured and predicted")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if not options.paper and options.model is None:
@@ -158,7 +159,7 @@ def main() -> None:
             rows.append({"run": name, **found})
     else:
         least, whole = least_budget(options.model, options.size), weights_gib(options.model, options.size)
-        budgets = sorted({least, *(whole * share for share in (1 / 4, 1 / 2, 3 / 4, 1.02) if whole * share > least)})
+        budgets = sorted({least, *(whole * share for share in (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.02) if whole * share > least)})
         heads = (
             ("budget", 9),
             ("link", 9),
@@ -181,6 +182,14 @@ def main() -> None:
                     times += f" {ratio:6.2f}x {bound:6.2f}x"
                     where = f"{policy:10} {budget:5.2f} GiB {link:4.1f} GB/s {row['streamed_mib']:6.0f} MiB"
                     print(where, times, f"{row['predicted_s']:7.2f} s", flush=True)
+        if options.plot:
+            curves: dict[str, list[tuple[float, float]]] = {}
+            for row in rows:
+                if row["policy"] == "pipelined":
+                    for kind in ("measured", "predicted"):
+                        name = f"{kind}, {row['link_gb_per_s']:g} GB/s"
+                        curves.setdefault(name, []).append((row["budget_gib"], row[f"{kind}_s"]))
+            plan_picture.save_curve(curves, options.plot)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

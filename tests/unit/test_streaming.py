@@ -96,6 +96,13 @@ def test_uploads_are_counted_and_do_not_grow_with_the_batch(least):
         assert report.uploaded_bytes <= expected + ahead + (expected if report.replanned else 0)
 
 
+def test_loading_everything_while_computing_changes_nothing(references):
+    result = make(device=SIMULATED, max_vram=0)
+    same(result, references[1, 3.0])
+    report = result.reports["unet"]
+    assert len(report.plan.segments) == 1 and report.uploaded_bytes == report.loaded_bytes == report.plan.resident_bytes
+
+
 def test_resident_weights_are_uploaded_once(references):
     result = make(device=SIMULATED, max_vram=0.5)
     report = result.reports["unet"]

@@ -25,6 +25,16 @@ struct Excess {
     uint64_t bytes;
 };
 
+// A plan of one segment, cut where weights can be waited for.
+void cut_by_stages(Plan& plan, const std::vector<PlanStage>& stages) {
+    plan.segments.clear();
+    for (size_t i = 0; i < stages.size(); ++i) {
+        PlannedSegment& segment = plan.segments.emplace_back();
+        segment.first = segment.last = i;
+        segment.param_bytes = stages[i].param_bytes;
+    }
+}
+
 // Where values lie in one buffer, so that those that live at the same time do not overlap.
 struct CarryLayout {
     std::vector<uint64_t> offsets;
@@ -47,6 +57,7 @@ struct Executor::Prepared {
     std::vector<double> segment_seconds;
     size_t runs = 0;
     bool interrupted = false;
+    bool loads = false;  // for the run that brings all weights for good
 
     int batch() const { return planned.plan.together * planned.plan.passes; }
     int groups() const { return planned.plan.together / planned.plan.group; }
@@ -303,7 +314,11 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Se
                 continue;
             }
             planned.options.budget_bytes = budget > 0 ? budget - others : 0;
+            // While everything is brought for good, each stage computes as soon as its own weights are there.
+            const bool loading = budget == 0 && !planned.mapped && !store_.placed() && stages.size() > 1;
+            if (loading) cut_by_stages(planned.plan, planned.stages);
             auto made = realize(inputs, selection, std::move(planned));
+            made->loads = loading;
             std::vector<Courier::Segment> loads;
             for (const PlannedSegment& s : made->planned.plan.segments) {
                 Courier::Segment load{{}, s.slot};
@@ -470,6 +485,14 @@ std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Select
     report_.uploaded_bytes += counts.uploaded_bytes;
     report_.upload_seconds += counts.upload_seconds;
     report_.stall_seconds += counts.stall_seconds;
+    if (prepared->loads) {  // from here on as one graph
+        std::erase_if(prepared_, [&](const auto& known) { return known.get() == prepared; });
+        Prepared& whole = prepare(inputs, selection);
+        whole.runs = 1;
+        report_.plan = whole.planned.plan;
+        report_.segment_seconds.assign(report_.plan.segments.size(), 0);
+        return outputs;
+    }
     if (prepared->runs == 2 && prepared->planned.options.budget_bytes > 0) {  // the first was slowed down by loading
         if (counts.upload_seconds > 0 && counts.uploaded_bytes > margin / 16 &&
             device_.simulated_link_bytes_per_s() == 0) {
