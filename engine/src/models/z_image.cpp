@@ -1,5 +1,6 @@
 #include "models/z_image.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -121,7 +122,8 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
         const auto each = static_cast<int>(head_ * 3 / 8);  // 32, 48 and 48 of the released model's 128
         axes_ = {static_cast<int>(head_) - 2 * each, each, each};
     }
-    const bool even = axes_.size() == 3 && axes_[0] % 2 == 0 && axes_[1] % 2 == 0 && axes_[2] % 2 == 0;
+    const bool even = axes_.size() == 3 &&
+                      std::all_of(axes_.begin(), axes_.end(), [](int axis) { return axis >= 2 && axis % 2 == 0; });
     if (!even || std::accumulate(axes_.begin(), axes_.end(), 0) != head_ || width_ % head_ != 0)
         fail(SDCPP_UNSUPPORTED_MODEL, "Z-Image with a width of ", width_, " in heads of ", head_,
              ": \"axes_dims\" in its config must be three even numbers that add up to a head");

@@ -1,0 +1,32 @@
+// Limits, and what is looked at before and after networks run.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <span>
+
+#include "base/error.h"
+#include "sampling/samplers.h"
+
+namespace sdcpp {
+
+constexpr int max_pixels_side = 16384;
+constexpr int most_together = 64;       // pictures sampled together
+constexpr int chunks_together = 8;      // of a prompt, encoded together
+constexpr int64_t most_tokens = 77000;  // of a prompt
+
+inline void require_finite(const Floats& values, const char* what) {
+    for (const float value : values)
+        if (!std::isfinite(value))
+            fail(
+                SDCPP_NOT_FINITE, what,
+                " contain NaN or infinity; the weights may be damaged, or a type too coarse for them: try wtype='f32'");
+}
+
+inline void require_tokens(std::span<const int32_t> tokens, int64_t vocabulary) {
+    for (const int32_t token : tokens)
+        if (token < 0 || token >= vocabulary)
+            fail(SDCPP_INVALID_ARGUMENT, "token ", token, " is outside the text encoder's vocabulary of ", vocabulary);
+}
+
+}  // namespace sdcpp
