@@ -229,9 +229,9 @@ def _info(arguments: argparse.Namespace) -> int:
     summary = summarize(Path(arguments.model))
     print(f"{summary.path.name}: {summary.family}, {summary.format}, {len(summary.tensors)} tensors")
     for network, count in summary.networks.items():
-        print(f"  {network:24} {count / 1e6:10.2f} M parameters")
+        print(f"  {network:32} {count / 1e6:10.2f} M parameters")
     for kind, size in sorted(summary.bytes_by_type.items()):
-        print(f"  {kind:24} {plan_command.size_text(size):>12}")
+        print(f"  {kind:32} {plan_command.size_text(size):>12}")
     print("  missing for text to image: " + (", ".join(summary.missing) or "nothing"))
     if arguments.tensors:
         for tensor in summary.tensors:

@@ -302,3 +302,16 @@ def test_the_facade_takes_z_images_files(folders):
     ) as model:
         images = model.generate_image("x", width=64, height=64, sample_steps=2, cfg_scale=1.0)
     assert images[0].size == (64, 64)
+
+
+def test_a_family_that_is_not_known_is_told(tmp_path):
+    tensors = {"model.diffusion_model.double_blocks.0.img_attn.qkv.weight": np.zeros((96, 32), np.float32)}
+    path = tiny.write_safetensors(tmp_path / "flux.safetensors", tensors)
+    with pytest.raises(errors.UnsupportedModelError, match=r"double_blocks.*known are Z-Image"):
+        sdcpp_py.Pipeline(path)
+
+
+def test_a_text_encoder_that_is_not_used_is_told(folders, caplog):
+    llm = folders["z-image"] / "text_encoder" / "model.safetensors"
+    with sdcpp_py.Pipeline(folders["sdxl"], llm=llm):
+        assert "llm is not used by Stable Diffusion XL" in caplog.text

@@ -174,6 +174,16 @@ const std::vector<std::string>& text_encoder_names() {
     return names;
 }
 
+namespace {
+
+std::string titles() {
+    std::string all;
+    for (const Family& family : families()) all += (all.empty() ? "" : ", ") + family.title;
+    return all;
+}
+
+}  // namespace
+
 std::vector<NamedNetwork> make_networks(const ModelFiles& files) {
     std::vector<NamedNetwork> out;
     for (const std::string& name : text_encoder_names()) {
@@ -183,6 +193,9 @@ std::vector<NamedNetwork> make_networks(const ModelFiles& files) {
         else
             out.push_back({name, std::make_unique<ClipText>(files, name)});
     }
+    if (files.has_prefix("unet.") && !files.find("unet.input_blocks.0.0.weight"))
+        fail(SDCPP_UNSUPPORTED_MODEL, "the diffusion model, which has a tensor ",
+             files.tensors().lower_bound("unet.")->first.substr(5), ", is of no known family; known are ", titles());
     if (const Family& family = family_of(files); family.fits(files)) {
         auto denoiser = family.denoiser(files);
         const std::string name = denoiser->name();
@@ -193,12 +206,9 @@ std::vector<NamedNetwork> make_networks(const ModelFiles& files) {
     for (const auto& [name, side] :
          {std::pair{"taesd.decoder", Taesd::Side::decoder}, {"taesd.encoder", Taesd::Side::encoder}})
         if (files.has_prefix(std::string(name) + ".")) out.push_back({name, std::make_unique<Taesd>(files, side)});
-    if (out.empty()) {
-        std::string known;
-        for (const Family& family : families()) known += family.title + ", ";
-        fail(SDCPP_UNSUPPORTED_MODEL, "none of the known networks was found in the files given; known are ", known,
-             "as checkpoints, diffusers folders or single parts (diffusion model, VAE, text encoders, TAESD)");
-    }
+    if (out.empty())
+        fail(SDCPP_UNSUPPORTED_MODEL, "none of the known networks was found in the files given; known are ", titles(),
+             " as checkpoints, diffusers folders or single parts (diffusion model, VAE, text encoders, TAESD)");
     return out;
 }
 

@@ -36,6 +36,11 @@ Model::Model(const ModelOptions& options)
             texts_.push_back(std::move(executor));
     }
 
+    for (const auto& text : texts_) {
+        const auto& taken = family_.text_encoders;
+        if (denoiser_ && std::find(taken.begin(), taken.end(), text->network().name()) == taken.end())
+            log(SDCPP_LOG_WARNING, "the text encoder " + text->network().name() + " is not used by " + family_.title);
+    }
     const Json& config = files_.config();
     const Json& scheduler = config["scheduler"];
     const char* own = family_.v_prediction(files_) ? "v_prediction" : "epsilon";
