@@ -26,13 +26,14 @@ struct Excess {
 };
 
 // A plan of one segment, cut where weights can be waited for.
-void cut_by_stages(Plan& plan, const std::vector<PlanStage>& stages) {
-    plan.segments.clear();
-    for (size_t i = 0; i < stages.size(); ++i) {
-        PlannedSegment& segment = plan.segments.emplace_back();
+Plan cut_by_stages(const Plan& whole, size_t stages) {
+    Plan out = whole;
+    out.segments.clear();
+    for (size_t i = 0; i < stages; ++i) {
+        PlannedSegment& segment = out.segments.emplace_back();
         segment.first = segment.last = i;
-        segment.param_bytes = stages[i].param_bytes;
     }
+    return out;
 }
 
 // Where values lie in one buffer, so that those that live at the same time do not overlap.
@@ -57,7 +58,7 @@ struct Executor::Prepared {
     std::vector<double> segment_seconds;
     size_t runs = 0;
     bool interrupted = false;
-    bool loads = false;  // for the run that brings all weights for good
+    std::vector<SegmentGraph> first_run;  // each stage by itself, where all weights are brought while it goes on
 
     int batch() const { return planned.plan.together * planned.plan.passes; }
     int groups() const { return planned.plan.together / planned.plan.group; }
@@ -240,14 +241,30 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& 
     made->layout = lay_out(*made->flow, plan, made->groups());
 
     const uint64_t budget = made->planned.options.budget_bytes;
-    const auto nowhere = [](size_t) { return Address{}; };
+    const auto workspace_of = [&](size_t first, size_t last) {
+        const auto nowhere = [](size_t) { return Address{}; };
+        return workspace_bytes(made->flow->build(first, last, nowhere).graph, device_.buffer_type());
+    };
     std::vector<uint64_t> sizes;
-    for (const PlannedSegment& s : plan.segments)
-        sizes.push_back(workspace_bytes(made->flow->build(s.first, s.last, nowhere).graph, device_.buffer_type()));
+    for (const PlannedSegment& s : plan.segments) sizes.push_back(workspace_of(s.first, s.last));
     const size_t largest = static_cast<size_t>(std::max_element(sizes.begin(), sizes.end()) - sizes.begin());
     const uint64_t weights = plan.resident_bytes + std::accumulate(plan.slots.begin(), plan.slots.end(), uint64_t{0});
-    const uint64_t total = weights + sizes[largest] + made->layout.bytes;
+    uint64_t total = weights + sizes[largest] + made->layout.bytes;
     if (budget > 0 && total > budget) throw Excess{total - budget};
+
+    // While everything is brought for good, each stage computes as soon as its own weights are there. That takes room
+    // for what lives between stages, at addresses that serve the one graph of later runs too.
+    bool by_stages = budget == 0 && !made->planned.mapped && !store_.placed() && selection.stages.size() > 1;
+    if (by_stages) {
+        const CarryLayout layout = lay_out(*made->flow, cut_by_stages(plan, selection.stages.size()), made->groups());
+        uint64_t most = 0;
+        for (size_t i = 0; i < selection.stages.size(); ++i) most = std::max(most, workspace_of(i, i));
+        by_stages = most <= sizes[largest] && total + layout.bytes <= device_.free_bytes();
+        if (by_stages) {
+            total += layout.bytes - std::min(layout.bytes, made->layout.bytes);
+            made->layout = layout;
+        }
+    }
 
     // Placements are shared by shapes while everything is resident for good.
     if (!store_.placed() || budget > 0) place_weights(selection.stages, made->planned);
@@ -264,11 +281,15 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& 
             variants.push_back(
                 made->flow->build(s.first, s.last, [&](size_t carry) { return made->address(carry, group); }));
     }
+    const auto address = [&](size_t carry) { return made->address(carry, 0); };
+    for (size_t i = 0; by_stages && i < selection.stages.size(); ++i)
+        made->first_run.push_back(made->flow->build(i, i, address));
     // One allocator serves all graphs: the largest one takes the memory, the others are laid out in the same.
     made->allocator.reset(ggml_gallocr_new(device_.buffer_type()));
     bool ok = ggml_gallocr_reserve(made->allocator.get(), made->graphs[largest][0].graph);
     for (auto& variants : made->graphs)
         for (SegmentGraph& graph : variants) ok = ok && ggml_gallocr_alloc_graph(made->allocator.get(), graph.graph);
+    for (SegmentGraph& graph : made->first_run) ok = ok && ggml_gallocr_alloc_graph(made->allocator.get(), graph.graph);
     if (!ok) no_workspace();
     if (ggml_gallocr_get_buffer_size(made->allocator.get(), 0) > sizes[largest])
         fail(SDCPP_INTERNAL, "the workspace grew while graphs were laid out");
@@ -314,16 +335,16 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Se
                 continue;
             }
             planned.options.budget_bytes = budget > 0 ? budget - others : 0;
-            // While everything is brought for good, each stage computes as soon as its own weights are there.
-            const bool loading = budget == 0 && !planned.mapped && !store_.placed() && stages.size() > 1;
-            if (loading) cut_by_stages(planned.plan, planned.stages);
             auto made = realize(inputs, selection, std::move(planned));
-            made->loads = loading;
             std::vector<Courier::Segment> loads;
-            for (const PlannedSegment& s : made->planned.plan.segments) {
-                Courier::Segment load{{}, s.slot};
-                for (size_t i = s.first; i <= s.last; ++i) load.stages.push_back(stages[i]);
-                loads.push_back(std::move(load));
+            if (made->first_run.empty()) {
+                for (const PlannedSegment& s : made->planned.plan.segments) {
+                    Courier::Segment load{{}, s.slot};
+                    for (size_t i = s.first; i <= s.last; ++i) load.stages.push_back(stages[i]);
+                    loads.push_back(std::move(load));
+                }
+            } else {
+                for (const size_t stage : stages) loads.push_back({{stage}, -1});
             }
             const bool ahead =
                 !made->planned.plan.slots.empty() ? made->planned.plan.policy == Policy::pipelined : !device_.is_cpu();
@@ -421,7 +442,14 @@ void Executor::run_pass(Prepared& prepared, const std::vector<Input>& inputs, in
             ggml_backend_tensor_set(&tensor, static_cast<const std::byte*>(inputs[i].data) + offset, 0, bytes);
         }
     }
-    for (size_t s = 0; s < plan.segments.size(); ++s) {
+    const bool loading = prepared.runs == 0 && !prepared.first_run.empty();
+    for (size_t i = 0; loading && i < prepared.first_run.size(); ++i) {
+        prepared.courier->wait(i);
+        const auto start = Clock::now();
+        device_.compute(prepared.first_run[i].graph);
+        prepared.segment_seconds[0] += seconds_since(start);
+    }
+    for (size_t s = 0; !loading && s < plan.segments.size(); ++s) {
         prepared.courier->wait(s);
         const auto start = Clock::now();
         for (SegmentGraph& graph : prepared.graphs[s]) device_.compute(graph.graph);
@@ -485,14 +513,6 @@ std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Select
     report_.uploaded_bytes += counts.uploaded_bytes;
     report_.upload_seconds += counts.upload_seconds;
     report_.stall_seconds += counts.stall_seconds;
-    if (prepared->loads) {  // from here on as one graph
-        std::erase_if(prepared_, [&](const auto& known) { return known.get() == prepared; });
-        Prepared& whole = prepare(inputs, selection);
-        whole.runs = 1;
-        report_.plan = whole.planned.plan;
-        report_.segment_seconds.assign(report_.plan.segments.size(), 0);
-        return outputs;
-    }
     if (prepared->runs == 2 && prepared->planned.options.budget_bytes > 0) {  // the first was slowed down by loading
         if (counts.upload_seconds > 0 && counts.uploaded_bytes > margin / 16 &&
             device_.simulated_link_bytes_per_s() == 0) {
