@@ -14,9 +14,9 @@ std::string shape_text(const std::vector<int64_t>& shape) {
     return text + "]";
 }
 
-// Sides without trailing ones, so that a linear layer may be stored as a 1x1 convolution.
+// Sides without ones, so that a linear layer may be stored as a 1x1 convolution, and [1, C] as [C].
 std::vector<int64_t> squeezed(std::vector<int64_t> shape) {
-    while (shape.size() > 1 && shape.back() == 1) shape.pop_back();
+    std::erase(shape, 1);
     return shape;
 }
 
