@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sdcpp_py import plan_command
 from sdcpp_py.errors import CancelledError, InvalidArgumentError, SdcppError
@@ -57,6 +58,12 @@ def _model_arguments(model: argparse._ArgumentGroup) -> None:
     model.add_argument(
         "--tensor-type-rules", metavar="RULES", help="types by name, such as '^vae=f32,attn=q8_0': pattern=type, the first counts"
     )
+
+
+def _model_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `_model_arguments` took, as `Pipeline` and `convert` take it."""
+    names = ("diffusion_model", "vae", "text_encoders", "llm", "taesd", "wtype", "tensor_type_rules")
+    return {name: getattr(arguments, name) for name in names}
 
 
 def _generate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -169,13 +176,7 @@ def _generate(arguments: argparse.Namespace) -> int:
         images.check_output(path)
     with Pipeline(
         arguments.model,
-        diffusion_model=arguments.diffusion_model,
-        vae=arguments.vae,
-        text_encoders=arguments.text_encoders,
-        llm=arguments.llm,
-        taesd=arguments.taesd,
-        wtype=arguments.wtype,
-        tensor_type_rules=arguments.tensor_type_rules,
+        **_model_options(arguments),
         threads=arguments.threads,
         rng=arguments.rng,
         device=arguments.device,
@@ -245,13 +246,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     path = convert(
         arguments.model,
         arguments.output,
-        diffusion_model=arguments.diffusion_model,
-        vae=arguments.vae,
-        text_encoders=arguments.text_encoders,
-        llm=arguments.llm,
-        taesd=arguments.taesd,
-        wtype=arguments.wtype,
-        tensor_type_rules=arguments.tensor_type_rules,
+        **_model_options(arguments),
         threads=arguments.threads,
         progress=arguments.progress,
     )

@@ -8,17 +8,12 @@ from importlib import resources
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from sdcpp_py.byte_letters import byte_letters
+
 BEGIN = 49406
 END = 49407
 _MERGES = 48894
 _SPLIT = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-
-
-def _byte_letters() -> list[str]:
-    """The letters that stand for the 256 bytes, in the order of CLIP's vocabulary (printable ones first)."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(b) for b in printable]
-    return letters + [chr(256 + n) for n in range(256 - len(printable))]
 
 
 @functools.cache
@@ -27,7 +22,7 @@ def clip_tokenizer() -> Tokenizer:
     packed = resources.files("sdcpp_py").joinpath("data/clip_merges.txt.gz").read_bytes()
     lines = gzip.decompress(packed).decode("utf-8").split("\n")[:_MERGES]
     merges = [(first, second) for first, second in (line.split(" ") for line in lines)]
-    letters = _byte_letters()
+    letters = sorted(byte_letters())  # CLIP's vocabulary has the printable bytes first
     words = letters + [letter + "</w>" for letter in letters] + [a + b for a, b in merges]
     words += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {word: number for number, word in enumerate(words)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from sdcpp_py import _binding, options
 from sdcpp_py._engine import lib
 from sdcpp_py.errors import CancelledError, InvalidArgumentError
 from sdcpp_py.model_parts import ModelParts, PathLike
+from sdcpp_py.whole_file import whole_file
 
 
 def convert(
@@ -51,26 +51,16 @@ def convert(
     workers = 0 if threads is None else options.integer("threads", threads, 1, 512)
     stopped = threading.Event()
     shown = sys.stderr.isatty() if progress is None else progress
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(descriptor)
-    try:
-        with tqdm(unit="B", unit_scale=True, disable=not shown, leave=False) as bar:
+    with whole_file(path) as temporary, tqdm(unit="B", unit_scale=True, disable=not shown, leave=False) as bar:
 
-            def report(done: int, whole: int) -> None:
-                bar.total = whole
-                bar.update(done - bar.n)
-                if stopped.is_set():
-                    raise CancelledError("cancelled")
+        def report(done: int, whole: int) -> None:
+            bar.total = whole
+            bar.update(done - bar.n)
+            if stopped.is_set():
+                raise CancelledError("cancelled")
 
-            hook = _binding.Callback(report)
-            arguments = (files, count, kind, rules, os.fsencode(temporary), workers, lib.sdcpp_py_progress, hook.handle)
-            _binding.call_interruptible(stopped.set, lib.sdcpp_convert, *arguments, callback=hook)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        hook = _binding.Callback(report)
+        arguments = (files, count, kind, rules, os.fsencode(temporary), workers, lib.sdcpp_py_progress, hook.handle)
+        _binding.call_interruptible(stopped.set, lib.sdcpp_convert, *arguments, callback=hook)
     del kept
     return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from sdcpp_py.errors import InvalidArgumentError, ModelNotFoundError
+from sdcpp_py.whole_file import whole_file
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 
@@ -58,14 +58,5 @@ def save(image: Image.Image, path: str | os.PathLike[str]) -> None:
         text = PngImagePlugin.PngInfo()
         text.add_text("parameters", image.info["parameters"])
         options["pnginfo"] = text
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            image.save(out, kind, **options)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole_file(target) as temporary:
+        image.save(temporary, kind, **options)

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from sdcpp_py.byte_letters import byte_letters
 from sdcpp_py.errors import BadFileError, UnsupportedModelError
 
 _SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -26,13 +27,6 @@ _SPECIAL = (
 )
 _GGUF_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _GGUF_STRING, _GGUF_ARRAY = 8, 9
-
-
-def _byte_letters() -> list[str]:
-    """The printable letter that stands for each byte."""
-    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    spare = iter(range(256, 512))
-    return [chr(byte) if byte in printable else chr(next(spare)) for byte in range(256)]
 
 
 def _built(words: list[str], merges: list[tuple[str, str]], special: list[str]) -> Tokenizer:
@@ -53,7 +47,7 @@ def _built(words: list[str], merges: list[tuple[str, str]], special: list[str]) 
 def shipped() -> Tokenizer:
     """The vocabulary in `data/` (see training/take_qwen_vocabulary.py for how it is packed)."""
     raw = lzma.decompress(resources.files("sdcpp_py").joinpath("data/qwen_vocabulary.xz").read_bytes())
-    letters = _byte_letters()
+    letters = byte_letters()
     words = [letters[byte] for byte in raw[:256]]
     count = (len(raw) - 256) // 3
     columns = [raw[256 + count * number : 256 + count * (number + 1)] for number in range(3)]

@@ -11,6 +11,7 @@ import tiktoken
 from transformers import CLIPTokenizer, Qwen2Tokenizer
 
 from sdcpp_py import clip_tokenizer, qwen_tokenizer
+from sdcpp_py.byte_letters import byte_letters
 
 FRAGMENTS = [
     *("it's", "they're", "I'LL", "can't", "rock'n'roll", "3.14159", "1,000,000", "50%", "C++", "#hashtag", "@user", "e-mail"),
@@ -105,7 +106,7 @@ def test_qwen_ids_equal_transformers_on_600_hard_prompts(qwen_state):
 
 def test_qwen_ids_equal_tiktoken_on_600_hard_prompts(qwen_state):
     """tiktoken merges by rank alone, so that it does not depend on the merges we derive."""
-    letters = {letter: byte for byte, letter in enumerate(qwen_tokenizer._byte_letters())}
+    letters = {letter: byte for byte, letter in enumerate(byte_letters())}
     ranks = {bytes(letters[letter] for letter in word): rank for word, rank in qwen_state["vocab"].items()}
     assert len(ranks) == 151643
     special = {"<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645, "<think>": 151667, "</think>": 151668}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, ZImageTransformer2DModel
 from tiny import values
@@ -28,6 +30,33 @@ def _filled(name: str, net: torch.nn.Module) -> torch.nn.Module:
     return net.eval()
 
 
+def _clip(name: str, network: Any, **more: Any) -> Any:
+    config = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        max_position_embeddings=77,
+        projection_dim=32,
+        **more,
+        **CONFIGS[name],
+    )
+    return _filled(name, network(config))
+
+
+def _autoencoder(name: str, channels: int, **more: Any) -> Any:
+    net = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 16, 32, 32),
+        latent_channels=channels,
+        layers_per_block=1,
+        **more,
+        **CONFIGS[name],
+    )
+    return _filled(name, net)
+
+
 def unet() -> UNet2DConditionModel:
     net = UNet2DConditionModel(
         sample_size=16,
@@ -42,28 +71,11 @@ def unet() -> UNet2DConditionModel:
 
 
 def vae() -> AutoencoderKL:
-    net = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 16, 32, 32),
-        latent_channels=4,
-        layers_per_block=1,
-        **CONFIGS["vae"],
-    )
-    return _filled("vae", net)
+    return _autoencoder("vae", 4)
 
 
 def text_encoder() -> CLIPTextModel:
-    config = CLIPTextConfig(
-        vocab_size=49408,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        max_position_embeddings=77,
-        projection_dim=32,
-        **CONFIGS["text_encoder"],
-    )
-    return _filled("text_encoder", CLIPTextModel(config))
+    return _clip("text_encoder", CLIPTextModel)
 
 
 def taesd() -> AutoencoderTiny:
@@ -94,17 +106,7 @@ def xl_unet() -> UNet2DConditionModel:
 
 
 def xl_text_encoder_2() -> CLIPTextModelWithProjection:
-    config = CLIPTextConfig(
-        vocab_size=49408,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        max_position_embeddings=77,
-        projection_dim=32,
-        eos_token_id=49407,
-        **CONFIGS["xl_text_encoder_2"],
-    )
-    return _filled("xl_text_encoder_2", CLIPTextModelWithProjection(config))
+    return _clip("xl_text_encoder_2", CLIPTextModelWithProjection, eos_token_id=49407)
 
 
 def z_transformer() -> ZImageTransformer2DModel:
@@ -114,17 +116,7 @@ def z_transformer() -> ZImageTransformer2DModel:
 
 
 def z_vae() -> AutoencoderKL:
-    net = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 16, 32, 32),
-        latent_channels=16,
-        layers_per_block=1,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        **CONFIGS["z_vae"],
-    )
-    return _filled("z_vae", net)
+    return _autoencoder("z_vae", 16, use_quant_conv=False, use_post_quant_conv=False)
 
 
 def z_text_encoder() -> Qwen3Model:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tiny
+from budgets import least_gib
 from tiny import fused, open_clip, rename
 
 import sdcpp_py
@@ -13,7 +14,6 @@ from sdcpp_py.convert import convert
 
 GIB = 2**30
 SPEEDS = (2e10, 2e9)
-SIZE = {"sdxl": 64, "z-image": 64}
 NETWORKS = {"sdxl": ("clip_l", "clip_g", "unet"), "z-image": ("llm", "z_image")}
 
 
@@ -45,21 +45,11 @@ def resident(folders):
     }
 
 
-def least_gib(folder, family, policy):
-    needs = []
-    with sdcpp_py.Pipeline(folder, max_vram=1e-5, plan_policy=policy, link_speed=SPEEDS) as pipeline:
-        for network in NETWORKS[family]:
-            with pytest.raises(errors.OverBudgetError) as caught:
-                pipeline.plan(width=64, height=64, network=network)
-            needs.append(caught.value.least_bytes)
-    return max(needs) / GIB
-
-
 @pytest.mark.parametrize("family", NETWORKS)
 @pytest.mark.parametrize("policy", ["pipelined", "capped", "full", "auto"])
 @pytest.mark.parametrize(("share", "batch"), [(1.6, 1), (2.5, 2)])
 def test_latents_are_bit_identical_under_every_policy(folders, resident, family, policy, share, batch):
-    budget = least_gib(folders[family], family, policy) * share
+    budget = least_gib(folders[family], policy, NETWORKS[family], side=64) * share
     found, made = latents(folders[family], device="simulated:vram=1,link=2", max_vram=budget, plan_policy=policy, batch=batch)
     np.testing.assert_array_equal(found, resident[family, batch])
     assert made.memory["peak"] <= budget * GIB

@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+from budgets import least_gib
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -37,16 +38,7 @@ def references():
 @pytest.fixture(scope="module")
 def least():
     """The smallest budget, in GiB, for each policy."""
-    found = {}
-    for policy in ("auto", "pipelined", "capped", "full"):
-        with sdcpp_py.Pipeline(max_vram=1e-4, plan_policy=policy, link_speed=(2e10, 2e9)) as pipeline:
-            needs = []
-            for network in ("clip_l", "unet"):
-                with pytest.raises(errors.OverBudgetError) as caught:
-                    pipeline.plan(width=128, height=128, network=network)
-                needs.append(caught.value.least_bytes)
-        found[policy] = max(needs) / GIB
-    return found
+    return {policy: least_gib(None, policy, ("clip_l", "unet"), side=128) for policy in ("auto", "pipelined", "capped", "full")}
 
 
 @pytest.mark.parametrize("device", ["CPU", SIMULATED])

@@ -24,13 +24,9 @@ struct sdcpp_listing {
         TensorFile part = open_tensor_file(path.path);
         for (const NamedTensor& named : canonical_tensors(part, path.part))
             canonical[prefix + named.tensor.name] = named.name;
-        for (TensorInfo& tensor : part.tensors) {
-            tensor.name = prefix + tensor.name;
-            file.tensors.push_back(std::move(tensor));
-        }
-        file.files.insert(file.files.end(), part.files.begin(), part.files.end());
-        file.metadata.merge(part.metadata);
+        for (TensorInfo& tensor : part.tensors) tensor.name.insert(0, prefix);
         file.format = part.format;
+        file.append(std::move(part));
     }
 };
 

@@ -1,5 +1,6 @@
 #include "io/tensor_file.h"
 
+#include <iterator>
 #include <set>
 
 #include "base/error.h"
@@ -21,17 +22,20 @@ TensorFile open_shards(const std::filesystem::path& index) {
     }
     TensorFile all;
     all.format = "safetensors";
-    for (const std::string& shard : shards) {
-        TensorFile part = read_safetensors(std::make_shared<MappedFile>(index.parent_path() / shard));
-        all.files.insert(all.files.end(), part.files.begin(), part.files.end());
-        all.tensors.insert(all.tensors.end(), part.tensors.begin(), part.tensors.end());
-        all.metadata.merge(part.metadata);
-    }
+    for (const std::string& shard : shards)
+        all.append(read_safetensors(std::make_shared<MappedFile>(index.parent_path() / shard)));
     check_names(all);
     return all;
 }
 
 }  // namespace
+
+void TensorFile::append(TensorFile other) {
+    files.insert(files.end(), other.files.begin(), other.files.end());
+    tensors.insert(tensors.end(), std::make_move_iterator(other.tensors.begin()),
+                   std::make_move_iterator(other.tensors.end()));
+    metadata.merge(other.metadata);
+}
 
 int64_t checked_count(const std::string& name, const std::vector<int64_t>& shape, DType type, size_t& bytes) {
     if (shape.size() > max_dimensions) fail(SDCPP_BAD_FILE, "tensor ", name, " has ", shape.size(), " dimensions");

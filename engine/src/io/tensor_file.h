@@ -33,6 +33,9 @@ struct TensorFile {
     std::vector<TensorInfo> tensors;
     std::map<std::string, std::string> metadata;
     std::string format;  // "safetensors", "gguf" or "torch"
+
+    // Takes over another file's tensors; of metadata, what is not here yet.
+    void append(TensorFile other);
 };
 
 constexpr int max_dimensions = 8;

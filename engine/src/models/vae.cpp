@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "nn/layers.h"
 
@@ -74,13 +75,26 @@ struct Downsample {
     ggml_tensor* operator()(Graph& g, ggml_tensor* x) const { return conv(g, ggml_pad(g.context, x, 1, 1, 0, 0)); }
 };
 
-int groups_of(const ModelFiles& files) { return per_level(files.config()["vae"].integers("norm_num_groups"), 0, 32); }
-
 }  // namespace
 
-VaeDecoder::VaeDecoder(const ModelFiles& files) : Network(files, "vae") {
+VaeHalf::VaeHalf(const ModelFiles& files)
+    : Network(files, "vae"), groups_(per_level(files.config()["vae"].integers("norm_num_groups"), 0, 32)) {}
+
+void VaeHalf::resnet_stage(const Scope& s, int64_t& width) {
+    stage(s.name(), [&] {
+        const int64_t in = std::exchange(width, s.side("conv1.weight", 0));
+        return on_x(ResnetBlock(s, in, width, groups_));
+    });
+}
+
+void VaeHalf::middle_stages(const Scope& s, int64_t width) {
+    stage("mid.block_1", [&] { return on_x(ResnetBlock(s / "mid.block_1", width, width, groups_)); });
+    stage("mid.attn_1", [&] { return on_x(AttnBlock(s / "mid.attn_1", width, groups_)); });
+    stage("mid.block_2", [&] { return on_x(ResnetBlock(s / "mid.block_2", width, width, groups_)); });
+}
+
+VaeDecoder::VaeDecoder(const ModelFiles& files) : VaeHalf(files) {
     const Scope root_scope = root(), s = root_scope / "decoder";
-    const int groups = groups_of(files);
     int64_t width = s.side("conv_in.weight", 0);
     latent_channels_ = s.side("conv_in.weight", 1);
 
@@ -88,32 +102,22 @@ VaeDecoder::VaeDecoder(const ModelFiles& files) : Network(files, "vae") {
         stage("post_quant_conv",
               [&] { return on_x(Conv2d(root_scope / "post_quant_conv", latent_channels_, latent_channels_, 1)); });
     stage("conv_in", [&] { return on_x(Conv2d(s / "conv_in", latent_channels_, width)); });
-    stage("mid.block_1", [&] { return on_x(ResnetBlock(s / "mid.block_1", width, width, groups)); });
-    stage("mid.attn_1", [&] { return on_x(AttnBlock(s / "mid.attn_1", width, groups)); });
-    stage("mid.block_2", [&] { return on_x(ResnetBlock(s / "mid.block_2", width, width, groups)); });
+    middle_stages(s, width);
     for (int level = s.count("up") - 1; level >= 0; --level) {
         const Scope up = s / "up" / level;
-        for (int i = 0; i < up.count("block"); ++i) {
-            const Scope block = up / "block" / i;
-            stage(block.name(), [&] {
-                const int64_t in = width;
-                width = block.side("conv1.weight", 0);
-                return on_x(ResnetBlock(block, in, width, groups));
-            });
-        }
+        for (int i = 0; i < up.count("block"); ++i) resnet_stage(up / "block" / i, width);
         if (up.has("upsample")) {
             factor_ *= 2;
             stage(up.name() + ".upsample", [&] { return on_x(Upsample{Conv2d(up / "upsample.conv", width, width)}); });
         }
     }
     stage("norm_out", [&] {
-        return on_x(NormOut{GroupNorm(s / "norm_out", width, groups, eps), Conv2d(s / "conv_out", width, 3)});
+        return on_x(NormOut{GroupNorm(s / "norm_out", width, groups_, eps), Conv2d(s / "conv_out", width, 3)});
     });
 }
 
-VaeEncoder::VaeEncoder(const ModelFiles& files) : Network(files, "vae") {
+VaeEncoder::VaeEncoder(const ModelFiles& files) : VaeHalf(files) {
     const Scope root_scope = root(), s = root_scope / "encoder";
-    const int groups = groups_of(files);
     int64_t width = s.side("conv_in.weight", 0);
     const int64_t out = s.side("conv_out.weight", 0);
     latent_channels_ = out / 2;
@@ -121,25 +125,16 @@ VaeEncoder::VaeEncoder(const ModelFiles& files) : Network(files, "vae") {
     stage("conv_in", [&] { return on_x(Conv2d(s / "conv_in", 3, width)); });
     for (int level = 0; level < s.count("down"); ++level) {
         const Scope down = s / "down" / level;
-        for (int i = 0; i < down.count("block"); ++i) {
-            const Scope block = down / "block" / i;
-            stage(block.name(), [&] {
-                const int64_t in = width;
-                width = block.side("conv1.weight", 0);
-                return on_x(ResnetBlock(block, in, width, groups));
-            });
-        }
+        for (int i = 0; i < down.count("block"); ++i) resnet_stage(down / "block" / i, width);
         if (down.has("downsample")) {
             factor_ *= 2;
             stage(down.name() + ".downsample",
                   [&] { return on_x(Downsample{Conv2d(down / "downsample.conv", width, width, 3, 2, 0)}); });
         }
     }
-    stage("mid.block_1", [&] { return on_x(ResnetBlock(s / "mid.block_1", width, width, groups)); });
-    stage("mid.attn_1", [&] { return on_x(AttnBlock(s / "mid.attn_1", width, groups)); });
-    stage("mid.block_2", [&] { return on_x(ResnetBlock(s / "mid.block_2", width, width, groups)); });
+    middle_stages(s, width);
     stage("norm_out", [&] {
-        return on_x(NormOut{GroupNorm(s / "norm_out", width, groups, eps), Conv2d(s / "conv_out", width, out)});
+        return on_x(NormOut{GroupNorm(s / "norm_out", width, groups_, eps), Conv2d(s / "conv_out", width, out)});
     });
     if (root_scope.has("quant_conv"))
         stage("quant_conv", [&] { return on_x(Conv2d(root_scope / "quant_conv", out, out, 1)); });

@@ -5,28 +5,32 @@
 
 namespace sdcpp {
 
-// Values in: "x" [N, latent, h, w], already divided by the scaling factor. Out: "x" [N, 3, h*f, w*f] in -1..1.
-class VaeDecoder : public Network {
+// What the two halves share.
+class VaeHalf : public Network {
   public:
-    explicit VaeDecoder(const ModelFiles& files);
     int64_t latent_channels() const { return latent_channels_; }
     int64_t factor() const { return factor_; }
     bool wide_range() const override { return true; }  // SDXL's above all
 
-  private:
-    int64_t latent_channels_, factor_ = 1;
+  protected:
+    explicit VaeHalf(const ModelFiles& files);
+    void resnet_stage(const Scope& s, int64_t& width);  // which it changes
+    void middle_stages(const Scope& s, int64_t width);
+
+    int64_t latent_channels_ = 0, factor_ = 1;
+    int groups_;  // of group norms
+};
+
+// Values in: "x" [N, latent, h, w], already divided by the scaling factor. Out: "x" [N, 3, h*f, w*f] in -1..1.
+class VaeDecoder : public VaeHalf {
+  public:
+    explicit VaeDecoder(const ModelFiles& files);
 };
 
 // Values in: "x" [N, 3, H, W] in -1..1. Out: "x" [N, 2 * latent, H/f, W/f]: mean and log variance, unscaled.
-class VaeEncoder : public Network {
+class VaeEncoder : public VaeHalf {
   public:
     explicit VaeEncoder(const ModelFiles& files);
-    int64_t latent_channels() const { return latent_channels_; }
-    int64_t factor() const { return factor_; }
-    bool wide_range() const override { return true; }  // SDXL's above all
-
-  private:
-    int64_t latent_channels_, factor_ = 1;
 };
 
 }  // namespace sdcpp

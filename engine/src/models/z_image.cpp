@@ -1,6 +1,7 @@
 #include "models/z_image.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -192,15 +193,17 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
     });
 }
 
-void ZImage::turn(std::vector<float>& turns, double sequence, double row, double column) const {
-    const std::array<double, 3> place = {sequence, row, column};
-    for (size_t axis = 0; axis < place.size(); ++axis) {
+// Cosines and sines of an axis' places from 0 on, [places, axis].
+std::vector<float> ZImage::turns(size_t axis, int64_t places) const {
+    std::vector<float> out;
+    out.reserve(static_cast<size_t>(places * axes_[axis]));
+    for (int64_t place = 0; place < places; ++place)
         for (int i = 0; i < axes_[axis]; i += 2) {
-            const double angle = place[axis] * std::pow(theta_, -static_cast<double>(i) / axes_[axis]);
-            turns.push_back(static_cast<float>(std::cos(angle)));
-            turns.push_back(static_cast<float>(std::sin(angle)));
+            const double angle = static_cast<double>(place) * std::pow(theta_, -static_cast<double>(i) / axes_[axis]);
+            out.push_back(static_cast<float>(std::cos(angle)));
+            out.push_back(static_cast<float>(std::sin(angle)));
         }
-    }
+    return out;
 }
 
 std::vector<Input> ZImage::inputs(const Noisy& noisy) const {
@@ -215,6 +218,14 @@ std::vector<Input> ZImage::inputs(const Noisy& noisy) const {
         longest = std::max(longest, own);
     }
 
+    const std::array<std::vector<float>, 3> tables = {turns(0, longest + 2), turns(1, rows), turns(2, columns)};
+    const auto turn = [&](std::vector<float>& into, int64_t sequence, int64_t row, int64_t column) {
+        const std::array<int64_t, 3> place = {sequence, row, column};
+        for (size_t axis = 0; axis < place.size(); ++axis) {
+            const auto first = tables[axis].begin() + place[axis] * axes_[axis];
+            into.insert(into.end(), first, first + axes_[axis]);
+        }
+    };
     std::vector<float> x, context, kept, x_turns, context_turns, timesteps;
     std::vector<ggml_fp16_t> mask, context_mask;
     const ggml_fp16_t seen = ggml_fp32_to_fp16(0), hidden = ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity());
@@ -234,12 +245,11 @@ std::vector<Input> ZImage::inputs(const Noisy& noisy) const {
         context.resize(static_cast<size_t>((n + 1) * longest * context_width_), 0.0f);
         for (int64_t t = 0; t < longest; ++t) {
             kept.push_back(t < text ? 1.0f : 0.0f);
-            turn(context_turns, static_cast<double>(t + 1), 0, 0);
+            turn(context_turns, t + 1, 0, 0);
         }
         for (int64_t t = 0; t < picture_filled; ++t) {
             if (t < picture)
-                turn(x_turns, static_cast<double>(own + 1), static_cast<double>(t / columns),
-                     static_cast<double>(t % columns));
+                turn(x_turns, own + 1, t / columns, t % columns);
             else
                 turn(x_turns, 0, 0, 0);
         }

@@ -25,8 +25,7 @@ class ZImage : public Denoiser {
   private:
     static constexpr int64_t patch = 2;
 
-    // Appends cosines and sines of one token's place.
-    void turn(std::vector<float>& turns, double sequence, double row, double column) const;
+    std::vector<float> turns(size_t axis, int64_t places) const;
 
     int64_t channels_, width_, context_width_, head_, sinusoids_;
     std::vector<int> axes_;  // of a head's values, how many each of the three axes turns

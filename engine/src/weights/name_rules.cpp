@@ -14,6 +14,16 @@ bool replace_first(std::string& text, std::string_view from, std::string_view to
     return true;
 }
 
+// Puts the new text in place of the old one that `text` begins with, by the first rule that fits.
+bool replace_start(std::string& text, const Rules& rules) {
+    for (const auto& [from, to] : rules) {
+        if (!text.starts_with(from)) continue;
+        text.replace(0, from.size(), to);
+        return true;
+    }
+    return false;
+}
+
 // Takes `before`, a number and `after` off the front of `text`: "down_blocks.2.resnets." gives 2.
 std::optional<int> take_number(std::string_view& text, std::string_view before, std::string_view after) {
     if (!text.starts_with(before)) return std::nullopt;
@@ -46,8 +56,7 @@ std::string unet_resnet(std::string_view name) {
                                 {"time_emb_proj", "emb_layers.1"}, {"norm2", "out_layers.0"},
                                 {"conv2", "out_layers.3"},         {"conv_shortcut", "skip_connection"}};
     std::string out(name);
-    for (const auto& [from, to] : rules)
-        if (name.starts_with(from)) return out.replace(0, from.size(), to);
+    replace_start(out, rules);
     return out;
 }
 
@@ -63,8 +72,8 @@ std::string unet_from_diffusers(const std::string& full, int layers, const std::
                                 {"conv_norm_out.", "out.0."},
                                 {"conv_out.", "out.2."},
                                 {"mid_block.attentions.0.", "middle_block.1."}};
-    for (const auto& [from, to] : rules)
-        if (full.starts_with(from)) return std::string(to) + full.substr(from.size());
+    std::string whole = full;
+    if (replace_start(whole, rules)) return whole;
     std::string_view name = full;
     const auto numbered = [](const char* blocks, int block, int layer, std::string_view rest) {
         return std::string(blocks) + std::to_string(block) + "." + std::to_string(layer) + "." + std::string(rest);
@@ -154,14 +163,13 @@ std::string clip_from_open_clip(std::string name) {
                                 {".mlp.c_fc.", ".mlp.fc1."},
                                 {".mlp.c_proj.", ".mlp.fc2."},
                                 {".attn.", ".self_attn."}};
-    for (const auto& [from, to] : rules)
-        if (name.starts_with(from)) name.replace(0, from.size(), to);
+    replace_start(name, rules);
     for (const auto& [from, to] : inner) replace_first(name, from, to);
     return name;
 }
 
 // llama.cpp's names of a decoder-only language model to transformers'.
-std::string llm_from_llama_cpp(const std::string& full) {
+std::string llm_from_llama_cpp(std::string name) {
     static const Rules whole = {{"token_embd.", "embed_tokens."}, {"output_norm.", "norm."}, {"output.", "lm_head."}};
     static const Rules inner = {{"attn_q.", "self_attn.q_proj."},      {"attn_k.", "self_attn.k_proj."},
                                 {"attn_v.", "self_attn.v_proj."},      {"attn_output.", "self_attn.o_proj."},
@@ -169,15 +177,13 @@ std::string llm_from_llama_cpp(const std::string& full) {
                                 {"attn_norm.", "input_layernorm."},    {"ffn_norm.", "post_attention_layernorm."},
                                 {"ffn_gate.", "mlp.gate_proj."},       {"ffn_up.", "mlp.up_proj."},
                                 {"ffn_down.", "mlp.down_proj."}};
-    for (const auto& [from, to] : whole)
-        if (full.starts_with(from)) return std::string(to) + full.substr(from.size());
-    std::string_view rest = full;
-    if (const auto layer = take_number(rest, "blk.", "."))
-        for (const auto& [from, to] : inner)
-            if (rest.starts_with(from))
-                return "layers." + std::to_string(*layer) + "." + std::string(to) +
-                       std::string(rest.substr(from.size()));
-    return full;
+    if (replace_start(name, whole)) return name;
+    std::string_view rest = name;
+    if (const auto layer = take_number(rest, "blk.", ".")) {
+        std::string layers(rest);
+        if (replace_start(layers, inner)) return "layers." + std::to_string(*layer) + "." + layers;
+    }
+    return name;
 }
 
 // diffusers' ZImageTransformer2DModel to the released checkpoint's names, but with q, k and v by themselves.
@@ -186,8 +192,7 @@ std::string z_image_from_diffusers(std::string name) {
     static const Rules inner = {{".attention.to_out.0.", ".attention.out."},
                                 {".attention.norm_q.", ".attention.q_norm."},
                                 {".attention.norm_k.", ".attention.k_norm."}};
-    for (const auto& [from, to] : rules)
-        if (name.starts_with(from)) name.replace(0, from.size(), to);
+    replace_start(name, rules);
     for (const auto& [from, to] : inner) replace_first(name, from, to);
     return name;
 }

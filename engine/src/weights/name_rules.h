@@ -27,7 +27,7 @@ std::string unet_from_diffusers(const std::string& full, int layers, const std::
 std::string vae_from_diffusers(std::string name, int levels);
 std::string taesd_name(const std::string& full, bool whole_decoder_file, bool decoder_has_clamp);
 std::string clip_from_open_clip(std::string name);
-std::string llm_from_llama_cpp(const std::string& full);
+std::string llm_from_llama_cpp(std::string name);
 std::string z_image_from_diffusers(std::string name);
 
 // The names of the equal thirds, along its outermost side, of a tensor that holds q, k and v together; empty for
