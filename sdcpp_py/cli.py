@@ -132,6 +132,7 @@ def _generate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     machine.add_argument(
         "--no-blas", dest="blas", action="store_false", default=None, help="the CPU computes with ggml's kernels alone"
     )
+    machine.add_argument("--profile", action="store_true", help="show where the time went, by kind of operation and by stage")
     machine.add_argument("-v", "--verbose", action="store_true", help="show what the engine logs")
     machine.add_argument("--no-progress", dest="progress", action="store_false", default=None, help="no progress bar")
     parser.set_defaults(run=_generate)
@@ -164,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    from sdcpp_py import images
+    from sdcpp_py import images, profile
     from sdcpp_py.pipeline import Pipeline
 
     if (arguments.prompt is None) == (arguments.positional is None):
@@ -186,6 +187,7 @@ def _generate(arguments: argparse.Namespace) -> int:
         plan_policy=arguments.plan_policy,
         gpu_layers=arguments.gpu_layers,
         blas=arguments.blas,
+        profile=arguments.profile,
     ) as pipeline:
         result = pipeline.generate(
             arguments.positional if arguments.prompt is None else arguments.prompt,
@@ -207,6 +209,7 @@ def _generate(arguments: argparse.Namespace) -> int:
             use_taesd=arguments.taesd is not None,
             progress=arguments.progress,
         )
+        rows = pipeline.take_profile()
     for image, path in zip(result.images, paths):
         images.save(image, path)
         print(path)
@@ -215,6 +218,8 @@ def _generate(arguments: argparse.Namespace) -> int:
             streamed = f"{report.uploaded_bytes_per_step / 2**20:.1f} MiB uploaded a step, {report.stall_seconds:.2f} s waited"
             print(f"{network}: {report.plan.summary()}", file=sys.stderr)
             print(f"measured {report.step_seconds:.4g} s a step, {streamed}", file=sys.stderr)
+    if rows:
+        print(profile.table(rows), file=sys.stderr)
     times = result.timings
     print(
         f"seed {result.seed}, {times['total']:.2f} s (text {times['encode']:.2f}, "

@@ -22,10 +22,12 @@ from tqdm import tqdm
 
 from sdcpp_py import _binding, images, options, planner, prompt, speeds
 from sdcpp_py import blas as blas_library
+from sdcpp_py import profile as profiles
 from sdcpp_py import text_encoders as encoders
 from sdcpp_py._engine import ffi, lib
 from sdcpp_py.errors import CancelledError, ClosedError, InvalidArgumentError, MissingPartError
 from sdcpp_py.model_parts import ModelParts, PathLike
+from sdcpp_py.profile import ProfileRow
 
 logger = logging.getLogger("sdcpp_py")
 _CACHED_PROMPTS = 16
@@ -139,7 +141,7 @@ class Pipeline:
     nothing resident between uploads, ``offload_to_cpu=False`` nothing off the device. ``plan_policy`` and ``gpu_layers`` (most
     resident layers) are for comparing plans; see `planner.plan`. ``link_speed`` tells the device's FLOP/s and the bytes per
     second to it, which are measured once otherwise. ``blas=False`` makes the CPU compute with ggml's kernels alone, as the
-    environment variable SDCPP_BLAS=0 does.
+    environment variable SDCPP_BLAS=0 does. ``profile=True`` times every operation for `take_profile`, which costs a little.
 
     Calls from several threads on one object wait for each other; separate objects run side by side.
 
@@ -167,6 +169,7 @@ class Pipeline:
         gpu_layers: int | None = None,
         link_speed: tuple[float, float] | None = None,
         blas: bool | None = None,
+        profile: bool = False,
     ) -> None:
         """Open the files and check them; weights are read at first use."""
         self._model: Any = None
@@ -200,6 +203,7 @@ class Pipeline:
             params.flops_per_s, params.link_bytes_per_s = speeds.device_speed(device, count)
         library = ffi.new("char[]", os.fsencode(blas_library.library(blas)))
         params.blas = library
+        params.profile = bool(profile)
         out = ffi.new("sdcpp_model**")
         with blas_library.loading():
             _binding.call(lib.sdcpp_model_open, params, out)
@@ -446,6 +450,12 @@ class Pipeline:
                     replanned=bool(run.replanned),
                 )
         return out
+
+    def take_profile(self) -> list[ProfileRow]:
+        """Where the time went since the last call; empty without ``profile=True``. `profile.table` makes text of it."""
+        with self._lock:
+            self._require_open()
+            return profiles.take(self._model)
 
     def plan(
         self,

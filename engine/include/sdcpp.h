@@ -135,6 +135,7 @@ typedef struct sdcpp_model_params {
     double flops_per_s, link_bytes_per_s;  /* of the device; 0 = measured when a plan needs them */
     const char* blas;                      /* file of the OpenBLAS of the package scipy-openblas32, which the CPU device
                                               then computes with; NULL or "" = ggml alone */
+    int32_t profile;                       /* 1 = runs are recorded for sdcpp_take_profile, each operation by itself */
 } sdcpp_model_params;
 void sdcpp_model_params_default(sdcpp_model_params* params);
 
@@ -324,6 +325,17 @@ typedef struct sdcpp_run {
     int32_t replanned;
 } sdcpp_run;
 int sdcpp_take_report(sdcpp_model* model, const char* network, sdcpp_plan** plan, sdcpp_run* out, sdcpp_error* error);
+/* Where the time of a model opened with `profile` went since the last call. */
+typedef struct sdcpp_profile sdcpp_profile;
+typedef struct sdcpp_profile_row {
+    const char *network, *stage, *operation; /* live as long as the profile */
+    uint64_t runs;
+    double seconds, flops, bytes; /* multiplications and additions; values read and written */
+} sdcpp_profile_row;
+int sdcpp_take_profile(sdcpp_model* model, sdcpp_profile** out, sdcpp_error* error);
+void sdcpp_profile_free(sdcpp_profile* profile);
+size_t sdcpp_profile_count(const sdcpp_profile* profile);
+int sdcpp_profile_get(const sdcpp_profile* profile, size_t index, sdcpp_profile_row* out, sdcpp_error* error);
 /* Measures a device: multiplications and additions a second in large layers, bytes a second to it. */
 int sdcpp_device_speed(const char* device, int32_t threads, const char* blas, double* flops_per_s,
                        double* link_bytes_per_s, sdcpp_error* error);

@@ -37,6 +37,10 @@ struct sdcpp_model {
     explicit sdcpp_model(const ModelOptions& options) : model(options), networks(model.networks()) {}
 };
 
+struct sdcpp_profile {
+    std::vector<ProfileRow> rows;
+};
+
 struct sdcpp_conditioning {
     Conditioning said;
 };
@@ -150,6 +154,7 @@ int sdcpp_model_open(const sdcpp_model_params* params, sdcpp_model** out, sdcpp_
         options.device = text_or(params->device, "auto");
         options.blas = text_or(params->blas, "");
         options.threads = params->threads;
+        options.profile = params->profile != 0;
         options.max_vram = params->max_vram;
         if (std::abs(params->max_vram) > 1e6) fail(SDCPP_INVALID_ARGUMENT, "max_vram must be a number of GiB");
         options.stream_layers = params->stream_layers;
@@ -399,6 +404,30 @@ int sdcpp_model_plan(sdcpp_model* model, const char* network, int32_t width, int
         need(out, "out");
         const auto lock = model->model.start();
         *out = plan_handle(model->model.preview(network, width, height, batch, guided != 0, chunks)).release();
+    });
+}
+
+int sdcpp_take_profile(sdcpp_model* model, sdcpp_profile** out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        need(out, "out");
+        const auto turn = model->model.start();
+        *out = new sdcpp_profile{model->model.take_profile()};
+    });
+}
+
+void sdcpp_profile_free(sdcpp_profile* profile) { delete profile; }
+
+size_t sdcpp_profile_count(const sdcpp_profile* profile) { return profile ? profile->rows.size() : 0; }
+
+int sdcpp_profile_get(const sdcpp_profile* profile, size_t index, sdcpp_profile_row* out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(profile, "profile");
+        need(out, "out");
+        if (index >= profile->rows.size()) fail(SDCPP_INVALID_ARGUMENT, "no row number ", index);
+        const ProfileRow& row = profile->rows[index];
+        *out = {row.network.c_str(), row.stage.c_str(), row.operation.c_str(), row.runs, row.seconds,
+                row.flops,           row.bytes};
     });
 }
 

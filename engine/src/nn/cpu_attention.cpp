@@ -18,6 +18,7 @@ class AttentionOperation : public CpuOperation {
     AttentionOperation(const Kernels& kernels, int64_t heads, float scale)
         : CpuOperation(kernels), heads_(heads), scale_(scale) {}
 
+    const char* kind() const override { return "attention"; }
     void run(const ggml_tensor* out, int64_t first, int64_t last) const override {
         const ggml_tensor *q = out->src[0], *k = out->src[1], *v = out->src[2];
         const ggml_tensor* mask = out->src[3];

@@ -56,6 +56,7 @@ class ProductConvolution : public ConvolutionOperation {
         units = s.images * pixel_blocks_ * blocks(s.out, out_group_);
     }
 
+    const char* kind() const override { return "convolution"; }
     void run(const ggml_tensor* y, int64_t first, int64_t last) const override {
         const ggml_tensor *w = y->src[0], *x = y->src[1];
         const int64_t pixels = s.out_height * s.out_width, plane = s.height * s.width;
@@ -140,6 +141,7 @@ class WinogradConvolution : public ConvolutionOperation {
         units = s.images * tile_blocks_ * groups_;
     }
 
+    const char* kind() const override { return "convolution (Winograd)"; }
     // Units: images, of those groups of output channels, of those blocks of tiles; so the transformed kernels of a
     // group often serve the next unit, too.
     void run(const ggml_tensor* y, int64_t first, int64_t last) const override {

@@ -13,6 +13,7 @@ class GegluOperation : public CpuOperation {
   public:
     using CpuOperation::CpuOperation;
 
+    const char* kind() const override { return "gelu gate"; }
     void run(const ggml_tensor* y, int64_t first, int64_t last) const override {
         const int64_t width = y->ne[0], rows = ggml_nrows(y);
         const auto* x = static_cast<const float*>(y->src[0]->data);

@@ -15,6 +15,7 @@ const float* values(const ggml_tensor* t) { return static_cast<const float*>(t->
 class LinearOperation : public CpuOperation {
   public:
     using CpuOperation::CpuOperation;
+    const char* kind() const override { return "linear"; }
 
     // Units: images, of those blocks of outputs, of those blocks of rows.
     void run(const ggml_tensor* y, int64_t first, int64_t last) const override {

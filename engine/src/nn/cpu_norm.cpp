@@ -12,6 +12,7 @@ class GroupNormOperation : public CpuOperation {
     GroupNormOperation(const Kernels& kernels, int64_t groups, float eps, bool silu)
         : CpuOperation(kernels), groups_(groups), eps_(eps), silu_(silu) {}
 
+    const char* kind() const override { return "group norm"; }
     void run(const ggml_tensor* y, int64_t first, int64_t last) const override {
         const ggml_tensor* x = y->src[0];
         const auto of = [](const ggml_tensor* t) { return static_cast<float*>(t->data); };

@@ -13,6 +13,7 @@ class RotationOperation : public CpuOperation {
   public:
     RotationOperation(const Kernels& kernels, int64_t heads) : CpuOperation(kernels), heads_(heads) {}
 
+    const char* kind() const override { return "rotation"; }
     void run(const ggml_tensor* y, int64_t first, int64_t last) const override {
         const ggml_tensor *x = y->src[0], *turns = y->src[1];
         const int64_t channels = x->ne[0], size = channels / heads_, tokens = ggml_nrows(x);

@@ -30,6 +30,7 @@ struct Kernels {
 // An operation of our own in a graph; lives as long as the graph.
 struct CustomOperation {
     virtual ~CustomOperation() = default;
+    virtual const char* kind() const = 0;  // its name in profiles
     const ggml_tensor* result = nullptr;
     double flops = 0;
 };

@@ -22,6 +22,7 @@ Model::Model(const ModelOptions& options)
     const TypeRules types(options.wtype, options.tensor_type_rules);
     for (auto& [name, network] : make_networks(files_)) {
         auto executor = std::make_unique<Executor>(device_, std::move(network), types);
+        if (options.profile) executor->set_profile(&profile_);
         if (name == "vae.decoder")
             decoder_ = std::move(executor);
         else if (name == "vae.encoder")

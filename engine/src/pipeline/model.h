@@ -33,6 +33,7 @@ struct ModelOptions {
     int gpu_layers = -1;
     Device::Speed speed;  // zeros: measured when needed
     std::string blas;     // see Device
+    bool profile = false;
 };
 
 struct ModelFacts {
@@ -102,6 +103,9 @@ class Model {
     // What a network did since the last call; nothing where it has not run.
     std::optional<RunReport> take_report(const std::string& network);
 
+    // Empty unless the options asked for it.
+    std::vector<ProfileRow> take_profile() { return profile_.take(); }
+
     void cancel() { cancelled_ = true; }
     // Bytes: the most held at a time since the last call, in all and by class, and what is mapped from files.
     struct Memory {
@@ -130,6 +134,7 @@ class Model {
     std::atomic<bool> cancelled_{false};
     std::mutex mutex_;
     Device device_;
+    Profile profile_;
     const Family& family_;
     ModelFacts facts_;
     NoiseTable table_;

@@ -414,6 +414,13 @@ RunReport Executor::preview(const std::vector<Input>& inputs, const Selection& g
     return out;
 }
 
+void Executor::compute(const SegmentGraph& graph) {
+    if (profile_)
+        profile_->compute(device_, network_->name(), graph);
+    else
+        device_.compute(graph.graph);
+}
+
 void Executor::run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, std::vector<Output>& outputs) {
     const Plan& plan = prepared.planned.plan;
     const Flow& flow = *prepared.flow;
@@ -446,13 +453,13 @@ void Executor::run_pass(Prepared& prepared, const std::vector<Input>& inputs, in
     for (size_t i = 0; loading && i < prepared.first_run.size(); ++i) {
         prepared.courier->wait(i);
         const auto start = Clock::now();
-        device_.compute(prepared.first_run[i].graph);
+        compute(prepared.first_run[i]);
         prepared.segment_seconds[0] += seconds_since(start);
     }
     for (size_t s = 0; !loading && s < plan.segments.size(); ++s) {
         prepared.courier->wait(s);
         const auto start = Clock::now();
-        for (SegmentGraph& graph : prepared.graphs[s]) device_.compute(graph.graph);
+        for (const SegmentGraph& graph : prepared.graphs[s]) compute(graph);
         prepared.segment_seconds[s] += seconds_since(start);
         prepared.courier->done(s);
     }

@@ -13,6 +13,7 @@
 #include "runtime/device.h"
 #include "runtime/flow.h"
 #include "runtime/planner.h"
+#include "runtime/profile.h"
 #include "runtime/weight_store.h"
 
 namespace sdcpp {
@@ -71,6 +72,8 @@ class Executor {
     // Gives graphs and workspace back, and the weights, too, if `weights` is true (they come back at the next run).
     void release(bool weights = false);
 
+    // Runs are recorded in `profile` from now on, which must outlive this; null: none are.
+    void set_profile(Profile* profile) { profile_ = profile; }
     bool has_run() const { return report_.runs > 0; }
     RunReport take_report();
     uint64_t mapped_weight_bytes() const { return store_.mapped_bytes(); }
@@ -91,6 +94,7 @@ class Executor {
     void place_weights(const std::vector<size_t>& stages, const Planned& planned);
     void run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, std::vector<Output>& outputs);
     void learn(Prepared& prepared, const std::vector<double>& segment_seconds);
+    void compute(const SegmentGraph& graph);
     std::string stage_name(size_t stage) const;
 
     Device& device_;
@@ -100,6 +104,7 @@ class Executor {
     std::function<void()> make_room_;
     std::vector<std::unique_ptr<Prepared>> prepared_;
     RunReport report_;
+    Profile* profile_ = nullptr;
     std::vector<double>
         measured_seconds_;  // of each of the network's stages for one microbatch of the present shape; 0: unknown
 };

@@ -46,6 +46,8 @@ void walk(ggml_tensor* tensor, const std::set<const ggml_tensor*>& stop, std::se
     }
 }
 
+}  // namespace
+
 double operations(const ggml_tensor* t) {
     const auto elements = static_cast<double>(ggml_nelements(t));
     switch (t->op) {
@@ -59,8 +61,6 @@ double operations(const ggml_tensor* t) {
             return elements;
     }
 }
-
-}  // namespace
 
 uint64_t workspace_bytes(ggml_cgraph* graph, ggml_backend_buffer_type_t buffers) {
     const ggml_gallocr_ptr measure(ggml_gallocr_new(buffers));
@@ -150,14 +150,19 @@ SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(
         if (!tensor) tensor = placeholder(context, carries_[carry], read ? place(carry) : Address{});
         values[name] = tensor;
     }
-    for (size_t i = first; i <= last; ++i) network_.stages().at(stages_[i]).build(graph, values);
+    for (size_t i = first; i <= last; ++i) {
+        const Stage& stage = network_.stages().at(stages_[i]);
+        ggml_tensor* mark = ggml_new_tensor_1d(context, GGML_TYPE_F32, 1);
+        stage.build(graph, values);
+        while ((mark = ggml_get_next_tensor(context, mark))) ggml_set_name(mark, stage.name.c_str());
+    }
 
     std::map<size_t, ggml_tensor*> made;
     for (const auto& [name, carry] : before_[last + 1]) {
         const Carry& c = carries_[carry];
         if (c.born < static_cast<int>(first) || c.last_use <= static_cast<int>(last) || made.contains(carry)) continue;
         ggml_tensor* tensor = values.at(name);
-        if (tensor->view_src) tensor = ggml_cont(context, tensor);
+        if (tensor->view_src) tensor = ggml_set_name(ggml_cont(context, tensor), tensor->name);
         put(tensor, place(carry));
         ggml_set_output(tensor);  // backends fuse operations and leave out what nothing else reads
         made[carry] = tensor;

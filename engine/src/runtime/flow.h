@@ -49,7 +49,7 @@ class Flow {
     size_t input_carry(size_t number) const { return input_carries_[number]; }
     const std::vector<size_t>& results() const { return results_; }
 
-    // Stages first..last as one graph; `place` says where carries lie.
+    // Stages first..last as one graph; `place` says where carries lie. Tensors are named after their stages.
     SegmentGraph build(size_t first, size_t last, const std::function<Address(size_t carry)>& place) const;
     // Workspace is measured with ggml's graph allocator for `buffers`; nothing is allocated.
     UnionBytes extent(size_t first, size_t last, ggml_backend_buffer_type_t buffers) const;
@@ -69,6 +69,9 @@ class Flow {
     std::vector<double> flops_;
     std::vector<size_t> results_;
 };
+
+// Multiplications and additions of one of ggml's operations.
+double operations(const ggml_tensor* tensor);
 
 // The workspace that ggml's graph allocator gives a graph.
 uint64_t workspace_bytes(ggml_cgraph* graph, ggml_backend_buffer_type_t buffers);
