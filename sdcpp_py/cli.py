@@ -132,6 +132,9 @@ def _generate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     machine.add_argument(
         "--no-blas", dest="blas", action="store_false", default=None, help="the CPU computes with ggml's kernels alone"
     )
+    machine.add_argument(
+        "--matmul-precision", default="f32", metavar="NAME", help="f32, or bf16: faster on processors that compute with it"
+    )
     machine.add_argument("--profile", action="store_true", help="show where the time went, by kind of operation and by stage")
     machine.add_argument("-v", "--verbose", action="store_true", help="show what the engine logs")
     machine.add_argument("--no-progress", dest="progress", action="store_false", default=None, help="no progress bar")
@@ -187,6 +190,7 @@ def _generate(arguments: argparse.Namespace) -> int:
         plan_policy=arguments.plan_policy,
         gpu_layers=arguments.gpu_layers,
         blas=arguments.blas,
+        matmul_precision=arguments.matmul_precision,
         profile=arguments.profile,
     ) as pipeline:
         result = pipeline.generate(

@@ -135,6 +135,7 @@ typedef struct sdcpp_model_params {
     double flops_per_s, link_bytes_per_s;  /* of the device; 0 = measured when a plan needs them */
     const char* blas;                      /* file of the OpenBLAS of the package scipy-openblas32, which the CPU device
                                               then computes with; NULL or "" = ggml alone */
+    int32_t bf16;                          /* 1 = the CPU device multiplies large matrices in bf16, where it can */
     int32_t profile;                       /* 1 = runs are recorded for sdcpp_take_profile, each operation by itself */
 } sdcpp_model_params;
 void sdcpp_model_params_default(sdcpp_model_params* params);

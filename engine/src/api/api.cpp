@@ -154,6 +154,7 @@ int sdcpp_model_open(const sdcpp_model_params* params, sdcpp_model** out, sdcpp_
         options.device = text_or(params->device, "auto");
         options.blas = text_or(params->blas, "");
         options.threads = params->threads;
+        options.bf16 = params->bf16 != 0;
         options.profile = params->profile != 0;
         options.max_vram = params->max_vram;
         if (std::abs(params->max_vram) > 1e6) fail(SDCPP_INVALID_ARGUMENT, "max_vram must be a number of GiB");

@@ -9,71 +9,100 @@
 namespace sdcpp::cpu {
 namespace {
 
-constexpr int64_t query_block = 128, key_block = 1024;
+constexpr int64_t query_block = 240, key_block = 512;
+constexpr int64_t query_group = 48;  // whose scores are held at once
 constexpr int64_t fewest_queries = 32;
+constexpr float log2_e = 1.44269504f;  // scores are in powers of two
 
 // Blocks of keys one after the other, the sums so far scaled down where a later block has a larger score.
 class AttentionOperation : public CpuOperation {
   public:
     AttentionOperation(const Kernels& kernels, int64_t heads, float scale)
         : CpuOperation(kernels), heads_(heads), scale_(scale) {}
-
     const char* kind() const override { return "attention"; }
+
+    // Units: images, of those heads, of those blocks of queries.
     void run(const ggml_tensor* out, int64_t first, int64_t last) const override {
+        const Products& products = gemm.large();
         const ggml_tensor *q = out->src[0], *k = out->src[1], *v = out->src[2];
-        const ggml_tensor* mask = out->src[3];
         const int64_t channels = q->ne[0], size = channels / heads_, queries = q->ne[1], keys = k->ne[1];
         const int64_t key_channels = k->ne[0], sharing = channels / key_channels;
         const int64_t query_blocks = (queries + query_block - 1) / query_block;
+        const bool as_they_are = products.pair() == 1;
+        const int64_t size_units = products.units(size), key_units = Products::apart(products.units(key_block));
+        const int64_t row_size = Products::apart(key_block);
+        const int64_t k_size = products.packed(size, key_block), v_size = products.packed(key_block, size);
         const auto of = [](const ggml_tensor* t) { return static_cast<float*>(t->data); };
-        Gemm::Scratch scratch(gemm, static_cast<size_t>(query_block * (key_block + 2)));
-        float *scores = scratch.take(static_cast<size_t>(query_block * key_block)),
-              *tops = scratch.take(static_cast<size_t>(query_block)),
-              *sums = scratch.take(static_cast<size_t>(query_block));
+        Gemm::Scratch scratch(gemm, static_cast<size_t>(query_block * (size_units + 2) + k_size + v_size +
+                                                        query_group * (row_size + key_units) + size));
+        Products::Unit *asked = scratch.take_units(query_block * size_units), *k_panel = scratch.take_units(k_size),
+                       *v_panel = scratch.take_units(v_size), *shares = scratch.take_units(query_group * key_units);
+        float *scores = scratch.take(query_group * row_size), *tops = scratch.take(query_block),
+              *sums = scratch.take(query_block), *line = scratch.take(size);
         for (int64_t unit = first; unit < last; ++unit) {
             const int64_t from = unit % query_blocks * query_block, head = unit / query_blocks % heads_;
             const int64_t image = unit / query_blocks / heads_;
             const int64_t rows = std::min(query_block, queries - from);
-            const int64_t at = head * size;
-            const float* query = of(q) + (image * queries + from) * channels + at;
-            float* target = of(out) + (image * queries + from) * channels + at;
+            const float* query = of(q) + (image * queries + from) * channels + head * size;
+            float* target = of(out) + (image * queries + from) * channels + head * size;
+            for (int64_t r = 0; r < rows; ++r) {
+                std::copy_n(query + r * channels, size, line);
+                multiply_by(line, size, scale_ * log2_e);
+                products.convert(line, size, asked + r * size_units);
+            }
             for (int64_t key = 0; key < keys; key += key_block) {
                 if (cancelled()) return;
                 const int64_t some = std::min(key_block, keys - key);
                 const int64_t start = (image * keys + key) * key_channels + head / sharing * size;
-                gemm.multiply(true, rows, some, size, scale_, query, channels, of(k) + start, key_channels, 0, scores,
-                              some);
-                for (int64_t r = 0; r < rows; ++r) {
-                    float* line = scores + r * some;
-                    if (mask) {
-                        const auto* bytes = static_cast<const std::byte*>(mask->data);
-                        bytes += static_cast<size_t>(from + r) * mask->nb[1];
-                        bytes += static_cast<size_t>(image % mask->ne[3]) * mask->nb[3];
-                        add_half(line, reinterpret_cast<const ggml_fp16_t*>(bytes) + key, some);
+                products.pack_transposed(of(k) + start, key_channels, size, some, k_panel);
+                products.pack(of(v) + start, key_channels, some, size, v_panel);
+                for (int64_t row = 0; row < rows; row += query_group) {
+                    const int64_t count = std::min(query_group, rows - row);
+                    products.multiply(count, some, size_units, asked + row * size_units, size_units, k_panel, scores,
+                                      row_size, nullptr, false);
+                    for (int64_t r = 0; r < count; ++r) {
+                        float* line_of = scores + r * row_size;
+                        add_mask(out->src[3], image, from + row + r, key, some, line_of);
+                        take_in(line_of, some, key == 0, tops[row + r], sums[row + r], target + (row + r) * channels,
+                                size);
+                        if (!as_they_are) products.convert(line_of, some, shares + r * key_units);
                     }
-                    const float top = std::max(largest(line, some), std::numeric_limits<float>::lowest());
-                    if (key == 0) {
-                        tops[r] = top;
-                        sums[r] = exp_below(line, some, top);
-                        continue;
-                    }
-                    if (top > tops[r]) {
-                        float smaller = tops[r];
-                        exp_below(&smaller, 1, top);
-                        sums[r] *= smaller;
-                        multiply_by(target + r * channels, size, smaller);
-                        tops[r] = top;
-                    }
-                    sums[r] += exp_below(line, some, tops[r]);
+                    products.multiply(count, size, products.units(some),
+                                      as_they_are ? reinterpret_cast<const Products::Unit*>(scores) : shares, key_units,
+                                      v_panel, target + row * channels, channels, nullptr, key > 0);
                 }
-                gemm.multiply(false, rows, size, some, 1, scores, some, of(v) + start, key_channels,
-                              key > 0 ? 1.0f : 0.0f, target, channels);
             }
             for (int64_t r = 0; r < rows; ++r) multiply_by(target + r * channels, size, 1 / sums[r]);
         }
     }
 
   private:
+    static void add_mask(const ggml_tensor* mask, int64_t image, int64_t query, int64_t key, int64_t count,
+                         float* scores) {
+        if (!mask) return;
+        const auto* bytes = static_cast<const std::byte*>(mask->data);
+        bytes += static_cast<size_t>(query) * mask->nb[1] + static_cast<size_t>(image % mask->ne[3]) * mask->nb[3];
+        add_half(scores, reinterpret_cast<const ggml_fp16_t*>(bytes) + key, count, log2_e);
+    }
+
+    // Scores become exponentials below the largest so far; `target`, a sum over earlier keys, is scaled to match.
+    static void take_in(float* scores, int64_t count, bool first, float& top, float& sum, float* target, int64_t size) {
+        const float own = std::max(largest(scores, count), std::numeric_limits<float>::lowest());
+        if (first) {
+            top = own;
+            sum = exp2_below(scores, count, top);
+            return;
+        }
+        if (own > top) {
+            float smaller = top;
+            exp2_below(&smaller, 1, own);
+            sum *= smaller;
+            multiply_by(target, size, smaller);
+            top = own;
+        }
+        sum += exp2_below(scores, count, top);
+    }
+
     int64_t heads_;
     float scale_;
 };

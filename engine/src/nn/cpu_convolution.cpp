@@ -62,28 +62,45 @@ class ProductConvolution : public ConvolutionOperation {
         const int64_t pixels = s.out_height * s.out_width, plane = s.height * s.width;
         const int64_t groups = blocks(s.out, out_group_);
         const int64_t channels = std::max<int64_t>(1, depth / s.taps());  // at a time
+        const Products& products = gemm.large();
         const bool as_it_is = s.taps() == 1 && s.stride == 1 && s.padding == 0;
-        const auto columns_size = static_cast<size_t>(as_it_is ? 0 : channels * s.taps() * pixel_block);
-        const auto panel_size = static_cast<size_t>(out_group_ * channels * s.taps());
-        Gemm::Scratch scratch(gemm, columns_size + panel_size);
-        float *columns = scratch.take(columns_size), *panel = scratch.take(panel_size);
-        for (int64_t unit = first; unit < last; ++unit) {
-            const int64_t group = unit % groups * out_group_, image = unit / groups / pixel_blocks_;
+        const int64_t deep = channels * s.taps();  // values of depth at a time
+        const int64_t columns_size = as_it_is ? 0 : deep * pixel_block,
+                      packed_size = products.packed(deep, pixel_block);
+        const int64_t line_size = Products::apart(products.units(deep)), panel_size = out_group_ * line_size;
+        const bool as_they_are = products.pair() == 1;  // kernels
+        Gemm::Scratch scratch(gemm, static_cast<size_t>(columns_size + packed_size + panel_size + deep));
+        float *columns = scratch.take(columns_size), *line = scratch.take(deep);
+        Products::Unit *packed = scratch.take_units(packed_size), *panel = scratch.take_units(panel_size);
+        for (int64_t unit = first; unit < last;) {
+            // All groups of one block of pixels that are this thread's.
+            const int64_t some_groups = std::min(groups - unit % groups, last - unit);
+            const int64_t start = unit % groups * out_group_, image = unit / groups / pixel_blocks_;
+            const int64_t until = std::min(start + some_groups * out_group_, s.out);
             const int64_t from = unit / groups % pixel_blocks_ * pixel_block;
             const int64_t count = std::min(pixel_block, pixels - from);
-            const int64_t until = std::min(group + out_group_, s.out);
             float* target = static_cast<float*>(y->data) + image * s.out * pixels + from;
-            for (int64_t o = group; o < until; ++o) std::fill_n(target + o * pixels, count, bias_of(y, o));
+            for (int64_t o = start; o < until; ++o) std::fill_n(target + o * pixels, count, bias_of(y, o));
             for (int64_t c = 0; c < s.in; c += channels) {
-                if (cancelled()) return;
-                const int64_t some = std::min(channels, s.in - c);
+                const int64_t some = std::min(channels, s.in - c), depth_here = some * s.taps();
                 const float* source = values(x) + (image * s.in + c) * plane;
                 if (!as_it_is) gather(source, some, from, count, columns);
-                const int64_t outs = until - group, row = some * s.taps();
-                for (int64_t i = 0; i < outs; ++i) kernels_of(w, group + i, c, some, panel + i * row);
-                gemm.multiply(false, outs, count, row, 1, panel, row, as_it_is ? source + from : columns,
-                              as_it_is ? plane : pixel_block, 1, target + group * pixels, pixels);
+                products.pack(as_it_is ? source + from : columns, as_it_is ? plane : pixel_block, depth_here, count,
+                              packed);
+                for (int64_t group = start; group < until; group += out_group_) {
+                    if (cancelled()) return;
+                    const int64_t outs = std::min(out_group_, until - group);
+                    for (int64_t o = 0; o < outs; ++o) {
+                        Products::Unit* row = panel + o * line_size;
+                        float* wide = as_they_are ? reinterpret_cast<float*>(row) : line;
+                        kernels_of(w, group + o, c, some, wide);
+                        if (!as_they_are) products.convert(line, depth_here, row);
+                    }
+                    products.multiply(outs, count, products.units(depth_here), panel, line_size, packed,
+                                      target + group * pixels, pixels, nullptr, true);
+                }
             }
+            unit += some_groups;
         }
     }
 
@@ -123,6 +140,8 @@ class ProductConvolution : public ConvolutionOperation {
 class WinogradConvolution : public ConvolutionOperation {
   public:
     static constexpr int64_t tile_block = 128, out_group = 160, depth = 512;
+    // Where a block holds all tiles, kernels are used once: as many at a time as the cache holds when transformed.
+    static constexpr int64_t few_tiles_group = 48, few_tiles_depth = 128;
     static constexpr int64_t fewest_tiles = 12;  // of an image; with fewer, transforming the kernels is all the work
     static constexpr int64_t products = winograd::products;
 
@@ -136,25 +155,50 @@ class WinogradConvolution : public ConvolutionOperation {
           lines_(blocks(s.height, winograd::side)),
           line_(blocks(s.width, winograd::side)),
           tile_blocks_(blocks(lines_ * line_, tile_block)),
-          out_group_(even_block(s.out, out_group, tile_blocks_)),
+          out_group_(tile_blocks_ == 1 ? few_tiles_group : even_block(s.out, out_group, tile_blocks_)),
           groups_(blocks(s.out, out_group_)) {
         units = s.images * tile_blocks_ * groups_;
     }
 
     const char* kind() const override { return "convolution (Winograd)"; }
+    void run(const ggml_tensor* y, int64_t first, int64_t last) const override {
+        if (tile_blocks_ == 1)
+            run_few_tiles(y, first, last);
+        else
+            run_many_tiles(y, first, last);
+    }
+
+  private:
+    // Units: images, of those groups of output channels.
+    void run_few_tiles(const ggml_tensor* y, int64_t first, int64_t last) const {
+        const int64_t tiles = lines_ * line_, channels = std::min(few_tiles_depth, s.in);
+        const int64_t widest = std::min((last - first) * out_group_, s.out);
+        Work work(gemm, channels, out_group_, widest, tiles);
+        for (int64_t unit = first; unit < last;) {
+            // All groups of one image that are this thread's.
+            const int64_t some_groups = std::min(groups_ - unit % groups_, last - unit);
+            const int64_t start = unit % groups_ * out_group_, image = unit / groups_;
+            const int64_t until = std::min(start + some_groups * out_group_, s.out), outs = until - start;
+            for (int64_t c = 0; c < s.in; c += channels) {
+                const int64_t some = std::min(channels, s.in - c);
+                transform_inputs(y, image, c, some, 0, tiles, work);
+                for (int64_t group = start; group < until; group += out_group_) {
+                    if (cancelled()) return;
+                    const int64_t here = std::min(out_group_, until - group);
+                    transform_group(y, group, here, c, some, work);
+                    multiply(here, some, tiles, c > 0, work.sums + (group - start) * tiles, outs * tiles, work);
+                }
+            }
+            transform_outputs(y, image, start, outs, 0, tiles, work);
+            unit += some_groups;
+        }
+    }
+
     // Units: images, of those groups of output channels, of those blocks of tiles; so the transformed kernels of a
     // group often serve the next unit, too.
-    void run(const ggml_tensor* y, int64_t first, int64_t last) const override {
-        const ggml_tensor *w = y->src[0], *x = y->src[1];
-        const int64_t channels = std::min(depth, s.in), widest = std::min(out_group_, s.out);
-        const auto input_size = static_cast<size_t>(products * channels * tile_block);
-        const auto kernel_size = static_cast<size_t>(products * widest * channels);
-        const auto sums_size = static_cast<size_t>(products * widest * tile_block);
-        const auto raw_size = static_cast<size_t>(channels * 9);
-        const auto work_size = static_cast<size_t>(winograd::work_floats(tile_block));
-        Gemm::Scratch scratch(gemm, input_size + kernel_size + sums_size + raw_size + work_size);
-        float *input = scratch.take(input_size), *kernels = scratch.take(kernel_size), *sums = scratch.take(sums_size),
-              *raw = scratch.take(raw_size), *work = scratch.take(work_size);
+    void run_many_tiles(const ggml_tensor* y, int64_t first, int64_t last) const {
+        const int64_t channels = std::min(depth, s.in);
+        Work work(gemm, channels, out_group_, std::min(out_group_, s.out), tile_block);
         int64_t held_group = -1, held_channel = -1;
         for (int64_t unit = first; unit < last; ++unit) {
             const int64_t from = unit % tile_blocks_ * tile_block, group = unit / tile_blocks_ % groups_ * out_group_;
@@ -164,34 +208,77 @@ class WinogradConvolution : public ConvolutionOperation {
             for (int64_t c = 0; c < s.in; c += channels) {
                 if (cancelled()) return;
                 const int64_t some = std::min(channels, s.in - c);
-                for (int64_t i = 0; i < some; ++i)
-                    each_line(from, count, [&](int64_t line, int64_t start, int64_t length, int64_t at) {
-                        winograd::transform_input(values(x) + (image * s.in + c + i) * s.height * s.width, s.height,
-                                                  s.width, line, start, length, input + i * count + at, some * count,
-                                                  work);
-                    });
-                if (held_group != group || held_channel != c) {
-                    for (int64_t i = 0; i < outs; ++i) {
-                        kernels_of(w, group + i, c, some, raw);
-                        winograd::transform_kernels(raw, some, kernels + i * some, outs * some);
-                    }
-                    held_group = group;
-                    held_channel = c;
-                }
-                for (int64_t p = 0; p < products; ++p)
-                    gemm.multiply(false, outs, count, some, 1, kernels + p * outs * some, some,
-                                  input + p * some * count, count, c > 0 ? 1.0f : 0.0f, sums + p * outs * count, count);
+                transform_inputs(y, image, c, some, from, count, work);
+                if (held_group != group || held_channel != c) transform_group(y, group, outs, c, some, work);
+                held_group = group;
+                held_channel = c;
+                multiply(outs, some, count, c > 0, work.sums, outs * count, work);
             }
-            for (int64_t o = 0; o < outs; ++o)
-                each_line(from, count, [&](int64_t line, int64_t start, int64_t length, int64_t at) {
-                    float* plane = static_cast<float*>(y->data) + (image * s.out + group + o) * s.height * s.width;
-                    winograd::transform_output(sums + o * count + at, outs * count, line, start, length,
-                                               bias_of(y, group + o), plane, s.height, s.width, work);
-                });
+            transform_outputs(y, image, group, outs, from, count, work);
         }
     }
 
-  private:
+    // What a thread works in: input [36, channels, tiles], kernels [36, outs, channels], sums [36, all outs, tiles].
+    struct Work {
+        Work(const Gemm& gemm, int64_t channels, int64_t outs, int64_t all_outs, int64_t tiles)
+            : apart(Products::apart(channels)),
+              packed_size(gemm.f32().packed(channels, tiles)),
+              scratch(gemm, static_cast<size_t>(products * (channels * tiles + outs * apart + all_outs * tiles) +
+                                                packed_size + channels * 9 + winograd::work_floats(tiles))),
+              input(scratch.take(products * channels * tiles)),
+              kernels(scratch.take(products * outs * apart)),
+              sums(scratch.take(products * all_outs * tiles)),
+              raw(scratch.take(channels * 9)),
+              transform(scratch.take(winograd::work_floats(tiles))),
+              packed(scratch.take_units(packed_size)) {}
+
+        int64_t apart, packed_size;  // between kernels of output channels
+        Gemm::Scratch scratch;
+        float *input, *kernels, *sums, *raw, *transform;
+        Products::Unit* packed;
+    };
+
+    void transform_inputs(const ggml_tensor* y, int64_t image, int64_t channel, int64_t channels, int64_t from,
+                          int64_t count, Work& work) const {
+        const float* x = values(y->src[1]);
+        for (int64_t i = 0; i < channels; ++i)
+            each_line(from, count, [&](int64_t line, int64_t start, int64_t length, int64_t at) {
+                winograd::transform_input(x + (image * s.in + channel + i) * s.height * s.width, s.height, s.width,
+                                          line, start, length, work.input + i * count + at, channels * count,
+                                          work.transform);
+            });
+    }
+
+    void transform_group(const ggml_tensor* y, int64_t group, int64_t outs, int64_t channel, int64_t channels,
+                         Work& work) const {
+        for (int64_t i = 0; i < outs; ++i) {
+            kernels_of(y->src[0], group + i, channel, channels, work.raw);
+            winograd::transform_kernels(work.raw, channels, work.kernels + i * work.apart, outs * work.apart);
+        }
+    }
+
+    // Sums of product p begin at sums + p * stride.
+    void multiply(int64_t outs, int64_t channels, int64_t tiles, bool add, float* sums, int64_t stride,
+                  Work& work) const {
+        const Products& exact = gemm.f32();
+        for (int64_t p = 0; p < products; ++p) {
+            exact.pack(work.input + p * channels * tiles, tiles, channels, tiles, work.packed);
+            exact.multiply(outs, tiles, channels,
+                           reinterpret_cast<const Products::Unit*>(work.kernels + p * outs * work.apart), work.apart,
+                           work.packed, sums + p * stride, tiles, nullptr, add);
+        }
+    }
+
+    void transform_outputs(const ggml_tensor* y, int64_t image, int64_t channel, int64_t outs, int64_t from,
+                           int64_t count, Work& work) const {
+        for (int64_t o = 0; o < outs; ++o)
+            each_line(from, count, [&](int64_t line, int64_t start, int64_t length, int64_t at) {
+                float* plane = static_cast<float*>(y->data) + (image * s.out + channel + o) * s.height * s.width;
+                winograd::transform_output(work.sums + o * count + at, outs * count, line, start, length,
+                                           bias_of(y, channel + o), plane, s.height, s.width, work.transform);
+            });
+    }
+
     // Tiles [from, from + count) as runs within lines of tiles.
     template <typename Visit>
     void each_line(int64_t from, int64_t count, Visit visit) const {

@@ -9,6 +9,8 @@ namespace {
 
 constexpr int64_t fewest_rows = 16;  // with fewer, reading the weights is all the work
 constexpr int64_t row_block = 512, out_block = 128;
+constexpr int64_t depth = 512;     // of the products; whole blocks of every quantized type
+constexpr int64_t row_group = 48;  // that go through all depths together
 
 const float* values(const ggml_tensor* t) { return static_cast<const float*>(t->data); }
 
@@ -19,30 +21,58 @@ class LinearOperation : public CpuOperation {
 
     // Units: images, of those blocks of outputs, of those blocks of rows.
     void run(const ggml_tensor* y, int64_t first, int64_t last) const override {
+        const Products& products = gemm.large();
         const ggml_tensor *w = y->src[0], *x = y->src[1], *bias = y->src[2];
         const int64_t in = w->ne[0], out = w->ne[1], rows = x->ne[1];
         const int64_t row_blocks = (rows + row_block - 1) / row_block, out_blocks = (out + out_block - 1) / out_block;
-        Gemm::Scratch scratch(gemm, static_cast<size_t>(out_block * in));
-        float* widened = scratch.take(static_cast<size_t>(out_block * in));
+        const int64_t apart = Products::apart(products.units(in));
+        const bool as_they_are = products.pair() == 1 && apart == in;
+        const int64_t panel_size = products.packed(depth, out_block) * ((in + depth - 1) / depth);
+        const int64_t group_size = as_they_are ? 0 : row_group * apart;
+        Gemm::Scratch scratch(gemm, static_cast<size_t>(panel_size + group_size + out_block * depth));
+        Products::Unit *panel = scratch.take_units(panel_size), *group = scratch.take_units(group_size);
+        float* widened = scratch.take(out_block * depth);
         int64_t held = -1;
         for (int64_t unit = first; unit < last && !cancelled(); ++unit) {
             const int64_t from_row = unit % row_blocks * row_block, block = unit / row_blocks % out_blocks;
             const int64_t image = unit / row_blocks / out_blocks;
             const int64_t from = block * out_block, count = std::min(out_block, out - from);
-            const int64_t row_count = std::min(row_block, rows - from_row);
-            const float* panel = widened;
-            if (w->type == GGML_TYPE_F32) {
-                panel = values(w) + from * in;
-            } else if (held != block) {
-                const auto* start = static_cast<const std::byte*>(w->data) + static_cast<size_t>(from) * w->nb[1];
-                widen(w->type, start, widened, count * in);
-                held = block;
+            const int64_t until = std::min(from_row + row_block, rows);
+            if (held != block) pack_weights(products, w, from, count, panel, widened);
+            held = block;
+            for (int64_t row = from_row; row < until; row += row_group) {
+                const int64_t some = std::min(row_group, until - row);
+                const float* source = values(x) + (image * rows + row) * in;
+                const auto* taken = reinterpret_cast<const Products::Unit*>(source);
+                if (!as_they_are) {
+                    for (int64_t r = 0; r < some; ++r) products.convert(source + r * in, in, group + r * apart);
+                    taken = group;
+                }
+                float* target = static_cast<float*>(y->data) + (image * rows + row) * out + from;
+                for (int64_t k = 0; k < in; k += depth)
+                    products.multiply(some, count, products.units(std::min(depth, in - k)), taken + products.units(k),
+                                      apart, panel + products.packed(k, count), target, out,
+                                      bias ? values(bias) + from : nullptr, k > 0);
             }
-            const float* source = values(x) + (image * rows + from_row) * in;
-            float* target = static_cast<float*>(y->data) + (image * rows + from_row) * out + from;
-            if (bias)
-                for (int64_t r = 0; r < row_count; ++r) std::copy_n(values(bias) + from, count, target + r * out);
-            gemm.multiply(true, row_count, count, in, 1, source, in, panel, in, bias ? 1.0f : 0.0f, target, out);
+        }
+    }
+
+  private:
+    // Outputs [from, from + count) for each depth in turn.
+    static void pack_weights(const Products& products, const ggml_tensor* w, int64_t from, int64_t count,
+                             Products::Unit* panel, float* widened) {
+        const int64_t in = w->ne[0];
+        for (int64_t k = 0; k < in; k += depth, panel += products.packed(depth, count)) {
+            const int64_t deep = std::min(depth, in - k);
+            if (w->type == GGML_TYPE_F32) {
+                products.pack_transposed(values(w) + from * in + k, in, deep, count, panel);
+                continue;
+            }
+            for (int64_t i = 0; i < count; ++i) {
+                const auto* row = static_cast<const std::byte*>(w->data) + static_cast<size_t>(from + i) * w->nb[1];
+                widen(w->type, row + ggml_row_size(w->type, k), widened + i * depth, deep);
+            }
+            products.pack_transposed(widened, depth, deep, count, panel);
         }
     }
 };

@@ -1,39 +1,19 @@
 #include "nn/gemm.h"
 
-#include <dlfcn.h>
-
 #include <algorithm>
-
-#include "base/error.h"
 
 namespace sdcpp {
 namespace {
 
-constexpr int row_major = 101, as_it_is = 111, transposed = 112;  // as CBLAS numbers them
-constexpr size_t line = 16;                                       // floats
+constexpr size_t line = 16;  // floats
 
 size_t padded(size_t floats) { return (floats + line - 1) / line * line; }
 
 }  // namespace
 
-Gemm::Gemm(const std::string& library) {
-    // Node-deletion is left to the end of the process: the library may have started threads.
-    library_.reset(dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE), [](void* handle) {
-        if (handle) dlclose(handle);
-    });
-    if (!library_) fail(SDCPP_FILE_NOT_FOUND, "the BLAS library cannot be loaded: ", dlerror());
-    const auto find = [&](const char* name) { return dlsym(library_.get(), name); };
-    product_ = reinterpret_cast<Product>(find("scipy_cblas_sgemm"));
-    const auto set_threads = reinterpret_cast<void (*)(int)>(find("scipy_openblas_set_num_threads"));
-    if (!product_ || !set_threads) fail(SDCPP_FILE_NOT_FOUND, library, " is not the OpenBLAS of scipy-openblas32");
-    set_threads(1);  // ours are at work already
-}
-
-void Gemm::multiply(bool b_transposed, int64_t m, int64_t n, int64_t k, float scale, const float* a, int64_t lda,
-                    const float* b, int64_t ldb, float keep, float* c, int64_t ldc) const {
-    const auto number = [](int64_t value) { return static_cast<int>(value); };
-    product_(row_major, as_it_is, b_transposed ? transposed : as_it_is, number(m), number(n), number(k), scale, a,
-             number(lda), b, number(ldb), keep, c, number(ldc));
+Gemm::Gemm(const std::string& library, bool bf16) : f32_(own_f32_products()) {
+    if (!f32_) f32_ = openblas_products(library);
+    if (bf16) bf16_ = own_bf16_products();
 }
 
 Gemm::Scratch::Scratch(const Gemm& owner, size_t floats) : owner_(owner) {

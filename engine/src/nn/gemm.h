@@ -1,27 +1,30 @@
-// Matrix products of a BLAS library that is loaded at run time, and the memory that operations built on them work in.
+// The matrix products that the CPU's operations are built on, and the memory they work in.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "nn/products.h"
+
 namespace sdcpp {
 
 // Thread-safe. Every product runs on the thread that asks for it.
 class Gemm {
   public:
-    // `library`: the file of an OpenBLAS as the package scipy-openblas32 has it. Throws SDCPP_FILE_NOT_FOUND.
-    explicit Gemm(const std::string& library);
+    // On kernels of our own where this processor has them, else on `library`, the file of an OpenBLAS as the package
+    // scipy-openblas32 has it. `bf16`: large products in bf16, where the processor computes with it. Throws
+    // SDCPP_FILE_NOT_FOUND.
+    Gemm(const std::string& library, bool bf16);
     Gemm(const Gemm&) = delete;
     Gemm& operator=(const Gemm&) = delete;
 
-    // c [m, n] = scale * a [m, k] b + keep * c, with b [k, n], or [n, k] if `b_transposed`. Row-major; `lda` … are the
-    // distances of rows.
-    void multiply(bool b_transposed, int64_t m, int64_t n, int64_t k, float scale, const float* a, int64_t lda,
-                  const float* b, int64_t ldb, float keep, float* c, int64_t ldc) const;
+    // For sums that must stay exact to f32.
+    const Products& f32() const { return *f32_; }
+    // For large products.
+    const Products& large() const { return bf16_ ? *bf16_ : *f32_; }
 
     // Memory for one operation on one thread; goes back to be used again.
     class Scratch {
@@ -32,6 +35,8 @@ class Gemm {
         Scratch& operator=(const Scratch&) = delete;
         // The next `floats` of it.
         float* take(size_t floats);
+        float* take(int64_t floats) { return take(static_cast<size_t>(floats)); }
+        Products::Unit* take_units(int64_t units) { return reinterpret_cast<Products::Unit*>(take(units)); }
 
       private:
         const Gemm& owner_;
@@ -42,10 +47,7 @@ class Gemm {
     void trim() const;
 
   private:
-    using Product = void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*,
-                             int);
-    std::shared_ptr<void> library_;
-    Product product_ = nullptr;
+    std::unique_ptr<Products> f32_, bf16_;
     mutable std::mutex mutex_;
     mutable std::vector<std::vector<float>> free_;
     mutable size_t made_ = 0;  // pieces of memory, in use or free

@@ -60,30 +60,52 @@ void widen(ggml_type type, const void* source, float* out, int64_t count) {
     }
 }
 
-SDCPP_VECTOR_CODE float exp_below(float* p, int64_t count, float top) {
+namespace {
+
+// 2^x for x of at most some, by the series around 0 after taking out whole powers; relative error below 2e-7. Below
+// -126 it is that of -126.
+inline float exp2_of(float x) {
+    constexpr float to_nearest = 12582912.0f;  // 1.5 * 2^23
+    x = x < -126.0f ? -126.0f : x;             // keeps NaN
+    const float shifted = x + to_nearest;
+    const float r = x - (shifted - to_nearest);
+    float y = 1.54035304e-4f;
+    y = y * r + 1.33335581e-3f;
+    y = y * r + 9.61812911e-3f;
+    y = y * r + 5.55041087e-2f;
+    y = y * r + 0.240226507f;
+    y = y * r + 0.693147181f;
+    y = y * r + 1.0f;
+    return y * std::bit_cast<float>((std::bit_cast<uint32_t>(shifted) << 23) + 0x3f800000u);
+}
+
+}  // namespace
+
+SDCPP_VECTOR_CODE float exp2_below(float* p, int64_t count, float top) {
     std::array<float, lanes> sums{};
     int64_t i = 0;
     for (; i + lanes <= count; i += lanes)
         for (int64_t j = 0; j < lanes; ++j) {
-            const float e = exp_of(p[i + j] - top);
+            const float e = exp2_of(p[i + j] - top);
             p[i + j] = e;
             sums[static_cast<size_t>(j)] += e;
         }
     float sum = 0;
     for (const float part : sums) sum += part;
     for (; i < count; ++i) {
-        p[i] = exp_of(p[i] - top);
+        p[i] = exp2_of(p[i] - top);
         sum += p[i];
     }
     return sum;
 }
 
 SDCPP_VECTOR_CODE float largest(const float* p, int64_t count) {
-    std::array<float, lanes> tops;
+    constexpr int64_t wide = 4 * lanes;
+    std::array<float, wide> tops;
     tops.fill(p[0]);
     int64_t i = 0;
-    for (; i + lanes <= count; i += lanes)
-        for (int64_t j = 0; j < lanes; ++j) {
+    for (; i + wide <= count; i += wide)
+        for (int64_t j = 0; j < wide; ++j) {
             float& top = tops[static_cast<size_t>(j)];
             top = p[i + j] > top ? p[i + j] : top;
         }
@@ -95,12 +117,12 @@ SDCPP_VECTOR_CODE void multiply_by(float* p, int64_t count, float factor) {
     for (int64_t i = 0; i < count; ++i) p[i] *= factor;
 }
 
-void add_half(float* p, const ggml_fp16_t* other, int64_t count) {
+void add_half(float* p, const ggml_fp16_t* other, int64_t count, float factor) {
     std::array<float, 256> wide;
     for (int64_t at = 0; at < count; at += 256) {
         const int64_t some = std::min<int64_t>(256, count - at);
         widen_f16(other + at, wide.data(), some);
-        for (int64_t i = 0; i < some; ++i) p[at + i] += wide[static_cast<size_t>(i)];
+        for (int64_t i = 0; i < some; ++i) p[at + i] += factor * wide[static_cast<size_t>(i)];
     }
 }
 

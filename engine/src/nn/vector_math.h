@@ -10,11 +10,12 @@ namespace sdcpp {
 // `count` weights of any type as f32.
 void widen(ggml_type type, const void* source, float* out, int64_t count);
 
-// p[i] = exp(p[i] - top); returns their sum.
-float exp_below(float* p, int64_t count, float top);
+// p[i] = 2^(p[i] - top); returns their sum.
+float exp2_below(float* p, int64_t count, float top);
 float largest(const float* p, int64_t count);
 void multiply_by(float* p, int64_t count, float factor);
-void add_half(float* p, const ggml_fp16_t* other, int64_t count);
+// p += other * factor
+void add_half(float* p, const ggml_fp16_t* other, int64_t count, float factor);
 // y = x with each pair of neighbours turned by the cosine and sine that stand in its place in `turns`.
 void turn_pairs(const float* x, const float* turns, float* y, int64_t count);
 

@@ -33,6 +33,7 @@ struct ModelOptions {
     int gpu_layers = -1;
     Device::Speed speed;  // zeros: measured when needed
     std::string blas;     // see Device
+    bool bf16 = false;    // likewise
     bool profile = false;
 };
 

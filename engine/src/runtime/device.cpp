@@ -154,7 +154,8 @@ int physical_cores() {
 #endif
 }
 
-Device::Device(const std::string& name, int threads, const std::atomic<bool>* cancelled, const std::string& blas)
+Device::Device(const std::string& name, int threads, const std::atomic<bool>* cancelled, const std::string& blas,
+               bool bf16)
     : handle_(choose(is_simulated(name) ? "CPU" : name)),
       cancelled_(cancelled),
       memory_(capacity_of(name)),
@@ -179,7 +180,7 @@ Device::Device(const std::string& name, int threads, const std::atomic<bool>* ca
             device_function<ggml_backend_set_abort_callback_t>(handle_, "ggml_backend_set_abort_callback"))
         set_abort(backend(), stop_requested, const_cast<std::atomic<bool>*>(cancelled_));
     if (!blas.empty() && ggml_backend_dev_type(handle_) == GGML_BACKEND_DEVICE_TYPE_CPU) {
-        kernels_.gemm = std::make_shared<Gemm>(blas);
+        kernels_.gemm = std::make_shared<Gemm>(blas, bf16);
         kernels_.cancelled = cancelled_;
         kernels_.failed = std::make_shared<std::atomic<bool>>(false);
     }

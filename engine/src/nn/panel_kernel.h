@@ -1,0 +1,120 @@
+// The body of panels_*.cpp, which define what stands for a vector (Isa) and the processor to compile for, then include
+// this. Sums run along k in order, whatever the number of rows: a row's result does not depend on
+// the others.
+
+// c [R, P panels] over all units; of the last panel, `columns` are c's, if fewer than all.
+template <int R, int P, bool Whole>
+void tile(int64_t units, const Unit* a, int64_t lda, const Unit* b, float* c, int64_t ldc, const float* bias, bool add,
+          int64_t columns) {
+    constexpr int64_t width = Isa::width;
+    const int64_t panel = units * width;
+    typename Isa::Vector sums[R][P];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int p = 0; p < P; ++p) {
+            const float* from = add ? c + r * ldc + p * width : bias + p * width;
+            sums[r][p] = !add && !bias ? Isa::zero() : Whole || p + 1 < P ? Isa::load(from) : Isa::load(from, columns);
+        }
+    for (int64_t u = 0; u < units; ++u) {
+        typename Isa::Units column[P];
+#pragma GCC unroll 4
+        for (int p = 0; p < P; ++p) column[p] = Isa::load_units(b + p * panel + u * width);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) {
+            const typename Isa::Units x = Isa::broadcast(a + r * lda + u);
+#pragma GCC unroll 4
+            for (int p = 0; p < P; ++p) sums[r][p] = Isa::multiply_add(sums[r][p], x, column[p]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int p = 0; p < P; ++p) {
+            float* to = c + r * ldc + p * width;
+            if (Whole || p + 1 < P)
+                Isa::store(to, sums[r][p]);
+            else
+                Isa::store(to, sums[r][p], columns);
+        }
+}
+
+using Tile = void (*)(int64_t, const Unit*, int64_t, const Unit*, float*, int64_t, const float*, bool, int64_t);
+
+// By the number of rows less one.
+template <int P, bool Whole, size_t... R>
+constexpr std::array<Tile, sizeof...(R)> tiles_of(std::index_sequence<R...>) {
+    return {tile<static_cast<int>(R) + 1, P, Whole>...};
+}
+using Rows = std::make_index_sequence<static_cast<size_t>(Isa::rows)>;
+constexpr std::array tiles = {tiles_of<1, false>(Rows{}), tiles_of<1, true>(Rows{}), tiles_of<2, false>(Rows{}),
+                              tiles_of<2, true>(Rows{})};
+
+// A packed matrix is panels of `Isa::width` columns, each [units, width].
+class PanelProducts final : public Products {
+  public:
+    explicit PanelProducts(const char* name) : Products(name, Isa::pair, Isa::width) {}
+
+    void multiply(int64_t m, int64_t n, int64_t units, const Unit* a, int64_t lda, const Unit* b, float* c, int64_t ldc,
+                  const float* bias, bool add) const override {
+        constexpr int64_t width = Isa::width, rows = Isa::rows;
+        for (int64_t row = 0; row < m; row += rows) {
+            const auto some = static_cast<size_t>(std::min(rows, m - row)) - 1;
+            const Unit* from = a + row * lda;
+            float* to = c + row * ldc;
+            for (int64_t column = 0; column < n; column += 2 * width) {
+                const int64_t left = std::min(2 * width, n - column);
+                const size_t kind = (left > width ? 2 : 0) + (left % width == 0 ? 1 : 0);
+                tiles[kind][some](units, from, lda, b + column * units, to + column, ldc,
+                                  bias ? bias + column : nullptr, add, left % width);
+            }
+        }
+    }
+
+    void pack(const float* b, int64_t ld, int64_t k, int64_t n, Unit* out) const override {
+        constexpr int64_t width = Isa::width;
+        for (int64_t column = 0; column < n; column += width) {
+            const int64_t count = std::min(width, n - column);
+            for (int64_t row = 0; row < k; row += Isa::pair, out += width) {
+                const float* first = b + row * ld + column;
+                const float* second = row + 1 < k ? first + ld : nullptr;
+                if (count == width) {
+                    Isa::pack(first, second, out);
+                    continue;
+                }
+                alignas(64) float values[2][width] = {};
+                std::copy_n(first, count, values[0]);
+                if (Isa::pair == 2 && second) std::copy_n(second, count, values[1]);
+                Isa::pack(values[0], values[1], out);
+            }
+        }
+    }
+
+    void convert(const float* row, int64_t k, Unit* out) const override { Isa::convert(row, k, out); }
+
+    // Rows along k become columns: blocks of width x width units, turned over.
+    void pack_transposed(const float* b, int64_t ld, int64_t k, int64_t n, Unit* out) const override {
+        constexpr int64_t width = Isa::width;
+        const int64_t units = (k + Isa::pair - 1) / Isa::pair;
+        alignas(64) Unit block[width * width];
+        for (int64_t column = 0; column < n; column += width) {
+            const int64_t count = std::min(width, n - column);
+            for (int64_t unit = 0; unit < units; unit += width) {
+                const int64_t some = std::min(width, units - unit);
+                for (int64_t i = 0; i < width; ++i) {
+                    Unit* line = block + i * width;
+                    if (i < count && some == width && (unit + width) * Isa::pair <= k) {
+                        Isa::line(b + (column + i) * ld + unit * Isa::pair, line);
+                        continue;
+                    }
+                    std::fill_n(line, width, Unit{0});
+                    if (i < count)
+                        Isa::convert(b + (column + i) * ld + unit * Isa::pair,
+                                     std::min(width * Isa::pair, k - unit * Isa::pair), line);
+                }
+                Isa::turn_over(block, out, some);
+                out += some * width;
+            }
+        }
+    }
+};

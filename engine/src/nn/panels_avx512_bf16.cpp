@@ -1,0 +1,82 @@
+#include "nn/panels_x86.h"
+
+#if defined(SDCPP_X86_PRODUCTS)
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+// To the end of the file, since templates are made there.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma,avx2"))), \
+                             apply_to = function)
+#else
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // within GCC's own headers
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma,avx2")
+#endif
+
+namespace sdcpp {
+namespace {
+
+using Unit = Products::Unit;
+
+#include "nn/panel_turn_avx512.h"
+
+struct Isa {
+    using Vector = __m512;
+    using Units = __m512bh;
+    static constexpr int64_t pair = 2, width = 16, rows = 12;
+
+    static Vector zero() { return _mm512_setzero_ps(); }
+    static Vector load(const float* p) { return _mm512_loadu_ps(p); }
+    static void store(float* p, Vector v) { _mm512_storeu_ps(p, v); }
+    static __mmask16 first(int64_t count) { return static_cast<__mmask16>((1u << count) - 1); }
+    static Vector load(const float* p, int64_t count) { return _mm512_maskz_loadu_ps(first(count), p); }
+    static void store(float* p, Vector v, int64_t count) { _mm512_mask_storeu_ps(p, first(count), v); }
+    static Units load_units(const Unit* p) { return reinterpret_cast<Units>(_mm512_loadu_si512(p)); }
+    static Units broadcast(const Unit* p) { return reinterpret_cast<Units>(_mm512_set1_epi32(static_cast<int>(*p))); }
+    static Vector multiply_add(Vector sum, Units x, Units y) { return _mm512_dpbf16_ps(sum, x, y); }
+
+    static __m512i widened(const float* p) {
+        return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_loadu_ps(p))));
+    }
+    // Values of two rows side by side; `second` null: zeros.
+    static void pack(const float* first, const float* second, Unit* out) {
+        __m512i both = widened(first);
+        if (second) both = _mm512_or_si512(both, _mm512_slli_epi32(widened(second), 16));
+        _mm512_storeu_si512(out, both);
+    }
+    static void line(const float* row, Unit* out) { convert(row, 2 * width, out); }
+    static void convert(const float* row, int64_t k, Unit* out) {
+        auto* values = reinterpret_cast<std::byte*>(out);
+        int64_t i = 0;
+        for (; i + 32 <= k; i += 32, values += 64)
+            _mm512_storeu_si512(values, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(row + i + 16),
+                                                                                      _mm512_loadu_ps(row + i))));
+        for (; i < k; i += 16) {
+            const int64_t left = std::min<int64_t>(16, k - i);
+            const auto some = static_cast<__mmask16>((1u << left) - 1);
+            const auto whole_units = static_cast<__mmask16>((1u << (left + left % 2)) - 1);
+            const auto narrow = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(some, row + i)));
+            _mm256_mask_storeu_epi16(values, whole_units, narrow);
+            values += 32;
+        }
+    }
+    static void turn_over(const Unit* lines, Unit* out, int64_t count) { turn_over_16(lines, out, count); }
+};
+
+#include "nn/panel_kernel.h"
+
+}  // namespace
+
+std::unique_ptr<Products> avx512_bf16_products() { return std::make_unique<PanelProducts>("avx512 bf16"); }
+
+}  // namespace sdcpp
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#endif

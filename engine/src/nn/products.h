@@ -1,0 +1,52 @@
+// Matrix products for operations on the CPU: c = a b takes a's rows as they lie; b is packed once and used for many
+// rows. A row's result does not depend on the others.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace sdcpp {
+
+class Products {
+  public:
+    // What values are computed as: `pair` of them, neighbours along k, in 32 bits.
+    using Unit = uint32_t;
+
+    Products(std::string name, int64_t pair, int64_t width) : name_(std::move(name)), pair_(pair), width_(width) {}
+    virtual ~Products() = default;
+    Products(const Products&) = delete;
+    Products& operator=(const Products&) = delete;
+
+    const std::string& name() const { return name_; }
+    // 1: f32, whose rows can be taken as units; 2: bf16, products of which are summed in f32.
+    int64_t pair() const { return pair_; }
+    int64_t units(int64_t k) const { return (k + pair_ - 1) / pair_; }
+    // Units that b [k, n] takes when packed.
+    int64_t packed(int64_t k, int64_t n) const { return units(k) * ((n + width_ - 1) / width_ * width_); }
+
+    // c [m, n] = a [m, units] b, added to c if `add`, else to `bias` [n] where it is not null. `lda` is the distance of
+    // a's rows in units, `ldc` of c's in floats.
+    virtual void multiply(int64_t m, int64_t n, int64_t units, const Unit* a, int64_t lda, const Unit* b, float* c,
+                          int64_t ldc, const float* bias, bool add) const = 0;
+    // For a's rows in memory of one's own: a distance at which they do not get in each other's way in the cache.
+    static int64_t apart(int64_t units) { return units + (units % 512 == 0 ? 16 : 0); }
+    // Packs b [k, n] from rows along n, `ld` floats apart.
+    virtual void pack(const float* b, int64_t ld, int64_t k, int64_t n, Unit* out) const = 0;
+    // Packs b [k, n] from its transpose: rows along k.
+    virtual void pack_transposed(const float* b, int64_t ld, int64_t k, int64_t n, Unit* out) const = 0;
+    // A row of k floats as units.
+    virtual void convert(const float* row, int64_t k, Unit* out) const = 0;
+
+  private:
+    std::string name_;
+    int64_t pair_, width_;
+};
+
+// On kernels of our own for this processor; null where there are none.
+std::unique_ptr<Products> own_f32_products();
+std::unique_ptr<Products> own_bf16_products();
+// On the OpenBLAS of the package scipy-openblas32. Throws SDCPP_FILE_NOT_FOUND.
+std::unique_ptr<Products> openblas_products(const std::string& library);
+
+}  // namespace sdcpp
