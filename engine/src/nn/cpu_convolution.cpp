@@ -186,7 +186,7 @@ class WinogradConvolution : public ConvolutionOperation {
                     if (cancelled()) return;
                     const int64_t here = std::min(out_group_, until - group);
                     transform_group(y, group, here, c, some, work);
-                    multiply(here, some, tiles, c > 0, work.sums + (group - start) * tiles, outs * tiles, work);
+                    multiply(here, some, tiles, c > 0, work.sums + (group - start) * tiles, spread(outs * tiles), work);
                 }
             }
             transform_outputs(y, image, start, outs, 0, tiles, work);
@@ -212,30 +212,37 @@ class WinogradConvolution : public ConvolutionOperation {
                 if (held_group != group || held_channel != c) transform_group(y, group, outs, c, some, work);
                 held_group = group;
                 held_channel = c;
-                multiply(outs, some, count, c > 0, work.sums, outs * count, work);
+                multiply(outs, some, count, c > 0, work.sums, spread(outs * count), work);
             }
             transform_outputs(y, image, group, outs, from, count, work);
         }
     }
 
-    // What a thread works in: input [36, channels, tiles], kernels [36, outs, channels], sums [36, all outs, tiles].
+    // Between the values of one product and the next: the 36 are written side by side, and must not all fall into the
+    // same few lines of a cache.
+    static int64_t spread(int64_t values) { return values + 16; }
+
+    // What a thread works in: packed input [36, channels, tiles], kernels [36, outs, channels], sums [36, all outs,
+    // tiles].
     struct Work {
         Work(const Gemm& gemm, int64_t channels, int64_t outs, int64_t all_outs, int64_t tiles)
             : apart(Products::apart(channels)),
-              packed_size(gemm.f32().packed(channels, tiles)),
-              scratch(gemm, static_cast<size_t>(products * (channels * tiles + outs * apart + all_outs * tiles) +
-                                                packed_size + channels * 9 + winograd::work_floats(tiles))),
-              input(scratch.take(products * channels * tiles)),
+              input_size(spread(gemm.f32().packed(channels, tiles))),
+              scratch(gemm,
+                      static_cast<size_t>(products * (input_size + outs * apart + spread(all_outs * tiles) + tiles) +
+                                          channels * 9 + winograd::work_floats(tiles))),
+              input(scratch.take_units(products * input_size)),
               kernels(scratch.take(products * outs * apart)),
-              sums(scratch.take(products * all_outs * tiles)),
+              sums(scratch.take(products * spread(all_outs * tiles))),
+              line(scratch.take(products * tiles)),
               raw(scratch.take(channels * 9)),
-              transform(scratch.take(winograd::work_floats(tiles))),
-              packed(scratch.take_units(packed_size)) {}
+              transform(scratch.take(winograd::work_floats(tiles))) {}
 
-        int64_t apart, packed_size;  // between kernels of output channels
+        int64_t apart;       // between kernels of output channels
+        int64_t input_size;  // of one product
         Gemm::Scratch scratch;
-        float *input, *kernels, *sums, *raw, *transform;
-        Products::Unit* packed;
+        Products::Unit* input;
+        float *kernels, *sums, *line, *raw, *transform;
     };
 
     void transform_inputs(const ggml_tensor* y, int64_t image, int64_t channel, int64_t channels, int64_t from,
@@ -244,8 +251,9 @@ class WinogradConvolution : public ConvolutionOperation {
         for (int64_t i = 0; i < channels; ++i)
             each_line(from, count, [&](int64_t line, int64_t start, int64_t length, int64_t at) {
                 winograd::transform_input(x + (image * s.in + channel + i) * s.height * s.width, s.height, s.width,
-                                          line, start, length, work.input + i * count + at, channels * count,
-                                          work.transform);
+                                          line, start, length, work.line, length, work.transform);
+                gemm.f32().place(work.line, length, products, i, at, length, channels, count, work.input,
+                                 work.input_size);
             });
     }
 
@@ -261,12 +269,10 @@ class WinogradConvolution : public ConvolutionOperation {
     void multiply(int64_t outs, int64_t channels, int64_t tiles, bool add, float* sums, int64_t stride,
                   Work& work) const {
         const Products& exact = gemm.f32();
-        for (int64_t p = 0; p < products; ++p) {
-            exact.pack(work.input + p * channels * tiles, tiles, channels, tiles, work.packed);
+        for (int64_t p = 0; p < products; ++p)
             exact.multiply(outs, tiles, channels,
                            reinterpret_cast<const Products::Unit*>(work.kernels + p * outs * work.apart), work.apart,
-                           work.packed, sums + p * stride, tiles, nullptr, add);
-        }
+                           work.input + p * work.input_size, sums + p * stride, tiles, nullptr, add);
     }
 
     void transform_outputs(const ggml_tensor* y, int64_t image, int64_t channel, int64_t outs, int64_t from,
@@ -274,7 +280,7 @@ class WinogradConvolution : public ConvolutionOperation {
         for (int64_t o = 0; o < outs; ++o)
             each_line(from, count, [&](int64_t line, int64_t start, int64_t length, int64_t at) {
                 float* plane = static_cast<float*>(y->data) + (image * s.out + channel + o) * s.height * s.width;
-                winograd::transform_output(work.sums + o * count + at, outs * count, line, start, length,
+                winograd::transform_output(work.sums + o * count + at, spread(outs * count), line, start, length,
                                            bias_of(y, channel + o), plane, s.height, s.width, work.transform);
             });
     }

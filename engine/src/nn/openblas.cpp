@@ -51,6 +51,11 @@ class OpenBlas final : public Products {
                     out[row * n + column] = std::bit_cast<Unit>(b[column * ld + row]);
     }
 
+    void place(const float* values, int64_t ld, int64_t matrices, int64_t row, int64_t column, int64_t count, int64_t,
+               int64_t n, Unit* packed, int64_t apart) const override {
+        for (int64_t i = 0; i < matrices; ++i) convert(values + i * ld, count, packed + i * apart + row * n + column);
+    }
+
     void convert(const float* row, int64_t k, Unit* out) const override {
         std::memcpy(out, row, static_cast<size_t>(k) * sizeof(Unit));
     }

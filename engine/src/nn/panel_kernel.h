@@ -90,6 +90,26 @@ class PanelProducts final : public Products {
         }
     }
 
+    void place(const float* values, int64_t ld, int64_t matrices, int64_t row, int64_t column, int64_t count, int64_t k,
+               int64_t, Unit* packed, int64_t apart) const override {
+        constexpr int64_t width = Isa::width;
+        for (int64_t i = 0; i < matrices; ++i) {
+            const float* from = values + i * ld;
+            Unit* to = packed + i * apart + row * width;
+            for (int64_t at = column, left = count; left > 0;) {
+                const int64_t within = at % width, some = std::min(left, width - within);
+                Unit* target = to + at / width * k * width + within;
+                if (some == width)
+                    Isa::line(from, target);
+                else
+                    std::memcpy(target, from, static_cast<size_t>(some) * sizeof(Unit));
+                from += some;
+                at += some;
+                left -= some;
+            }
+        }
+    }
+
     void convert(const float* row, int64_t k, Unit* out) const override { Isa::convert(row, k, out); }
 
     // Rows along k become columns: blocks of width x width units, turned over.

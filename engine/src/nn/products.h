@@ -35,6 +35,10 @@ class Products {
     virtual void pack(const float* b, int64_t ld, int64_t k, int64_t n, Unit* out) const = 0;
     // Packs b [k, n] from its transpose: rows along k.
     virtual void pack_transposed(const float* b, int64_t ld, int64_t k, int64_t n, Unit* out) const = 0;
+    // f32 only: columns [column, column + count) of row `row` of several packed matrices [k, n], each `apart` units
+    // after the one before; theirs stand in rows of `values`, `ld` floats apart.
+    virtual void place(const float* values, int64_t ld, int64_t matrices, int64_t row, int64_t column, int64_t count,
+                       int64_t k, int64_t n, Unit* packed, int64_t apart) const = 0;
     // A row of k floats as units.
     virtual void convert(const float* row, int64_t k, Unit* out) const = 0;
 
