@@ -3,9 +3,10 @@
 usage: python benchmarks/cpu.py --sd15 FILE [--sdxl FOLDER] [--rounds N] [--json FILE] [--only TEXT]
 
 FILE is written by `python benchmarks/random_sd15.py FILE` (2.1 GB), FOLDER by `python benchmarks/random_family.py sdxl FOLDER`
-(7 GB). Needs the extra `oracle` and a C compiler. Every engine is a process of its own; they take turns, round by round, each with
-the processor to itself. Figures are medians of the rounds: seconds of CPU time (all threads), wall seconds, and the most memory that
-the process held. The last table sets each kind of operation beside what the processor could do at most, measured in the same run.
+(7 GB). Needs the extra `oracle` and a C compiler. Every engine is a process of its own; they take turns, round by round, each
+with the processor to itself. Figures are medians of the rounds: seconds of CPU time (all threads), wall seconds, and the most
+memory that the process held. The last table sets each kind of operation beside what the processor could do at most, measured in
+the same run.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ def tokens() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 49406, (CLIP_ROWS, 77)).astype(np.int32)
 
 
-def ours(family: str, path: Path, wtype: str | None, profile: bool) -> dict[str, Callable[[], Any]]:
+def ours(family: str, path: Path, wtype: str | None, precision: str, profile: bool) -> dict[str, Callable[[], Any]]:
     import sdcpp_py
 
-    pipeline = sdcpp_py.Pipeline(path, wtype=wtype, max_vram=0, profile=profile, device="CPU")
+    pipeline = sdcpp_py.Pipeline(path, wtype=wtype, max_vram=0, matmul_precision=precision, profile=profile, device="CPU")
     one, two = inputs(family, 1), inputs(family, 2)
     jobs: dict[str, Callable[[], Any]] = {"UNet, batch 1": lambda: pipeline.evaluate("unet", **one)}
     if family == "sd15":
@@ -124,7 +125,8 @@ def serve(pipe: Connection, engine: str, family: str, path: Path) -> None:
         jobs = theirs(family, engine.endswith("bf16"))
     else:
         kind = engine.removeprefix("ours").strip() or None
-        jobs = ours(family, path, None if kind == "profiled" else kind, kind == "profiled")
+        wtype = kind if kind in ("q8_0", "q4_K") else None
+        jobs = ours(family, path, wtype, "bf16" if kind == "bf16" else "f32", kind == "profiled")
     pipe.send(list(jobs))
     while (name := pipe.recv()) is not None:
         if name == "profile":
@@ -252,7 +254,9 @@ def main() -> None:
     options = parser.parse_args()
     multiprocessing.set_start_method("spawn")
     cores = len(os.sched_getaffinity(0))
-    peers = ["diffusers f32", *(["diffusers bf16"] if has_bf16() else [])]
+    engines = ["ours", "ours q8_0", "ours q4_K", "diffusers f32"]
+    if has_bf16():
+        engines += ["ours bf16", "diffusers bf16"]
     most = limits()
     print(f"{processor()}, {cores} cores: {most['f32'] / 1e9:.0f} GFLOP/s in f32, {most['bytes'] / 1e9:.1f} GB/s read")
     figures: dict[str, dict[str, list[float]]] = {}
@@ -263,7 +267,7 @@ def main() -> None:
     for family, path in files:
         if path is None:
             continue
-        figures |= compare(family, path, ["ours", "ours q8_0", "ours q4_K", *peers], options.rounds, options.only)
+        figures |= compare(family, path, engines, options.rounds, options.only)
         for job in ("UNet, batch 1", "VAE decode"):
             if f"{family} {job}" in figures and (family, job) != ("sdxl", "VAE decode"):
                 profiles[f"{family} {job}"] = shares(family, path, job, most)

@@ -1,4 +1,4 @@
-"""The BLAS library that the CPU device computes with: OpenBLAS, from the package scipy-openblas32."""
+"""The matrix products that the CPU device computes with: the engine's own, or OpenBLAS of the package scipy-openblas32."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from sdcpp_py import options
 
-def library(wanted: bool | None = None) -> str:
-    """The library's file; "" where it is not wanted or the package is absent. None: unless the variable SDCPP_BLAS is 0."""
+KINDS = ("avx2", "avx512", "openblas")
+
+
+def choose(wanted: bool | str | None = None) -> tuple[str, str]:
+    """The library's file, "" where it is not wanted or the package is absent; and one of KINDS, "" for the best.
+
+    ``wanted`` None takes the environment variable SDCPP_BLAS: 0 for False, a kind, else True. Raises InvalidArgumentError.
+    """
     if wanted is None:
-        wanted = os.environ.get("SDCPP_BLAS", "1") != "0"
-    return _installed() if wanted else ""
+        named = os.environ.get("SDCPP_BLAS", "1")
+        wanted = named if named in KINDS else named != "0"
+    kind = options.choice("blas", wanted, KINDS) if isinstance(wanted, str) else ""
+    return _installed() if wanted else "", kind
 
 
 @functools.cache

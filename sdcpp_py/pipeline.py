@@ -141,9 +141,10 @@ class Pipeline:
     nothing resident between uploads, ``offload_to_cpu=False`` nothing off the device. ``plan_policy`` and ``gpu_layers`` (most
     resident layers) are for comparing plans; see `planner.plan`. ``link_speed`` tells the device's FLOP/s and the bytes per
     second to it, which are measured once otherwise. ``blas=False`` makes the CPU compute with ggml's kernels alone, as the
-    environment variable SDCPP_BLAS=0 does.
+    environment variable SDCPP_BLAS=0 does; "avx2", "avx512" or "openblas" names its matrix products, for comparing.
     ``matmul_precision="bf16"`` lets it multiply large matrices in bf16, about twice as fast on processors that compute with it
-    (AVX512-BF16), with results that differ by about a hundredth. ``profile=True`` times every operation for `take_profile`, which costs a little.
+    (AVX512-BF16), with results that differ by about a hundredth. ``profile=True`` times every operation for `take_profile`,
+    which costs a little.
 
     Calls from several threads on one object wait for each other; separate objects run side by side.
 
@@ -170,7 +171,7 @@ class Pipeline:
         plan_policy: str = "auto",
         gpu_layers: int | None = None,
         link_speed: tuple[float, float] | None = None,
-        blas: bool | None = None,
+        blas: bool | str | None = None,
         matmul_precision: str = "f32",
         profile: bool = False,
     ) -> None:
@@ -204,8 +205,9 @@ class Pipeline:
             params.flops_per_s, params.link_bytes_per_s = link_speed
         elif self._budgeted and not device.lower().startswith("simulated"):
             params.flops_per_s, params.link_bytes_per_s = speeds.device_speed(device, count)
-        library = ffi.new("char[]", os.fsencode(blas_library.library(blas)))
-        params.blas = library
+        library, kind = blas_library.choose(blas)
+        library_text, kind_text = ffi.new("char[]", os.fsencode(library)), ffi.new("char[]", kind.encode())
+        params.blas, params.products = library_text, kind_text
         params.bf16 = options.choice("matmul_precision", matmul_precision, ("f32", "bf16")) == "bf16"
         params.profile = bool(profile)
         out = ffi.new("sdcpp_model**")

@@ -23,7 +23,7 @@ def cache_folder() -> Path:
 def device_speed(device: str, threads: int) -> tuple[float, float]:
     """Multiplications and additions a second in large layers, and bytes a second to the device."""
     description = next((one.description for one in model_info.devices() if one.name.lower() == device.lower()), "")
-    library = blas.library()
+    library, _kind = blas.choose()
     key = f"{device} {description} threads={threads} blas={bool(library)} {_binding.text(lib.sdcpp_version())}"
     path = cache_folder() / "devices.json"
     try:

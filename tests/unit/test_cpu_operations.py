@@ -64,11 +64,59 @@ def test_cancelling_comes_within_an_operation():
 
 
 def test_the_library_is_found_and_can_be_left_out(monkeypatch):
-    assert os.path.exists(blas.library())
-    assert blas.library(False) == ""
+    assert os.path.exists(blas.choose()[0])
+    assert blas.choose(False) == ("", "")
     monkeypatch.setenv("SDCPP_BLAS", "0")
-    assert blas.library() == ""
-    assert os.path.exists(blas.library(True))
+    assert blas.choose() == ("", "")
+    assert os.path.exists(blas.choose(True)[0])
+    monkeypatch.setenv("SDCPP_BLAS", "openblas")
+    assert blas.choose()[1] == "openblas"
+    with pytest.raises(errors.InvalidArgumentError):
+        blas.choose("fast")
+
+
+def products(kind):
+    """A pipeline on these matrix products, where the processor has them."""
+    try:
+        return sdcpp_py.Pipeline(threads=2, blas=kind)
+    except errors.InvalidArgumentError:
+        pytest.skip(f"this processor has no {kind}")
+
+
+@pytest.mark.parametrize("kind", blas.KINDS)
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (24, 40), (72, 64)])  # larger than what is left to ggml
+def test_all_matrix_products_agree(both, kind, height, width):
+    rng = np.random.default_rng(height * width)
+    x, context = rng.standard_normal((2, 4, height, width), np.float32), rng.standard_normal((2, 77, 96), np.float32)
+    inputs = {"x": x, "timesteps": np.array([100.0, 900.0]), "context": context}
+    expected = both[0].evaluate("unet", **inputs)
+    with products(kind) as other:
+        found = other.evaluate("unet", **inputs)
+        picture = other.evaluate("vae.decoder", x=x[:1])
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+    decoded = both[0].evaluate("vae.decoder", x=x[:1])
+    assert np.abs(picture - decoded).max() < 1e-4 * np.abs(decoded).max()
+
+
+def test_bf16_is_near_and_the_same_for_any_threads_and_batch(both):
+    rng = np.random.default_rng(3)
+    x, context = rng.standard_normal((3, 4, 16, 24), np.float32), rng.standard_normal((3, 77, 96), np.float32)
+    steps = np.array([10.0, 500.0, 900.0])
+    expected = both[0].evaluate("unet", x=x, timesteps=steps, context=context)
+    with (
+        sdcpp_py.Pipeline(threads=2, matmul_precision="bf16") as near,
+        sdcpp_py.Pipeline(threads=5, matmul_precision="bf16") as many,
+    ):
+        together = near.evaluate("unet", x=x, timesteps=steps, context=context)
+        assert (many.evaluate("unet", x=x, timesteps=steps, context=context) == together).all()
+        alone = near.evaluate("unet", x=x[1:2], timesteps=steps[1:2], context=context[1:2])
+    assert (alone == together[1:2]).all()
+    assert np.abs(together - expected).max() < 0.02 * np.abs(expected).max()
+
+
+def test_an_unknown_precision_is_told():
+    with pytest.raises(errors.InvalidArgumentError, match="matmul_precision"):
+        sdcpp_py.Pipeline(matmul_precision="f8")
 
 
 def test_threads_of_the_library_are_not_started_and_the_environment_is_as_before(monkeypatch):

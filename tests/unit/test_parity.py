@@ -14,7 +14,7 @@ from sdcpp_py import blas, clip_tokenizer, sampling
 @pytest.fixture(scope="module", params=[True, False], ids=["blas", "ggml"])
 def pipeline(folder, request):
     """On the CPU operations of our own and on ggml's."""
-    assert blas.library(request.param) or not request.param
+    assert blas.choose(request.param)[0] or not request.param
     with sdcpp_py.Pipeline(folder, taesd=folder / "taesd.safetensors", blas=request.param) as made:
         yield made
 

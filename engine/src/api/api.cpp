@@ -152,9 +152,8 @@ int sdcpp_model_open(const sdcpp_model_params* params, sdcpp_model** out, sdcpp_
         options.wtype = text_or(params->wtype, "");
         options.tensor_type_rules = text_or(params->tensor_type_rules, "");
         options.device = text_or(params->device, "auto");
-        options.blas = text_or(params->blas, "");
+        options.products = {text_or(params->blas, ""), text_or(params->products, ""), params->bf16 != 0};
         options.threads = params->threads;
-        options.bf16 = params->bf16 != 0;
         options.profile = params->profile != 0;
         options.max_vram = params->max_vram;
         if (std::abs(params->max_vram) > 1e6) fail(SDCPP_INVALID_ARGUMENT, "max_vram must be a number of GiB");
@@ -457,7 +456,7 @@ int sdcpp_device_speed(const char* device, int32_t threads, const char* blas, do
         need(flops_per_s, "flops_per_s");
         need(link_bytes_per_s, "link_bytes_per_s");
         const std::atomic<bool> never{false};
-        Device opened(text_or(device, "auto"), threads, &never, text_or(blas, ""));
+        Device opened(text_or(device, "auto"), threads, &never, {text_or(blas, ""), "", false});
         const Device::Speed speed = opened.speed();
         *flops_per_s = speed.flops_per_s;
         *link_bytes_per_s = speed.link_bytes_per_s;

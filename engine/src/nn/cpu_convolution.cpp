@@ -8,15 +8,6 @@
 namespace sdcpp::cpu {
 namespace {
 
-int64_t blocks(int64_t total, int64_t block) { return (total + block - 1) / block; }
-// Blocks of at most about `most`, equal as far as can be, so that few threads share them evenly where there are
-// `others` of each.
-int64_t even_block(int64_t total, int64_t most, int64_t others) {
-    int64_t count = blocks(total, most);
-    while (count * others < 16 && count * others % 4 != 0 && total > 64 * count) ++count;
-    return blocks(blocks(total, count), 16) * 16;
-}
-
 const float* values(const ggml_tensor* t) { return static_cast<const float*>(t->data); }
 
 struct Shape {
@@ -48,7 +39,7 @@ class ConvolutionOperation : public CpuOperation {
 // The pixels under the kernel's taps as the columns of a matrix, a block of pixels and input channels at a time.
 class ProductConvolution : public ConvolutionOperation {
   public:
-    static constexpr int64_t pixel_block = 512, out_block = 128, depth = 512;
+    static constexpr int64_t pixel_block = 512, out_block = 128, depth = 256;
 
     ProductConvolution(const Kernels& kernels, const Shape& shape) : ConvolutionOperation(kernels, shape) {
         pixel_blocks_ = blocks(s.out_height * s.out_width, pixel_block);

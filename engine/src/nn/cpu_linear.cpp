@@ -8,15 +8,18 @@ namespace sdcpp::cpu {
 namespace {
 
 constexpr int64_t fewest_rows = 16;  // with fewer, reading the weights is all the work
-constexpr int64_t row_block = 512, out_block = 128;
-constexpr int64_t depth = 512;     // of the products; whole blocks of every quantized type
-constexpr int64_t row_group = 48;  // that go through all depths together
+constexpr int64_t row_block = 512, out_block = 256;
+constexpr int64_t depth = 256;     // of the products; whole blocks of every quantized type
+constexpr int64_t row_group = 96;  // that go through all depths together
 
 const float* values(const ggml_tensor* t) { return static_cast<const float*>(t->data); }
 
 class LinearOperation : public CpuOperation {
   public:
-    using CpuOperation::CpuOperation;
+    LinearOperation(const Kernels& kernels, int64_t out, int64_t rows, int64_t images)
+        : CpuOperation(kernels), row_blocks_(blocks(rows, row_block)), outs_(even_block(out, out_block, row_blocks_)) {
+        units = images * row_blocks_ * blocks(out, outs_);
+    }
     const char* kind() const override { return "linear"; }
 
     // Units: images, of those blocks of outputs, of those blocks of rows.
@@ -24,19 +27,19 @@ class LinearOperation : public CpuOperation {
         const Products& products = gemm.large();
         const ggml_tensor *w = y->src[0], *x = y->src[1], *bias = y->src[2];
         const int64_t in = w->ne[0], out = w->ne[1], rows = x->ne[1];
-        const int64_t row_blocks = (rows + row_block - 1) / row_block, out_blocks = (out + out_block - 1) / out_block;
+        const int64_t out_blocks = blocks(out, outs_);
         const int64_t apart = Products::apart(products.units(in));
         const bool as_they_are = products.pair() == 1 && apart == in;
-        const int64_t panel_size = products.packed(depth, out_block) * ((in + depth - 1) / depth);
+        const int64_t panel_size = products.packed(depth, outs_) * ((in + depth - 1) / depth);
         const int64_t group_size = as_they_are ? 0 : row_group * apart;
-        Gemm::Scratch scratch(gemm, static_cast<size_t>(panel_size + group_size + out_block * depth));
+        Gemm::Scratch scratch(gemm, static_cast<size_t>(panel_size + group_size + outs_ * depth));
         Products::Unit *panel = scratch.take_units(panel_size), *group = scratch.take_units(group_size);
-        float* widened = scratch.take(out_block * depth);
+        float* widened = scratch.take(outs_ * depth);
         int64_t held = -1;
         for (int64_t unit = first; unit < last && !cancelled(); ++unit) {
-            const int64_t from_row = unit % row_blocks * row_block, block = unit / row_blocks % out_blocks;
-            const int64_t image = unit / row_blocks / out_blocks;
-            const int64_t from = block * out_block, count = std::min(out_block, out - from);
+            const int64_t from_row = unit % row_blocks_ * row_block, block = unit / row_blocks_ % out_blocks;
+            const int64_t image = unit / row_blocks_ / out_blocks;
+            const int64_t from = block * outs_, count = std::min(outs_, out - from);
             const int64_t until = std::min(from_row + row_block, rows);
             if (held != block) pack_weights(products, w, from, count, panel, widened);
             held = block;
@@ -75,15 +78,15 @@ class LinearOperation : public CpuOperation {
             products.pack_transposed(widened, depth, deep, count, panel);
         }
     }
+
+    int64_t row_blocks_, outs_;
 };
 
 }  // namespace
 
 ggml_tensor* linear(Graph& g, ggml_tensor* x, ggml_tensor* w, ggml_tensor* bias) {
     if (!g.kernels.gemm || x->ne[1] < fewest_rows || !plain(x)) return nullptr;
-    auto operation = std::make_unique<LinearOperation>(g.kernels);
-    const int64_t images = x->ne[2] * x->ne[3];
-    operation->units = images * ((x->ne[1] + row_block - 1) / row_block) * ((w->ne[1] + out_block - 1) / out_block);
+    auto operation = std::make_unique<LinearOperation>(g.kernels, w->ne[1], x->ne[1], x->ne[2] * x->ne[3]);
     operation->flops = 2.0 * static_cast<double>(ggml_nelements(x)) * static_cast<double>(w->ne[1]);
     return add_operation(g, std::move(operation), {w->ne[1], x->ne[1], x->ne[2], x->ne[3]}, {w, x, bias});
 }

@@ -13,6 +13,12 @@ void CpuOperation::share(const ggml_tensor* out, int thread, int threads) const 
     }
 }
 
+int64_t even_block(int64_t total, int64_t most, int64_t others) {
+    int64_t count = blocks(total, most);
+    while (count * others < 16 && count * others % 4 != 0 && total > 64 * count) ++count;
+    return blocks(blocks(total, count), 16) * 16;
+}
+
 ggml_tensor* add_operation(Graph& g, std::unique_ptr<CpuOperation> operation, std::initializer_list<int64_t> ne,
                            std::initializer_list<ggml_tensor*> sources) {
     std::array<int64_t, GGML_MAX_DIMS> sides = {1, 1, 1, 1};

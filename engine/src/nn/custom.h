@@ -31,6 +31,11 @@ class CpuOperation : public CustomOperation {
 ggml_tensor* add_operation(Graph& g, std::unique_ptr<CpuOperation> operation, std::initializer_list<int64_t> ne,
                            std::initializer_list<ggml_tensor*> sources);
 
+inline int64_t blocks(int64_t total, int64_t block) { return (total + block - 1) / block; }
+// Blocks of at most about `most`, equal as far as can be, so that few threads share them evenly where there are
+// `others` of each.
+int64_t even_block(int64_t total, int64_t most, int64_t others);
+
 // Whether operations of ours can read it as [.., rows, ne0] without gaps.
 inline bool plain(const ggml_tensor* x) { return x->type == GGML_TYPE_F32 && ggml_is_contiguous(x); }
 

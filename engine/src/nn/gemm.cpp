@@ -11,10 +11,8 @@ size_t padded(size_t floats) { return (floats + line - 1) / line * line; }
 
 }  // namespace
 
-Gemm::Gemm(const std::string& library, bool bf16) : f32_(own_f32_products()) {
-    if (!f32_) f32_ = openblas_products(library);
-    if (bf16) bf16_ = own_bf16_products();
-}
+Gemm::Gemm(const ProductsChoice& choice)
+    : f32_(f32_products(choice.kind, choice.library)), bf16_(choice.bf16 ? bf16_products() : nullptr) {}
 
 Gemm::Scratch::Scratch(const Gemm& owner, size_t floats) : owner_(owner) {
     floats += 16 * line;  // what take() pads

@@ -11,13 +11,18 @@
 
 namespace sdcpp {
 
+// Which products the CPU computes with.
+struct ProductsChoice {
+    std::string library;  // see f32_products(); "": no operations of our own at all
+    std::string kind;
+    bool bf16 = false;  // large products in bf16, where the processor computes with it
+};
+
 // Thread-safe. Every product runs on the thread that asks for it.
 class Gemm {
   public:
-    // On kernels of our own where this processor has them, else on `library`, the file of an OpenBLAS as the package
-    // scipy-openblas32 has it. `bf16`: large products in bf16, where the processor computes with it. Throws
-    // SDCPP_FILE_NOT_FOUND.
-    Gemm(const std::string& library, bool bf16);
+    // Throws what f32_products() throws.
+    explicit Gemm(const ProductsChoice& choice);
     Gemm(const Gemm&) = delete;
     Gemm& operator=(const Gemm&) = delete;
 

@@ -1,3 +1,5 @@
+#include "nn/openblas.h"
+
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -5,7 +7,6 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "nn/products.h"
 
 namespace sdcpp {
 namespace {

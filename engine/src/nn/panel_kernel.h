@@ -58,16 +58,14 @@ class PanelProducts final : public Products {
     void multiply(int64_t m, int64_t n, int64_t units, const Unit* a, int64_t lda, const Unit* b, float* c, int64_t ldc,
                   const float* bias, bool add) const override {
         constexpr int64_t width = Isa::width, rows = Isa::rows;
-        for (int64_t row = 0; row < m; row += rows) {
-            const auto some = static_cast<size_t>(std::min(rows, m - row)) - 1;
-            const Unit* from = a + row * lda;
-            float* to = c + row * ldc;
-            for (int64_t column = 0; column < n; column += 2 * width) {
-                const int64_t left = std::min(2 * width, n - column);
-                const size_t kind = (left > width ? 2 : 0) + (left % width == 0 ? 1 : 0);
-                tiles[kind][some](units, from, lda, b + column * units, to + column, ldc,
-                                  bias ? bias + column : nullptr, add, left % width);
-            }
+        // Two panels stay in the first cache while a's rows go by.
+        for (int64_t column = 0; column < n; column += 2 * width) {
+            const int64_t left = std::min(2 * width, n - column);
+            const auto& kind = tiles[(left > width ? 2u : 0u) + (left % width == 0 ? 1u : 0u)];
+            for (int64_t row = 0; row < m; row += rows)
+                kind[static_cast<size_t>(std::min(rows, m - row) - 1)](
+                    units, a + row * lda, lda, b + column * units, c + row * ldc + column, ldc,
+                    bias ? bias + column : nullptr, add, left % width);
         }
     }
 

@@ -47,10 +47,11 @@ class Products {
     int64_t pair_, width_;
 };
 
-// On kernels of our own for this processor; null where there are none.
-std::unique_ptr<Products> own_f32_products();
-std::unique_ptr<Products> own_bf16_products();
-// On the OpenBLAS of the package scipy-openblas32. Throws SDCPP_FILE_NOT_FOUND.
-std::unique_ptr<Products> openblas_products(const std::string& library);
+// `kind`: "avx2" or "avx512", kernels of our own; "openblas", of `library`, the file that the package scipy-openblas32
+// has; "" for the best on this processor. Throws SDCPP_INVALID_ARGUMENT where the processor lacks it,
+// SDCPP_FILE_NOT_FOUND.
+std::unique_ptr<Products> f32_products(const std::string& kind, const std::string& library);
+// Null where the processor does not compute with bf16.
+std::unique_ptr<Products> bf16_products();
 
 }  // namespace sdcpp

@@ -17,7 +17,7 @@ constexpr uint64_t budget_step = uint64_t{64} << 20;  // budgets that follow fre
 Model::Model(const ModelOptions& options)
     : options_(options),
       files_(options.paths),
-      device_(options.device, options.threads, &cancelled_, options.blas, options.bf16),
+      device_(options.device, options.threads, &cancelled_, options.products),
       family_(family_of(files_)) {
     const TypeRules types(options.wtype, options.tensor_type_rules);
     for (auto& [name, network] : make_networks(files_)) {

@@ -154,8 +154,7 @@ int physical_cores() {
 #endif
 }
 
-Device::Device(const std::string& name, int threads, const std::atomic<bool>* cancelled, const std::string& blas,
-               bool bf16)
+Device::Device(const std::string& name, int threads, const std::atomic<bool>* cancelled, const ProductsChoice& products)
     : handle_(choose(is_simulated(name) ? "CPU" : name)),
       cancelled_(cancelled),
       memory_(capacity_of(name)),
@@ -179,8 +178,8 @@ Device::Device(const std::string& name, int threads, const std::atomic<bool>* ca
     if (const auto set_abort =
             device_function<ggml_backend_set_abort_callback_t>(handle_, "ggml_backend_set_abort_callback"))
         set_abort(backend(), stop_requested, const_cast<std::atomic<bool>*>(cancelled_));
-    if (!blas.empty() && ggml_backend_dev_type(handle_) == GGML_BACKEND_DEVICE_TYPE_CPU) {
-        kernels_.gemm = std::make_shared<Gemm>(blas, bf16);
+    if (!products.library.empty() && ggml_backend_dev_type(handle_) == GGML_BACKEND_DEVICE_TYPE_CPU) {
+        kernels_.gemm = std::make_shared<Gemm>(products);
         kernels_.cancelled = cancelled_;
         kernels_.failed = std::make_shared<std::atomic<bool>>(false);
     }

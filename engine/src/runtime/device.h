@@ -39,9 +39,9 @@ class Device {
     // While `cancelled` is true, a computation under way stops at its next operation.
     // "simulated:vram=GIB,link=GB/S,slowdown=X" is the CPU in the part of a card with so much memory, behind a link of
     // that speed, X times slower: for tests, and for trying plans.
-    // `blas` and `bf16`: see Gemm; used where networks are computed on the CPU, "" for ggml's own operations alone.
-    Device(const std::string& name, int threads, const std::atomic<bool>* cancelled, const std::string& blas = "",
-           bool bf16 = false);
+    // `products`: where networks are computed on the CPU.
+    Device(const std::string& name, int threads, const std::atomic<bool>* cancelled,
+           const ProductsChoice& products = {});
     Device(const Device&) = delete;
     Device& operator=(const Device&) = delete;
 
