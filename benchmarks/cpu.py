@@ -254,20 +254,22 @@ def main() -> None:
     options = parser.parse_args()
     multiprocessing.set_start_method("spawn")
     cores = len(os.sched_getaffinity(0))
-    engines = ["ours", "ours q8_0", "ours q4_K", "diffusers f32"]
-    if has_bf16():
-        engines += ["ours bf16", "diffusers bf16"]
+    together = [["ours", "ours q8_0", "ours q4_K", "diffusers f32"], ["ours bf16", "diffusers bf16"]]
+    figures: dict[str, dict[str, list[float]]] = {}
+    if options.only in "embedded picture":  # first: a child's peak memory begins with its parent's
+        figures["embedded picture"] = embedded(options.rounds)
     most = limits()
     print(f"{processor()}, {cores} cores: {most['f32'] / 1e9:.0f} GFLOP/s in f32, {most['bytes'] / 1e9:.1f} GB/s read")
-    figures: dict[str, dict[str, list[float]]] = {}
-    if options.only in "embedded picture":
-        figures["embedded picture"] = embedded(options.rounds)
     files = [("sd15", options.sd15), ("sdxl", options.sdxl)]
     profiles = {}
     for family, path in files:
         if path is None:
             continue
-        figures |= compare(family, path, engines, options.rounds, options.only)
+        for engines in together if has_bf16() else together[:1]:
+            if family == "sdxl":  # does not fit beside more
+                engines = [name for name in engines if not name.startswith("ours q")]
+            for job, found in compare(family, path, engines, options.rounds, options.only).items():
+                figures.setdefault(job, {}).update(found)
         for job in ("UNet, batch 1", "VAE decode"):
             if f"{family} {job}" in figures and (family, job) != ("sdxl", "VAE decode"):
                 profiles[f"{family} {job}"] = shares(family, path, job, most)

@@ -1,8 +1,8 @@
 """Text to picture, as a user meets it: the embedded model as a whole process, and a true-size Stable Diffusion 1.5.
 
-usage: python benchmarks/text_to_image.py [--sd15 FILE] [--rounds N] [--json FILE] [--diffusers]
-`--sd15` names a checkpoint written by `python benchmarks/random_sd15.py FILE` (random weights, 2.1 GB). With `--diffusers`,
-diffusers in f32 runs the same networks in turn with ours, round by round. Figures are medians.
+usage: python benchmarks/text_to_image.py [--sd15 FILE] [--rounds N] [--json FILE]
+`--sd15` names a checkpoint written by `python benchmarks/random_sd15.py FILE` (random weights, 2.1 GB). Figures are medians;
+the networks' own speed is what `cpu.py` measures.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-import numpy as np
 
 PROMPT = "a red circle left of a blue square on a white background"
 
@@ -54,7 +52,7 @@ def embedded(rounds: int) -> dict[str, float]:
     }
 
 
-def ours(path: Path, rounds: int) -> tuple[dict[str, float], object]:
+def first_step(path: Path, rounds: int) -> dict[str, float]:
     import sdcpp_py
 
     opening, encoding = [], []
@@ -66,75 +64,18 @@ def ours(path: Path, rounds: int) -> tuple[dict[str, float], object]:
         encoding.append(result.timings["encode"])
         pipeline.close()
     first = [a + b for a, b in zip(opening, encoding)]
-    figures = {"open the files (s)": statistics.median(opening), "open and read both prompts (s)": statistics.median(first)}
-    return figures, sdcpp_py.Pipeline(path)
-
-
-def true_size(path: Path, rounds: int, with_diffusers: bool) -> dict[str, float]:
-    figures, pipeline = ours(path, rounds)
-    rng = np.random.default_rng(0)
-    x, context = rng.standard_normal((1, 4, 64, 64), np.float32), rng.standard_normal((1, 77, 768), np.float32)
-    latent = rng.standard_normal((4, 64, 64), np.float32)
-    runs = {
-        "UNet, 512x512, batch 1": lambda: pipeline.evaluate("unet", x=x, timesteps=np.array([500.0]), context=context),
-        "VAE decode, 512x512": lambda: pipeline.decode(latent, vae_tiling=False),
-    }
-    peers = diffusers_runs(x, context, latent) if with_diffusers else {}
-    for name, run in runs.items():
-        times: dict[str, list[float]] = {}
-        for _ in range(rounds):
-            for who, work in (("ours", run), ("diffusers f32", peers.get(name))):
-                if work is None:
-                    continue
-                start = time.perf_counter()
-                work()
-                times.setdefault(who, []).append(time.perf_counter() - start)
-        for who, seconds in times.items():
-            figures[f"{name}, {who} (s)"] = statistics.median(seconds)
-    return figures
-
-
-def diffusers_runs(x: np.ndarray, context: np.ndarray, latent: np.ndarray) -> dict[str, object]:
-    """The same networks with random weights: their speed does not depend on the values."""
-    import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-
-    torch.set_grad_enabled(False)
-    down = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
-    up = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
-    unet = UNet2DConditionModel(
-        sample_size=64,
-        block_out_channels=(320, 640, 1280, 1280),
-        down_block_types=down,
-        up_block_types=up,
-        cross_attention_dim=768,
-        attention_head_dim=8,
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-        layers_per_block=2,
-    )
-    unet, vae = (net.eval().to(memory_format=torch.channels_last) for net in (unet, vae))
-    inputs = [torch.from_numpy(array) for array in (x, context, latent[None])]
-    return {
-        "UNet, 512x512, batch 1": lambda: unet(inputs[0], torch.tensor([500.0]), inputs[1]),
-        "VAE decode, 512x512": lambda: vae.decode(inputs[2]),
-    }
+    return {"open the files (s)": statistics.median(opening), "open and read both prompts (s)": statistics.median(first)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sd15", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--diffusers", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     figures = embedded(options.rounds)
     if options.sd15:
-        figures |= true_size(options.sd15, min(3, options.rounds), options.diffusers)
+        figures |= first_step(options.sd15, options.rounds)
     print(f"{processor()}, {os.cpu_count()} cores")
     for name, value in figures.items():
         print(f"  {name:44} {value:10.2f}")

@@ -49,7 +49,7 @@ def resident(folders):
 @pytest.mark.parametrize("policy", ["pipelined", "capped", "full", "auto"])
 @pytest.mark.parametrize(("share", "batch"), [(1.6, 1), (2.5, 2)])
 def test_latents_are_bit_identical_under_every_policy(folders, resident, family, policy, share, batch):
-    budget = least_gib(folders[family], policy, NETWORKS[family], side=64) * share
+    budget = least_gib(folders[family], policy, dict.fromkeys(NETWORKS[family], 64)) * share
     found, made = latents(folders[family], device="simulated:vram=1,link=2", max_vram=budget, plan_policy=policy, batch=batch)
     np.testing.assert_array_equal(found, resident[family, batch])
     assert made.memory["peak"] <= budget * GIB

@@ -14,30 +14,45 @@ constexpr int64_t query_group = 48;  // whose scores are held at once
 constexpr int64_t fewest_queries = 32;
 constexpr float log2_e = 1.44269504f;  // scores are in powers of two
 
+// What a thread works in: rows of queries, scores and shares, in units; packed keys and values.
+struct Sizes {
+    int64_t size, query, scores, shares, k_panel, v_panel;
+    int64_t all() const {
+        return query_block * (query + 2) + query_group * (scores + shares) + k_panel + v_panel + size;
+    }
+
+    Sizes(const Products& products, int64_t head)
+        : size(head),
+          query(products.units(head)),
+          scores(Products::apart(key_block)),
+          shares(Products::apart(products.units(key_block))),
+          k_panel(products.packed(head, key_block)),
+          v_panel(products.packed(key_block, head)) {}
+};
+
 // Blocks of keys one after the other, the sums so far scaled down where a later block has a larger score.
 class AttentionOperation : public CpuOperation {
   public:
-    AttentionOperation(const Kernels& kernels, int64_t heads, float scale)
-        : CpuOperation(kernels), heads_(heads), scale_(scale) {}
+    AttentionOperation(const Kernels& kernels, int64_t heads, int64_t size, float scale)
+        : CpuOperation(kernels), heads_(heads), size_(size), scale_(scale) {}
     const char* kind() const override { return "attention"; }
+
+    int64_t scratch_floats(int64_t) const override { return Sizes(gemm.large(), size_).all(); }
 
     // Units: images, of those heads, of those blocks of queries.
     void run(const ggml_tensor* out, int64_t first, int64_t last) const override {
         const Products& products = gemm.large();
         const ggml_tensor *q = out->src[0], *k = out->src[1], *v = out->src[2];
-        const int64_t channels = q->ne[0], size = channels / heads_, queries = q->ne[1], keys = k->ne[1];
+        const int64_t channels = q->ne[0], size = size_, queries = q->ne[1], keys = k->ne[1];
         const int64_t key_channels = k->ne[0], sharing = channels / key_channels;
         const int64_t query_blocks = (queries + query_block - 1) / query_block;
         const bool as_they_are = products.pair() == 1;
-        const int64_t size_units = products.units(size), key_units = Products::apart(products.units(key_block));
-        const int64_t row_size = Products::apart(key_block);
-        const int64_t k_size = products.packed(size, key_block), v_size = products.packed(key_block, size);
+        const Sizes z(products, size);
         const auto of = [](const ggml_tensor* t) { return static_cast<float*>(t->data); };
-        Gemm::Scratch scratch(gemm, static_cast<size_t>(query_block * (size_units + 2) + k_size + v_size +
-                                                        query_group * (row_size + key_units) + size));
-        Products::Unit *asked = scratch.take_units(query_block * size_units), *k_panel = scratch.take_units(k_size),
-                       *v_panel = scratch.take_units(v_size), *shares = scratch.take_units(query_group * key_units);
-        float *scores = scratch.take(query_group * row_size), *tops = scratch.take(query_block),
+        Gemm::Scratch scratch(gemm, z.all());
+        Products::Unit *asked = scratch.take_units(query_block * z.query), *k_panel = scratch.take_units(z.k_panel),
+                       *v_panel = scratch.take_units(z.v_panel), *shares = scratch.take_units(query_group * z.shares);
+        float *scores = scratch.take(query_group * z.scores), *tops = scratch.take(query_block),
               *sums = scratch.take(query_block), *line = scratch.take(size);
         for (int64_t unit = first; unit < last; ++unit) {
             const int64_t from = unit % query_blocks * query_block, head = unit / query_blocks % heads_;
@@ -48,7 +63,7 @@ class AttentionOperation : public CpuOperation {
             for (int64_t r = 0; r < rows; ++r) {
                 std::copy_n(query + r * channels, size, line);
                 multiply_by(line, size, scale_ * log2_e);
-                products.convert(line, size, asked + r * size_units);
+                products.convert(line, size, asked + r * z.query);
             }
             for (int64_t key = 0; key < keys; key += key_block) {
                 if (cancelled()) return;
@@ -58,17 +73,17 @@ class AttentionOperation : public CpuOperation {
                 products.pack(of(v) + start, key_channels, some, size, v_panel);
                 for (int64_t row = 0; row < rows; row += query_group) {
                     const int64_t count = std::min(query_group, rows - row);
-                    products.multiply(count, some, size_units, asked + row * size_units, size_units, k_panel, scores,
-                                      row_size, nullptr, false);
+                    products.multiply(count, some, z.query, asked + row * z.query, z.query, k_panel, scores, z.scores,
+                                      nullptr, false);
                     for (int64_t r = 0; r < count; ++r) {
-                        float* line_of = scores + r * row_size;
+                        float* line_of = scores + r * z.scores;
                         add_mask(out->src[3], image, from + row + r, key, some, line_of);
                         take_in(line_of, some, key == 0, tops[row + r], sums[row + r], target + (row + r) * channels,
                                 size);
-                        if (!as_they_are) products.convert(line_of, some, shares + r * key_units);
+                        if (!as_they_are) products.convert(line_of, some, shares + r * z.shares);
                     }
                     products.multiply(count, size, products.units(some),
-                                      as_they_are ? reinterpret_cast<const Products::Unit*>(scores) : shares, key_units,
+                                      as_they_are ? reinterpret_cast<const Products::Unit*>(scores) : shares, z.shares,
                                       v_panel, target + row * channels, channels, nullptr, key > 0);
                 }
             }
@@ -103,7 +118,7 @@ class AttentionOperation : public CpuOperation {
         sum += exp2_below(scores, count, top);
     }
 
-    int64_t heads_;
+    int64_t heads_, size_;
     float scale_;
 };
 
@@ -112,7 +127,7 @@ class AttentionOperation : public CpuOperation {
 ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads, float scale,
                        ggml_tensor* mask) {
     if (!g.kernels.gemm || q->ne[1] < fewest_queries || !plain(q) || !plain(k) || !plain(v)) return nullptr;
-    auto operation = std::make_unique<AttentionOperation>(g.kernels, heads, scale);
+    auto operation = std::make_unique<AttentionOperation>(g.kernels, heads, q->ne[0] / heads, scale);
     operation->units = (q->ne[1] + query_block - 1) / query_block * heads * q->ne[2];
     operation->flops = 4.0 * static_cast<double>(ggml_nelements(q)) * static_cast<double>(k->ne[1]);
     return add_operation(g, std::move(operation), {q->ne[0], q->ne[1], q->ne[2], q->ne[3]}, {q, k, v, mask});

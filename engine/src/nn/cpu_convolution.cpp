@@ -48,21 +48,20 @@ class ProductConvolution : public ConvolutionOperation {
     }
 
     const char* kind() const override { return "convolution"; }
+    int64_t scratch_floats(int64_t) const override { return Sizes(gemm.large(), s, out_group_).all(); }
+
     void run(const ggml_tensor* y, int64_t first, int64_t last) const override {
         const ggml_tensor *w = y->src[0], *x = y->src[1];
         const int64_t pixels = s.out_height * s.out_width, plane = s.height * s.width;
         const int64_t groups = blocks(s.out, out_group_);
-        const int64_t channels = std::max<int64_t>(1, depth / s.taps());  // at a time
         const Products& products = gemm.large();
-        const bool as_it_is = s.taps() == 1 && s.stride == 1 && s.padding == 0;
-        const int64_t deep = channels * s.taps();  // values of depth at a time
-        const int64_t columns_size = as_it_is ? 0 : deep * pixel_block,
-                      packed_size = products.packed(deep, pixel_block);
-        const int64_t line_size = Products::apart(products.units(deep)), panel_size = out_group_ * line_size;
+        const Sizes sizes(products, s, out_group_);
+        const int64_t channels = sizes.channels, line_size = sizes.line;
+        const bool as_it_is = sizes.columns == 0;
         const bool as_they_are = products.pair() == 1;  // kernels
-        Gemm::Scratch scratch(gemm, static_cast<size_t>(columns_size + packed_size + panel_size + deep));
-        float *columns = scratch.take(columns_size), *line = scratch.take(deep);
-        Products::Unit *packed = scratch.take_units(packed_size), *panel = scratch.take_units(panel_size);
+        Gemm::Scratch scratch(gemm, sizes.all());
+        float *columns = scratch.take(sizes.columns), *line = scratch.take(sizes.deep);
+        Products::Unit *packed = scratch.take_units(sizes.packed), *panel = scratch.take_units(sizes.panel);
         for (int64_t unit = first; unit < last;) {
             // All groups of one block of pixels that are this thread's.
             const int64_t some_groups = std::min(groups - unit % groups, last - unit);
@@ -96,6 +95,22 @@ class ProductConvolution : public ConvolutionOperation {
     }
 
   private:
+    // What a thread works in: values under the taps, none where they lie as they are wanted; these packed; a group's
+    // kernels as units, and one as f32.
+    struct Sizes {
+        int64_t channels, deep;  // at a time; taps of those
+        int64_t line, columns, packed, panel;
+        int64_t all() const { return columns + packed + panel + deep; }
+
+        Sizes(const Products& products, const Shape& s, int64_t outs)
+            : channels(std::max<int64_t>(1, depth / s.taps())),
+              deep(channels * s.taps()),
+              line(Products::apart(products.units(deep))),
+              columns(s.taps() == 1 && s.stride == 1 && s.padding == 0 ? 0 : deep * pixel_block),
+              packed(products.packed(deep, pixel_block)),
+              panel(outs * line) {}
+    };
+
     // What lies under each tap for output pixels [from, from + count), for `channels` planes.
     void gather(const float* source, int64_t channels, int64_t from, int64_t count, float* out) const {
         for (int64_t c = 0; c < channels; ++c) {
@@ -130,7 +145,7 @@ class ProductConvolution : public ConvolutionOperation {
 // 3x3 with stride 1: tiles of 4x4 outputs, by 36 products over the input channels.
 class WinogradConvolution : public ConvolutionOperation {
   public:
-    static constexpr int64_t tile_block = 128, out_group = 160, depth = 512;
+    static constexpr int64_t tile_block = 96, out_group = 160, depth = 512;
     // Where a block holds all tiles, kernels are used once: as many at a time as the cache holds when transformed.
     static constexpr int64_t few_tiles_group = 48, few_tiles_depth = 128;
     static constexpr int64_t fewest_tiles = 12;  // of an image; with fewer, transforming the kernels is all the work
@@ -152,6 +167,8 @@ class WinogradConvolution : public ConvolutionOperation {
     }
 
     const char* kind() const override { return "convolution (Winograd)"; }
+    int64_t scratch_floats(int64_t of_units) const override { return sizes(of_units).all(); }
+
     void run(const ggml_tensor* y, int64_t first, int64_t last) const override {
         if (tile_blocks_ == 1)
             run_few_tiles(y, first, last);
@@ -163,8 +180,7 @@ class WinogradConvolution : public ConvolutionOperation {
     // Units: images, of those groups of output channels.
     void run_few_tiles(const ggml_tensor* y, int64_t first, int64_t last) const {
         const int64_t tiles = lines_ * line_, channels = std::min(few_tiles_depth, s.in);
-        const int64_t widest = std::min((last - first) * out_group_, s.out);
-        Work work(gemm, channels, out_group_, widest, tiles);
+        Work work(gemm, sizes(last - first));
         for (int64_t unit = first; unit < last;) {
             // All groups of one image that are this thread's.
             const int64_t some_groups = std::min(groups_ - unit % groups_, last - unit);
@@ -189,7 +205,7 @@ class WinogradConvolution : public ConvolutionOperation {
     // group often serve the next unit, too.
     void run_many_tiles(const ggml_tensor* y, int64_t first, int64_t last) const {
         const int64_t channels = std::min(depth, s.in);
-        Work work(gemm, channels, out_group_, std::min(out_group_, s.out), tile_block);
+        Work work(gemm, sizes(last - first));
         int64_t held_group = -1, held_channel = -1;
         for (int64_t unit = first; unit < last; ++unit) {
             const int64_t from = unit % tile_blocks_ * tile_block, group = unit / tile_blocks_ % groups_ * out_group_;
@@ -215,22 +231,39 @@ class WinogradConvolution : public ConvolutionOperation {
 
     // What a thread works in: packed input [36, channels, tiles], kernels [36, outs, channels], sums [36, all outs,
     // tiles].
-    struct Work {
-        Work(const Gemm& gemm, int64_t channels, int64_t outs, int64_t all_outs, int64_t tiles)
-            : apart(Products::apart(channels)),
-              input_size(spread(gemm.f32().packed(channels, tiles))),
-              scratch(gemm,
-                      static_cast<size_t>(products * (input_size + outs * apart + spread(all_outs * tiles) + tiles) +
-                                          channels * 9 + winograd::work_floats(tiles))),
-              input(scratch.take_units(products * input_size)),
-              kernels(scratch.take(products * outs * apart)),
-              sums(scratch.take(products * spread(all_outs * tiles))),
-              line(scratch.take(products * tiles)),
-              raw(scratch.take(channels * 9)),
-              transform(scratch.take(winograd::work_floats(tiles))) {}
+    struct Sizes {
+        int64_t channels, tiles, apart;  // at a time; between kernels of output channels
+        int64_t input, kernels, sums;    // of one product
+        int64_t all() const { return products * (input + kernels + sums + tiles) + channels * 9 + transform(); }
+        int64_t transform() const { return winograd::work_floats(tiles); }
 
-        int64_t apart;       // between kernels of output channels
-        int64_t input_size;  // of one product
+        Sizes(const Products& exact, int64_t in_channels, int64_t outs, int64_t all_outs, int64_t count)
+            : channels(in_channels),
+              tiles(count),
+              apart(Products::apart(channels)),
+              input(spread(exact.packed(channels, tiles))),
+              kernels(outs * apart),
+              sums(spread(all_outs * tiles)) {}
+    };
+    Sizes sizes(int64_t of_units) const {
+        if (tile_blocks_ > 1)
+            return {gemm.f32(), std::min(depth, s.in), out_group_, std::min(out_group_, s.out), tile_block};
+        return {gemm.f32(), std::min(few_tiles_depth, s.in), out_group_, std::min(of_units * out_group_, s.out),
+                lines_ * line_};
+    }
+    struct Work {
+        Work(const Gemm& gemm, const Sizes& z)
+            : apart(z.apart),
+              input_size(z.input),
+              scratch(gemm, z.all()),
+              input(scratch.take_units(products * z.input)),
+              kernels(scratch.take(products * z.kernels)),
+              sums(scratch.take(products * z.sums)),
+              line(scratch.take(products * z.tiles)),
+              raw(scratch.take(z.channels * 9)),
+              transform(scratch.take(z.transform())) {}
+
+        int64_t apart, input_size;
         Gemm::Scratch scratch;
         Products::Unit* input;
         float *kernels, *sums, *line, *raw, *transform;

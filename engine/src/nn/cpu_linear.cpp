@@ -14,13 +14,31 @@ constexpr int64_t row_group = 96;  // that go through all depths together
 
 const float* values(const ggml_tensor* t) { return static_cast<const float*>(t->data); }
 
+// What a thread works in.
+struct Sizes {
+    int64_t apart;                  // of x's rows, in units
+    int64_t panel, group, widened;  // packed weights; rows of x as units, none where they can be taken as they are; f32
+    int64_t all() const { return panel + group + widened; }
+
+    Sizes(const Products& products, int64_t in, int64_t outs)
+        : apart(Products::apart(products.units(in))),
+          panel(products.packed(depth, outs) * blocks(in, depth)),
+          group(products.pair() == 1 && apart == in ? 0 : row_group * apart),
+          widened(outs * depth) {}
+};
+
 class LinearOperation : public CpuOperation {
   public:
-    LinearOperation(const Kernels& kernels, int64_t out, int64_t rows, int64_t images)
-        : CpuOperation(kernels), row_blocks_(blocks(rows, row_block)), outs_(even_block(out, out_block, row_blocks_)) {
+    LinearOperation(const Kernels& kernels, int64_t in, int64_t out, int64_t rows, int64_t images)
+        : CpuOperation(kernels),
+          in_(in),
+          row_blocks_(blocks(rows, row_block)),
+          outs_(even_block(out, out_block, row_blocks_)) {
         units = images * row_blocks_ * blocks(out, outs_);
     }
     const char* kind() const override { return "linear"; }
+
+    int64_t scratch_floats(int64_t) const override { return Sizes(gemm.large(), in_, outs_).all(); }
 
     // Units: images, of those blocks of outputs, of those blocks of rows.
     void run(const ggml_tensor* y, int64_t first, int64_t last) const override {
@@ -28,13 +46,10 @@ class LinearOperation : public CpuOperation {
         const ggml_tensor *w = y->src[0], *x = y->src[1], *bias = y->src[2];
         const int64_t in = w->ne[0], out = w->ne[1], rows = x->ne[1];
         const int64_t out_blocks = blocks(out, outs_);
-        const int64_t apart = Products::apart(products.units(in));
-        const bool as_they_are = products.pair() == 1 && apart == in;
-        const int64_t panel_size = products.packed(depth, outs_) * ((in + depth - 1) / depth);
-        const int64_t group_size = as_they_are ? 0 : row_group * apart;
-        Gemm::Scratch scratch(gemm, static_cast<size_t>(panel_size + group_size + outs_ * depth));
-        Products::Unit *panel = scratch.take_units(panel_size), *group = scratch.take_units(group_size);
-        float* widened = scratch.take(outs_ * depth);
+        const Sizes sizes(products, in_, outs_);
+        Gemm::Scratch scratch(gemm, sizes.all());
+        Products::Unit *panel = scratch.take_units(sizes.panel), *group = scratch.take_units(sizes.group);
+        float* widened = scratch.take(sizes.widened);
         int64_t held = -1;
         for (int64_t unit = first; unit < last && !cancelled(); ++unit) {
             const int64_t from_row = unit % row_blocks_ * row_block, block = unit / row_blocks_ % out_blocks;
@@ -47,14 +62,14 @@ class LinearOperation : public CpuOperation {
                 const int64_t some = std::min(row_group, until - row);
                 const float* source = values(x) + (image * rows + row) * in;
                 const auto* taken = reinterpret_cast<const Products::Unit*>(source);
-                if (!as_they_are) {
-                    for (int64_t r = 0; r < some; ++r) products.convert(source + r * in, in, group + r * apart);
+                if (sizes.group > 0) {
+                    for (int64_t r = 0; r < some; ++r) products.convert(source + r * in, in, group + r * sizes.apart);
                     taken = group;
                 }
                 float* target = static_cast<float*>(y->data) + (image * rows + row) * out + from;
                 for (int64_t k = 0; k < in; k += depth)
                     products.multiply(some, count, products.units(std::min(depth, in - k)), taken + products.units(k),
-                                      apart, panel + products.packed(k, count), target, out,
+                                      sizes.apart, panel + products.packed(k, count), target, out,
                                       bias ? values(bias) + from : nullptr, k > 0);
             }
         }
@@ -79,14 +94,14 @@ class LinearOperation : public CpuOperation {
         }
     }
 
-    int64_t row_blocks_, outs_;
+    int64_t in_, row_blocks_, outs_;
 };
 
 }  // namespace
 
 ggml_tensor* linear(Graph& g, ggml_tensor* x, ggml_tensor* w, ggml_tensor* bias) {
     if (!g.kernels.gemm || x->ne[1] < fewest_rows || !plain(x)) return nullptr;
-    auto operation = std::make_unique<LinearOperation>(g.kernels, w->ne[1], x->ne[1], x->ne[2] * x->ne[3]);
+    auto operation = std::make_unique<LinearOperation>(g.kernels, w->ne[0], w->ne[1], x->ne[1], x->ne[2] * x->ne[3]);
     operation->flops = 2.0 * static_cast<double>(ggml_nelements(x)) * static_cast<double>(w->ne[1]);
     return add_operation(g, std::move(operation), {w->ne[1], x->ne[1], x->ne[2], x->ne[3]}, {w, x, bias});
 }

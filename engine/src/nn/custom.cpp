@@ -1,5 +1,6 @@
 #include "nn/custom.h"
 
+#include <algorithm>
 #include <array>
 #include <exception>
 
@@ -11,6 +12,13 @@ void CpuOperation::share(const ggml_tensor* out, int thread, int threads) const 
     } catch (const std::exception&) {  // memory; no exception may cross ggml
         if (failed_) failed_->store(true);
     }
+}
+
+uint64_t CpuOperation::scratch_bytes(int threads) const {
+    const int64_t sharing = std::min<int64_t>(threads, units);
+    if (sharing == 0) return 0;
+    const int64_t floats = scratch_floats(blocks(units, sharing));
+    return floats == 0 ? 0 : static_cast<uint64_t>((floats + Gemm::Scratch::padding) * sharing) * sizeof(float);
 }
 
 int64_t even_block(int64_t total, int64_t most, int64_t others) {

@@ -15,6 +15,9 @@ class CpuOperation : public CustomOperation {
 
     // Units [first, last), on one thread.
     virtual void run(const ggml_tensor* out, int64_t first, int64_t last) const = 0;
+    // The memory that a thread takes for so many units.
+    virtual int64_t scratch_floats(int64_t) const { return 0; }
+    uint64_t scratch_bytes(int threads) const override;
     bool cancelled() const { return cancelled_ && cancelled_->load(std::memory_order_relaxed); }
     void share(const ggml_tensor* out, int thread, int threads) const noexcept;
 

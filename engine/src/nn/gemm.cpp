@@ -5,7 +5,7 @@
 namespace sdcpp {
 namespace {
 
-constexpr size_t line = 16;  // floats
+constexpr size_t line = 16;  // floats that a piece of memory begins at a whole multiple of
 
 size_t padded(size_t floats) { return (floats + line - 1) / line * line; }
 
@@ -14,8 +14,8 @@ size_t padded(size_t floats) { return (floats + line - 1) / line * line; }
 Gemm::Gemm(const ProductsChoice& choice)
     : f32_(f32_products(choice.kind, choice.library)), bf16_(choice.bf16 ? bf16_products() : nullptr) {}
 
-Gemm::Scratch::Scratch(const Gemm& owner, size_t floats) : owner_(owner) {
-    floats += 16 * line;  // what take() pads
+Gemm::Scratch::Scratch(const Gemm& owner, int64_t wanted) : owner_(owner) {
+    const auto floats = static_cast<size_t>(wanted + padding);
     {
         const std::scoped_lock lock(owner.mutex_);
         if (owner.free_.empty()) {

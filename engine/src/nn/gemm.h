@@ -34,7 +34,8 @@ class Gemm {
     // Memory for one operation on one thread; goes back to be used again.
     class Scratch {
       public:
-        Scratch(const Gemm& owner, size_t floats);
+        static constexpr int64_t padding = 256;  // floats that pieces of it may lose
+        Scratch(const Gemm& owner, int64_t floats);
         ~Scratch();
         Scratch(const Scratch&) = delete;
         Scratch& operator=(const Scratch&) = delete;

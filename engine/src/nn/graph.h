@@ -23,6 +23,7 @@ struct Kernels {
     // The CPU's own operations, on a BLAS library; null: ggml's. They stop early when `cancelled` is set, and set
     // `failed` where memory is short.
     std::shared_ptr<const Gemm> gemm = nullptr;
+    int threads = 0;  // that share an operation, where what they work in is the device's memory
     const std::atomic<bool>* cancelled = nullptr;
     std::shared_ptr<std::atomic<bool>> failed = nullptr;
 };
@@ -31,6 +32,8 @@ struct Kernels {
 struct CustomOperation {
     virtual ~CustomOperation() = default;
     virtual const char* kind() const = 0;  // its name in profiles
+    // What `threads` threads work in beside the graph's own memory.
+    virtual uint64_t scratch_bytes(int threads) const = 0;
     const ggml_tensor* result = nullptr;
     double flops = 0;
 };

@@ -16,7 +16,7 @@ constexpr int row_major = 101, as_it_is = 111;  // as CBLAS numbers them
 // A packed matrix is b's rows without gaps. Every product runs on the thread that asks for it.
 class OpenBlas final : public Products {
   public:
-    explicit OpenBlas(const std::string& library) : Products("OpenBLAS", 1, 1) {
+    explicit OpenBlas(const std::string& library) : Products(1, 1) {
         // Node-deletion is left to the end of the process: the library may have started threads.
         library_.reset(dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE), [](void* handle) {
             if (handle) dlclose(handle);

@@ -1,6 +1,9 @@
 // The body of panels_*.cpp, which define what stands for a vector (Isa) and the processor to compile for, then include
 // this. Sums run along k in order, whatever the number of rows: a row's result does not depend on
-// the others.
+// the others. No function that other files may have, too (such as those of <algorithm>) is called from here: the linker
+// might take the one that was compiled for this processor.
+
+inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // c [R, P panels] over all units; of the last panel, `columns` are c's, if fewer than all.
 template <int R, int P, bool Whole>
@@ -41,38 +44,40 @@ void tile(int64_t units, const Unit* a, int64_t lda, const Unit* b, float* c, in
 
 using Tile = void (*)(int64_t, const Unit*, int64_t, const Unit*, float*, int64_t, const float*, bool, int64_t);
 
-// By the number of rows less one.
-template <int P, bool Whole, size_t... R>
-constexpr std::array<Tile, sizeof...(R)> tiles_of(std::index_sequence<R...>) {
-    return {tile<static_cast<int>(R) + 1, P, Whole>...};
+struct Tiles {
+    Tile by_rows[Isa::rows];  // less one
+};
+template <int P, bool Whole, int... R>
+constexpr Tiles tiles_of(std::integer_sequence<int, R...>) {
+    return {{tile<R + 1, P, Whole>...}};
 }
-using Rows = std::make_index_sequence<static_cast<size_t>(Isa::rows)>;
-constexpr std::array tiles = {tiles_of<1, false>(Rows{}), tiles_of<1, true>(Rows{}), tiles_of<2, false>(Rows{}),
-                              tiles_of<2, true>(Rows{})};
+using Rows = std::make_integer_sequence<int, static_cast<int>(Isa::rows)>;
+constexpr Tiles tiles[] = {tiles_of<1, false>(Rows{}), tiles_of<1, true>(Rows{}), tiles_of<2, false>(Rows{}),
+                           tiles_of<2, true>(Rows{})};
 
 // A packed matrix is panels of `Isa::width` columns, each [units, width].
 class PanelProducts final : public Products {
   public:
-    explicit PanelProducts(const char* name) : Products(name, Isa::pair, Isa::width) {}
+    PanelProducts() : Products(Isa::pair, Isa::width) {}
 
     void multiply(int64_t m, int64_t n, int64_t units, const Unit* a, int64_t lda, const Unit* b, float* c, int64_t ldc,
                   const float* bias, bool add) const override {
         constexpr int64_t width = Isa::width, rows = Isa::rows;
         // Two panels stay in the first cache while a's rows go by.
         for (int64_t column = 0; column < n; column += 2 * width) {
-            const int64_t left = std::min(2 * width, n - column);
-            const auto& kind = tiles[(left > width ? 2u : 0u) + (left % width == 0 ? 1u : 0u)];
+            const int64_t left = least(2 * width, n - column);
+            const Tiles& kind = tiles[(left > width ? 2u : 0u) + (left % width == 0 ? 1u : 0u)];
             for (int64_t row = 0; row < m; row += rows)
-                kind[static_cast<size_t>(std::min(rows, m - row) - 1)](
-                    units, a + row * lda, lda, b + column * units, c + row * ldc + column, ldc,
-                    bias ? bias + column : nullptr, add, left % width);
+                kind.by_rows[least(rows, m - row) - 1](units, a + row * lda, lda, b + column * units,
+                                                       c + row * ldc + column, ldc, bias ? bias + column : nullptr, add,
+                                                       left % width);
         }
     }
 
     void pack(const float* b, int64_t ld, int64_t k, int64_t n, Unit* out) const override {
         constexpr int64_t width = Isa::width;
         for (int64_t column = 0; column < n; column += width) {
-            const int64_t count = std::min(width, n - column);
+            const int64_t count = least(width, n - column);
             for (int64_t row = 0; row < k; row += Isa::pair, out += width) {
                 const float* first = b + row * ld + column;
                 const float* second = row + 1 < k ? first + ld : nullptr;
@@ -81,8 +86,9 @@ class PanelProducts final : public Products {
                     continue;
                 }
                 alignas(64) float values[2][width] = {};
-                std::copy_n(first, count, values[0]);
-                if (Isa::pair == 2 && second) std::copy_n(second, count, values[1]);
+                std::memcpy(values[0], first, static_cast<size_t>(count) * sizeof(float));
+                if (Isa::pair == 2 && second)
+                    std::memcpy(values[1], second, static_cast<size_t>(count) * sizeof(float));
                 Isa::pack(values[0], values[1], out);
             }
         }
@@ -95,7 +101,7 @@ class PanelProducts final : public Products {
             const float* from = values + i * ld;
             Unit* to = packed + i * apart + row * width;
             for (int64_t at = column, left = count; left > 0;) {
-                const int64_t within = at % width, some = std::min(left, width - within);
+                const int64_t within = at % width, some = least(left, width - within);
                 Unit* target = to + at / width * k * width + within;
                 if (some == width)
                     Isa::line(from, target);
@@ -116,19 +122,19 @@ class PanelProducts final : public Products {
         const int64_t units = (k + Isa::pair - 1) / Isa::pair;
         alignas(64) Unit block[width * width];
         for (int64_t column = 0; column < n; column += width) {
-            const int64_t count = std::min(width, n - column);
+            const int64_t count = least(width, n - column);
             for (int64_t unit = 0; unit < units; unit += width) {
-                const int64_t some = std::min(width, units - unit);
+                const int64_t some = least(width, units - unit);
                 for (int64_t i = 0; i < width; ++i) {
                     Unit* line = block + i * width;
                     if (i < count && some == width && (unit + width) * Isa::pair <= k) {
                         Isa::line(b + (column + i) * ld + unit * Isa::pair, line);
                         continue;
                     }
-                    std::fill_n(line, width, Unit{0});
+                    std::memset(line, 0, sizeof(Unit) * width);
                     if (i < count)
                         Isa::convert(b + (column + i) * ld + unit * Isa::pair,
-                                     std::min(width * Isa::pair, k - unit * Isa::pair), line);
+                                     least(width * Isa::pair, k - unit * Isa::pair), line);
                 }
                 Isa::turn_over(block, out, some);
                 out += some * width;

@@ -4,8 +4,6 @@
 
 #include <immintrin.h>
 
-#include <algorithm>
-#include <array>
 #include <utility>
 
 // To the end of the file, since templates are made there.
@@ -56,7 +54,7 @@ struct Isa {
             _mm512_storeu_si512(values, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(row + i + 16),
                                                                                       _mm512_loadu_ps(row + i))));
         for (; i < k; i += 16) {
-            const int64_t left = std::min<int64_t>(16, k - i);
+            const int64_t left = k - i < 16 ? k - i : 16;
             const auto some = static_cast<__mmask16>((1u << left) - 1);
             const auto whole_units = static_cast<__mmask16>((1u << (left + left % 2)) - 1);
             const auto narrow = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(some, row + i)));
@@ -71,7 +69,7 @@ struct Isa {
 
 }  // namespace
 
-std::unique_ptr<Products> avx512_bf16_products() { return std::make_unique<PanelProducts>("avx512 bf16"); }
+std::unique_ptr<Products> avx512_bf16_products() { return std::make_unique<PanelProducts>(); }
 
 }  // namespace sdcpp
 

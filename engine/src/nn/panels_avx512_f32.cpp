@@ -4,8 +4,6 @@
 
 #include <immintrin.h>
 
-#include <algorithm>
-#include <array>
 #include <utility>
 
 // To the end of the file, since templates are made there.
@@ -55,7 +53,7 @@ struct Isa {
 
 }  // namespace
 
-std::unique_ptr<Products> avx512_products() { return std::make_unique<PanelProducts>("avx512 f32"); }
+std::unique_ptr<Products> avx512_products() { return std::make_unique<PanelProducts>(); }
 
 }  // namespace sdcpp
 

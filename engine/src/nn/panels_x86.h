@@ -6,7 +6,6 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #define SDCPP_X86_PRODUCTS
 
-#include <bit>
 #include <cstddef>
 #include <cstring>
 

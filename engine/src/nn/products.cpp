@@ -6,6 +6,9 @@
 
 namespace sdcpp {
 
+Products::Products(int64_t pair, int64_t width) : pair_(pair), width_(width) {}
+Products::~Products() = default;
+
 std::unique_ptr<Products> f32_products(const std::string& kind, const std::string& library) {
 #if defined(SDCPP_X86_PRODUCTS)
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");

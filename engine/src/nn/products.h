@@ -13,12 +13,11 @@ class Products {
     // What values are computed as: `pair` of them, neighbours along k, in 32 bits.
     using Unit = uint32_t;
 
-    Products(std::string name, int64_t pair, int64_t width) : name_(std::move(name)), pair_(pair), width_(width) {}
-    virtual ~Products() = default;
+    Products(int64_t pair, int64_t width);
+    virtual ~Products();
     Products(const Products&) = delete;
     Products& operator=(const Products&) = delete;
 
-    const std::string& name() const { return name_; }
     // 1: f32, whose rows can be taken as units; 2: bf16, products of which are summed in f32.
     int64_t pair() const { return pair_; }
     int64_t units(int64_t k) const { return (k + pair_ - 1) / pair_; }
@@ -43,7 +42,6 @@ class Products {
     virtual void convert(const float* row, int64_t k, Unit* out) const = 0;
 
   private:
-    std::string name_;
     int64_t pair_, width_;
 };
 

@@ -181,6 +181,7 @@ Device::Device(const std::string& name, int threads, const std::atomic<bool>* ca
     if (!products.library.empty() && ggml_backend_dev_type(handle_) == GGML_BACKEND_DEVICE_TYPE_CPU) {
         kernels_.gemm = std::make_shared<Gemm>(products);
         kernels_.cancelled = cancelled_;
+        if (is_cpu_) kernels_.threads = governor_.threads();
         kernels_.failed = std::make_shared<std::atomic<bool>>(false);
     }
     start_threads(governor_.threads());

@@ -241,6 +241,7 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& 
     made->layout = lay_out(*made->flow, plan, made->groups());
 
     const uint64_t budget = made->planned.options.budget_bytes;
+    const uint64_t scratch = made->flow->scratch_bytes();
     const auto workspace_of = [&](size_t first, size_t last) {
         const auto nowhere = [](size_t) { return Address{}; };
         return workspace_bytes(made->flow->build(first, last, nowhere).graph, device_.buffer_type());
@@ -249,7 +250,7 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& 
     for (const PlannedSegment& s : plan.segments) sizes.push_back(workspace_of(s.first, s.last));
     const size_t largest = static_cast<size_t>(std::max_element(sizes.begin(), sizes.end()) - sizes.begin());
     const uint64_t weights = plan.resident_bytes + std::accumulate(plan.slots.begin(), plan.slots.end(), uint64_t{0});
-    uint64_t total = weights + sizes[largest] + made->layout.bytes;
+    uint64_t total = weights + sizes[largest] + scratch + made->layout.bytes;
     if (budget > 0 && total > budget) throw Excess{total - budget};
 
     // While everything is brought for good, each stage computes as soon as its own weights are there. That takes room
@@ -269,7 +270,7 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& 
     // Placements are shared by shapes while everything is resident for good.
     if (!store_.placed() || budget > 0) place_weights(selection.stages, made->planned);
     made->carries = device_.allocate(MemoryClass::carries, made->layout.bytes);
-    made->workspace = device_.memory().take(MemoryClass::workspace, sizes[largest]);
+    made->workspace = device_.memory().take(MemoryClass::workspace, sizes[largest] + scratch);
     const auto no_workspace = [&] {
         fail(SDCPP_OUT_OF_MEMORY, network_->name(), " needs a workspace of ", sizes[largest] >> 20, " MiB on device ",
              device_.name(), ", which is not free; use a smaller picture, or vae_tiling for the decoder");
@@ -293,10 +294,10 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& 
     if (!ok) no_workspace();
     if (ggml_gallocr_get_buffer_size(made->allocator.get(), 0) > sizes[largest])
         fail(SDCPP_INTERNAL, "the workspace grew while graphs were laid out");
-    made->planned.plan.workspace_bytes = sizes[largest];
+    made->planned.plan.workspace_bytes = sizes[largest] + scratch;
     made->planned.plan.carry_bytes = made->layout.bytes;
     made->planned.plan.peak_bytes = total;
-    for (size_t i = 0; i < sizes.size(); ++i) made->planned.plan.segments[i].compute_bytes = sizes[i];
+    for (size_t i = 0; i < sizes.size(); ++i) made->planned.plan.segments[i].compute_bytes = sizes[i] + scratch;
     made->segment_seconds.assign(plan.segments.size(), 0);
     return made;
 }

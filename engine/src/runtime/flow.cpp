@@ -121,7 +121,10 @@ Flow::Flow(const Network& network, const Kernels& kernels, const Selection& sele
             after[name] = known[tensor];
         }
         double sum = 0;
-        for (const auto& operation : custom) sum += operation->flops;
+        for (const auto& operation : custom) {
+            sum += operation->flops;
+            scratch_bytes_ = std::max(scratch_bytes_, operation->scratch_bytes(kernels_.threads));
+        }
         for (const ggml_tensor* tensor : seen) {
             if (given.contains(tensor))
                 carries_[known[tensor]].last_use = static_cast<int>(i);
@@ -181,7 +184,7 @@ SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(
 UnionBytes Flow::extent(size_t first, size_t last, ggml_backend_buffer_type_t buffers) const {
     UnionBytes out;
     const SegmentGraph graph = build(first, last, [](size_t) { return Address{}; });
-    out.compute = workspace_bytes(graph.graph, buffers);
+    out.compute = workspace_bytes(graph.graph, buffers) + scratch_bytes_;
     for (const Carry& carry : carries_) {
         const bool before = carry.born<static_cast<int>(first), after = carry.last_use> static_cast<int>(last);
         if (before && carry.last_use >= static_cast<int>(first)) out.carry_in += carry.bytes;

@@ -51,10 +51,12 @@ class Flow {
 
     // Stages first..last as one graph; `place` says where carries lie. Tensors are named after their stages.
     SegmentGraph build(size_t first, size_t last, const std::function<Address(size_t carry)>& place) const;
-    // Workspace is measured with ggml's graph allocator for `buffers`; nothing is allocated.
+    // Workspace is measured with ggml's graph allocator for `buffers`; nothing is allocated. What the threads of the
+    // CPU's own operations work in is added, where it is the device's memory: they keep it from one to the next.
     UnionBytes extent(size_t first, size_t last, ggml_backend_buffer_type_t buffers) const;
     // Multiplications and additions of a stage's large operations.
     double flops(size_t stage) const { return flops_[stage]; }
+    uint64_t scratch_bytes() const { return scratch_bytes_; }
 
   private:
     using Names = std::map<std::string, size_t>;  // of values, to carries
@@ -67,6 +69,7 @@ class Flow {
     std::vector<size_t> input_carries_;
     std::vector<Names> before_;  // each stage, and one more: after the last
     std::vector<double> flops_;
+    uint64_t scratch_bytes_ = 0;
     std::vector<size_t> results_;
 };
 
