@@ -1,7 +1,7 @@
 // The body of panels_*.cpp, which define what stands for a vector (Isa) and the processor to compile for, then include
-// this. Sums run along k in order, whatever the number of rows: a row's result does not depend on
-// the others. No function that other files may have, too (such as those of <algorithm>) is called from here: the linker
-// might take the one that was compiled for this processor.
+// this. Sums run along k in order, whatever the number of rows: a row's result does not depend on the others. No
+// function that other files may have, too (such as those of <algorithm>) is called from here: the linker might take
+// the one that was compiled for this processor.
 
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -16,8 +16,8 @@ void tile(int64_t units, const Unit* a, int64_t lda, const Unit* b, float* c, in
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
         for (int p = 0; p < P; ++p) {
-            const float* from = add ? c + r * ldc + p * width : bias + p * width;
-            sums[r][p] = !add && !bias ? Isa::zero() : Whole || p + 1 < P ? Isa::load(from) : Isa::load(from, columns);
+            const float* from = add ? c + r * ldc + p * width : bias ? bias + p * width : nullptr;
+            sums[r][p] = !from ? Isa::zero() : Whole || p + 1 < P ? Isa::load(from) : Isa::load(from, columns);
         }
     for (int64_t u = 0; u < units; ++u) {
         typename Isa::Units column[P];
