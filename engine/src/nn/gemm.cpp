@@ -36,10 +36,10 @@ Gemm::Scratch::~Scratch() {
     owner_.free_.push_back(std::move(memory_));
 }
 
-float* Gemm::Scratch::take(size_t floats) {
+float* Gemm::Scratch::take(int64_t floats) {
     const auto start = reinterpret_cast<uintptr_t>(memory_.data()) / sizeof(float);
     float* out = memory_.data() + (padded(start) - start) + taken_;
-    taken_ += padded(floats);
+    taken_ += padded(static_cast<size_t>(floats));
     return out;
 }
 

@@ -40,8 +40,7 @@ class Gemm {
         Scratch(const Scratch&) = delete;
         Scratch& operator=(const Scratch&) = delete;
         // The next `floats` of it.
-        float* take(size_t floats);
-        float* take(int64_t floats) { return take(static_cast<size_t>(floats)); }
+        float* take(int64_t floats);
         Products::Unit* take_units(int64_t units) { return reinterpret_cast<Products::Unit*>(take(units)); }
 
       private:

@@ -180,6 +180,8 @@ Device::Device(const std::string& name, int threads, const std::atomic<bool>* ca
         set_abort(backend(), stop_requested, const_cast<std::atomic<bool>*>(cancelled_));
     if (!products.library.empty() && ggml_backend_dev_type(handle_) == GGML_BACKEND_DEVICE_TYPE_CPU) {
         kernels_.gemm = std::make_shared<Gemm>(products);
+        if (products.bf16 && kernels_.gemm->large().pair() == 1)
+            log(SDCPP_LOG_WARNING, "this processor does not compute with bf16: matrices are multiplied in f32");
         kernels_.cancelled = cancelled_;
         if (is_cpu_) kernels_.threads = governor_.threads();
         kernels_.failed = std::make_shared<std::atomic<bool>>(false);
