@@ -143,7 +143,7 @@ class Pipeline:
     second to it, which are measured once otherwise. ``blas=False`` makes the CPU compute with ggml's kernels alone, as the
     environment variable SDCPP_BLAS=0 does; "avx2", "avx512" or "openblas" names its matrix products, for comparing.
     ``matmul_precision="bf16"`` lets it multiply large matrices in bf16, about twice as fast on processors that compute with it
-    (AVX512-BF16), with results that differ by about a hundredth. ``profile=True`` times every operation for `take_profile`,
+    (AVX512-BF16), with results that differ by some hundredths. ``profile=True`` times every operation for `take_profile`,
     which costs a little.
 
     Calls from several threads on one object wait for each other; separate objects run side by side.
