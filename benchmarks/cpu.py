@@ -223,7 +223,7 @@ def shares(family: str, path: Path, job: str, most: dict[str, float]) -> list[tu
 
 
 def embedded(rounds: int) -> dict[str, list[float]]:
-    """The picture of the embedded model, whole processes: with the operations on OpenBLAS and with ggml's alone."""
+    """The picture of the embedded model, whole processes: with our operations and with ggml's alone."""
     from text_to_image import child
 
     with tempfile.TemporaryDirectory() as folder:
@@ -271,7 +271,7 @@ def main() -> None:
             for job, found in compare(family, path, engines, options.rounds, options.only).items():
                 figures.setdefault(job, {}).update(found)
         for job in ("UNet, batch 1", "VAE decode"):
-            if f"{family} {job}" in figures and (family, job) != ("sdxl", "VAE decode"):
+            if f"{family} {job}" in figures:
                 profiles[f"{family} {job}"] = shares(family, path, job, most)
     for job, engines in figures.items():
         print(job)

@@ -45,7 +45,7 @@ class AttentionOperation : public CpuOperation {
         const ggml_tensor *q = out->src[0], *k = out->src[1], *v = out->src[2];
         const int64_t channels = q->ne[0], size = size_, queries = q->ne[1], keys = k->ne[1];
         const int64_t key_channels = k->ne[0], sharing = channels / key_channels;
-        const int64_t query_blocks = (queries + query_block - 1) / query_block;
+        const int64_t query_blocks = blocks(queries, query_block);
         const bool as_they_are = products.pair() == 1;
         const Sizes z(products, size);
         const auto of = [](const ggml_tensor* t) { return static_cast<float*>(t->data); };
@@ -128,7 +128,7 @@ ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
                        ggml_tensor* mask) {
     if (!g.kernels.gemm || q->ne[1] < fewest_queries || !plain(q) || !plain(k) || !plain(v)) return nullptr;
     auto operation = std::make_unique<AttentionOperation>(g.kernels, heads, q->ne[0] / heads, scale);
-    operation->units = (q->ne[1] + query_block - 1) / query_block * heads * q->ne[2];
+    operation->units = blocks(q->ne[1], query_block) * heads * q->ne[2];
     operation->flops = 4.0 * static_cast<double>(ggml_nelements(q)) * static_cast<double>(k->ne[1]);
     return add_operation(g, std::move(operation), {q->ne[0], q->ne[1], q->ne[2], q->ne[3]}, {q, k, v, mask});
 }

@@ -8,8 +8,6 @@
 namespace sdcpp::cpu {
 namespace {
 
-const float* values(const ggml_tensor* t) { return static_cast<const float*>(t->data); }
-
 struct Shape {
     int64_t in, height, width, images;   // of x
     int64_t out, out_height, out_width;  // of y
@@ -179,8 +177,8 @@ class WinogradConvolution : public ConvolutionOperation {
   private:
     // Units: images, of those groups of output channels.
     void run_few_tiles(const ggml_tensor* y, int64_t first, int64_t last) const {
-        const int64_t tiles = lines_ * line_, channels = std::min(few_tiles_depth, s.in);
         Work work(gemm, sizes(last - first));
+        const int64_t tiles = work.z.tiles, channels = work.z.channels;
         for (int64_t unit = first; unit < last;) {
             // All groups of one image that are this thread's.
             const int64_t some_groups = std::min(groups_ - unit % groups_, last - unit);
@@ -204,8 +202,8 @@ class WinogradConvolution : public ConvolutionOperation {
     // Units: images, of those groups of output channels, of those blocks of tiles; so the transformed kernels of a
     // group often serve the next unit, too.
     void run_many_tiles(const ggml_tensor* y, int64_t first, int64_t last) const {
-        const int64_t channels = std::min(depth, s.in);
         Work work(gemm, sizes(last - first));
+        const int64_t channels = work.z.channels;
         int64_t held_group = -1, held_channel = -1;
         for (int64_t unit = first; unit < last; ++unit) {
             const int64_t from = unit % tile_blocks_ * tile_block, group = unit / tile_blocks_ % groups_ * out_group_;
@@ -252,9 +250,8 @@ class WinogradConvolution : public ConvolutionOperation {
                 lines_ * line_};
     }
     struct Work {
-        Work(const Gemm& gemm, const Sizes& z)
-            : apart(z.apart),
-              input_size(z.input),
+        Work(const Gemm& gemm, const Sizes& sizes)
+            : z(sizes),
               scratch(gemm, z.all()),
               input(scratch.take_units(products * z.input)),
               kernels(scratch.take(products * z.kernels)),
@@ -263,7 +260,7 @@ class WinogradConvolution : public ConvolutionOperation {
               raw(scratch.take(z.channels * 9)),
               transform(scratch.take(z.transform())) {}
 
-        int64_t apart, input_size;
+        Sizes z;
         Gemm::Scratch scratch;
         Products::Unit* input;
         float *kernels, *sums, *line, *raw, *transform;
@@ -276,8 +273,7 @@ class WinogradConvolution : public ConvolutionOperation {
             each_line(from, count, [&](int64_t line, int64_t start, int64_t length, int64_t at) {
                 winograd::transform_input(x + (image * s.in + channel + i) * s.height * s.width, s.height, s.width,
                                           line, start, length, work.line, length, work.transform);
-                gemm.f32().place(work.line, length, products, i, at, length, channels, count, work.input,
-                                 work.input_size);
+                gemm.f32().place(work.line, length, products, i, at, length, channels, count, work.input, work.z.input);
             });
     }
 
@@ -285,7 +281,7 @@ class WinogradConvolution : public ConvolutionOperation {
                          Work& work) const {
         for (int64_t i = 0; i < outs; ++i) {
             kernels_of(y->src[0], group + i, channel, channels, work.raw);
-            winograd::transform_kernels(work.raw, channels, work.kernels + i * work.apart, outs * work.apart);
+            winograd::transform_kernels(work.raw, channels, work.kernels + i * work.z.apart, outs * work.z.apart);
         }
     }
 
@@ -295,8 +291,8 @@ class WinogradConvolution : public ConvolutionOperation {
         const Products& exact = gemm.f32();
         for (int64_t p = 0; p < products; ++p)
             exact.multiply(outs, tiles, channels,
-                           reinterpret_cast<const Products::Unit*>(work.kernels + p * outs * work.apart), work.apart,
-                           work.input + p * work.input_size, sums + p * stride, tiles, nullptr, add);
+                           reinterpret_cast<const Products::Unit*>(work.kernels + p * outs * work.z.apart),
+                           work.z.apart, work.input + p * work.z.input, sums + p * stride, tiles, nullptr, add);
     }
 
     void transform_outputs(const ggml_tensor* y, int64_t image, int64_t channel, int64_t outs, int64_t from,

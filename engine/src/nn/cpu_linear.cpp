@@ -12,8 +12,6 @@ constexpr int64_t row_block = 512, out_block = 256;
 constexpr int64_t depth = 256;     // of the products; whole blocks of every quantized type
 constexpr int64_t row_group = 96;  // that go through all depths together
 
-const float* values(const ggml_tensor* t) { return static_cast<const float*>(t->data); }
-
 // What a thread works in.
 struct Sizes {
     int64_t apart;                  // of x's rows, in units
@@ -44,9 +42,9 @@ class LinearOperation : public CpuOperation {
     void run(const ggml_tensor* y, int64_t first, int64_t last) const override {
         const Products& products = gemm.large();
         const ggml_tensor *w = y->src[0], *x = y->src[1], *bias = y->src[2];
-        const int64_t in = w->ne[0], out = w->ne[1], rows = x->ne[1];
+        const int64_t in = in_, out = w->ne[1], rows = x->ne[1];
         const int64_t out_blocks = blocks(out, outs_);
-        const Sizes sizes(products, in_, outs_);
+        const Sizes sizes(products, in, outs_);
         Gemm::Scratch scratch(gemm, sizes.all());
         Products::Unit *panel = scratch.take_units(sizes.panel), *group = scratch.take_units(sizes.group);
         float* widened = scratch.take(sizes.widened);

@@ -39,6 +39,8 @@ inline int64_t blocks(int64_t total, int64_t block) { return (total + block - 1)
 // `others` of each.
 int64_t even_block(int64_t total, int64_t most, int64_t others);
 
+inline const float* values(const ggml_tensor* t) { return static_cast<const float*>(t->data); }
+
 // Whether operations of ours can read it as [.., rows, ne0] without gaps.
 inline bool plain(const ggml_tensor* x) { return x->type == GGML_TYPE_F32 && ggml_is_contiguous(x); }
 

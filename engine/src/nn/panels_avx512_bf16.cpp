@@ -20,19 +20,12 @@ namespace {
 
 using Unit = Products::Unit;
 
-#include "nn/panel_turn_avx512.h"
+#include "nn/panel_avx512.h"
 
-struct Isa {
-    using Vector = __m512;
+struct Isa : Avx512 {
     using Units = __m512bh;
-    static constexpr int64_t pair = 2, width = 16, rows = 12;
+    static constexpr int64_t pair = 2;
 
-    static Vector zero() { return _mm512_setzero_ps(); }
-    static Vector load(const float* p) { return _mm512_loadu_ps(p); }
-    static void store(float* p, Vector v) { _mm512_storeu_ps(p, v); }
-    static __mmask16 first(int64_t count) { return static_cast<__mmask16>((1u << count) - 1); }
-    static Vector load(const float* p, int64_t count) { return _mm512_maskz_loadu_ps(first(count), p); }
-    static void store(float* p, Vector v, int64_t count) { _mm512_mask_storeu_ps(p, first(count), v); }
     static Units load_units(const Unit* p) { return reinterpret_cast<Units>(_mm512_loadu_si512(p)); }
     static Units broadcast(const Unit* p) { return reinterpret_cast<Units>(_mm512_set1_epi32(static_cast<int>(*p))); }
     static Vector multiply_add(Vector sum, Units x, Units y) { return _mm512_dpbf16_ps(sum, x, y); }
@@ -55,14 +48,11 @@ struct Isa {
                                                                                       _mm512_loadu_ps(row + i))));
         for (; i < k; i += 16) {
             const int64_t left = k - i < 16 ? k - i : 16;
-            const auto some = static_cast<__mmask16>((1u << left) - 1);
-            const auto whole_units = static_cast<__mmask16>((1u << (left + left % 2)) - 1);
-            const auto narrow = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(some, row + i)));
-            _mm256_mask_storeu_epi16(values, whole_units, narrow);
+            const auto narrow = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(load(row + i, left)));
+            _mm256_mask_storeu_epi16(values, first(left + left % 2), narrow);
             values += 32;
         }
     }
-    static void turn_over(const Unit* lines, Unit* out, int64_t count) { turn_over_16(lines, out, count); }
 };
 
 #include "nn/panel_kernel.h"

@@ -20,19 +20,12 @@ namespace {
 
 using Unit = Products::Unit;
 
-#include "nn/panel_turn_avx512.h"
+#include "nn/panel_avx512.h"
 
-struct Isa {
-    using Vector = __m512;
+struct Isa : Avx512 {
     using Units = __m512;
-    static constexpr int64_t pair = 1, width = 16, rows = 12;
+    static constexpr int64_t pair = 1;
 
-    static Vector zero() { return _mm512_setzero_ps(); }
-    static Vector load(const float* p) { return _mm512_loadu_ps(p); }
-    static void store(float* p, Vector v) { _mm512_storeu_ps(p, v); }
-    static __mmask16 first(int64_t count) { return static_cast<__mmask16>((1u << count) - 1); }
-    static Vector load(const float* p, int64_t count) { return _mm512_maskz_loadu_ps(first(count), p); }
-    static void store(float* p, Vector v, int64_t count) { _mm512_mask_storeu_ps(p, first(count), v); }
     static Units load_units(const Unit* p) { return _mm512_loadu_ps(p); }
     static Units broadcast(const Unit* p) {
         float x;
@@ -46,7 +39,6 @@ struct Isa {
     static void convert(const float* row, int64_t k, Unit* out) {
         std::memcpy(out, row, static_cast<size_t>(k) * sizeof(Unit));
     }
-    static void turn_over(const Unit* lines, Unit* out, int64_t count) { turn_over_16(lines, out, count); }
 };
 
 #include "nn/panel_kernel.h"
