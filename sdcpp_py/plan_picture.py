@@ -20,7 +20,7 @@ def draw(plan: Plan, *, title: str = "") -> Image.Image:
     image = Image.new("RGB", (_WIDTH, 330), _PAPER)
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=15)
     step = max(plan.predicted_step_seconds / max(1, plan.passes), 1e-9)
-    start = min([0.0, *(s.upload_seconds[0] for s in plan.segments)])
+    start = min([0.0, *(piece.upload_seconds[0] for piece in plan.pieces)])
     scale = (_WIDTH - _MARGIN - 20) / (step - start)
 
     def x(seconds: float) -> float:
@@ -31,13 +31,11 @@ def draw(plan: Plan, *, title: str = "") -> Image.Image:
         top = 40 + lane * (_LANE + 12)
         pen.text((10, top + 14), name, fill=_INK, font=font)
         pen.rectangle((_MARGIN, top, _WIDTH - 20, top + _LANE), outline=_LINE)
-        for s in plan.segments:
-            if lane == 0 and s.streamed_bytes:
-                span, colour = s.upload_seconds, _SLOTS[(s.slot or 0) % len(_SLOTS)]
-            elif lane == 1:
-                span, colour = s.compute_span, _RESIDENT if s.resident else _COMPUTE
-            else:
-                continue
+        if lane == 0:
+            spans = [(piece.upload_seconds, _SLOTS[piece.stage % len(_SLOTS)]) for piece in plan.pieces]
+        else:
+            spans = [(s.compute_span, _RESIDENT if s.resident else _COMPUTE) for s in plan.segments]
+        for span, colour in spans:
             if span[1] > span[0]:
                 pen.rectangle((x(span[0]), top + 1, max(x(span[0]) + 1, x(span[1]) - 1), top + _LANE - 1), fill=colour)
     pen.line((x(0), 34, x(0), 150), fill=_INK)
@@ -46,7 +44,8 @@ def draw(plan: Plan, *, title: str = "") -> Image.Image:
     pen.text((_WIDTH - 20 - pen.textlength(end, font=font), 152), end, fill=_INK, font=font)
 
     parts = [("resident", plan.resident_bytes, _RESIDENT)]
-    parts += [(f"slot {i}", size, _SLOTS[i % len(_SLOTS)]) for i, size in enumerate(plan.slots)]
+    names = ["ring"] if plan.policy == "pipelined" else [f"slot {i}" for i in range(len(plan.slots))]
+    parts += [(name, size, _SLOTS[i % len(_SLOTS)]) for i, (name, size) in enumerate(zip(names, plan.slots))]
     parts += [("workspace", plan.workspace_bytes, "#7a9a5b"), ("carries", plan.carry_bytes, "#b7c9a0")]
     total = max(1, sum(size for _, size, _ in parts))
     at, top = float(_MARGIN), 190

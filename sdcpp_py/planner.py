@@ -1,7 +1,8 @@
 """The memory planner by itself: numbers in, a plan out; no weights and no device are needed.
 
 Terms: a stage is the smallest piece of a network that runs by itself with its own weights, a segment consecutive stages that run
-as one graph. Resident weights stay on the device; streamed ones are uploaded into a slot each time they are needed. The
+as one graph. Resident weights stay on the device; streamed ones are uploaded each time they are needed, into memory that they share:
+a slot. The
 workspace is what computing takes, a carry what lives from one segment to a later one. A microbatch is one image's cond or uncond
 half.
 """
@@ -32,6 +33,7 @@ class Stage:
     extra_bytes: int = 0  #: other inputs: inside compute_bytes already; the policies full and capped reserve them once more
     seconds: float = 0.0  #: compute of one microbatch
     parts: tuple[int, ...] = field(default=(), repr=False)  #: of param_bytes: what can be streamed by itself; (): all or nothing
+    same_block: bool = False  #: as the stage before: the policies full and capped do not cut there, gpu_layers counts both as one
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,24 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Weights of one stage that are uploaded as one, in each pass."""
+
+    segment: int
+    stage: int
+    bytes: int
+    offset: int  #: within all slots, which lie one behind the other
+    upload_seconds: tuple[float, float]  #: start and end in a steady pass
+
+
+@dataclass(frozen=True)
 class Plan:
     """What stays, what streams, and what that costs; `str()` gives a table."""
 
     policy: str
     stages: tuple[Stage, ...] = field(repr=False)
     segments: tuple[Segment, ...]
+    pieces: tuple[Piece, ...] = field(repr=False)  #: in the order of their uploads
     resident_stages: tuple[int, ...]  #: of which nothing is streamed
     streamed_stage_bytes: tuple[int, ...]  #: of each stage, uploaded for each pass
     resident_bytes: int
@@ -64,7 +78,7 @@ class Plan:
     peak_bytes: int  #: weights, slots, workspace and carries at the worst moment
     workspace_bytes: int
     carry_bytes: int
-    slots: tuple[int, ...]  #: bytes of each
+    slots: tuple[int, ...]  #: bytes of each; "pipelined" has one, which it fills round and round
     together: int  #: microbatches that go through a stage before the next stage's turn
     group: int  #: of those, in one graph
     passes: int  #: through all segments in one step
@@ -77,18 +91,21 @@ class Plan:
         rows = [f"{'segment':40} {'weights':>10} {'footprint':>10}  where"]
         for s in self.segments:
             name = self.stages[s.first].name + (f" .. {self.stages[s.last].name}" if s.last > s.first else "")
+            place = "ring" if self.policy == "pipelined" else f"slot {s.slot}"
             if s.resident:
                 where = "resident"
             elif s.streamed_bytes < s.param_bytes:
-                where = f"slot {s.slot}, {(s.param_bytes - s.streamed_bytes) / _MIB:.1f} MiB of it resident"
+                where = f"{place}, {(s.param_bytes - s.streamed_bytes) / _MIB:.1f} MiB of it resident"
             else:
-                where = f"slot {s.slot}"
+                where = place
             rows.append(f"{name:40.40} {s.param_bytes / _MIB:8.1f} M {s.footprint_bytes / _MIB:8.1f} M  {where}")
         return head + "\n" + "\n".join(rows)
 
     def summary(self) -> str:
         """Five lines: policy, memory, streaming, order and times."""
-        slots = f"{len(self.slots)} slots of together {sum(self.slots) / _MIB:.1f} MiB" if self.slots else "no slots"
+        slots = f"a ring of {sum(self.slots) / _MIB:.1f} MiB" if self.slots else "no ring"
+        if self.slots and self.policy != "pipelined":
+            slots = f"{len(self.slots)} slots of together {sum(self.slots) / _MIB:.1f} MiB"
         ratio = self.predicted_step_seconds / self.limit_step_seconds if self.limit_step_seconds > 0 else 1.0
         return (
             f"policy {self.policy}: {len(self.segments)} segments of {len(self.stages)} stages, {slots}\n"
@@ -115,10 +132,10 @@ def plan(
 ) -> Plan:
     """Plan how ``stages``, run in order, use ``budget_bytes`` of device memory (0: no budget, all is resident).
 
-    ``policy``: "pipelined" streams single stages through slots without pause; "full" and "capped" follow the published rules of
+    ``policy``: "pipelined" streams single stages through a ring without pause; "full" and "capped" follow the published rules of
     stable-diffusion.cpp; "capped+prefetch" uploads one segment ahead, for comparison; "auto" is the fastest of the first
     three. Streaming needs ``stream_layers``, ``offload_to_cpu`` and a budget. ``link_bytes_per_s`` is the speed of uploads,
-    ``dispatch_seconds`` the cost of starting a graph, ``gpu_layers`` the most stages that may be resident.
+    ``dispatch_seconds`` the cost of starting a graph, ``gpu_layers`` the most blocks that may be resident.
 
     The result is the same for the same arguments. Raises OverBudgetError where nothing fits, InvalidArgumentError.
     """
@@ -132,6 +149,7 @@ def plan(
         parts = [options.integer(f"{stage.name}: parts", part, 0, _MOST_BYTES) for part in stage.parts]
         kept.append(ffi.new("uint64_t[]", parts))
         record.parts, record.part_count = kept[-1] if parts else ffi.NULL, len(parts)
+        record.same_block = bool(stage.same_block)
         record.seconds = options.real(f"{stage.name}: seconds", stage.seconds, 0.0, 1e9)
     chosen = ffi.new("char[]", options.choice("policy", policy, POLICIES).encode())
     params = ffi.new("sdcpp_plan_params*")
@@ -149,10 +167,11 @@ def plan(
 
 def from_handle(handle: Any) -> Plan:
     """A plan of the engine as a `Plan`."""
-    summary, segment, stage = ffi.new("sdcpp_plan_summary*"), ffi.new("sdcpp_segment*"), ffi.new("sdcpp_stage*")
+    summary, segment, piece = ffi.new("sdcpp_plan_summary*"), ffi.new("sdcpp_segment*"), ffi.new("sdcpp_piece*")
+    stage = ffi.new("sdcpp_stage*")
     flag, streamed = ffi.new("int32_t*"), ffi.new("uint64_t*")
     _binding.call(lib.sdcpp_plan_get_summary, handle, summary)
-    stages, residents, sizes, segments = [], [], [], []
+    stages, residents, sizes, segments, pieces = [], [], [], [], []
     for index in range(summary.stage_count):
         _binding.call(lib.sdcpp_plan_get_stage, handle, index, stage, flag, streamed)
         stages.append(
@@ -165,6 +184,7 @@ def from_handle(handle: Any) -> Plan:
                 stage.extra_bytes,
                 stage.seconds,
                 tuple(stage.parts[i] for i in range(stage.part_count)),
+                bool(stage.same_block),
             )
         )
         sizes.append(streamed[0])
@@ -186,10 +206,15 @@ def from_handle(handle: Any) -> Plan:
                 (segment.compute_start, segment.compute_end),
             )
         )
+    for index in range(summary.piece_count):
+        _binding.call(lib.sdcpp_plan_get_piece, handle, index, piece)
+        span = (piece.upload_start, piece.upload_end)
+        pieces.append(Piece(piece.segment, piece.stage, piece.bytes, piece.offset, span))
     return Plan(
         _binding.text(summary.policy),
         tuple(stages),
         tuple(segments),
+        tuple(pieces),
         tuple(residents),
         tuple(sizes),
         summary.resident_bytes,

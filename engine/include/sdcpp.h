@@ -274,6 +274,7 @@ typedef struct sdcpp_stage {
     double seconds;        /* compute of one microbatch */
     const uint64_t* parts; /* of param_bytes: what can be streamed by itself, such as single tensors; NULL: all of it */
     size_t part_count;
+    int32_t same_block; /* as the stage before: "full" and "capped" do not cut there, layers are counted so */
 } sdcpp_stage;
 typedef struct sdcpp_plan_params {
     uint64_t budget_bytes; /* 0 = none */
@@ -282,14 +283,14 @@ typedef struct sdcpp_plan_params {
     double link_bytes_per_s;
     int32_t microbatches;
     double dispatch_seconds; /* of starting one graph */
-    int32_t gpu_layers;      /* most resident stages that have weights; < 0 = any number */
+    int32_t gpu_layers;      /* most resident blocks that have weights; < 0 = any number */
 } sdcpp_plan_params;
 void sdcpp_plan_params_default(sdcpp_plan_params* params);
 
 typedef struct sdcpp_plan sdcpp_plan;
 typedef struct sdcpp_plan_summary {
     char policy[32];
-    size_t stage_count, segment_count, slot_count;
+    size_t stage_count, segment_count, slot_count, piece_count;
     int32_t together, group, passes; /* microbatches in turn at a stage; of those in one graph; passes a step */
     uint64_t slot_bytes[4], resident_bytes, streamed_bytes_per_step, peak_bytes, workspace_bytes, carry_bytes;
     uint64_t budget_bytes; /* 0 = none */
@@ -304,11 +305,18 @@ typedef struct sdcpp_segment {
     double upload_start, upload_end, compute_start, compute_end;
     double measured_seconds; /* of compute, the mean of all runs; < 0 = not run */
 } sdcpp_segment;
+/* Weights of a stage that are uploaded as one in each pass; `offset`: within all slots, one behind the other. */
+typedef struct sdcpp_piece {
+    size_t segment, stage;
+    uint64_t bytes, offset;
+    double upload_start, upload_end; /* steady state, seconds from the pass's start */
+} sdcpp_piece;
 int sdcpp_plan_make(const sdcpp_stage* stages, size_t count, const sdcpp_plan_params* params, sdcpp_plan** out,
                     sdcpp_error* error);
 void sdcpp_plan_free(sdcpp_plan* plan);
 int sdcpp_plan_get_summary(const sdcpp_plan* plan, sdcpp_plan_summary* out, sdcpp_error* error);
 int sdcpp_plan_get_segment(const sdcpp_plan* plan, size_t index, sdcpp_segment* out, sdcpp_error* error);
+int sdcpp_plan_get_piece(const sdcpp_plan* plan, size_t index, sdcpp_piece* out, sdcpp_error* error);
 /* The stage as it was planned with (its name and parts live as long as the plan), whether all of it is resident, and
  * how many bytes of it are streamed. */
 int sdcpp_plan_get_stage(const sdcpp_plan* plan, size_t index, sdcpp_stage* out, int32_t* resident,

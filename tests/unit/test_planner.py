@@ -87,16 +87,38 @@ def footprint(part: list[Stage], extra: bool = False) -> int:
     return total + (max(s.extra_bytes for s in part) if extra else 0)
 
 
-def stage_lists(most: int, unit: int = MIB) -> st.SearchStrategy[list[Stage]]:
+def stage_lists(most: int, unit: int = MIB, blocks: bool = False) -> st.SearchStrategy[list[Stage]]:
     size = st.integers(0, 700)
     carry = st.integers(0, 60)
-    one = st.tuples(size, size, carry, carry, carry, st.floats(0, 0.1), st.integers(0, 4))
+    one = st.tuples(size, size, carry, carry, carry, st.floats(0, 0.1), st.integers(0, 4), st.booleans())
     return st.lists(one, min_size=1, max_size=most).map(
         lambda rows: [
-            Stage(f"s{i}", p * unit, c * unit, a * unit, b * unit, e * unit, t, split(p * unit, n))
-            for i, (p, c, a, b, e, t, n) in enumerate(rows)
+            Stage(f"s{i}", p * unit, c * unit, a * unit, b * unit, e * unit, t, split(p * unit, n), blocks and i > 0 and same)
+            for i, (p, c, a, b, e, t, n, same) in enumerate(rows)
         ]
     )
+
+
+def as_blocks(stages: list[Stage]) -> list[Stage]:
+    """Each block as one stage."""
+    out: list[list[Stage]] = []
+    for stage in stages:
+        if stage.same_block:
+            out[-1].append(stage)
+        else:
+            out.append([stage])
+    return [
+        Stage(
+            part[0].name,
+            sum(s.param_bytes for s in part),
+            max(s.compute_bytes for s in part),
+            part[0].carry_in_bytes,
+            part[-1].carry_out_bytes,
+            max(s.extra_bytes for s in part),
+            sum(s.seconds for s in part),
+        )
+        for part in out
+    ]
 
 
 def split(total: int, count: int) -> tuple[int, ...]:
@@ -134,23 +156,58 @@ def peak(found: Plan, stages: list[Stage]) -> int:
     streamed = found.streamed_stage_bytes
     assert all(streamed[i] == 0 for i in found.resident_stages)
     held = sum(stage.param_bytes - bytes for stage, bytes in zip(stages, streamed))
-    loads = [sum(streamed[s.first : s.last + 1]) for s in found.segments]
     parts = [stages[s.first : s.last + 1] for s in found.segments]
     work = [max(x.compute_bytes for x in part) * found.group for part in parts]
     carry = [(part[0].carry_in_bytes + part[-1].carry_out_bytes) * found.together for part in parts]
     if found.policy != "pipelined":
+        loads = [sum(streamed[s.first : s.last + 1]) for s in found.segments]
         return held + max(a + b + c for a, b, c in zip(loads, work, carry))
-    slots: dict[int, int] = {}
-    for s, load in zip(found.segments, loads):
-        if load:
-            assert s.slot is not None
-            slots[s.slot] = max(slots.get(s.slot, 0), load)
-    return held + sum(slots.values()) + max(work) + max(carry)
+    return held + max((piece.offset + piece.bytes for piece in found.pieces), default=0) + max(work) + max(carry)
+
+
+def check_pieces(found: Plan, stages: list[Stage]) -> None:
+    """Pieces are what is streamed, in the order of the stages."""
+    assert [piece.stage for piece in found.pieces] == sorted(piece.stage for piece in found.pieces)
+    for piece in found.pieces:
+        segment = found.segments[piece.segment]
+        assert piece.bytes > 0 and segment.first <= piece.stage <= segment.last
+        assert piece.offset + piece.bytes <= sum(found.slots)
+    for i, bytes in enumerate(found.streamed_stage_bytes):
+        parts = stages[i].parts or (stages[i].param_bytes,)
+        assert any(bytes == sum(some) for n in range(len(parts) + 1) for some in itertools.combinations(parts, n))
+        assert sum(piece.bytes for piece in found.pieces if piece.stage == i) == bytes
+
+
+def replayed_seconds(found: Plan, stages: list[Stage], link: float) -> float:
+    """Seconds of a steady step, from the pieces' places alone.
+
+    Each upload waits for the link, and for all that was ever computed with weights in its place.
+    """
+    computed: list[tuple[int, int, float]] = []  # place, and when its weights are done with
+    link_free = end = 0.0
+    ends = []
+    for _ in range(5):
+        for number, s in enumerate(found.segments):
+            start, own = end, [piece for piece in found.pieces if piece.segment == number]
+            for piece in own:
+                stop = piece.offset + piece.bytes
+                free = max((t for a, b, t in computed if a < stop and piece.offset < b), default=0.0)
+                link_free = max(link_free, free) + piece.bytes / link
+                start = max(start, link_free)
+            end = start + sum(stages[i].seconds for i in range(s.first, s.last + 1)) * found.together
+            for piece in own:  # what was there before is overwritten
+                stop = piece.offset + piece.bytes
+                computed = [(a, b, t) for a, b, t in computed if not (piece.offset <= a and b <= stop)]
+                computed.append((piece.offset, stop, end))
+            for a in own:
+                assert not any(a is not b and a.offset < b.offset + b.bytes and b.offset < a.offset + a.bytes for b in own)
+        ends.append(end)
+    return (ends[4] - ends[2]) / 2 * found.passes
 
 
 @settings(max_examples=10_000, deadline=None)
 @given(
-    stage_lists(24),
+    stage_lists(24, blocks=True),
     st.floats(0.01, 1.3),
     st.sampled_from(["auto", "pipelined", "capped", "full"]),
     st.integers(1, 6),
@@ -177,9 +234,9 @@ def test_no_plan_passes_the_budget(
     assert found.together * found.passes == microbatches
     assert found.together % found.group == 0
     assert found.streamed_bytes_per_step == sum(found.streamed_stage_bytes) * found.passes
-    for stage, bytes in zip(stages, found.streamed_stage_bytes):
-        parts = stage.parts or (stage.param_bytes,)
-        assert any(bytes == sum(some) for n in range(len(parts) + 1) for some in itertools.combinations(parts, n))
+    check_pieces(found, stages)
+    if found.policy == "pipelined":
+        assert found.predicted_step_seconds == pytest.approx(replayed_seconds(found, stages, link), rel=1e-9)
     assert found.predicted_step_seconds >= found.limit_step_seconds * (1 - 1e-6)
 
 
@@ -225,7 +282,7 @@ def best_by_exhaustion(stages: list[Stage], budget: int, link: float) -> float |
 def test_plans_are_within_five_percent_of_an_exhaustive_search(seed: int) -> None:
     rng = random.Random(seed)
     stages = []
-    for i in range(rng.randint(2, 9)):
+    for i in range(rng.randint(2, 10)):
         size = rng.choice((rng.randint(1, 600), 300))
         stages.append(
             Stage(f"s{i}", size * MIB, rng.randint(10, 300) * MIB, 20 * MIB, 20 * MIB, 0, rng.choice((0.02, rng.uniform(0, 0.1))))
@@ -240,6 +297,25 @@ def test_plans_are_within_five_percent_of_an_exhaustive_search(seed: int) -> Non
         return
     found = plan(stages, budget_bytes=budget, policy="pipelined", link_bytes_per_s=link)
     assert found.predicted_step_seconds <= best * 1.05 + 1e-9
+
+
+@settings(max_examples=200, deadline=None)
+@given(stage_lists(24, blocks=True), st.integers(1, 30000), st.sampled_from(["full", "capped"]))
+def test_full_and_capped_do_not_cut_blocks(stages: list[Stage], budget_mib: int, policy: str) -> None:
+    options = {"budget_bytes": budget_mib * MIB, "policy": policy, "microbatches": 2}
+    try:
+        whole = plan(as_blocks(stages), **options)
+    except errors.OverBudgetError as problem:
+        with pytest.raises(errors.OverBudgetError) as caught:
+            plan(stages, **options)
+        assert caught.value.least_bytes == problem.least_bytes
+        return
+    found = plan(stages, **options)
+    firsts = [i for i, stage in enumerate(stages) if not stage.same_block] + [len(stages)]
+    assert [(s.first, s.last) for s in found.segments] == [(firsts[s.first], firsts[s.last + 1] - 1) for s in whole.segments]
+    assert found.streamed_bytes_per_step == whole.streamed_bytes_per_step
+    assert found.peak_bytes == whole.peak_bytes
+    assert found.predicted_step_seconds == pytest.approx(whole.predicted_step_seconds)
 
 
 def test_the_smallest_budget_is_told_and_would_do() -> None:
@@ -278,6 +354,23 @@ def test_layer_count_is_a_cap_not_a_demand() -> None:
     many = plan(stages, budget_bytes=8192 * MIB, policy="pipelined", gpu_layers=1000)
     assert many == plan(stages, budget_bytes=8192 * MIB, policy="pipelined")
     assert plan(stages, budget_bytes=20000 * MIB, policy="pipelined", gpu_layers=0).resident_bytes == 0
+
+
+def test_layers_are_counted_by_blocks() -> None:
+    halves = [replace(stage, same_block=i % 2 == 1) for i, stage in enumerate(blocks(60, 180, 100, 5))]
+    few = plan(halves, budget_bytes=8192 * MIB, policy="pipelined", gpu_layers=3)
+    assert len(few.resident_stages) == 6
+    assert all((i ^ 1) in few.resident_stages for i in few.resident_stages)
+    tight = plan(halves, budget_bytes=295 * MIB, policy="pipelined", gpu_layers=3)  # room for half a block
+    assert tight.resident_stages == ()
+
+
+def test_starting_graphs_is_weighed() -> None:
+    stages = blocks(60, 30, 20, 1, seconds=0.01)
+    for dispatch, most in ((0.0, 60), (0.005, 30)):
+        found = plan(stages, budget_bytes=1000 * MIB, policy="pipelined", link_bytes_per_s=5e9, dispatch_seconds=dispatch)
+        assert found.streamed_bytes_per_step > 0
+        assert len(found.segments) <= most
 
 
 def test_auto_is_never_slower_than_any_policy() -> None:

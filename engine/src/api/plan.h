@@ -10,7 +10,7 @@
 struct sdcpp_plan {
     std::vector<sdcpp::PlanStage> stages;
     sdcpp::Plan plan;
-    std::vector<sdcpp::SegmentTimes> times;
+    sdcpp::Timeline times;
     std::vector<double> measured;  // compute seconds of each segment in a run; empty: not run
     uint64_t budget_bytes = 0;
     double link_bytes_per_s = 0;

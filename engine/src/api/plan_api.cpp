@@ -51,7 +51,8 @@ int sdcpp_plan_make(const sdcpp_stage* stages, size_t count, const sdcpp_plan_pa
                                     s.carry_out_bytes,
                                     s.extra_bytes,
                                     s.seconds,
-                                    {}});
+                                    {},
+                                    s.same_block != 0});
             if (s.part_count) need(s.parts, "a stage's parts");
             made->stages.back().parts.assign(s.parts, s.parts + s.part_count);
         }
@@ -84,6 +85,7 @@ int sdcpp_plan_get_summary(const sdcpp_plan* plan, sdcpp_plan_summary* out, sdcp
         out->stage_count = plan->stages.size();
         out->segment_count = p.segments.size();
         out->slot_count = p.slots.size();
+        out->piece_count = p.pieces.size();
         out->together = p.together;
         out->group = p.group;
         out->passes = p.passes;
@@ -106,7 +108,7 @@ int sdcpp_plan_get_segment(const sdcpp_plan* plan, size_t index, sdcpp_segment* 
         need(out, "out");
         if (index >= plan->plan.segments.size()) fail(SDCPP_INVALID_ARGUMENT, "no segment number ", index);
         const PlannedSegment& s = plan->plan.segments[index];
-        const SegmentTimes& t = plan->times[index];
+        const SegmentTimes& t = plan->times.segments[index];
         *out = {s.first,
                 s.last,
                 s.param_bytes,
@@ -133,8 +135,19 @@ int sdcpp_plan_get_stage(const sdcpp_plan* plan, size_t index, sdcpp_stage* out,
         if (index >= plan->stages.size()) fail(SDCPP_INVALID_ARGUMENT, "no stage number ", index);
         const PlanStage& s = plan->stages[index];
         *out = {s.name.c_str(), s.param_bytes, s.compute_bytes, s.carry_in_bytes, s.carry_out_bytes,
-                s.extra_bytes,  s.seconds,     s.parts.data(),  s.parts.size()};
+                s.extra_bytes,  s.seconds,     s.parts.data(),  s.parts.size(),   s.same_block ? 1 : 0};
         *streamed_bytes = plan->plan.streamed[index];
         *resident = plan->plan.resident[index] ? 1 : 0;
+    });
+}
+
+int sdcpp_plan_get_piece(const sdcpp_plan* plan, size_t index, sdcpp_piece* out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(plan, "plan");
+        need(out, "out");
+        if (index >= plan->plan.pieces.size()) fail(SDCPP_INVALID_ARGUMENT, "no piece number ", index);
+        const PlannedPiece& p = plan->plan.pieces[index];
+        const PieceTimes& t = plan->times.pieces[index];
+        *out = {p.segment, p.stage, p.bytes, p.offset, t.upload_start, t.upload_end};
     });
 }

@@ -93,17 +93,11 @@ ClipText::ClipText(const ModelFiles& files, const std::string& name) : TextEncod
         pooled_width_ =
             s.has("text_projection.weight") ? s.side("text_projection.weight", 0) : s.side("text_projection", 1);
 
+    declare_embeddings(s, "embeddings.token_embedding.weight", vocabulary_, width_);
     stage("embeddings", [&] {
-        const Weight* tokens = s.weight("embeddings.token_embedding.weight", WeightKind::edge, {vocabulary_, width_});
         const Weight* positions =
             s.weight("embeddings.position_embedding.weight", WeightKind::vector, {positions_, width_});
-        return [=](Graph& g, Values& v) {
-            ggml_tensor* ids = v.at("tokens");
-            ggml_tensor* rows =
-                ggml_get_rows(g.context, tokens->tensor, ggml_reshape_1d(g.context, ids, ggml_nelements(ids)));
-            v["x"] = ggml_add(g.context, ggml_reshape_3d(g.context, rows, rows->ne[0], ids->ne[0], ids->ne[1]),
-                              positions->tensor);
-        };
+        return [=](Graph& g, Values& v) { v["x"] = ggml_add(g.context, v.at("x"), positions->tensor); };
     });
     for (int i = 0; i < layers_; ++i) {
         stage("layers." + std::to_string(i), [&] {
@@ -137,8 +131,8 @@ std::vector<Input> ClipText::inputs(std::span<const int32_t> tokens, int64_t row
         const auto end = std::find(text.begin(), text.end(), end_of_text);
         ends.push_back(static_cast<int32_t>(end == text.end() ? positions_ - 1 : end - text.begin()));
     }
-    return {owned_input("tokens", {rows, positions_}, std::vector<int32_t>(tokens.begin(), tokens.end())),
-            causal_mask(positions_), owned_input("ends", {rows, 1}, std::move(ends))};
+    return {owned_input("x", {rows, positions_, width_}, embedded(tokens)), causal_mask(positions_),
+            owned_input("ends", {rows, 1}, std::move(ends))};
 }
 
 Selection ClipText::select(int clip_skip, bool normed, bool pooled) const {

@@ -5,8 +5,9 @@
 
 namespace sdcpp {
 
-// Values in: "tokens" i32 [N, T], "mask" f16 [T, T], "ends" i32 [N, 1]: where each text ends. Out: "x" [N, T, C] the
-// hidden states, "early" [N, T, C] those of an earlier layer, "pooled" [N, 1, P] the projected last state of the text.
+// Values in: "x" [N, T, C] embeddings, "mask" f16 [T, T], "ends" i32 [N, 1]: where each text ends. Out: "x" [N, T, C]
+// the hidden states, "early" [N, T, C] those of an earlier layer, "pooled" [N, 1, P] the projected last state of the
+// text.
 class ClipText : public TextEncoder {
   public:
     // `name`: "clip_l", "clip_g" or "clip_h".

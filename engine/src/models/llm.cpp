@@ -51,25 +51,35 @@ struct Attention {
     }
 };
 
-struct Layer {
+// The halves of a layer, which are stages of their own.
+struct AttentionHalf {
     RmsNorm input_layernorm;
     Attention self_attn;
+
+    AttentionHalf(const Scope& s, const Shape& of)
+        : input_layernorm(s / "input_layernorm", of.width, of.eps), self_attn(s / "self_attn", of) {}
+
+    void operator()(Graph& g, Values& v) const {
+        ggml_tensor* x = v.at("x");
+        v["x"] = ggml_add(g.context, x, self_attn(g, input_layernorm(g, x), v.at("mask"), v.at("positions")));
+    }
+};
+
+struct MlpHalf {
     RmsNorm post_attention_layernorm;
     Linear gate_proj, up_proj, down_proj;
 
-    Layer(const Scope& s, const Shape& of)
-        : input_layernorm(s / "input_layernorm", of.width, of.eps),
-          self_attn(s / "self_attn", of),
-          post_attention_layernorm(s / "post_attention_layernorm", of.width, of.eps),
+    MlpHalf(const Scope& s, const Shape& of)
+        : post_attention_layernorm(s / "post_attention_layernorm", of.width, of.eps),
           gate_proj(s / "mlp.gate_proj", of.width, s.side("mlp.gate_proj.weight", 0)),
           up_proj(s / "mlp.up_proj", of.width, gate_proj.out()),
           down_proj(s / "mlp.down_proj", gate_proj.out(), of.width) {}
 
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* mask, ggml_tensor* positions) const {
+    void operator()(Graph& g, Values& v) const {
         ggml_context* c = g.context;
-        x = ggml_add(c, x, self_attn(g, input_layernorm(g, x), mask, positions));
+        ggml_tensor* x = v.at("x");
         ggml_tensor* n = post_attention_layernorm(g, x);
-        return ggml_add(c, x, down_proj(g, ggml_swiglu_split(c, gate_proj(g, n), up_proj(g, n))));
+        v["x"] = ggml_add(c, x, down_proj(g, ggml_swiglu_split(c, gate_proj(g, n), up_proj(g, n))));
     }
 };
 
@@ -98,18 +108,14 @@ Llm::Llm(const ModelFiles& files) : TextEncoder(files, "llm") {
     const Json& config = files.config()["text_encoder"];
     vocabulary_ = s.side("embed_tokens.weight", 0);
     width_ = s.side("embed_tokens.weight", 1);
-    embeddings_ = s.weight("embed_tokens.weight", WeightKind::edge, {vocabulary_, width_})->source;  // of no stage
-    if (width_ % dtype_block(embeddings_->type) != 0)
-        fail(SDCPP_UNSUPPORTED_MODEL, "llm.embed_tokens.weight has rows that are not whole blocks of its type");
+    declare_embeddings(s, "embed_tokens.weight", vocabulary_, width_);
     layers_ = s.count("layers");
     if (layers_ == 0) fail(SDCPP_MISSING_PART, "the language model has no layers");
     const Shape shape = shape_of(s, width_, config);
     for (int i = 0; i < layers_; ++i) {
-        stage("layers." + std::to_string(i), [&] {
-            return [layer = Layer(s / "layers" / i, shape)](Graph& g, Values& v) {
-                v["x"] = layer(g, v.at("x"), v.at("mask"), v.at("positions"));
-            };
-        });
+        const std::string name = "layers." + std::to_string(i);
+        stage(name, [&] { return AttentionHalf(s / "layers" / i, shape); });
+        stage(name + ".1", [&] { return MlpHalf(s / "layers" / i, shape); }, true);
     }
     stage("norm", [&] {
         return [norm = RmsNorm(s / "norm", width_, shape.eps)](Graph& g, Values& v) { v["x"] = norm(g, v.at("x")); };
@@ -120,21 +126,17 @@ TextEncoder::Traits Llm::traits() const { return {"qwen2", 0, vocabulary_, width
 
 std::vector<Input> Llm::inputs(std::span<const int32_t> tokens, int64_t rows) const {
     const auto length = static_cast<int64_t>(tokens.size()) / rows;
-    std::vector<float> x(tokens.size() * static_cast<size_t>(width_));
-    const size_t row_bytes = embeddings_->bytes.size() / static_cast<size_t>(vocabulary_);
-    for (size_t i = 0; i < tokens.size(); ++i)
-        to_f32(embeddings_->type, embeddings_->bytes.data() + static_cast<size_t>(tokens[i]) * row_bytes,
-               x.data() + i * static_cast<size_t>(width_), width_);
     std::vector<int32_t> positions(static_cast<size_t>(length));
     std::iota(positions.begin(), positions.end(), 0);
-    return {owned_input("x", {rows, length, width_}, std::move(x)), causal_mask(length),
+    return {owned_input("x", {rows, length, width_}, embedded(tokens)), causal_mask(length),
             owned_input("positions", {length}, std::move(positions), true)};
 }
 
 Selection Llm::select(int clip_skip, bool normed, bool) const {
     Selection out{{}, {"x"}};
-    for (int layer = 0; layer < layers_ - clip_skip + 1; ++layer) out.stages.push_back(static_cast<size_t>(layer));
-    if (normed) out.stages.push_back(static_cast<size_t>(layers_));
+    const auto layers = static_cast<size_t>(layers_), kept = layers - static_cast<size_t>(clip_skip) + 1;
+    for (size_t stage = 0; stage < 2 * kept; ++stage) out.stages.push_back(stage);
+    if (normed) out.stages.push_back(2 * layers);
     return out;
 }
 

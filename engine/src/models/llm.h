@@ -6,7 +6,7 @@
 
 namespace sdcpp {
 
-// Values in: "x" [N, T, C] embeddings (rows are taken from the file, so the table never goes to the device), "mask" f16
+// Values in: "x" [N, T, C] embeddings, "mask" f16
 // [T, T], "positions" i32 [T]. Out: "x" [N, T, C].
 class Llm : public TextEncoder {
   public:
@@ -17,7 +17,6 @@ class Llm : public TextEncoder {
     Selection select(int clip_skip, bool normed, bool pooled) const override;
 
   private:
-    const TensorInfo* embeddings_;
     int64_t width_, vocabulary_;
     int layers_;
 };

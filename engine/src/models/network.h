@@ -63,10 +63,12 @@ class Network {
     Scope root() { return {weights_, name_}; }
 
     // Declares a stage: `make` builds its layers (and so declares their weights) and returns how they run.
+    // `same_block`: it goes on with the block of the stage before.
     template <typename Make>
-    void stage(std::string name, Make make) {
+    void stage(std::string name, Make make, bool same_block = false) {
         Stage added;
         added.name = std::move(name);
+        added.same_block = same_block;
         added.first_weight = weights_.all().size();
         added.build = make();
         added.last_weight = weights_.all().size();

@@ -27,6 +27,16 @@ class TextEncoder : public Network {
     // Results: the hidden states [N, T, C] without the last `clip_skip - 1` layers, `normed` by the final norm or not;
     // and, if `pooled`, what the whole text says [N, 1, P].
     virtual Selection select(int clip_skip, bool normed, bool pooled) const = 0;
+
+  protected:
+    // Declares the table of embeddings [vocabulary, width]. It belongs to no stage: rows are taken from the file, so
+    // that it never goes to the device.
+    void declare_embeddings(const Scope& s, std::string_view name, int64_t vocabulary, int64_t width);
+    // The rows of `tokens`, one behind the other.
+    std::vector<float> embedded(std::span<const int32_t> tokens) const;
+
+  private:
+    const Weight* embeddings_ = nullptr;
 };
 
 // A lower triangle: each token sees itself and those before it. f16, zeros and minus infinities, shared by a batch.

@@ -10,31 +10,41 @@
 namespace sdcpp {
 namespace {
 
-struct ResBlock {
+// In two halves, which are stages of their own: their convolutions are the largest weights.
+struct ResBlockIn {
     GroupNorm in_norm;
     Conv2d in_conv;
-    Linear emb_layer;
-    GroupNorm out_norm;
-    Conv2d out_conv;
     std::optional<Conv2d> skip_connection;
 
-    ResBlock(const Scope& s, int64_t in, int64_t out, int64_t emb, int groups)
-        : in_norm(s / "in_layers.0", in, groups, 1e-5f),
-          in_conv(s / "in_layers.2", in, out),
-          emb_layer(s / "emb_layers.1", emb, out),
-          out_norm(s / "out_layers.0", out, groups, 1e-5f),
-          out_conv(s / "out_layers.3", out, out) {
+    ResBlockIn(const Scope& s, int64_t in, int64_t out, int groups)
+        : in_norm(s / "in_layers.0", in, groups, 1e-5f), in_conv(s / "in_layers.2", in, out) {
         if (s.has("skip_connection")) skip_connection.emplace(s / "skip_connection", in, out, 1);
         if (!skip_connection && in != out) fail(SDCPP_MISSING_PART, "the model lacks ", s.name(), ".skip_connection");
     }
 
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* emb) const {
+    void operator()(Graph& g, Values& v) const {
+        ggml_tensor* x = v.at("x");
+        v["h"] = in_conv(g, in_norm.silu(g, x));
+        if (skip_connection) v["x"] = (*skip_connection)(g, x);
+    }
+};
+
+struct ResBlockOut {
+    Linear emb_layer;
+    GroupNorm out_norm;
+    Conv2d out_conv;
+
+    ResBlockOut(const Scope& s, int64_t width, int64_t emb, int groups)
+        : emb_layer(s / "emb_layers.1", emb, width),
+          out_norm(s / "out_layers.0", width, groups, 1e-5f),
+          out_conv(s / "out_layers.3", width, width) {}
+
+    void operator()(Graph& g, Values& v) const {
         ggml_context* c = g.context;
-        ggml_tensor* h = in_conv(g, in_norm.silu(g, x));
-        ggml_tensor* e = emb_layer(g, ggml_silu(c, emb));
-        h = ggml_add(c, h, ggml_reshape_4d(c, e, 1, 1, e->ne[0], e->ne[1]));
-        h = out_conv(g, out_norm.silu(g, h));
-        return ggml_add(c, h, skip_connection ? (*skip_connection)(g, x) : x);
+        ggml_tensor* e = emb_layer(g, ggml_silu(c, v.at("emb")));
+        ggml_tensor* h = ggml_add(c, v.at("h"), ggml_reshape_4d(c, e, 1, 1, e->ne[0], e->ne[1]));
+        v["x"] = ggml_add(c, out_conv(g, out_norm.silu(g, h)), v.at("x"));
+        v.erase("h");
     }
 };
 
@@ -54,29 +64,38 @@ struct CrossAttention {
     }
 };
 
-struct BasicTransformerBlock {
+// Of a transformer block: attention within the picture and to the text, then the gated layers.
+struct Attentions {
     LayerNorm norm1;
     CrossAttention attn1;
     LayerNorm norm2;
     CrossAttention attn2;
-    LayerNorm norm3;
-    Linear ff_in, ff_out;
 
-    BasicTransformerBlock(const Scope& s, int64_t width, int64_t context, int heads)
+    Attentions(const Scope& s, int64_t width, int64_t context, int heads)
         : norm1(s / "norm1", width),
           attn1(s / "attn1", width, width, heads),
           norm2(s / "norm2", width),
-          attn2(s / "attn2", width, context, heads),
-          norm3(s / "norm3", width),
-          ff_in(s / "ff.net.0.proj", width, s.side("ff.net.0.proj.weight", 0)),
-          ff_out(s / "ff.net.2", ff_in.out() / 2, width) {}
+          attn2(s / "attn2", width, context, heads) {}
 
     ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* context) const {
         ggml_context* c = g.context;
         ggml_tensor* n = norm1(g, x);
         x = ggml_add(c, x, attn1(g, n, n));
-        x = ggml_add(c, x, attn2(g, norm2(g, x), context));
-        return ggml_add(c, x, ff_out(g, geglu(g, ff_in(g, norm3(g, x)))));
+        return ggml_add(c, x, attn2(g, norm2(g, x), context));
+    }
+};
+
+struct FeedForward {
+    LayerNorm norm3;
+    Linear ff_in, ff_out;
+
+    FeedForward(const Scope& s, int64_t width)
+        : norm3(s / "norm3", width),
+          ff_in(s / "ff.net.0.proj", width, s.side("ff.net.0.proj.weight", 0)),
+          ff_out(s / "ff.net.2", ff_in.out() / 2, width) {}
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const {
+        return ggml_add(g.context, x, ff_out(g, geglu(g, ff_in(g, norm3(g, x)))));
     }
 };
 
@@ -200,29 +219,41 @@ UNet::UNet(const ModelFiles& files) : Denoiser(files, "unet") {
     std::vector<Step> parts;  // of the present entry
     const auto resnet = [&](const Scope& r, int64_t more = 0) {
         parts.push_back({[=, &width] {
-            const int64_t in = width + more;
-            width = r.side("in_layers.2.weight", 0);
-            return [res = ResBlock(r, in, width, emb, groups)](Graph& g, Values& v) {
-                v["x"] = res(g, v.at("x"), v.at("emb"));
-            };
-        }});
+                             const int64_t in = width + more;
+                             width = r.side("in_layers.2.weight", 0);
+                             return ResBlockIn(r, in, width, groups);
+                         },
+                         more == 0});
+        parts.push_back({[=, &width] { return ResBlockOut(r, width, emb, groups); }, true});
     };
-    // A stage for each of its blocks; the first goes with what is before, the last with what is after.
+    // Two stages for each of its blocks; the first goes with what is before, the last with what is after.
     const auto transformer = [&](const Scope& t) {
         parts.push_back({[=, &width] {
-            return [open = Opening(t, width, groups)](Graph& g, Values& v) { v["tokens"] = open(g, v.at("x")); };
-        }});
-        for (int i = 0; i < t.count("transformer_blocks"); ++i)
+                             return [open = Opening(t, width, groups)](Graph& g, Values& v) {
+                                 v["tokens"] = open(g, v.at("x"));
+                             };
+                         },
+                         true});
+        for (int i = 0; i < t.count("transformer_blocks"); ++i) {
+            const Scope block = t / "transformer_blocks" / i;
             parts.push_back(
                 {[=, this, &width, &level] {
                      const int count = per_level(heads, level, default_heads(width, context_width_, xl));
                      if (count < 1 || width % count != 0)
                          fail(SDCPP_UNSUPPORTED_MODEL, t.name(), ": width ", width, " cannot be split into ", count,
                               " heads; give the right \"attention_head_dim\" in the model's config");
-                     const BasicTransformerBlock block(t / "transformer_blocks" / i, width, context_width_, count);
-                     return [block](Graph& g, Values& v) { v["tokens"] = block(g, v.at("tokens"), v.at("context")); };
+                     return [attentions = Attentions(block, width, context_width_, count)](Graph& g, Values& v) {
+                         v["tokens"] = attentions(g, v.at("tokens"), v.at("context"));
+                     };
                  },
                  i > 0});
+            parts.push_back({[=, &width] {
+                                 return [feed_forward = FeedForward(block, width)](Graph& g, Values& v) {
+                                     v["tokens"] = feed_forward(g, v.at("tokens"));
+                                 };
+                             },
+                             true});
+        }
         parts.push_back({[=, &width] {
             return [proj_out = Linear(t / "proj_out", width, width)](Graph& g, Values& v) {
                 ggml_tensor* x = v.at("x");
@@ -236,13 +267,16 @@ UNet::UNet(const ModelFiles& files) : Denoiser(files, "unet") {
         for (size_t first = 0, number = 0; first < parts.size(); ++number) {
             size_t last = first + 1;
             while (last < parts.size() && !parts[last].begins_stage) ++last;
-            stage(number == 0 ? name : name + "." + std::to_string(number), [&] {
-                std::vector<Run> runs;
-                for (size_t i = first; i < last; ++i) runs.push_back(parts[i].make());
-                return [runs](Graph& g, Values& v) {
-                    for (const Run& run : runs) run(g, v);
-                };
-            });
+            stage(
+                number == 0 ? name : name + "." + std::to_string(number),
+                [&] {
+                    std::vector<Run> runs;
+                    for (size_t i = first; i < last; ++i) runs.push_back(parts[i].make());
+                    return [runs](Graph& g, Values& v) {
+                        for (const Run& run : runs) run(g, v);
+                    };
+                },
+                number > 0);
             first = last;
         }
         parts.clear();
@@ -283,7 +317,7 @@ UNet::UNet(const ModelFiles& files) : Denoiser(files, "unet") {
         int layer = 1;
         if (b.has("1.norm")) transformer(b / layer++);
         const bool ends_level = b.has(std::to_string(layer) + ".conv");
-        if (ends_level) parts.push_back({[=, &width] { return on_x(Upsampling(b / layer, width)); }});
+        if (ends_level) parts.push_back({[=, &width] { return on_x(Upsampling(b / layer, width)); }, true});
         add_stages(b.name().substr(s.name().size() + 1));
         if (ends_level && level > 0) --level;
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <numeric>
@@ -67,37 +68,45 @@ struct FeedForward {
     }
 };
 
-struct TransformerBlock {
+// The halves of a block, which are stages of their own. Scales and gates come from the timestep, [N, 4 * C]; the text's
+// own blocks have none.
+struct AttentionHalf {
     Attention self_attention;
-    FeedForward feed_forward;
-    RmsNorm attention_norm1, attention_norm2, ffn_norm1, ffn_norm2;
-    std::optional<Linear> modulation;  // scales and gates from the timestep; the text's own blocks have none
+    RmsNorm attention_norm1, attention_norm2;
+    std::optional<Linear> modulation;
 
-    TransformerBlock(const Scope& s, int64_t width, int64_t head)
+    AttentionHalf(const Scope& s, int64_t width, int64_t head)
         : self_attention(s / "attention", width, head),
-          feed_forward(s / "feed_forward", width),
           attention_norm1(s / "attention_norm1", width, eps),
-          attention_norm2(s / "attention_norm2", width, eps),
-          ffn_norm1(s / "ffn_norm1", width, eps),
-          ffn_norm2(s / "ffn_norm2", width, eps) {
+          attention_norm2(s / "attention_norm2", width, eps) {
         if (s.has("adaLN_modulation.0"))
             modulation.emplace(s / "adaLN_modulation.0", s.side("adaLN_modulation.0.weight", 1), 4 * width);
     }
 
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* turns, ggml_tensor* mask, ggml_tensor* time) const {
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* turns, ggml_tensor* mask, ggml_tensor* all) const {
         ggml_context* c = g.context;
-        if (!modulation) {
-            ggml_tensor* a = self_attention(g, attention_norm1(g, x), turns, mask);
-            x = ggml_add(c, x, attention_norm2(g, a));
-            return ggml_add(c, x, ffn_norm2(g, feed_forward(g, ffn_norm1(g, x))));
-        }
-        ggml_tensor* all = (*modulation)(g, time);
-        ggml_tensor *scale_attention = one_plus(g, chunk(g, all, 0, 4)), *scale_ffn = one_plus(g, chunk(g, all, 2, 4));
-        ggml_tensor *gate_attention = ggml_tanh(c, chunk(g, all, 1, 4)), *gate_ffn = ggml_tanh(c, chunk(g, all, 3, 4));
-        ggml_tensor* a = self_attention(g, ggml_mul(c, attention_norm1(g, x), scale_attention), turns, mask);
-        x = ggml_add(c, x, ggml_mul(c, attention_norm2(g, a), gate_attention));
-        ggml_tensor* f = feed_forward(g, ggml_mul(c, ffn_norm1(g, x), scale_ffn));
-        return ggml_add(c, x, ggml_mul(c, ffn_norm2(g, f), gate_ffn));
+        ggml_tensor* n = attention_norm1(g, x);
+        if (all) n = ggml_mul(c, n, one_plus(g, chunk(g, all, 0, 4)));
+        ggml_tensor* a = attention_norm2(g, self_attention(g, n, turns, mask));
+        return ggml_add(c, x, all ? ggml_mul(c, a, ggml_tanh(c, chunk(g, all, 1, 4))) : a);
+    }
+};
+
+struct FeedForwardHalf {
+    FeedForward feed_forward;
+    RmsNorm ffn_norm1, ffn_norm2;
+
+    FeedForwardHalf(const Scope& s, int64_t width)
+        : feed_forward(s / "feed_forward", width),
+          ffn_norm1(s / "ffn_norm1", width, eps),
+          ffn_norm2(s / "ffn_norm2", width, eps) {}
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* all) const {
+        ggml_context* c = g.context;
+        ggml_tensor* n = ffn_norm1(g, x);
+        if (all) n = ggml_mul(c, n, one_plus(g, chunk(g, all, 2, 4)));
+        ggml_tensor* f = ffn_norm2(g, feed_forward(g, n));
+        return ggml_add(c, x, all ? ggml_mul(c, f, ggml_tanh(c, chunk(g, all, 3, 4))) : f);
     }
 };
 
@@ -146,17 +155,33 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
             v["x"] = more == 0 ? x : ggml_concat(c, x, ggml_repeat_4d(c, pad->tensor, x->ne[0], more, x->ne[2], 1), 1);
         };
     });
-    const auto blocks = [&](const std::string& list, auto run) {
+    // Blocks that work on the value `x`; `before` goes ahead of the first.
+    const auto blocks = [&](const std::string& list, const std::string& x, const std::string& turns,
+                            const std::string& mask, const std::function<void(Graph&, Values&)>& before = nullptr) {
         for (int i = 0; i < s.count(list); ++i) {
-            stage(list + "." + std::to_string(i), [&] {
-                const auto block = std::make_shared<TransformerBlock>(s / list / i, width_, head_);
-                return [block, run, i](Graph& g, Values& v) { run(g, v, *block, i); };
+            const Scope own = s / list / i;
+            const std::string name = list + "." + std::to_string(i);
+            stage(name, [&] {
+                const auto half = std::make_shared<AttentionHalf>(own, width_, head_);
+                return [=](Graph& g, Values& v) {
+                    if (before && i == 0) before(g, v);
+                    if (half->modulation) v["modulation"] = (*half->modulation)(g, v.at("time"));
+                    v[x] = (*half)(g, v.at(x), v.at(turns), value_or_null(v, mask), value_or_null(v, "modulation"));
+                };
             });
+            stage(
+                name + ".1",
+                [&] {
+                    const auto half = std::make_shared<FeedForwardHalf>(own, width_);
+                    return [=](Graph& g, Values& v) {
+                        v[x] = (*half)(g, v.at(x), value_or_null(v, "modulation"));
+                        v.erase("modulation");
+                    };
+                },
+                true);
         }
     };
-    blocks("noise_refiner", [](Graph& g, Values& v, const TransformerBlock& block, int) {
-        v["x"] = block(g, v.at("x"), v.at("x_turns"), nullptr, v.at("time"));
-    });
+    blocks("noise_refiner", "x", "x_turns", "");
     stage("cap_embedder", [&] {
         const Weight* pad = s.weight("cap_pad_token", WeightKind::vector, {1, width_});
         return
@@ -169,15 +194,10 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
                 v["context"] = ggml_add(c, ggml_mul(c, text, v.at("kept")), ggml_mul(c, fill, fills));
             };
     });
-    blocks("context_refiner", [](Graph& g, Values& v, const TransformerBlock& block, int) {
-        v["context"] = block(g, v.at("context"), v.at("context_turns"), value_or_null(v, "context_mask"), nullptr);
-    });
-    blocks("layers", [](Graph& g, Values& v, const TransformerBlock& block, int number) {
-        if (number == 0) {
-            v["x"] = ggml_concat(g.context, v.at("x"), v.at("context"), 1);
-            v["turns"] = ggml_concat(g.context, v.at("x_turns"), v.at("context_turns"), 1);
-        }
-        v["x"] = block(g, v.at("x"), v.at("turns"), value_or_null(v, "mask"), v.at("time"));
+    blocks("context_refiner", "context", "context_turns", "context_mask");
+    blocks("layers", "x", "turns", "mask", [](Graph& g, Values& v) {
+        v["x"] = ggml_concat(g.context, v.at("x"), v.at("context"), 1);
+        v["turns"] = ggml_concat(g.context, v.at("x_turns"), v.at("context_turns"), 1);
     });
     stage("final_layer", [&] {
         const Scope f = s / "final_layer";

@@ -54,6 +54,7 @@ using Values = std::map<std::string, ggml_tensor*>;
 struct Stage {
     std::string name;
     size_t first_weight = 0, last_weight = 0;
+    bool same_block = false;  // as the stage before
     std::function<void(Graph&, Values&)> build;
 };
 

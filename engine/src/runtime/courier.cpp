@@ -6,11 +6,17 @@
 #include "base/error.h"
 
 namespace sdcpp {
-Courier::Courier(Device& device, WeightStore& store, std::vector<Segment> segments, Mode mode)
-    : device_(device), store_(store), segments_(std::move(segments)), mode_(mode) {
-    int slots = 0;
-    for (const Segment& segment : segments_) slots = std::max(slots, segment.slot + 1);
-    slot_taken_.assign(static_cast<size_t>(slots), 0);
+
+Courier::Courier(Device& device, WeightStore& store, std::vector<Load> loads, size_t segments, Mode mode)
+    : device_(device),
+      store_(store),
+      loads_(std::move(loads)),
+      mode_(mode),
+      streams_(std::any_of(loads_.begin(), loads_.end(), [](const Load& load) { return !load.once(); })) {
+    for (size_t segment = 0, end = 0; segment < segments; ++segment) {
+        while (end < loads_.size() && loads_[end].segment == segment) ++end;
+        ends_.push_back(end);
+    }
     if (mode_ == Mode::ahead) thread_ = std::thread([this] { work(); });
 }
 
@@ -23,45 +29,40 @@ Courier::~Courier() {
     if (thread_.joinable()) thread_.join();
 }
 
-bool Courier::streams() const { return !slot_taken_.empty(); }
-
-// Loads what `segment` lacks, no faster than a simulated link is.
-void Courier::bring(size_t segment) {
+// No faster than a simulated link is.
+void Courier::bring(const Load& load) {
     const auto start = Clock::now();
-    uint64_t bytes = 0;
-    const double link = device_.simulated_link_bytes_per_s();
-    for (const size_t stage : segments_[segment].stages) {
-        if (!store_.needs_loading(stage)) continue;
-        bytes += store_.load(stage, stop_);
-        if (link <= 0) continue;
-        const auto due = start + std::chrono::duration_cast<Clock::duration>(
-                                     std::chrono::duration<double>(static_cast<double>(bytes) / link));
+    const uint64_t bytes = store_.load(load.stage, load.weights, stop_);
+    if (bytes == 0) return;
+    if (const double link = device_.simulated_link_bytes_per_s(); link > 0) {
+        link_free_ =
+            std::max(link_free_, start) + std::chrono::duration_cast<Clock::duration>(
+                                              std::chrono::duration<double>(static_cast<double>(bytes) / link));
         std::unique_lock lock(mutex_);
-        changed_.wait_until(lock, due, [&] { return stop_.load() || device_.cancelled(); });
+        changed_.wait_until(lock, link_free_, [&] { return stop_.load() || device_.cancelled(); });
     }
     const std::scoped_lock lock(mutex_);
     counts_.uploaded_bytes += bytes;
-    if (bytes > 0) counts_.upload_seconds += seconds_since(start);
+    counts_.upload_seconds += seconds_since(start);
 }
 
 void Courier::work() {
     try {
-        while (true) {
-            const size_t segment = brought_ % segments_.size();
-            const int slot = segments_[segment].slot;
-            {
-                std::unique_lock lock(mutex_);
-                if (brought_ >= segments_.size() && !streams()) return;  // all residents are there
-                changed_.wait(lock, [&] { return stop_ || slot < 0 || !slot_taken_[static_cast<size_t>(slot)]; });
-                // residents of later passes are there: no need to run ahead of the compute without end
-                changed_.wait(lock, [&] { return stop_ || brought_ < asked_ + segments_.size(); });
-                if (stop_) return;
+        for (uint64_t pass = 0; pass == 0 || streams_; ++pass) {
+            for (const Load& load : loads_) {
+                if (!load.once() || pass == 0) {
+                    const auto before = load.once() ? 0 : static_cast<int64_t>(pass * ends_.size()) + load.after + 1;
+                    {
+                        std::unique_lock lock(mutex_);
+                        changed_.wait(lock, [&] { return stop_ || static_cast<int64_t>(done_) >= before; });
+                        if (stop_) return;
+                    }
+                    bring(load);
+                }
+                const std::scoped_lock lock(mutex_);
+                ++brought_;
+                changed_.notify_all();
             }
-            bring(segment);
-            const std::scoped_lock lock(mutex_);
-            if (slot >= 0) slot_taken_[static_cast<size_t>(slot)] = 1;
-            ++brought_;
-            changed_.notify_all();
         }
     } catch (...) {
         const std::scoped_lock lock(mutex_);
@@ -73,26 +74,26 @@ void Courier::work() {
 void Courier::wait(size_t segment) {
     const auto start = Clock::now();
     if (mode_ == Mode::on_demand) {
-        bring(segment);
+        const bool first = asked_++ < ends_.size();
+        for (size_t i = segment == 0 ? 0 : ends_[segment - 1]; i < ends_[segment]; ++i)
+            if (first || !loads_[i].once()) bring(loads_[i]);
         const std::scoped_lock lock(mutex_);
         counts_.stall_seconds += seconds_since(start);
         return;
     }
     std::unique_lock lock(mutex_);
+    const uint64_t pass = streams_ ? asked_ / ends_.size() : 0;
     ++asked_;
-    changed_.notify_all();
-    const auto there = [&] { return problem_ || brought_ >= asked_ || (!streams() && brought_ >= segments_.size()); };
-    while (!changed_.wait_for(lock, std::chrono::milliseconds(50), there))
+    const uint64_t needed = pass * loads_.size() + ends_[segment];
+    while (!changed_.wait_for(lock, std::chrono::milliseconds(50), [&] { return problem_ || brought_ >= needed; }))
         if (device_.cancelled()) fail(SDCPP_CANCELLED, "cancelled");
     if (problem_) std::rethrow_exception(problem_);
     counts_.stall_seconds += seconds_since(start);
 }
 
-void Courier::done(size_t segment) {
-    const int slot = segments_[segment].slot;
-    if (slot < 0 || mode_ == Mode::on_demand) return;
+void Courier::done() {
     const std::scoped_lock lock(mutex_);
-    slot_taken_[static_cast<size_t>(slot)] = 0;
+    ++done_;
     changed_.notify_all();
 }
 

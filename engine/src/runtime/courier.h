@@ -1,5 +1,5 @@
-// Brings weights to the device ahead of the compute: on a thread of its own, as soon as a slot is free, also across
-// passes.
+// Brings weights to the device ahead of the compute: on a thread of its own, as soon as their place is free, also
+// across passes.
 #pragma once
 
 #include <condition_variable>
@@ -14,15 +14,19 @@ namespace sdcpp {
 
 class Courier {
   public:
-    struct Segment {
-        std::vector<size_t> stages;  // that need weights brought, in order
-        int slot = -1;               // that the streamed ones of them share
+    // What is brought as one, in each pass, or, of resident weights, once.
+    struct Load {
+        size_t segment = 0, stage = 0;  // the segment that needs it
+        std::vector<size_t> weights{};  // of the stage, streamed; empty: its residents
+        int64_t after = 0;              // of streamed weights: as PlannedPiece says
+        bool once() const { return weights.empty(); }
     };
     enum class Mode {
-        ahead,     // as soon as a slot is free, on a thread
+        ahead,     // as soon as there is room, on a thread
         on_demand  // within wait()
     };
-    Courier(Device& device, WeightStore& store, std::vector<Segment> segments, Mode mode);
+    // `loads` are in the order of their segments, of which there are `segments`.
+    Courier(Device& device, WeightStore& store, std::vector<Load> loads, size_t segments, Mode mode);
     ~Courier();
     Courier(const Courier&) = delete;
     Courier& operator=(const Courier&) = delete;
@@ -30,8 +34,8 @@ class Courier {
     // Returns when the weights of `segment` are there for the present pass. Segments are asked for in order, pass after
     // pass. Throws what loading threw, and SDCPP_CANCELLED.
     void wait(size_t segment);
-    // The segment has been computed: what comes next may take its slot.
-    void done(size_t segment);
+    // The segment has been computed: what comes next may take its place.
+    void done();
 
     struct Counts {
         uint64_t uploaded_bytes = 0;
@@ -40,18 +44,21 @@ class Courier {
     Counts take_counts();
 
   private:
+    using Time = std::chrono::steady_clock::time_point;
     void work();
-    bool streams() const;
-    void bring(size_t segment);
+    void bring(const Load& load);
 
     Device& device_;
     WeightStore& store_;
-    std::vector<Segment> segments_;
-    Mode mode_;
+    const std::vector<Load> loads_;
+    std::vector<size_t> ends_;  // of each segment's loads
+    const Mode mode_;
+    const bool streams_;
     std::mutex mutex_;
     std::condition_variable changed_;
-    std::vector<char> slot_taken_;
-    uint64_t brought_ = 0, asked_ = 0;  // segments, over all passes
+    uint64_t brought_ = 0;           // loads, over all passes
+    uint64_t asked_ = 0, done_ = 0;  // segments, over all passes
+    Time link_free_{};               // of a simulated link
     Counts counts_;
     std::exception_ptr problem_;
     std::atomic<bool> stop_{false};

@@ -36,6 +36,14 @@ Plan cut_by_stages(const Plan& whole, size_t stages) {
     return out;
 }
 
+// Of a stage that has so many.
+std::vector<size_t> weights_of(const PlannedPiece& piece, size_t count) {
+    if (!piece.parts.empty()) return piece.parts;
+    std::vector<size_t> all(count);
+    std::iota(all.begin(), all.end(), size_t{0});
+    return all;
+}
+
 // Where values lie in one buffer, so that those that live at the same time do not overlap.
 struct CarryLayout {
     std::vector<uint64_t> offsets;
@@ -170,6 +178,7 @@ Executor::Planned Executor::choose(const Flow& flow, const std::vector<size_t>& 
     out.options.most_resident = memory_.most_resident;
     out.options.microbatches = batch;
     out.options.allocated_once = true;
+    out.options.most_slot_bytes = ggml_backend_buft_get_max_size(device_.buffer_type());
     out.mapped = budget == 0 && device_.maps_host_memory();
     if (budget == 0) {
         out.plan.policy = Policy::pipelined;
@@ -197,7 +206,8 @@ Executor::Planned Executor::choose(const Flow& flow, const std::vector<size_t>& 
         const double measured = measured_seconds_[stages[i]];
         out.stages.push_back({stage_name(stages[i]), store_.stage_bytes(stages[i]), need.compute, need.carry_in,
                               need.carry_out, 0, measured > 0 ? measured : flow.flops(i) / speed.flops_per_s,
-                              store_.weight_bytes(stages[i])});
+                              store_.weight_bytes(stages[i]),
+                              i > 0 && stages[i] == stages[i - 1] + 1 && network_->stages()[stages[i]].same_block});
     }
     // A union is measured once; the planner asks again and again.
     const auto known = std::make_shared<std::map<std::pair<size_t, size_t>, UnionBytes>>();
@@ -212,22 +222,43 @@ Executor::Planned Executor::choose(const Flow& flow, const std::vector<size_t>& 
 }
 
 void Executor::place_weights(const std::vector<size_t>& stages, const Planned& planned) {
+    const Plan& plan = planned.plan;
     std::vector<WeightStore::Place> places(network_->stages().size());
-    for (WeightStore::Place& place : places)
-        place.used = planned.options.budget_bytes == 0 && planned.plan.slots.empty();
-    for (const PlannedSegment& segment : planned.plan.segments) {
-        uint64_t offset = 0;
-        for (size_t i = segment.first; i <= segment.last; ++i) {
-            WeightStore::Place& place = places[stages[i]];
-            place.used = true;
-            if (planned.plan.resident[i]) continue;
-            place.slot = segment.slot;
-            place.offset = offset;
-            place.streamed = streamed_parts(planned.stages[i], planned.plan.streamed[i]);
-            offset += planned.plan.streamed[i];
+    for (WeightStore::Place& place : places) place.used = planned.options.budget_bytes == 0 && plan.pieces.empty();
+    for (const size_t stage : stages) places[stage].used = true;
+    for (const PlannedPiece& piece : plan.pieces) {
+        auto& offsets = places[stages[piece.stage]].offsets;
+        const std::vector<uint64_t> bytes = store_.weight_bytes(stages[piece.stage]);
+        offsets.resize(bytes.size());
+        uint64_t offset = piece.offset;
+        for (const size_t weight : weights_of(piece, bytes.size())) {
+            offsets[weight] = offset;
+            offset += bytes[weight];
         }
     }
-    store_.place(places, planned.plan.slots, planned.mapped);
+    store_.place(places, std::accumulate(plan.slots.begin(), plan.slots.end(), uint64_t{0}), planned.mapped);
+}
+
+// What the courier brings: residents when their stage is first needed, the plan's pieces in each pass.
+std::unique_ptr<Courier> Executor::hire(const Prepared& prepared) {
+    const std::vector<size_t>& stages = prepared.selection.stages;
+    const Plan& plan = prepared.planned.plan;
+    std::vector<Courier::Load> loads;
+    const bool by_stages = !prepared.first_run.empty();
+    size_t piece = 0;
+    for (size_t s = 0; s < plan.segments.size(); ++s) {
+        for (size_t i = plan.segments[s].first; i <= plan.segments[s].last; ++i) {
+            loads.push_back({by_stages ? i : s, stages[i]});
+            for (; piece < plan.pieces.size() && plan.pieces[piece].stage == i; ++piece) {
+                const PlannedPiece& p = plan.pieces[piece];
+                loads.push_back({s, stages[i], weights_of(p, store_.weight_bytes(stages[i]).size()), p.after});
+            }
+        }
+    }
+    const bool ahead = !plan.pieces.empty() ? plan.policy == Policy::pipelined : !device_.is_cpu();
+    return std::make_unique<Courier>(device_, store_, std::move(loads),
+                                     by_stages ? stages.size() : plan.segments.size(),
+                                     ahead ? Courier::Mode::ahead : Courier::Mode::on_demand);
 }
 
 std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& inputs, const Selection& selection,
@@ -313,7 +344,7 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Se
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
     uint64_t budget = starting_budget(flow, stages, batch);
     const bool strict = memory_.budget_bytes.value_or(0) > 0;
-    if (budget > 0 || (!prepared_.empty() && !prepared_.back()->planned.plan.slots.empty())) release(true);
+    if (budget > 0 || (!prepared_.empty() && !prepared_.back()->planned.plan.pieces.empty())) release(true);
     if (prepared_.size() >= prepared_kept) prepared_.erase(prepared_.begin());
     bool alone = false;  // other networks have given back what they held
     const auto clear_device = [&] {
@@ -331,26 +362,13 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Se
             }
             const uint64_t room = budget > 0 ? std::max<uint64_t>(budget - std::min(budget, others + slack), 1) : 0;
             Planned planned = choose(flow, stages, batch, room);
-            if (!alone && others > 0 && !planned.plan.slots.empty()) {  // better without them
+            if (!alone && others > 0 && !planned.plan.pieces.empty()) {  // better without them
                 clear_device();
                 continue;
             }
             planned.options.budget_bytes = budget > 0 ? budget - others : 0;
             auto made = realize(inputs, selection, std::move(planned));
-            std::vector<Courier::Segment> loads;
-            if (made->first_run.empty()) {
-                for (const PlannedSegment& s : made->planned.plan.segments) {
-                    Courier::Segment load{{}, s.slot};
-                    for (size_t i = s.first; i <= s.last; ++i) load.stages.push_back(stages[i]);
-                    loads.push_back(std::move(load));
-                }
-            } else {
-                for (const size_t stage : stages) loads.push_back({{stage}, -1});
-            }
-            const bool ahead =
-                !made->planned.plan.slots.empty() ? made->planned.plan.policy == Policy::pipelined : !device_.is_cpu();
-            made->courier = std::make_unique<Courier>(device_, store_, std::move(loads),
-                                                      ahead ? Courier::Mode::ahead : Courier::Mode::on_demand);
+            made->courier = hire(*made);
             if (budget > 0)
                 log(SDCPP_LOG_INFO, network_->name() + ": " + std::to_string(made->planned.plan.resident_bytes >> 20) +
                                         " MiB resident, " +
@@ -462,7 +480,7 @@ void Executor::run_pass(Prepared& prepared, const std::vector<Input>& inputs, in
         const auto start = Clock::now();
         for (const SegmentGraph& graph : prepared.graphs[s]) compute(graph);
         prepared.segment_seconds[s] += seconds_since(start);
-        prepared.courier->done(s);
+        prepared.courier->done();
     }
     for (int group = 0; group < prepared.groups(); ++group) {
         for (size_t i = 0; i < outputs.size(); ++i) {
@@ -560,7 +578,7 @@ void Executor::learn(Prepared& prepared, const std::vector<double>& segment_seco
     planned.plan.predicted_step_seconds = now;
     planned.plan.limit_step_seconds = limit_seconds(measured, options);
     const bool by_times = options.policy == Policy::automatic || options.policy == Policy::pipelined;
-    if (!by_times || planned.plan.slots.empty() || report_.replanned ||
+    if (!by_times || planned.plan.pieces.empty() || report_.replanned ||
         std::abs(now - expected) <= surprising * expected)
         return;
     report_.replanned = true;

@@ -91,6 +91,7 @@ class Executor {
     Planned choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget);
     std::unique_ptr<Prepared> realize(const std::vector<Input>& inputs, const Selection& selection, Planned planned);
     uint64_t starting_budget(const Flow& flow, const std::vector<size_t>& stages, int batch);
+    std::unique_ptr<Courier> hire(const Prepared& prepared);
     void place_weights(const std::vector<size_t>& stages, const Planned& planned);
     void run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, std::vector<Output>& outputs);
     void learn(Prepared& prepared, const std::vector<double>& segment_seconds);

@@ -1,4 +1,5 @@
 // The policies full and capped: the published rules of stable-diffusion.cpp (pull requests 1576 to 1612), to the byte.
+// They cut between blocks only.
 #include "runtime/plan_parts.h"
 
 namespace sdcpp::planning {
@@ -54,6 +55,17 @@ size_t resident_prefix(const Instance& instance, const std::vector<Merged>& segm
     return count;
 }
 
+// The segment that was in the slot before segment `number`; below 0: of the pass before.
+int64_t before_in_slot(const std::vector<PlannedSegment>& segments, size_t number) {
+    const size_t count = segments.size();
+    for (size_t back = 1; back < count; ++back) {
+        const PlannedSegment& other = segments[(number + count - back) % count];
+        if (other.streamed_bytes > 0 && other.slot == segments[number].slot)
+            return static_cast<int64_t>(number) - static_cast<int64_t>(back);
+    }
+    return static_cast<int64_t>(number) - static_cast<int64_t>(count);  // itself
+}
+
 Plan plan_of(const Instance& instance, const std::vector<Merged>& segments, Policy policy) {
     const PlanOptions& options = instance.options;
     Plan plan;
@@ -84,6 +96,15 @@ Plan plan_of(const Instance& instance, const std::vector<Merged>& segments, Poli
         peak = std::max(peak, s.footprint() - s.params + out.streamed_bytes);
         plan.segments.push_back(out);
     }
+    for (size_t s = 0; s < segments.size(); ++s) {
+        uint64_t offset = plan.segments[s].slot == 1 ? slot : 0;
+        for (size_t i = std::max(segments[s].first, residents); i <= segments[s].last; ++i) {
+            const uint64_t bytes = instance.stages[i].param_bytes;
+            if (bytes == 0) continue;
+            plan.pieces.push_back({s, i, {}, bytes, offset, before_in_slot(plan.segments, s)});
+            offset += bytes;
+        }
+    }
     if (policy == Policy::capped_prefetch && streamed > 0) {
         plan.slots = {slot, slot};
         peak = 2 * slot + plan.workspace_bytes + plan.carry_bytes;
@@ -96,9 +117,7 @@ Plan plan_of(const Instance& instance, const std::vector<Merged>& segments, Poli
     return plan;
 }
 
-}  // namespace
-
-std::optional<Plan> merged_plan(const Instance& instance, Policy policy) {
+std::optional<Plan> plan_for_blocks(const Instance& instance, Policy policy) {
     const PlanOptions& options = instance.options;
     const uint64_t budget = options.budget_bytes, params = instance.params(0, instance.count() - 1);
     if (budget == 0) return plan_of(instance, {merge(instance, 0, instance.count() - 1)}, policy);
@@ -118,7 +137,18 @@ std::optional<Plan> merged_plan(const Instance& instance, Policy policy) {
     }
 }
 
-uint64_t least_for_merged(const Instance& instance) {
+}  // namespace
+
+std::optional<Plan> merged_plan(const Instance& instance, Policy policy) {
+    const Blocks blocks(instance);
+    auto plan = plan_for_blocks(blocks.instance(), policy);
+    if (plan) plan = blocks.expanded(std::move(*plan));
+    return plan;
+}
+
+uint64_t least_for_merged(const Instance& fine) {
+    const Blocks blocks(fine);
+    const Instance instance = blocks.instance();
     uint64_t worst = 0, params = 0, compute = 0, carry = 0;
     for (size_t i = 0; i < instance.count(); ++i) {
         const Merged single = merge(instance, i, i);

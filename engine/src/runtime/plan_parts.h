@@ -37,6 +37,24 @@ struct Instance {
     }
 };
 
+// The same network with each block as one stage, all or nothing.
+class Blocks {
+  public:
+    explicit Blocks(const Instance& fine);
+    Blocks(const Blocks&) = delete;
+    Blocks& operator=(const Blocks&) = delete;
+
+    Instance instance() const { return {stages_, options_}; }
+    // A plan for the blocks as one for the stages.
+    Plan expanded(Plan plan) const;
+
+  private:
+    const Instance fine_;
+    std::vector<size_t> first_;  // stage of each block, and the number of stages
+    std::vector<PlanStage> stages_;
+    PlanOptions options_;
+};
+
 // full, capped or capped_prefetch. Empty where the plan would pass the budget.
 std::optional<Plan> merged_plan(const Instance& instance, Policy policy);
 // The budget from which on merged_plan() gives one.
@@ -44,5 +62,8 @@ uint64_t least_for_merged(const Instance& instance);
 
 std::optional<Plan> pipelined_plan(const Instance& instance);
 uint64_t least_for_pipelined(const Instance& instance);
+
+// See limit_seconds().
+double limit_of(const Instance& instance);
 
 }  // namespace sdcpp::planning

@@ -1,4 +1,4 @@
-// When a plan's segments are uploaded and computed: an event simulation of one compute queue and one link.
+// When a plan's weights are uploaded and its segments computed: an event simulation of one compute queue and one link.
 #pragma once
 
 #include <cstdint>
@@ -9,21 +9,36 @@
 
 namespace sdcpp {
 
-// One segment's turn. `bytes` 0: nothing to upload. A slot is free again when what it held has been computed.
+// A segment's turn; the next `uploads` of the pass are for it.
 struct Work {
     double seconds = 0;
-    uint64_t bytes = 0;
-    int slot = -1;
+    size_t uploads = 0;
 };
 
-enum class Uploads {
-    in_series,   // each when the segment before has been computed
-    one_ahead,   // each when the segment before starts to compute
-    continuous,  // each as soon as the link and its slot are free, also across passes
+struct Upload {
+    double seconds = 0;
+    int64_t after = 0;  // see PlannedPiece
 };
 
-// Seconds of a pass once passes follow each other steadily. `times`: where to put those of the last pass, or null.
-double steady_seconds(std::span<const Work> pass, double link_bytes_per_s, Uploads uploads,
-                      std::vector<SegmentTimes>* times = nullptr);
+enum class Order {
+    in_series,   // a segment's uploads when the one before has been computed
+    one_ahead,   // when the one before starts to compute
+    continuous,  // each upload as soon as the link and its place are free, also across passes
+};
+
+// Passes from an empty link to a steady flow, and those that are counted then.
+struct Passes {
+    int warm = 3, counted = 2;
+};
+
+class Simulation {
+  public:
+    // Seconds of a pass once passes follow each other steadily. `times`: where to put those of the last pass, or null.
+    double steady_seconds(std::span<const Work> pass, std::span<const Upload> uploads, Order order, Passes passes = {},
+                          Timeline* times = nullptr);
+
+  private:
+    std::vector<double> computed_, computed_before_;  // each segment's end, in the present pass and the one before
+};
 
 }  // namespace sdcpp

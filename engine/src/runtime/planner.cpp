@@ -1,8 +1,6 @@
 #include "runtime/planner.h"
 
 #include <cmath>
-#include <limits>
-#include <numeric>
 
 #include "runtime/plan_parts.h"
 #include "runtime/plan_simulation.h"
@@ -15,7 +13,6 @@ using planning::Instance;
 constexpr uint64_t most_bytes = uint64_t{1} << 50;
 constexpr size_t most_stages = 10000;
 constexpr int most_microbatches = 1024;
-constexpr size_t most_exact_stages = 1000;  // beyond, the limit leaves out runs of stages
 
 void check(const std::vector<PlanStage>& stages, const PlanOptions& options) {
     if (stages.empty() || stages.size() > most_stages) throw std::invalid_argument("a plan takes 1 to 10000 stages");
@@ -40,56 +37,23 @@ void check(const std::vector<PlanStage>& stages, const PlanOptions& options) {
     }
 }
 
-// What no plan can beat: computing everything; uploading what cannot be resident beside the workspace and a slot for
-// the smallest part; and, for each run of stages, waiting for the weights that were not there when the first of them
-// began and that the link cannot bring while they compute. (Carries are left out: merged stages may have none.)
-double limit_of(const Instance& instance) {
-    const PlanOptions& options = instance.options;
-    const size_t count = instance.count();
-    const double compute = instance.seconds(0, count - 1) * options.microbatches;
-    if (options.budget_bytes == 0) return compute;
-    uint64_t params = 0, workspace = 0, slot = std::numeric_limits<uint64_t>::max();
-    for (const PlanStage& stage : instance.stages) {
-        params += stage.param_bytes;
-        workspace = std::max(workspace, stage.compute_bytes);
-        for (const uint64_t part : stage.parts)
-            if (part > 0) slot = std::min(slot, part);
-        if (stage.parts.empty() && stage.param_bytes > 0) slot = std::min(slot, stage.param_bytes);
-    }
-    const uint64_t room = options.budget_bytes - std::min(options.budget_bytes, workspace);
-    if (params <= room) return compute;
-    const auto uploads = [&](uint64_t bytes) { return static_cast<double>(bytes) / options.link_bytes_per_s; };
-    double waiting = 0;
-    for (size_t first = 0; first < count && count <= most_exact_stages; ++first) {
-        uint64_t needed = 0;
-        double meanwhile = 0;
-        for (size_t i = 0; i < count; ++i) {  // into the next step, too
-            const PlanStage& stage = instance.stages[(first + i) % count];
-            needed += stage.param_bytes;
-            if (needed > room) waiting = std::max(waiting, uploads(needed - room) - meanwhile);
-            meanwhile += stage.seconds * options.microbatches;
-        }
-    }
-    return std::max(compute + waiting, uploads(params - std::min(params, room - std::min(room, slot))));
+Order order_of(Policy policy) {
+    if (policy == Policy::pipelined) return Order::continuous;
+    return policy == Policy::capped_prefetch ? Order::one_ahead : Order::in_series;
 }
 
-Uploads uploads_of(Policy policy) {
-    if (policy == Policy::pipelined) return Uploads::continuous;
-    return policy == Policy::capped_prefetch ? Uploads::one_ahead : Uploads::in_series;
-}
-
-std::vector<Work> works_of(const Instance& instance, const Plan& plan) {
+double simulate(const Instance& instance, const Plan& plan, Timeline* times) {
     std::vector<Work> works;
+    std::vector<Upload> uploads;
     const double graphs = static_cast<double>(plan.together) / plan.group;
     for (const PlannedSegment& s : plan.segments)
-        works.push_back({instance.seconds(s.first, s.last) * plan.together + graphs * instance.options.dispatch_seconds,
-                         s.streamed_bytes, s.slot});
-    return works;
-}
-
-void predict(const Instance& instance, Plan& plan) {
-    plan.predicted_step_seconds = predicted_seconds(instance.stages, instance.options, plan);
-    plan.limit_step_seconds = limit_of(instance);
+        works.push_back(
+            {instance.seconds(s.first, s.last) * plan.together + graphs * instance.options.dispatch_seconds, 0});
+    for (const PlannedPiece& piece : plan.pieces) {
+        ++works[piece.segment].uploads;
+        uploads.push_back({static_cast<double>(piece.bytes) / instance.options.link_bytes_per_s, piece.after});
+    }
+    return Simulation().steady_seconds(works, uploads, order_of(plan.policy), {}, times);
 }
 
 std::string mib(uint64_t bytes) {
@@ -123,20 +87,6 @@ std::string mib(uint64_t bytes) {
 
 }  // namespace
 
-std::vector<char> streamed_parts(const PlanStage& stage, uint64_t bytes) {
-    if (stage.parts.empty()) return {stage.param_bytes <= bytes};
-    std::vector<size_t> order(stage.parts.size());
-    std::iota(order.begin(), order.end(), size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return stage.parts[a] > stage.parts[b]; });
-    std::vector<char> out(stage.parts.size(), 0);
-    for (const size_t part : order) {
-        if (stage.parts[part] > bytes) continue;
-        out[part] = 1;
-        bytes -= stage.parts[part];
-    }
-    return out;
-}
-
 const char* policy_name(Policy policy) {
     switch (policy) {
         case Policy::automatic:
@@ -156,10 +106,12 @@ const char* policy_name(Policy policy) {
 Plan make_plan(const std::vector<PlanStage>& stages, const PlanOptions& options) {
     check(stages, options);
     const Instance instance{stages, options};
+    const double limit = planning::limit_of(instance);
     std::optional<Plan> best;
     const auto consider = [&](std::optional<Plan> plan) {
         if (!plan) return;
-        predict(instance, *plan);
+        plan->predicted_step_seconds = predicted_seconds(stages, options, *plan);
+        plan->limit_step_seconds = limit;
         if (!best || plan->predicted_step_seconds < best->predicted_step_seconds * 0.999) best = std::move(plan);
     };
     const bool any = options.policy == Policy::automatic;
@@ -172,18 +124,16 @@ Plan make_plan(const std::vector<PlanStage>& stages, const PlanOptions& options)
 }
 
 double predicted_seconds(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan) {
-    const std::vector<Work> works = works_of({stages, options}, plan);
-    return plan.passes * steady_seconds(works, options.link_bytes_per_s, uploads_of(plan.policy));
+    return plan.passes * simulate({stages, options}, plan, nullptr);
 }
 
 double limit_seconds(const std::vector<PlanStage>& stages, const PlanOptions& options) {
-    return limit_of({stages, options});
+    return planning::limit_of({stages, options});
 }
 
-std::vector<SegmentTimes> timeline(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan) {
-    std::vector<SegmentTimes> times;
-    const Instance instance{stages, options};
-    steady_seconds(works_of(instance, plan), options.link_bytes_per_s, uploads_of(plan.policy), &times);
+Timeline timeline(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan) {
+    Timeline times;
+    simulate({stages, options}, plan, &times);
     return times;
 }
 

@@ -15,7 +15,7 @@ enum class Policy {
     full,       // merged under the whole budget, uploaded and dropped in series
     capped,     // the same, merged under a quarter of it where the weights pass three quarters (only while streaming)
     capped_prefetch,  // capped, the next segment's upload started with each segment; for comparison
-    pipelined,        // single stages through slots, uploads without pause, residents spread
+    pipelined,        // single stages through a ring, uploads without pause, residents spread
 };
 
 // Bytes of one microbatch (one image's cond or uncond half), as stored on the device.
@@ -28,11 +28,8 @@ struct PlanStage {
     uint64_t extra_bytes = 0;       // other inputs; already inside `compute_bytes`, counted again by full and capped
     double seconds = 0;             // compute
     std::vector<uint64_t> parts{};  // of the weights: bytes of what can stay or go by itself; empty: all or nothing
+    bool same_block = false;        // as the stage before: full and capped do not cut there, layers are counted so
 };
-
-// Which of a stage's parts are streamed where at most `bytes` of them are to be: the largest that fit. The same for
-// their sum as for `bytes`.
-std::vector<char> streamed_parts(const PlanStage& stage, uint64_t bytes);
 
 // What stages first..last need when they run as one graph, for one microbatch.
 struct UnionBytes {
@@ -45,9 +42,10 @@ struct PlanOptions {
     bool stream_layers = true, offload_to_cpu = true;
     double link_bytes_per_s = 12e9;
     int microbatches = 1;
-    double dispatch_seconds = 0;  // of starting one graph
-    int64_t most_resident = -1;   // stages; -1: any number
-    bool allocated_once = false;  // judge full and capped, too, by what is taken once for all segments
+    double dispatch_seconds = 0;   // of starting one graph
+    int64_t most_resident = -1;    // blocks, as PlanStage::same_block says; -1: any number
+    uint64_t most_slot_bytes = 0;  // of memory in one piece for what is streamed; 0: any size
+    bool allocated_once = false;   // judge full and capped, too, by what is taken once for all segments
     std::function<UnionBytes(size_t first, size_t last)> measure = nullptr;  // null: a chain, so maxima and the ends
 };
 
@@ -59,15 +57,25 @@ struct PlannedSegment {
     int slot = -1;                // of what is streamed
 };
 
+// Weights of one stage that are uploaded as one, in each pass, into the memory that streamed weights share.
+struct PlannedPiece {
+    size_t segment = 0, stage = 0;
+    std::vector<size_t> parts{};     // of the stage, in order; empty: all of it
+    uint64_t bytes = 0, offset = 0;  // within all slots, which lie one behind the other
+    int64_t after = 0;               // the last segment whose weights are in the way; below 0: counted from the end of
+                                     // the pass before, so -1 is its last
+};
+
 struct Plan {
     Policy policy = Policy::full;
     std::vector<PlannedSegment> segments;
-    std::vector<bool> resident;      // per stage: all of it
-    std::vector<uint64_t> streamed;  // per stage: bytes, see streamed_parts()
-    std::vector<uint64_t> slots;     // bytes of each
-    int together = 1;                // microbatches that go through a stage before the next stage's turn
-    int group = 1;                   // of those, in one graph
-    int passes = 1;                  // through all segments in one step; together * passes = microbatches
+    std::vector<bool> resident;        // per stage: all of it
+    std::vector<uint64_t> streamed;    // per stage: bytes
+    std::vector<PlannedPiece> pieces;  // of these, in the order of their uploads
+    std::vector<uint64_t> slots;       // bytes of each; pipelined has one, which it fills round and round
+    int together = 1;                  // microbatches that go through a stage before the next stage's turn
+    int group = 1;                     // of those, in one graph
+    int passes = 1;                    // through all segments in one step; together * passes = microbatches
     uint64_t resident_bytes = 0, streamed_bytes_per_step = 0, peak_bytes = 0;
     uint64_t workspace_bytes = 0, carry_bytes = 0;
     double predicted_step_seconds = 0;  // in the long run; the first step loads the residents, too
@@ -103,6 +111,13 @@ const char* policy_name(Policy policy);
 struct SegmentTimes {
     double upload_start = 0, upload_end = 0, compute_start = 0, compute_end = 0;
 };
-std::vector<SegmentTimes> timeline(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan);
+struct PieceTimes {
+    double upload_start = 0, upload_end = 0;
+};
+struct Timeline {
+    std::vector<SegmentTimes> segments;
+    std::vector<PieceTimes> pieces;
+};
+Timeline timeline(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan);
 
 }  // namespace sdcpp

@@ -86,14 +86,13 @@ void WeightStore::detach() {
 
 void WeightStore::release() {
     detach();
-    places_.clear();
     loaded_.clear();
     buffers_.clear();
     mappings_.clear();
     mapped_bytes_ = 0;
 }
 
-void WeightStore::place(const std::vector<Place>& places, const std::vector<uint64_t>& slot_bytes, bool map) {
+void WeightStore::place(const std::vector<Place>& places, uint64_t shared_bytes, bool map) {
     release();
     try {
         const auto attach = [&](Weight& weight, ggml_backend_buffer_t buffer, void* address) {
@@ -103,18 +102,30 @@ void WeightStore::place(const std::vector<Place>& places, const std::vector<uint
         };
         auto& weights = network_.weights().all();
         std::map<const MappedFile*, ggml_backend_buffer_t> files;
-        for (const uint64_t bytes : slot_bytes) buffers_.push_back(device_.allocate(MemoryClass::slots, bytes));
+        ggml_backend_buffer_t shared = nullptr;
+        std::byte* shared_data = nullptr;
+        if (shared_bytes > 0) {
+            const DeviceBuffer& buffer = buffers_.emplace_back(device_.allocate(MemoryClass::slots, shared_bytes));
+            ggml_backend_buffer_set_usage(shared = buffer.buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+            shared_data = buffer.data();
+        }
         for (size_t s = 0; s < places.size(); ++s) {
             if (!places[s].used) continue;
             const Stage& stage = network_.stages()[s];
-            std::vector<size_t> copied;
-            uint64_t bytes = 0;  // of those, resident
+            std::vector<size_t> residents;
+            uint64_t bytes = 0;  // of those
             for (size_t i = stage.first_weight; i < stage.last_weight; ++i) {
                 items_[i].mapped = map && items_[i].mappable;
                 if (!items_[i].mapped) {
-                    copied.push_back(i);
-                    items_[i].streamed = places[s].slot >= 0 && places[s].streamed[i - stage.first_weight];
-                    bytes += items_[i].streamed ? 0 : items_[i].bytes;
+                    const auto offset =
+                        places[s].offsets.empty() ? std::nullopt : places[s].offsets[i - stage.first_weight];
+                    items_[i].streamed = offset.has_value();
+                    if (offset) {
+                        attach(weights[i], shared, shared_data + *offset);
+                    } else {
+                        residents.push_back(i);
+                        bytes += items_[i].bytes;
+                    }
                     continue;
                 }
                 const MappedFile& file = file_of(weights[i]);
@@ -130,50 +141,38 @@ void WeightStore::place(const std::vector<Place>& places, const std::vector<uint
                 attach(weights[i], buffer, const_cast<std::byte*>(weights[i].source->bytes.data()));
                 mapped_bytes_ += weights[i].source->bytes.size();
             }
-            const auto put = [&](bool streamed, ggml_backend_buffer_t buffer, std::byte* address) {
-                ggml_backend_buffer_set_usage(buffer, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-                for (const size_t i : copied) {
-                    if (items_[i].streamed != streamed) continue;
-                    attach(weights[i], buffer, address);
-                    address += items_[i].bytes;
-                }
-            };
-            if (bytes > 0) {
-                const DeviceBuffer& own = buffers_.emplace_back(device_.allocate(MemoryClass::weights, bytes));
-                put(false, own.buffer.get(), own.data());
-            }
-            if (places[s].slot >= 0) {
-                const DeviceBuffer& slot = buffers_[static_cast<size_t>(places[s].slot)];
-                put(true, slot.buffer.get(), slot.data() + places[s].offset);
+            if (bytes == 0) continue;
+            const DeviceBuffer& own = buffers_.emplace_back(device_.allocate(MemoryClass::weights, bytes));
+            ggml_backend_buffer_set_usage(own.buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+            std::byte* address = own.data();
+            for (const size_t i : residents) {
+                attach(weights[i], own.buffer.get(), address);
+                address += items_[i].bytes;
             }
         }
     } catch (...) {
         release();
         throw;
     }
-    places_ = places;
     loaded_.assign(places.size(), 0);
-    for (size_t s = 0; s < places.size(); ++s) {
-        const Stage& stage = network_.stages()[s];
-        bool complete = true;
-        for (size_t i = stage.first_weight; i < stage.last_weight; ++i) complete &= items_[i].mapped;
-        loaded_[s] = complete || !places[s].used;
-    }
 }
 
-bool WeightStore::needs_loading(size_t stage) const { return places_[stage].slot >= 0 || !loaded_[stage]; }
-
-uint64_t WeightStore::load(size_t stage, const std::atomic<bool>& stop) {
+uint64_t WeightStore::load(size_t stage, const std::vector<size_t>& weights, const std::atomic<bool>& stop) {
     const Stage& s = network_.stages()[stage];
     uint64_t bytes = 0;
-    for (size_t i = s.first_weight; i < s.last_weight; ++i) {
+    const auto bring = [&](size_t i) {
         if (stop) fail(SDCPP_CANCELLED, "cancelled");
-        if (items_[i].mapped || (loaded_[stage] && !items_[i].streamed)) continue;
         upload(network_.weights().all()[i], items_[i], items_[i].streamed, stop);
         bytes += items_[i].bytes;
+    };
+    if (weights.empty()) {
+        if (loaded_[stage]) return 0;
+        for (size_t i = s.first_weight; i < s.last_weight; ++i)
+            if (!items_[i].mapped && !items_[i].streamed) bring(i);
+        loaded_[stage] = 1;
     }
-    if (ggml_backend_t queue = device_.upload_queue()) ggml_backend_synchronize(queue);
-    loaded_[stage] = 1;
+    for (const size_t weight : weights) bring(s.first_weight + weight);
+    if (ggml_backend_t queue = device_.upload_queue(); queue && bytes > 0) ggml_backend_synchronize(queue);
     return bytes;
 }
 

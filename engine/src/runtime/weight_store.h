@@ -1,10 +1,11 @@
-// A network's weights and where they are on a device: mapped from the file, resident, or in a slot for a while. The
-// master copy is the mapped file; what has to be converted for streaming is kept converted in host memory where there
-// is plenty.
+// A network's weights and where they are on a device: mapped from the file, resident, or streamed: there for a while.
+// The master copy is the mapped file; what has to be converted for streaming is kept converted in host memory where
+// there is plenty.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
+#include <optional>
 #include <vector>
 
 #include "models/network.h"
@@ -28,23 +29,20 @@ class WeightStore {
     // The same of each weight of a stage.
     std::vector<uint64_t> weight_bytes(size_t stage) const;
 
-    // Where a stage's weights go: memory of their own, or, for some, a place in a slot.
+    // Where a stage's weights go: memory of their own or, for some, a place in the memory that streamed weights share.
     struct Place {
-        int slot = -1;  // -1: resident
-        uint64_t offset = 0;
-        std::vector<char> streamed{};  // for each weight, whether it lies in the slot; else it is resident
-        bool used = true;              // false: the stage does not run
+        std::vector<std::optional<uint64_t>> offsets{};  // of each weight in the shared memory; empty: none is streamed
+        bool used = true;                                // false: the stage does not run
     };
     // Takes the memory; nothing is loaded yet. `map`: weights that the device can compute with where they lie in the
     // file are left there. Throws SDCPP_OUT_OF_MEMORY, and then holds nothing.
-    void place(const std::vector<Place>& places, const std::vector<uint64_t>& slot_bytes, bool map);
+    void place(const std::vector<Place>& places, uint64_t shared_bytes, bool map);
     void release();
-    bool placed() const { return !places_.empty(); }
+    bool placed() const { return !loaded_.empty(); }
 
-    bool needs_loading(size_t stage) const;  // a resident stage does once
-    // Brings a stage's weights to where they belong; returns the bytes that went through the link. Stops early, with
-    // SDCPP_CANCELLED, when `stop` is set.
-    uint64_t load(size_t stage, const std::atomic<bool>& stop);
+    // Brings these of a stage's weights to where they belong or, where none are named, its residents unless they are
+    // there; returns the bytes that went through the link. Stops early, with SDCPP_CANCELLED, when `stop` is set.
+    uint64_t load(size_t stage, const std::vector<size_t>& weights, const std::atomic<bool>& stop);
 
     uint64_t mapped_bytes() const { return mapped_bytes_; }
     uint64_t held_bytes() const;
@@ -64,9 +62,8 @@ class WeightStore {
     ggml_context_ptr context_;
     std::vector<Item> items_;
     std::vector<uint64_t> stage_bytes_;
-    std::vector<Place> places_;
-    std::vector<char> loaded_;
-    std::vector<DeviceBuffer> buffers_;              // residents and slots
+    std::vector<char> loaded_;                       // of each stage: its residents are there
+    std::vector<DeviceBuffer> buffers_;              // residents, and what streamed weights share
     std::vector<ggml_backend_buffer_ptr> mappings_;  // of files
     std::vector<std::byte> staging_;
     ggml_backend_buffer_ptr ring_;  // two pieces of memory that uploads can go from without a copy

@@ -1,0 +1,40 @@
+// Where streamed weights lie in the memory that they share, and what has to be computed before each may come.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace sdcpp::planning {
+
+// What is uploaded as one; `owner` is the stage that needs it. The pieces of an owner follow each other.
+struct Piece {
+    size_t owner = 0;
+    uint64_t bytes = 0;
+};
+
+class Layout {
+  public:
+    // Pieces one behind the other, round and round: each pass begins at the start of the memory, so that addresses are
+    // the same in every pass, and takes as few rounds as the memory allows, of about the same length. False where an
+    // owner's pieces do not fit together.
+    bool ring(std::span<const Piece> pieces, uint64_t capacity_bytes);
+    // Owners take `count` slots in turn, each as large as the largest of its own. False where that is too much.
+    bool slots(std::span<const Piece> pieces, size_t count, uint64_t capacity_bytes);
+
+    const std::vector<uint64_t>& slot_bytes() const { return slot_bytes_; }  // a ring is one slot
+    const std::vector<uint64_t>& offsets() const { return offsets_; }
+    // For each piece, the last one before it that lies in its way; below 0: of the pass before, counted from its end.
+    const std::vector<int64_t>& after() const { return after_; }
+
+  private:
+    bool wind(std::span<const Piece> pieces, uint64_t capacity, size_t rounds);
+    bool look_back(std::span<const Piece> pieces);
+
+    std::vector<uint64_t> slot_bytes_;
+    std::vector<uint64_t> offsets_;
+    std::vector<int64_t> after_;
+    std::vector<size_t> rounds_;  // the first piece of each; within a round offsets rise
+};
+
+}  // namespace sdcpp::planning
