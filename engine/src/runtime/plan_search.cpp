@@ -134,6 +134,7 @@ std::optional<Choice> Search::best(const Grouping& grouping, double good_seconds
 }
 
 Choice Search::filled(const Grouping& grouping, Choice choice) {
+    if (!in_.streams()) return choice;
     grouping_ = grouping;
     std::vector<size_t> order = weighty_;
     std::stable_sort(order.begin(), order.end(),
