@@ -189,6 +189,7 @@ def _generate(arguments: argparse.Namespace) -> int:
         offload_to_cpu=arguments.offload_to_cpu,
         plan_policy=arguments.plan_policy,
         gpu_layers=arguments.gpu_layers,
+        whole_process=True,
         blas=arguments.blas,
         matmul_precision=arguments.matmul_precision,
         profile=arguments.profile,

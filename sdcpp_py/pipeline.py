@@ -139,7 +139,8 @@ class Pipeline:
     ``max_vram`` is all that the networks may hold on the device together, in GiB: below 0, what is free less that much; 0, no
     limit; None, a limit only where not everything fits. Layers that do not fit are streamed. ``stream_layers=False`` keeps
     nothing resident between uploads, ``offload_to_cpu=False`` nothing off the device. ``plan_policy`` and ``gpu_layers`` (most
-    resident layers) are for comparing plans; see `planner.plan`. ``link_speed`` tells the device's FLOP/s and the bytes per
+    resident layers) are for comparing plans; see `planner.plan`. ``whole_process=True`` makes ``max_vram`` on the CPU the limit of
+    the process, interpreter included, as it is on the command line. ``link_speed`` tells the device's FLOP/s and the bytes per
     second to it, which are measured once otherwise. ``blas=False`` makes the CPU compute with ggml's kernels alone, as the
     environment variable SDCPP_BLAS=0 does; "avx2", "avx512" or "openblas" names its matrix products, for comparing.
     ``matmul_precision="bf16"`` lets it multiply large matrices in bf16, about twice as fast on processors that compute with it
@@ -170,6 +171,7 @@ class Pipeline:
         offload_to_cpu: bool | None = None,
         plan_policy: str = "auto",
         gpu_layers: int | None = None,
+        whole_process: bool = False,
         link_speed: tuple[float, float] | None = None,
         blas: bool | str | None = None,
         matmul_precision: str = "f32",
@@ -209,7 +211,7 @@ class Pipeline:
         library_text, kind_text = ffi.new("char[]", os.fsencode(library)), ffi.new("char[]", kind.encode())
         params.blas, params.products = library_text, kind_text
         params.bf16 = options.choice("matmul_precision", matmul_precision, ("f32", "bf16")) == "bf16"
-        params.profile = bool(profile)
+        params.profile, params.whole_process = bool(profile), bool(whole_process)
         out = ffi.new("sdcpp_model**")
         with blas_library.loading():
             _binding.call(lib.sdcpp_model_open, params, out)

@@ -155,6 +155,7 @@ int sdcpp_model_open(const sdcpp_model_params* params, sdcpp_model** out, sdcpp_
         options.products = {text_or(params->blas, ""), text_or(params->products, ""), params->bf16 != 0};
         options.threads = params->threads;
         options.profile = params->profile != 0;
+        options.whole_process = params->whole_process != 0;
         options.max_vram = params->max_vram;
         if (std::abs(params->max_vram) > 1e6) fail(SDCPP_INVALID_ARGUMENT, "max_vram must be a number of GiB");
         options.stream_layers = params->stream_layers;

@@ -89,6 +89,7 @@ void Model::begin() {
     memory.stream_layers = options_.stream_layers != 0;
     memory.offload_to_cpu = options_.offload_to_cpu != 0;
     memory.most_resident = options_.gpu_layers;
+    memory.whole_process = options_.whole_process && options_.max_vram > 0 && device_.is_cpu();
     constexpr double gib = 1 << 30;
     if (options_.max_vram >= 0) memory.budget_bytes = static_cast<uint64_t>(options_.max_vram * gib);
     if (options_.max_vram < 0) {

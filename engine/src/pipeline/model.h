@@ -33,7 +33,7 @@ struct ModelOptions {
     int gpu_layers = -1;
     Device::Speed speed;      // zeros: measured when needed
     ProductsChoice products;  // see Device
-    bool profile = false;
+    bool profile = false, whole_process = false;
 };
 
 struct ModelFacts {

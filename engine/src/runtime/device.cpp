@@ -16,7 +16,6 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "nn/cpu_operations.h"
-#include "runtime/host_memory.h"
 
 namespace sdcpp {
 namespace {
@@ -218,7 +217,10 @@ DeviceBuffer Device::allocate(MemoryClass kind, uint64_t bytes) {
     if ((is_cpu_ || simulated_) && bytes > host_available_bytes())
         fail(SDCPP_OUT_OF_MEMORY, bytes >> 20, " MiB are not free in this machine's memory");
     out.lease = memory_.take(kind, bytes);
-    out.buffer.reset(ggml_backend_buft_alloc_buffer(buffer_type(), std::max<uint64_t>(bytes, 1)));
+    bytes = std::max<uint64_t>(bytes, 1);
+    if (is_cpu_ || simulated_) out.pages = take_host_pages(bytes);
+    out.buffer.reset(out.pages ? ggml_backend_dev_buffer_from_host_ptr(handle_, out.pages.get(), bytes, bytes)
+                               : ggml_backend_buft_alloc_buffer(buffer_type(), bytes));
     if (!out.buffer) fail(SDCPP_OUT_OF_MEMORY, "device ", name_, " has no ", bytes >> 20, " MiB free");
     return out;
 }

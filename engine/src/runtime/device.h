@@ -11,6 +11,7 @@
 
 #include "nn/graph.h"
 #include "runtime/device_memory.h"
+#include "runtime/host_memory.h"
 #include "runtime/thread_governor.h"
 
 namespace sdcpp {
@@ -29,6 +30,7 @@ int physical_cores();
 // A buffer on a device, counted for as long as it lives.
 struct DeviceBuffer {
     DeviceMemory::Lease lease;
+    HostPages pages{};  // that it is made of, on the CPU
     ggml_backend_buffer_ptr buffer;
     std::byte* data() const { return static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer.get())); }
 };

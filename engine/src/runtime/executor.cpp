@@ -15,6 +15,7 @@ namespace {
 
 constexpr size_t prepared_kept = 4;
 constexpr uint64_t margin = uint64_t{512} << 20;  // of free memory, for other programs and what drivers take
+constexpr uint64_t bookkeeping = uint64_t{40} << 20;  // for graphs, and the pages of the file that are being read
 constexpr int most_tries = 8;
 constexpr double surprising = 0.1, worth_it = 0.97;
 
@@ -149,8 +150,21 @@ std::string Executor::stage_name(size_t stage) const {
     return own.starts_with(network_->name() + ".") ? own : network_->name() + "." + own;
 }
 
+void Executor::fail_with_overhead(const OverBudget& problem) const {
+    if (overhead_bytes_ == 0) throw problem;
+    const uint64_t least = problem.least_bytes() + overhead_bytes_;
+    throw OverBudget(std::string(problem.what()) + ", and " + std::to_string(overhead_bytes_ >> 20) +
+                         " MiB for the process itself: " + std::to_string((least >> 20) + 1) + " MiB in all",
+                     problem.stage(), least);
+}
+
 // No budget where all fits; else what is free, less a margin.
 uint64_t Executor::starting_budget(const Flow& flow, const std::vector<size_t>& stages, int batch) {
+    if (memory_.whole_process) {
+        const uint64_t resident = process_resident_bytes(), held = device_.memory().held();
+        overhead_bytes_ = std::max(overhead_bytes_, resident - std::min(resident, held) + bookkeeping);
+        return std::max<uint64_t>(1, *memory_.budget_bytes - std::min(*memory_.budget_bytes, overhead_bytes_));
+    }
     if (memory_.budget_bytes) return *memory_.budget_bytes;
     if (!memory_.stream_layers || !memory_.offload_to_cpu) return 0;
     uint64_t weights = 0;
@@ -379,8 +393,8 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Se
             if (attempt >= most_tries)
                 fail(SDCPP_OUT_OF_MEMORY, network_->name(), " finds no plan that stays under the budget");
             slack += excess.bytes;
-        } catch (const OverBudget&) {
-            if (alone || attempt >= most_tries) throw;
+        } catch (const OverBudget& problem) {
+            if (alone || attempt >= most_tries) fail_with_overhead(problem);
             clear_device();
         } catch (const Error& problem) {
             if (problem.status() != SDCPP_OUT_OF_MEMORY || attempt >= most_tries) throw;
@@ -424,13 +438,17 @@ RunReport Executor::preview(const std::vector<Input>& inputs, const Selection& g
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
     uint64_t budget = starting_budget(flow, selection.stages, batch);
     if (budget == 0) budget = uint64_t{1} << 49;  // all fits; the sizes are wanted nevertheless
-    Planned planned = choose(flow, selection.stages, batch, budget);
-    RunReport out;
-    out.network = network_->name();
-    out.stages = std::move(planned.stages);
-    out.options = planned.options;
-    out.plan = std::move(planned.plan);
-    return out;
+    try {
+        Planned planned = choose(flow, selection.stages, batch, budget);
+        RunReport out;
+        out.network = network_->name();
+        out.stages = std::move(planned.stages);
+        out.options = planned.options;
+        out.plan = std::move(planned.plan);
+        return out;
+    } catch (const OverBudget& problem) {
+        fail_with_overhead(problem);
+    }
 }
 
 void Executor::compute(const SegmentGraph& graph) {
@@ -602,6 +620,7 @@ void Executor::release(bool weights) {
     prepared_.clear();
     if (device_.kernels().gemm) device_.kernels().gemm->trim();
     if (weights) store_.release();
+    if (weights && device_.is_cpu()) give_back_freed_memory();  // the budget is for the process
 }
 
 RunReport Executor::take_report() {

@@ -24,6 +24,7 @@ struct MemoryOptions {
     Policy policy = Policy::automatic;
     bool stream_layers = true, offload_to_cpu = true;
     int64_t most_resident = -1;
+    bool whole_process = false;  // the budget is for the process: what it holds beside the networks counts
     bool operator==(const MemoryOptions&) const = default;
 };
 
@@ -90,6 +91,8 @@ class Executor {
     Selection completed(Selection selection) const;
     Planned choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget);
     std::unique_ptr<Prepared> realize(const std::vector<Input>& inputs, const Selection& selection, Planned planned);
+    // Throws `problem` with what the process takes beside the networks.
+    [[noreturn]] void fail_with_overhead(const OverBudget& problem) const;
     uint64_t starting_budget(const Flow& flow, const std::vector<size_t>& stages, int batch);
     std::unique_ptr<Courier> hire(const Prepared& prepared);
     void place_weights(const std::vector<size_t>& stages, const Planned& planned);
@@ -102,6 +105,7 @@ class Executor {
     std::unique_ptr<Network> network_;
     WeightStore store_;
     MemoryOptions memory_;
+    uint64_t overhead_bytes_ = 0;  // what the process takes of the budget beside the networks
     std::function<void()> make_room_;
     std::vector<std::unique_ptr<Prepared>> prepared_;
     RunReport report_;

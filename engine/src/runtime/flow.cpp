@@ -14,9 +14,8 @@ namespace {
 constexpr size_t most_nodes = 1 << 15;
 void* const somewhere = reinterpret_cast<void*>(uintptr_t{64});  // makes ggml's allocator take a tensor as allocated
 
-ggml_context_ptr new_context() {
-    ggml_context* context =
-        ggml_init({.mem_size = most_nodes * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true});
+ggml_context_ptr new_context(size_t bytes = most_nodes * ggml_tensor_overhead()) {
+    ggml_context* context = ggml_init({.mem_size = bytes, .mem_buffer = nullptr, .no_alloc = true});
     if (!context) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
     return ggml_context_ptr(context);
 }
@@ -132,6 +131,7 @@ Flow::Flow(const Network& network, const Kernels& kernels, const Selection& sele
                 sum += operations(tensor);
         }
         flops_.push_back(sum);
+        context_bytes_.push_back(ggml_used_mem(context.get()));
         before_.push_back(std::move(after));
     }
     for (const std::string& name : selection.results) {
@@ -142,7 +142,10 @@ Flow::Flow(const Network& network, const Kernels& kernels, const Selection& sele
 
 SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(size_t)>& place) const {
     SegmentGraph out;
-    out.tensors = new_context();
+    // beside what the stages make by themselves: a mark for each, and copies of views that leave
+    size_t bytes = (last - first + 1 + before_[last + 1].size() + before_[first].size()) * ggml_tensor_overhead();
+    for (size_t i = first; i <= last; ++i) bytes += context_bytes_[i];
+    out.tensors = new_context(bytes);
     ggml_context* context = out.tensors.get();
     Graph graph{context, kernels_, out.custom, network_.wide_range()};
     Values values;

@@ -69,6 +69,7 @@ class Flow {
     std::vector<size_t> input_carries_;
     std::vector<Names> before_;  // each stage, and one more: after the last
     std::vector<double> flops_;
+    std::vector<size_t> context_bytes_;  // that each stage's tensors take in a context of ggml
     uint64_t scratch_bytes_ = 0;
     std::vector<size_t> results_;
 };

@@ -5,6 +5,14 @@
 #include <limits>
 #include <string>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+#ifndef _WIN32
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
 namespace sdcpp {
 namespace {
 
@@ -39,6 +47,35 @@ size_t host_available_bytes() {
         if (key == "MemAvailable:") room = value * 1024;
     room = std::min(room, group_room("/sys/fs/cgroup/", "memory.max", "memory.current"));
     return std::min(room, group_room("/sys/fs/cgroup/memory/", "memory.limit_in_bytes", "memory.usage_in_bytes"));
+}
+
+size_t process_resident_bytes() {
+#ifdef __linux__
+    std::ifstream in("/proc/self/statm");
+    size_t size = 0, resident = 0;
+    if (in >> size >> resident) return resident * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+#endif
+    return 0;
+}
+
+void PagesGoBack::operator()([[maybe_unused]] std::byte* start) const {
+#ifndef _WIN32
+    ::munmap(start, bytes);
+#endif
+}
+
+HostPages take_host_pages([[maybe_unused]] size_t bytes) {
+#ifndef _WIN32
+    void* start = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (start != MAP_FAILED) return {static_cast<std::byte*>(start), PagesGoBack{bytes}};
+#endif
+    return {};
+}
+
+void give_back_freed_memory() {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 }  // namespace sdcpp

@@ -181,18 +181,18 @@ void WeightStore::upload(const Weight& weight, Item& item, bool again, const std
     const size_t size = ggml_nbytes(weight.tensor);
     const bool as_it_is = weight.source->type == from_ggml(weight.tensor->type) && weight.source->bytes.size() == size;
     const MappedFile& file = file_of(weight);
+    // The budget holds for the process; the system's own cache keeps the file.
+    const auto forget = [&](std::span<const std::byte> part) { file.forget(part); };
     if (ggml_backend_buffer_is_host(weight.tensor->buffer) && (as_it_is || item.converted.empty()) &&
         (as_it_is || device_.is_cpu() || !again)) {
-        convert_weight(weight, weight.tensor->type, static_cast<std::byte*>(weight.tensor->data));
-        file.forget(weight.source->bytes);  // the budget holds for the process; the system's own cache keeps the file
+        convert_weight(weight, weight.tensor->type, static_cast<std::byte*>(weight.tensor->data), forget);
         return;
     }
     const std::byte* source = weight.source->bytes.data();
     if (!as_it_is && item.converted.empty()) {
         std::vector<std::byte>& target = again && host_available_bytes() > plenty + size ? item.converted : staging_;
         target.resize(size);
-        convert_weight(weight, weight.tensor->type, target.data());
-        file.forget(weight.source->bytes);
+        convert_weight(weight, weight.tensor->type, target.data(), forget);
         source = target.data();
     } else if (!as_it_is) {
         source = item.converted.data();

@@ -115,15 +115,24 @@ void convert_piece(const Weight& weight, ggml_type type, const Piece& piece, std
     ggml_quantize_chunk(type, values.data(), out, 0, piece.count / row, row, nullptr);
 }
 
-void convert_weight(const Weight& weight, ggml_type type, std::byte* out) {
+void convert_weight(const Weight& weight, ggml_type type, std::byte* out,
+                    const std::function<void(std::span<const std::byte>)>& done) {
     const TensorInfo& source = *weight.source;
-    if (source.type == from_ggml(type)) {
-        std::memcpy(out, source.bytes.data(), source.bytes.size());
-        return;
+    const bool as_it_is = source.type == from_ggml(type);
+    const int64_t row = std::max<int64_t>(1, weight.shape.back()), block = dtype_block(source.type);
+    for (const Piece& piece : pieces_of(weight)) {  // so that no f32 copy of the whole tensor is held
+        const size_t block_bytes = dtype_block_bytes(source.type);
+        const auto from = source.bytes.subspan(static_cast<size_t>(piece.first / block) * block_bytes,
+                                               static_cast<size_t>((piece.count + block - 1) / block) * block_bytes);
+        if (as_it_is) {
+            std::memcpy(out, from.data(), from.size());
+            out += from.size();
+        } else {
+            convert_piece(weight, type, piece, out);
+            out += ggml_row_size(type, row) * static_cast<size_t>(piece.count / row);
+        }
+        if (done) done(from);
     }
-    const int64_t row = std::max<int64_t>(1, weight.shape.back());
-    for (const Piece& piece : pieces_of(weight))  // so that no f32 copy of the whole tensor is held
-        convert_piece(weight, type, piece, out + ggml_row_size(type, row) * static_cast<size_t>(piece.first / row));
 }
 
 }  // namespace sdcpp

@@ -6,6 +6,8 @@
 
 #include <array>
 #include <deque>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -74,7 +76,9 @@ class Scope {
 ggml_type stored_type(const Weight& weight, const TypeRules& rules);
 
 // `weight`'s values in `type`, in ggml's layout; `out` has their size.
-void convert_weight(const Weight& weight, ggml_type type, std::byte* out);
+// `done` is told each part of the source that has been read.
+void convert_weight(const Weight& weight, ggml_type type, std::byte* out,
+                    const std::function<void(std::span<const std::byte>)>& done = nullptr);
 
 // The same in pieces of whole rows, about a million values each: `first` in values, as pieces() gives them.
 struct Piece {
