@@ -43,7 +43,27 @@ void Courier::bring(const Load& load) {
     }
     const std::scoped_lock lock(mutex_);
     counts_.uploaded_bytes += bytes;
-    counts_.upload_seconds += seconds_since(start);
+    if (!device_.queues_uploads())
+        counts_.upload_seconds += seconds_since(start);
+    else if (!busy_since_)
+        busy_since_ = start;
+}
+
+// Tells of the loads that have arrived.
+void Courier::publish() {
+    const std::scoped_lock lock(mutex_);
+    const uint64_t before = brought_;
+    for (; !under_way_.empty() && under_way_.front() <= store_.arrived(); ++brought_) under_way_.pop_front();
+    if (brought_ > before) changed_.notify_all();
+}
+
+// Waits for all that is on its way: there is nothing to be done meanwhile.
+void Courier::settle() {
+    store_.finish();
+    publish();
+    const std::scoped_lock lock(mutex_);
+    if (busy_since_) counts_.upload_seconds += seconds_since(*busy_since_);
+    busy_since_.reset();
 }
 
 void Courier::work() {
@@ -52,19 +72,26 @@ void Courier::work() {
             for (const Load& load : loads_) {
                 if (!load.once() || pass == 0) {
                     const auto before = load.once() ? 0 : static_cast<int64_t>(pass * ends_.size()) + load.after + 1;
-                    {
-                        std::unique_lock lock(mutex_);
-                        changed_.wait(lock, [&] { return stop_ || static_cast<int64_t>(done_) >= before; });
-                        if (stop_) return;
+                    const auto may_start = [&] { return stop_ || static_cast<int64_t>(done_) >= before; };
+                    std::unique_lock lock(mutex_);
+                    if (!may_start()) {
+                        lock.unlock();
+                        settle();
+                        lock.lock();
+                        changed_.wait(lock, may_start);
                     }
+                    lock.unlock();
+                    if (stop_) break;
                     bring(load);
                 }
-                const std::scoped_lock lock(mutex_);
-                ++brought_;
-                changed_.notify_all();
+                under_way_.push_back(store_.mark());
+                publish();
             }
+            if (stop_) break;
         }
+        settle();
     } catch (...) {
+        store_.finish();
         const std::scoped_lock lock(mutex_);
         problem_ = std::current_exception();
         changed_.notify_all();
@@ -77,6 +104,7 @@ void Courier::wait(size_t segment) {
         const bool first = asked_++ < ends_.size();
         for (size_t i = segment == 0 ? 0 : ends_[segment - 1]; i < ends_[segment]; ++i)
             if (first || !loads_[i].once()) bring(loads_[i]);
+        settle();
         const std::scoped_lock lock(mutex_);
         counts_.stall_seconds += seconds_since(start);
         return;
@@ -99,6 +127,10 @@ void Courier::done() {
 
 Courier::Counts Courier::take_counts() {
     const std::scoped_lock lock(mutex_);
+    if (busy_since_) {
+        counts_.upload_seconds += seconds_since(*busy_since_);
+        busy_since_ = Clock::now();
+    }
     return std::exchange(counts_, {});
 }
 

@@ -2,9 +2,12 @@
 // across passes.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -47,6 +50,8 @@ class Courier {
     using Time = std::chrono::steady_clock::time_point;
     void work();
     void bring(const Load& load);
+    void publish();
+    void settle();
 
     Device& device_;
     WeightStore& store_;
@@ -56,9 +61,13 @@ class Courier {
     const bool streams_;
     std::mutex mutex_;
     std::condition_variable changed_;
-    uint64_t brought_ = 0;           // loads, over all passes
+    uint64_t brought_ = 0;           // loads that are there, over all passes
     uint64_t asked_ = 0, done_ = 0;  // segments, over all passes
     Time link_free_{};               // of a simulated link
+    // Of a device's own queue: loads that are on their way, each with the mark that it arrives with, and since when the
+    // link has been at work.
+    std::deque<uint64_t> under_way_{};
+    std::optional<Time> busy_since_{};
     Counts counts_;
     std::exception_ptr problem_;
     std::atomic<bool> stop_{false};

@@ -225,11 +225,6 @@ DeviceBuffer Device::allocate(MemoryClass kind, uint64_t bytes) {
     return out;
 }
 
-ggml_backend_t Device::upload_queue() {
-    if (!upload_queue_ && !is_cpu_ && !simulated_) upload_queue_.reset(ggml_backend_dev_init(handle_, nullptr));
-    return upload_queue_.get();
-}
-
 const Device::Speed& Device::speed() {
     if (speed_.flops_per_s > 0 && speed_.link_bytes_per_s > 0) return speed_;
     // One product of 1024 x 1024 matrices in f16, as large layers have them.

@@ -65,8 +65,8 @@ class Device {
     // Runs `graph`. Throws SDCPP_CANCELLED, SDCPP_OUT_OF_MEMORY or SDCPP_INTERNAL.
     void compute(ggml_cgraph* graph);
 
-    // What uploads go through: a queue beside the compute where the device has one, else null.
-    ggml_backend_t upload_queue();
+    // Whether uploads go through queues of their own beside the compute; see UploadQueue.
+    bool queues_uploads() const { return !is_cpu_ && !simulated_; }
     // 0: as fast as it goes.
     double simulated_link_bytes_per_s() const { return simulated_link_; }
     bool simulated() const { return simulated_; }
@@ -90,7 +90,6 @@ class Device {
     bool maps_host_memory_ = false, is_cpu_ = false, simulated_ = false;
     double simulated_link_ = 0, slowdown_ = 1;
     DeviceMemory memory_;
-    ggml_backend_ptr upload_queue_;
     Speed speed_;
     ThreadGovernor governor_;
     ggml_backend_set_n_threads_t set_threads_ = nullptr;  // the CPU has it

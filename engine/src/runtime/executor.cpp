@@ -14,7 +14,7 @@ namespace sdcpp {
 namespace {
 
 constexpr size_t prepared_kept = 4;
-constexpr uint64_t margin = uint64_t{512} << 20;  // of free memory, for other programs and what drivers take
+constexpr uint64_t margin = uint64_t{512} << 20;      // of free memory, for other programs and what drivers take
 constexpr uint64_t bookkeeping = uint64_t{40} << 20;  // for graphs, and the pages of the file that are being read
 constexpr int most_tries = 8;
 constexpr double surprising = 0.1, worth_it = 0.97;

@@ -9,8 +9,8 @@
 namespace sdcpp::planning {
 namespace {
 
-constexpr double good_enough = 1.002;         // times what nothing can beat
-constexpr double worth_merging = 1e-3;        // of a pass: what starting all graphs may take
+constexpr double good_enough = 1.002;       // times what nothing can beat
+constexpr double worth_merging = 1e-3;      // of a pass: what starting all graphs may take
 constexpr int64_t search_effort = 800'000;  // events looked at in one plan: some milliseconds
 
 std::vector<int> divisors(int number) {

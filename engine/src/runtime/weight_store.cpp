@@ -6,13 +6,13 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "runtime/host_memory.h"
 
 namespace sdcpp {
 namespace {
 
 void* const nowhere = reinterpret_cast<void*>(uintptr_t{64});  // makes ggml's allocator take a weight as allocated
-constexpr size_t ring_piece = size_t{16} << 20;
 constexpr uint64_t plenty = uint64_t{4} << 30;  // host memory that is left alone when converted weights are kept
 
 uint64_t aligned(uint64_t bytes, uint64_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
@@ -172,8 +172,39 @@ uint64_t WeightStore::load(size_t stage, const std::vector<size_t>& weights, con
         loaded_[stage] = 1;
     }
     for (const size_t weight : weights) bring(s.first_weight + weight);
-    if (ggml_backend_t queue = device_.upload_queue(); queue && bytes > 0) ggml_backend_synchronize(queue);
     return bytes;
+}
+
+UploadQueue* WeightStore::queue() {
+    if (!queue_ && device_.queues_uploads()) queue_ = std::make_unique<UploadQueue>(device_);
+    return queue_.get();
+}
+
+// Uploads that repeat go from a copy in host memory where one has to be made anyway, as by conversion, or where copying
+// from the file holds them up; and where memory is plenty.
+std::byte* WeightStore::keep(Item& item, size_t size, bool as_it_is) {
+    if (as_it_is) {
+        if (!queue() || pinning_ == Pinning::no || (pinning_ == Pinning::undecided && !queue()->waits_for_copies()))
+            return nullptr;
+        if (pinning_ == Pinning::undecided) {
+            uint64_t all = 0;
+            for (const Item& one : items_) all += one.streamed && !one.kept ? one.bytes : 0;
+            pinning_ = host_available_bytes() > plenty + all ? Pinning::yes : Pinning::no;
+            if (pinning_ == Pinning::no) return nullptr;
+            log(SDCPP_LOG_INFO, network_.name() + ": streamed weights are kept in pinned memory, " +
+                                    std::to_string(all >> 20) + " MiB");
+        }
+    } else if (host_available_bytes() <= plenty + size) {
+        return nullptr;
+    }
+    if (queue()) item.pinned = queue()->allocate_pinned(size);
+    if (item.pinned) return item.kept = static_cast<std::byte*>(ggml_backend_buffer_get_base(item.pinned.get()));
+    if (as_it_is) {
+        pinning_ = Pinning::no;
+        return nullptr;
+    }
+    item.converted.resize(size);
+    return item.kept = item.converted.data();
 }
 
 // `again`: the weight will be uploaded more than once.
@@ -183,45 +214,27 @@ void WeightStore::upload(const Weight& weight, Item& item, bool again, const std
     const MappedFile& file = file_of(weight);
     // The budget holds for the process; the system's own cache keeps the file.
     const auto forget = [&](std::span<const std::byte> part) { file.forget(part); };
-    if (ggml_backend_buffer_is_host(weight.tensor->buffer) && (as_it_is || item.converted.empty()) &&
-        (as_it_is || device_.is_cpu() || !again)) {
+    const bool reachable = ggml_backend_buffer_is_host(weight.tensor->buffer);
+    if (reachable && (as_it_is || (!item.kept && (device_.is_cpu() || !again)))) {
         convert_weight(weight, weight.tensor->type, static_cast<std::byte*>(weight.tensor->data), forget);
         return;
     }
-    const std::byte* source = weight.source->bytes.data();
-    if (!as_it_is && item.converted.empty()) {
-        std::vector<std::byte>& target = again && host_available_bytes() > plenty + size ? item.converted : staging_;
-        target.resize(size);
-        convert_weight(weight, weight.tensor->type, target.data(), forget);
-        source = target.data();
-    } else if (!as_it_is) {
-        source = item.converted.data();
+    std::span<const std::byte> source(item.kept, item.kept ? size : 0);
+    if (!item.kept) {
+        std::byte* target = again ? keep(item, size, as_it_is) : nullptr;
+        if (!target && !as_it_is) {
+            staging_.resize(size);
+            target = staging_.data();
+        }
+        if (target) convert_weight(weight, weight.tensor->type, target, forget);
+        source = target ? std::span<const std::byte>(target, size) : weight.source->bytes;
     }
-    ggml_backend_t queue = device_.upload_queue();
-    if (!queue) {
-        ggml_backend_tensor_set(weight.tensor, source, 0, size);
-        if (as_it_is) file.forget(weight.source->bytes);
-        return;
-    }
-    // Copies from memory that the device cannot reach by itself wait for the device: so they go by pieces through
-    // memory that it can reach, one piece filled while the other is under way.
-    if (!ring_) {
-        ggml_backend_buffer_type_t pinned = ggml_backend_dev_host_buffer_type(device_.handle());
-        if (!pinned) pinned = ggml_backend_cpu_buffer_type();
-        ring_.reset(ggml_backend_buft_alloc_buffer(pinned, 2 * ring_piece));
-        if (!ring_) fail(SDCPP_OUT_OF_MEMORY, "no memory for uploads");
-    }
-    auto* ring = static_cast<std::byte*>(ggml_backend_buffer_get_base(ring_.get()));
-    for (size_t done = 0; done < size; done += ring_piece) {
-        if (stop) fail(SDCPP_CANCELLED, "cancelled");
-        const size_t part = std::min(ring_piece, size - done);
-        std::byte* piece = ring + static_cast<size_t>(ring_turn_) * ring_piece;
-        ring_turn_ = 1 - ring_turn_;
-        std::memcpy(piece, source + done, part);
-        ggml_backend_synchronize(queue);  // the other piece has arrived; this one may start
-        ggml_backend_tensor_set_async(queue, weight.tensor, piece, done, part);
-    }
-    if (as_it_is) file.forget(weight.source->bytes);
+    if (!queue())
+        ggml_backend_tensor_set(weight.tensor, source.data(), 0, size);
+    else if (item.pinned)
+        queue_->put_pinned(weight.tensor, source.data());
+    else
+        queue_->put(weight.tensor, source, stop, as_it_is ? std::function(forget) : [](std::span<const std::byte>) {});
 }
 
 uint64_t WeightStore::held_bytes() const {

@@ -5,11 +5,12 @@
 
 #include <atomic>
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "models/network.h"
-#include "runtime/device.h"
+#include "runtime/upload_queue.h"
 
 namespace sdcpp {
 
@@ -41,8 +42,15 @@ class WeightStore {
     bool placed() const { return !loaded_.empty(); }
 
     // Brings these of a stage's weights to where they belong or, where none are named, its residents unless they are
-    // there; returns the bytes that went through the link. Stops early, with SDCPP_CANCELLED, when `stop` is set.
+    // there; returns the bytes that go through the link. Stops early, with SDCPP_CANCELLED, when `stop` is set.
     uint64_t load(size_t stage, const std::vector<size_t>& weights, const std::atomic<bool>& stop);
+    // A number that arrived() reaches when all that was loaded has arrived: at once, but on devices that have a queue
+    // for uploads.
+    uint64_t mark() { return queue_ ? queue_->mark() : 0; }
+    uint64_t arrived() const { return queue_ ? queue_->arrived() : 0; }
+    void finish() {
+        if (queue_) queue_->finish();
+    }
 
     uint64_t mapped_bytes() const { return mapped_bytes_; }
     uint64_t held_bytes() const;
@@ -51,8 +59,13 @@ class WeightStore {
     struct Item {            // a weight
         uint64_t bytes = 0;  // on the device, alignment included
         bool mappable = false, mapped = false, streamed = false;
-        std::vector<std::byte> converted;  // in host memory, for the next upload
+        // In host memory, for the next upload, `kept` being one or the other; null: nothing is.
+        std::byte* kept = nullptr;
+        ggml_backend_buffer_ptr pinned;
+        std::vector<std::byte> converted;
     };
+    UploadQueue* queue();
+    std::byte* keep(Item& item, size_t size, bool as_it_is);
     void detach();
     void upload(const Weight& weight, Item& item, bool again, const std::atomic<bool>& stop);
     const MappedFile& file_of(const Weight& weight) const;
@@ -66,8 +79,8 @@ class WeightStore {
     std::vector<DeviceBuffer> buffers_;              // residents, and what streamed weights share
     std::vector<ggml_backend_buffer_ptr> mappings_;  // of files
     std::vector<std::byte> staging_;
-    ggml_backend_buffer_ptr ring_;  // two pieces of memory that uploads can go from without a copy
-    int ring_turn_ = 0;
+    std::unique_ptr<UploadQueue> queue_;
+    enum class Pinning { undecided, yes, no } pinning_ = Pinning::undecided;
     uint64_t mapped_bytes_ = 0;
 };
 

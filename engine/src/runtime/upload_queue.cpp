@@ -1,0 +1,103 @@
+#include "runtime/upload_queue.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/clock.h"
+#include "base/error.h"
+
+namespace sdcpp {
+namespace {
+
+constexpr size_t piece_bytes = size_t{8} << 20, alignment = 256;
+constexpr uint64_t enough_to_judge = uint64_t{256} << 20;
+constexpr double hardly = 0.1;  // of the time to copy: how long the link is waited for where it is the faster one
+
+}  // namespace
+
+UploadQueue::UploadQueue(Device& device) : device_(device), queue_(ggml_backend_dev_init(device.handle(), nullptr)) {
+    if (!queue_) fail(SDCPP_INTERNAL, "device ", device.name(), " gives no second queue for uploads");
+    memory_ = allocate_pinned(pieces_.size() * piece_bytes);
+    if (!memory_)
+        memory_.reset(ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), pieces_.size() * piece_bytes));
+    if (!memory_) fail(SDCPP_OUT_OF_MEMORY, "no memory for uploads");
+    for (Piece& piece : pieces_) piece.event.reset(ggml_backend_event_new(device.handle()));
+}
+
+UploadQueue::~UploadQueue() { finish(); }
+
+ggml_backend_buffer_ptr UploadQueue::allocate_pinned(size_t bytes) const {
+    ggml_backend_buffer_type_t type = ggml_backend_dev_host_buffer_type(device_.handle());
+    return ggml_backend_buffer_ptr(type ? ggml_backend_buft_alloc_buffer(type, bytes) : nullptr);
+}
+
+// The next piece, once what it last held has arrived.
+void UploadQueue::open() {
+    const Piece& piece = pieces_[turn_];
+    open_ = true;
+    filled_ = 0;
+    if (piece.number <= arrived_) return;
+    const auto start = Clock::now();
+    if (piece.event) {
+        ggml_backend_event_synchronize(piece.event.get());
+        arrived_ = piece.number;
+    } else {
+        ggml_backend_synchronize(queue_.get());
+        arrived_ = issued_;
+    }
+    wait_seconds_ += seconds_since(start);
+}
+
+void UploadQueue::close() {
+    if (!open_) return;
+    Piece& piece = pieces_[turn_];
+    if (piece.event) ggml_backend_event_record(piece.event.get(), queue_.get());
+    piece.number = ++issued_;
+    turn_ = (turn_ + 1) % pieces_.size();
+    open_ = false;
+}
+
+void UploadQueue::put(ggml_tensor* tensor, std::span<const std::byte> source, const std::atomic<bool>& stop,
+                      const std::function<void(std::span<const std::byte>)>& done) {
+    auto* memory = static_cast<std::byte*>(ggml_backend_buffer_get_base(memory_.get()));
+    for (size_t at = 0; at < source.size();) {
+        if (stop) fail(SDCPP_CANCELLED, "cancelled");
+        if (open_ && filled_ >= piece_bytes) close();
+        if (!open_) open();
+        const auto part = source.subspan(at, std::min(source.size() - at, piece_bytes - filled_));
+        std::byte* target = memory + turn_ * piece_bytes + filled_;
+        const auto start = Clock::now();
+        std::memcpy(target, part.data(), part.size());
+        copy_seconds_ += seconds_since(start);
+        ggml_backend_tensor_set_async(queue_.get(), tensor, target, at, part.size());
+        filled_ += (part.size() + alignment - 1) / alignment * alignment;
+        at += part.size();
+        copied_bytes_ += part.size();
+        done(part);
+    }
+}
+
+void UploadQueue::put_pinned(ggml_tensor* tensor, const std::byte* source) {
+    if (!open_) open();
+    ggml_backend_tensor_set_async(queue_.get(), tensor, source, 0, ggml_nbytes(tensor));
+}
+
+uint64_t UploadQueue::mark() {
+    close();
+    return issued_;
+}
+
+void UploadQueue::finish() {
+    close();
+    if (arrived_ == issued_) return;
+    const auto start = Clock::now();
+    ggml_backend_synchronize(queue_.get());
+    wait_seconds_ += seconds_since(start);
+    arrived_ = issued_;
+}
+
+bool UploadQueue::waits_for_copies() const {
+    return copied_bytes_ >= enough_to_judge && wait_seconds_ < hardly * copy_seconds_;
+}
+
+}  // namespace sdcpp
