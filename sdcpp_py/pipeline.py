@@ -139,9 +139,9 @@ class Pipeline:
     ``max_vram`` is all that the networks may hold on the device together, in GiB: below 0, what is free less that much; 0, no
     limit; None, a limit only where not everything fits. Layers that do not fit are streamed. ``stream_layers=False`` keeps
     nothing resident between uploads, ``offload_to_cpu=False`` nothing off the device. ``plan_policy`` and ``gpu_layers`` (most
-    resident layers) are for comparing plans; see `planner.plan`. ``whole_process=True`` makes ``max_vram`` on the CPU the limit of
-    the process, interpreter included, as it is on the command line. ``link_speed`` tells the device's FLOP/s and the bytes per
-    second to it, which are measured once otherwise. ``blas=False`` makes the CPU compute with ggml's kernels alone, as the
+    resident layers) are for comparing plans; see `planner.plan`. ``whole_process=True`` makes ``max_vram`` on the CPU the limit
+    of the process, interpreter included, as it is on the command line. ``link_speed`` tells the device's FLOP/s and the bytes
+    per second to it, which are measured once otherwise. ``blas=False`` makes the CPU compute with ggml's kernels alone, as the
     environment variable SDCPP_BLAS=0 does; "avx2", "avx512" or "openblas" names its matrix products, for comparing.
     ``matmul_precision="bf16"`` lets it multiply large matrices in bf16, about twice as fast on processors that compute with it
     (AVX512-BF16), with results that differ by some hundredths. ``profile=True`` times every operation for `take_profile`,

@@ -135,10 +135,10 @@ typedef struct sdcpp_model_params {
     double flops_per_s, link_bytes_per_s;  /* of the device; 0 = measured when a plan needs them */
     const char* blas; /* NULL or "": the CPU device computes with ggml's kernels alone; else the file of the OpenBLAS
                          of the package scipy-openblas32, for products that the engine has no kernels of its own for */
-    const char* products; /* NULL or "": the best for this processor; "avx2", "avx512", "openblas": for comparing */
-    int32_t bf16;         /* 1 = the CPU device multiplies large matrices in bf16, where it can */
+    const char* products;  /* NULL or "": the best for this processor; "avx2", "avx512", "openblas": for comparing */
+    int32_t bf16;          /* 1 = the CPU device multiplies large matrices in bf16, where it can */
     int32_t whole_process; /* 1 = a budget of the CPU device counts what the process holds beside the networks, too */
-    int32_t profile;      /* 1 = runs are recorded for sdcpp_take_profile, each operation by itself */
+    int32_t profile;       /* 1 = runs are recorded for sdcpp_take_profile, each operation by itself */
 } sdcpp_model_params;
 void sdcpp_model_params_default(sdcpp_model_params* params);
 

@@ -40,6 +40,7 @@ def test_the_prompt_is_given_once(folder, tmp_path, capsys):
         (["--sampling-method", "eulr"], "euler"),
         (["--steps", "0"], "steps"),
         (["--max-vram", "much"], "max_vram"),
+        (["--max-vram", "0.01", "--device", "CPU"], "of the process itself"),
         (["--vae", "/none.safetensors"], "no such file"),
     ],
 )
@@ -47,6 +48,18 @@ def test_errors_are_told_in_a_line(arguments, says, capsys, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     status, _, err = run(capsys, "generate", "x", *arguments)
     assert status == 1 and says in err and "Traceback" not in err and err.startswith("sdcpp: ")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads what Linux counts")
+def test_the_cpus_budget_is_for_the_process(tmp_path):
+    """The most memory that the whole process had at a time, as the system counts it, in MiB."""
+    source = "import resource, sys; from sdcpp_py import cli; status = cli.main(sys.argv[1:]);"
+    source += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024); sys.exit(status)"
+    command = [sys.executable, "-c", source, "generate", "a red circle", "-o", str(tmp_path / "x.png"), "--device", "CPU"]
+    for budget in (150, 200):
+        limited = [*command, "--max-vram", str(budget / 1024)]
+        out = subprocess.run(limited, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+        assert int(out.splitlines()[-1]) <= budget
 
 
 def test_info_devices_version(folder, capsys):

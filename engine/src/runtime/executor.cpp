@@ -150,17 +150,10 @@ std::string Executor::stage_name(size_t stage) const {
     return own.starts_with(network_->name() + ".") ? own : network_->name() + "." + own;
 }
 
-void Executor::fail_with_overhead(const OverBudget& problem) const {
-    if (overhead_bytes_ == 0) throw problem;
-    const uint64_t least = problem.least_bytes() + overhead_bytes_;
-    throw OverBudget(std::string(problem.what()) + ", and " + std::to_string(overhead_bytes_ >> 20) +
-                         " MiB for the process itself: " + std::to_string((least >> 20) + 1) + " MiB in all",
-                     problem.stage(), least);
-}
-
 // No budget where all fits; else what is free, less a margin.
 uint64_t Executor::starting_budget(const Flow& flow, const std::vector<size_t>& stages, int batch) {
     if (memory_.whole_process) {
+        give_back_freed_memory();
         const uint64_t resident = process_resident_bytes(), held = device_.memory().held();
         overhead_bytes_ = std::max(overhead_bytes_, resident - std::min(resident, held) + bookkeeping);
         return std::max<uint64_t>(1, *memory_.budget_bytes - std::min(*memory_.budget_bytes, overhead_bytes_));
@@ -186,6 +179,7 @@ uint64_t Executor::starting_budget(const Flow& flow, const std::vector<size_t>& 
 Executor::Planned Executor::choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget) {
     Planned out;
     out.options.budget_bytes = budget;
+    out.options.reserved_bytes = overhead_bytes_;
     out.options.policy = memory_.policy;
     out.options.stream_layers = memory_.stream_layers;
     out.options.offload_to_cpu = memory_.offload_to_cpu;
@@ -393,8 +387,8 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Se
             if (attempt >= most_tries)
                 fail(SDCPP_OUT_OF_MEMORY, network_->name(), " finds no plan that stays under the budget");
             slack += excess.bytes;
-        } catch (const OverBudget& problem) {
-            if (alone || attempt >= most_tries) fail_with_overhead(problem);
+        } catch (const OverBudget&) {
+            if (alone || attempt >= most_tries) throw;
             clear_device();
         } catch (const Error& problem) {
             if (problem.status() != SDCPP_OUT_OF_MEMORY || attempt >= most_tries) throw;
@@ -438,17 +432,13 @@ RunReport Executor::preview(const std::vector<Input>& inputs, const Selection& g
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
     uint64_t budget = starting_budget(flow, selection.stages, batch);
     if (budget == 0) budget = uint64_t{1} << 49;  // all fits; the sizes are wanted nevertheless
-    try {
-        Planned planned = choose(flow, selection.stages, batch, budget);
-        RunReport out;
-        out.network = network_->name();
-        out.stages = std::move(planned.stages);
-        out.options = planned.options;
-        out.plan = std::move(planned.plan);
-        return out;
-    } catch (const OverBudget& problem) {
-        fail_with_overhead(problem);
-    }
+    Planned planned = choose(flow, selection.stages, batch, budget);
+    RunReport out;
+    out.network = network_->name();
+    out.stages = std::move(planned.stages);
+    out.options = planned.options;
+    out.plan = std::move(planned.plan);
+    return out;
 }
 
 void Executor::compute(const SegmentGraph& graph) {

@@ -91,8 +91,6 @@ class Executor {
     Selection completed(Selection selection) const;
     Planned choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget);
     std::unique_ptr<Prepared> realize(const std::vector<Input>& inputs, const Selection& selection, Planned planned);
-    // Throws `problem` with what the process takes beside the networks.
-    [[noreturn]] void fail_with_overhead(const OverBudget& problem) const;
     uint64_t starting_budget(const Flow& flow, const std::vector<size_t>& stages, int batch);
     std::unique_ptr<Courier> hire(const Prepared& prepared);
     void place_weights(const std::vector<size_t>& stages, const Planned& planned);

@@ -66,6 +66,8 @@ std::string mib(uint64_t bytes) {
     uint64_t least = planning::least_for_merged(instance);
     if (policy == Policy::pipelined) least = planning::least_for_pipelined(instance);
     if (policy == Policy::automatic) least = std::min(least, planning::least_for_pipelined(instance));
+    const uint64_t reserved = instance.options.reserved_bytes;
+    least += reserved;
     size_t worst = 0;
     const auto need = [&](size_t i) {
         const PlanStage& s = instance.stages[i];
@@ -76,8 +78,10 @@ std::string mib(uint64_t bytes) {
     const PlanStage& stage = instance.stages[worst];
     const bool by_weights = stage.param_bytes > need(worst) / 2;
     throw OverBudget(
-        "a budget of " + mib(instance.options.budget_bytes) + " is too small: stage " + stage.name + " alone takes " +
-            mib(need(worst)) + " (" + mib(stage.param_bytes) + " of weights, the rest for computing); max_vram=" +
+        (reserved > 0 ? "the budget" : "a budget of " + mib(instance.options.budget_bytes)) + " is too small: stage " +
+            stage.name + " alone takes " + mib(need(worst)) + " (" + mib(stage.param_bytes) +
+            " of weights, the rest for computing)" +
+            (reserved > 0 ? " beside the " + mib(reserved) + " of the process itself" : "") + "; max_vram=" +
             std::to_string(std::ceil(static_cast<double>(least) / (1 << 30) * 1000) / 1000).substr(0, 6) +
             " (GiB) would do; " +
             (by_weights ? "a coarser wtype such as q8_0 lowers it"

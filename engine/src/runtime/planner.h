@@ -37,7 +37,8 @@ struct UnionBytes {
 };
 
 struct PlanOptions {
-    uint64_t budget_bytes = 0;  // 0: none
+    uint64_t budget_bytes = 0;    // 0: none
+    uint64_t reserved_bytes = 0;  // of the user's budget, for other things: only errors tell of it
     Policy policy = Policy::automatic;
     bool stream_layers = true, offload_to_cpu = true;
     double link_bytes_per_s = 12e9;
