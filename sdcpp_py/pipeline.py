@@ -61,35 +61,35 @@ class Report:
     plan: planner.Plan
     runs: int  #: steps, for the UNet
     uploaded_bytes: int  #: in all
-    loaded_bytes: int  #: of those, in the first run, which loads what is resident; 0 where an earlier generation did
+    first_runs: int  #: of a plan: those load what is resident; 0 where an earlier generation did
+    loaded_bytes: int  #: of the uploads, in first runs
     seconds: float
-    first_seconds: float  #: of the first run; 0 where an earlier generation loaded
+    first_seconds: float  #: of first runs
     compute_seconds: float
-    first_compute_seconds: float  #: of the first run, which touches its memory for the first time
+    first_compute_seconds: float  #: of first runs, which touch their memory for the first time
     stall_seconds: float  #: waiting for uploads
     upload_seconds: float  #: the link at work
     replanned: bool  #: after the second run had shown other speeds than expected
 
     @property
     def uploaded_bytes_per_step(self) -> float:
-        """Of the runs after the first; 0 where there is no other."""
+        """Of the runs that are not first; 0 where there is no other."""
         return (self.uploaded_bytes - self.loaded_bytes) / self._later_runs if self._later_runs else 0.0
 
     @property
     def step_seconds(self) -> float:
-        """The mean of the runs after the first, or the first where there is no other."""
+        """The mean of the runs that are not first, or of all where there is no other."""
         return (self.seconds - self.first_seconds) / self._later_runs if self._later_runs else self.seconds
 
     @property
     def compute_seconds_per_step(self) -> float:
-        """The mean of the runs after the first, or the first where there is no other."""
+        """The mean of the runs that are not first, or of all where there is no other."""
         rest = self.compute_seconds - self.first_compute_seconds
         return rest / self._later_runs if self._later_runs else self.compute_seconds
 
     @property
     def _later_runs(self) -> int:
-        """Without the run that loaded, where it was in this generation and not in one before."""
-        return self.runs - (1 if self.first_seconds > 0 else 0)
+        return self.runs - self.first_runs
 
 
 @dataclass
@@ -450,6 +450,7 @@ class Pipeline:
                     uploaded_bytes=run.uploaded_bytes,
                     loaded_bytes=run.loaded_bytes,
                     seconds=run.seconds,
+                    first_runs=run.first_runs,
                     first_seconds=run.first_seconds,
                     first_compute_seconds=run.first_compute_seconds,
                     compute_seconds=run.compute_seconds,

@@ -331,7 +331,8 @@ int sdcpp_model_plan(sdcpp_model* model, const char* network, int32_t width, int
                      int32_t guided, int32_t chunks, sdcpp_plan** out, sdcpp_error* error);
 /* What a network did since the last call; `plan` is NULL where it did not run. */
 typedef struct sdcpp_run {
-    uint64_t runs, uploaded_bytes, loaded_bytes; /* uploads in all; those of the first run, residents included */
+    uint64_t runs, first_runs, uploaded_bytes, loaded_bytes; /* uploads in all; those of plans' first runs, residents
+                                                                included */
     double seconds, first_seconds, compute_seconds, first_compute_seconds, stall_seconds, upload_seconds;
     int32_t replanned;
 } sdcpp_run;

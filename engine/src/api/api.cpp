@@ -444,9 +444,9 @@ int sdcpp_take_report(sdcpp_model* model, const char* network, sdcpp_plan** plan
         if (!model->model.has(network)) return;
         auto report = model->model.take_report(network);
         if (!report) return;
-        *out = {report->runs,           report->uploaded_bytes,  report->loaded_bytes,          report->seconds,
-                report->first_seconds,  report->compute_seconds, report->first_compute_seconds, report->stall_seconds,
-                report->upload_seconds, report->replanned};
+        *out = {report->runs,          report->first_runs,     report->uploaded_bytes,  report->loaded_bytes,
+                report->seconds,       report->first_seconds,  report->compute_seconds, report->first_compute_seconds,
+                report->stall_seconds, report->upload_seconds, report->replanned};
         *plan = plan_handle(std::move(*report)).release();
     });
 }

@@ -67,6 +67,7 @@ void Courier::settle() {
 }
 
 void Courier::work() {
+    if (device_.is_cpu()) give_way();
     try {
         for (uint64_t pass = 0; pass == 0 || streams_; ++pass) {
             for (const Load& load : loads_) {

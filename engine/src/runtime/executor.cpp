@@ -14,8 +14,9 @@ namespace sdcpp {
 namespace {
 
 constexpr size_t prepared_kept = 4;
-constexpr uint64_t margin = uint64_t{512} << 20;      // of free memory, for other programs and what drivers take
-constexpr uint64_t bookkeeping = uint64_t{40} << 20;  // for graphs, and the pages of the file that are being read
+constexpr uint64_t margin = uint64_t{512} << 20;  // of free memory, for other programs and what drivers take
+// What processes were seen to take beside: graphs, and the pages of the file that are being read.
+constexpr uint64_t bookkeeping = uint64_t{40} << 20, per_budget = 24;
 constexpr int most_tries = 8;
 constexpr double surprising = 0.1, worth_it = 0.97;
 
@@ -155,7 +156,8 @@ uint64_t Executor::starting_budget(const Flow& flow, const std::vector<size_t>& 
     if (memory_.whole_process) {
         give_back_freed_memory();
         const uint64_t resident = process_resident_bytes(), held = device_.memory().held();
-        overhead_bytes_ = std::max(overhead_bytes_, resident - std::min(resident, held) + bookkeeping);
+        overhead_bytes_ = std::max(
+            overhead_bytes_, resident - std::min(resident, held) + bookkeeping + *memory_.budget_bytes / per_budget);
         return std::max<uint64_t>(1, *memory_.budget_bytes - std::min(*memory_.budget_bytes, overhead_bytes_));
     }
     if (memory_.budget_bytes) return *memory_.budget_bytes;
@@ -539,6 +541,7 @@ std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Select
         report_.first_compute_seconds += computing;
         report_.loaded_bytes += counts.uploaded_bytes;
         report_.first_seconds += seconds;
+        ++report_.first_runs;
     }
     ++prepared->runs;
     ++report_.runs;

@@ -38,7 +38,8 @@ struct RunReport {
     double seconds = 0, compute_seconds = 0;              // in all
     double stall_seconds = 0, upload_seconds = 0;         // waiting for uploads; the link at work
     uint64_t uploaded_bytes = 0, loaded_bytes = 0;        // in all; of those, residents and the first run
-    double first_seconds = 0, first_compute_seconds = 0;  // of the first run, which loads and touches memory first
+    size_t first_runs = 0;                                // of a plan: those load, and touch memory first
+    double first_seconds = 0, first_compute_seconds = 0;  // of these
     std::vector<double> segment_seconds;                  // compute of each, the mean of all runs
     bool replanned = false;
 };

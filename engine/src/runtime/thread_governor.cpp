@@ -6,6 +6,7 @@
 
 #ifndef _WIN32
 #include <sys/resource.h>
+#include <unistd.h>
 #endif
 
 namespace sdcpp {
@@ -32,7 +33,17 @@ constexpr double crowded_switches_per_second = 100;  // per thread; a quiet mach
 constexpr double judged_seconds = 0.1;               // at least: other threads of this process may be busy for a moment
 constexpr int longest_patience = 2000;
 
+#ifdef __linux__
+constexpr int niceness = 10;  // of 19
+#endif
+
 }  // namespace
+
+void give_way() {
+#ifdef __linux__
+    ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), niceness);
+#endif
+}
 
 ThreadGovernor::Turn::Turn(ThreadGovernor& governor) : governor_(governor) {
     const int sharers = ++active;

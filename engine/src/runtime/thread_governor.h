@@ -6,6 +6,10 @@
 
 namespace sdcpp {
 
+// Makes the calling thread give way to computations on its cores: it is left about a tenth of one. Threads that compute
+// wait for each other by spinning, so that each time one is taken off its core all of them lose.
+void give_way();
+
 class ThreadGovernor {
   public:
     explicit ThreadGovernor(int threads) : threads_(threads), allowed_(threads) {}
