@@ -70,8 +70,8 @@ class Segments {
             plan_.segments[s].resident = resident;
             plan_.segments.erase(plan_.segments.begin() + static_cast<std::ptrdiff_t>(s) + 1);
             const bool possible = link_pieces();
-            const double now = !possible || resident ? seconds : predicted();
-            if (possible && now <= seconds) {
+            const double now = possible && matters ? predicted() : seconds;
+            if (possible && now <= seconds * (1 + 1e-9)) {
                 seconds = now;
                 extents_[s] = in_.extent(plan_.segments[s].first, plan_.segments[s].last);
                 extents_.erase(extents_.begin() + static_cast<std::ptrdiff_t>(s) + 1);
