@@ -44,7 +44,7 @@ def draw(plan: Plan, *, title: str = "") -> Image.Image:
     pen.text((_WIDTH - 20 - pen.textlength(end, font=font), 152), end, fill=_INK, font=font)
 
     parts = [("resident", plan.resident_bytes, _RESIDENT)]
-    names = ["ring"] if plan.policy == "pipelined" else [f"slot {i}" for i in range(len(plan.slots))]
+    names = ["ring"] if plan.is_ring else [f"slot {i}" for i in range(len(plan.slots))]
     parts += [(name, size, _SLOTS[i % len(_SLOTS)]) for i, (name, size) in enumerate(zip(names, plan.slots))]
     parts += [("workspace", plan.workspace_bytes, "#7a9a5b"), ("carries", plan.carry_bytes, "#b7c9a0")]
     total = max(1, sum(size for _, size, _ in parts))

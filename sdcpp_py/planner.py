@@ -77,12 +77,17 @@ class Plan:
     peak_bytes: int  #: weights, slots, workspace and carries at the worst moment
     workspace_bytes: int
     carry_bytes: int
-    slots: tuple[int, ...]  #: bytes of each; "pipelined" has one, which it fills round and round
+    slots: tuple[int, ...]  #: bytes of each; where "pipelined" has one, it is a ring
     together: int  #: microbatches that go through a stage before the next stage's turn
     group: int  #: of those, in one graph
     passes: int  #: through all segments in one step
     predicted_step_seconds: float
     limit_step_seconds: float  #: no plan under this budget can be faster
+
+    @property
+    def is_ring(self) -> bool:
+        """Whether what is streamed goes round one piece of memory, and not through slots in turn."""
+        return self.policy == "pipelined" and len(self.slots) == 1
 
     def __str__(self) -> str:
         """The summary and a table of segments."""
@@ -90,7 +95,7 @@ class Plan:
         rows = [f"{'segment':40} {'weights':>10} {'footprint':>10}  where"]
         for s in self.segments:
             name = self.stages[s.first].name + (f" .. {self.stages[s.last].name}" if s.last > s.first else "")
-            place = "ring" if self.policy == "pipelined" else f"slot {s.slot}"
+            place = "ring" if self.is_ring else f"slot {s.slot}"
             if s.resident:
                 where = "resident"
             elif s.streamed_bytes < s.param_bytes:
@@ -102,9 +107,9 @@ class Plan:
 
     def summary(self) -> str:
         """Five lines: policy, memory, streaming, order and times."""
-        slots = f"a ring of {sum(self.slots) / _MIB:.1f} MiB" if self.slots else "no ring"
-        if self.slots and self.policy != "pipelined":
-            slots = f"{len(self.slots)} slots of together {sum(self.slots) / _MIB:.1f} MiB"
+        size = f"{sum(self.slots) / _MIB:.1f} MiB"
+        kind = f"a ring of {size}" if self.is_ring else f"{len(self.slots)} slots of together {size}"
+        slots = kind if self.slots else "no slots"
         ratio = self.predicted_step_seconds / self.limit_step_seconds if self.limit_step_seconds > 0 else 1.0
         return (
             f"policy {self.policy}: {len(self.segments)} segments of {len(self.stages)} stages, {slots}\n"

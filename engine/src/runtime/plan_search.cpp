@@ -125,9 +125,8 @@ std::optional<Choice> Search::best(const Grouping& grouping, double good_seconds
     std::stable_sort(starts.begin(), starts.end(), [](const Choice& a, const Choice& b) { return a.better_than(b); });
     if (starts.size() > most_starts_improved) starts.resize(most_starts_improved);
     const int64_t each = effort_ / static_cast<int64_t>(std::max<size_t>(starts.size(), 1));
-    const int64_t left = effort_;
     for (size_t i = 0; i < starts.size() && best_->seconds > good_seconds_; ++i) {
-        effort_ = std::min(each, left);
+        effort_ = each;
         improve(std::move(starts[i]));
     }
     return best_;

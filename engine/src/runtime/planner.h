@@ -73,7 +73,7 @@ struct Plan {
     std::vector<bool> resident;        // per stage: all of it
     std::vector<uint64_t> streamed;    // per stage: bytes
     std::vector<PlannedPiece> pieces;  // of these, in the order of their uploads
-    std::vector<uint64_t> slots;       // bytes of each; pipelined has one, which it fills round and round
+    std::vector<uint64_t> slots;       // bytes of each; where pipelined has one, it is a ring
     int together = 1;                  // microbatches that go through a stage before the next stage's turn
     int group = 1;                     // of those, in one graph
     int passes = 1;                    // through all segments in one step; together * passes = microbatches
