@@ -10,6 +10,24 @@ if(NOT ggml_FOUND)
                       "or point to an install of yours with -Dggml_ROOT=DIR.")
 endif()
 
+# Where the extension looks for ggml's libraries when it is loaded. The Python package lies beside ours in site-packages;
+# any other install is found where it was built against.
+get_target_property(SDCPP_GGML_LIBRARY ggml::ggml LOCATION)
+get_filename_component(SDCPP_GGML_FOLDER "${SDCPP_GGML_LIBRARY}" DIRECTORY)
+get_filename_component(ggml_prefix "${SDCPP_GGML_FOLDER}" DIRECTORY)
+if(EXISTS "${ggml_prefix}/__init__.py")
+  set(SDCPP_GGML_RUN_PATH "$ORIGIN/../libggml/lib64;$ORIGIN/../libggml/lib")
+else()
+  set(SDCPP_GGML_RUN_PATH "${SDCPP_GGML_FOLDER}")
+endif()
+
+# The version of the headers, which the engine compares with that of the library it finds when it runs.
+if(NOT ggml_VERSION AND EXISTS "${ggml_DIR}/ggml-config-version.cmake")
+  file(STRINGS "${ggml_DIR}/ggml-config-version.cmake" ggml_version_line REGEX "^set\\(PACKAGE_VERSION \"")
+  string(REGEX REPLACE ".*\"(.*)\".*" "\\1" ggml_VERSION "${ggml_version_line}")
+endif()
+message(STATUS "ggml ${ggml_VERSION} in ${SDCPP_GGML_FOLDER}")
+
 # The package's targets carry run paths whose $ORIGIN does not survive every generator; ours are set in CMakeLists.txt.
 foreach(target ggml::ggml ggml::ggml-base ggml::ggml-cpu)
   if(TARGET ${target})

@@ -150,43 +150,88 @@ void tiles_cover_and_blend() {
     check(worst < 1e-5f, "tiles blend to the whole");
 }
 
-// Without a flash kernel, attention goes by tiles of scores; the numbers are the flash kernel's.
-void tiled_attention_equals_flash_attention() {
-    std::vector<float> results[2];
-    for (const bool flash : {true, false}) {
-        const std::atomic<bool> cancelled{false};
-        Device device("CPU", 1, &cancelled);
-        Kernels kernels;
-        kernels.score_tile_bytes = 3 * 20 * 4 * sizeof(float);  // three queries at a time
-        kernels.supports = [&](const ggml_tensor* op) { return flash || op->op != GGML_OP_FLASH_ATTN_EXT; };
-        const ggml_context_ptr context(ggml_init({1 << 20, nullptr, true}));
-        CustomOperations custom;
-        Graph g{context.get(), kernels, custom};
-        ggml_tensor* q = ggml_new_tensor_3d(g.context, GGML_TYPE_F32, 32, 17, 2);
-        ggml_tensor* k = ggml_new_tensor_3d(g.context, GGML_TYPE_F32, 32, 20, 2);
-        ggml_tensor* v = ggml_new_tensor_3d(g.context, GGML_TYPE_F32, 32, 20, 2);
-        ggml_tensor* mask = ggml_new_tensor_2d(g.context, GGML_TYPE_F16, 20, 17);
-        ggml_tensor* out = attention(g, q, k, v, 4, mask);
-        ggml_cgraph* graph = ggml_new_graph(g.context);
-        ggml_build_forward_expand(graph, out);
-        const ggml_backend_buffer_ptr buffer(ggml_backend_alloc_ctx_tensors_from_buft(g.context, device.buffer_type()));
-        const auto rng = make_rng("cuda", 1);
-        for (ggml_tensor* tensor : {q, k, v}) {
-            std::vector<float> values(static_cast<size_t>(ggml_nelements(tensor)));
-            rng->normal(values);
-            ggml_backend_tensor_set(tensor, values.data(), 0, ggml_nbytes(tensor));
-        }
-        std::vector<ggml_fp16_t> hidden(20 * 17, ggml_fp32_to_fp16(0));
-        for (size_t row = 0; row < 17; ++row)
-            hidden[row * 20 + row] = ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity());
-        ggml_backend_tensor_set(mask, hidden.data(), 0, ggml_nbytes(mask));
-        device.compute(graph);
-        results[flash].resize(static_cast<size_t>(ggml_nelements(out)));
-        ggml_backend_tensor_get(out, results[flash].data(), 0, ggml_nbytes(out));
+// What `build` makes on the processor, with random numbers in its first tensors [0, inputs).
+std::vector<float> computed(const Kernels& kernels, size_t inputs,
+                            const std::function<ggml_tensor*(Graph&, std::vector<ggml_tensor*>&)>& build) {
+    const std::atomic<bool> cancelled{false};
+    Device device("CPU", 1, &cancelled);
+    const ggml_context_ptr context(ggml_init({4 << 20, nullptr, true}));
+    CustomOperations custom;
+    Graph g{context.get(), kernels, custom};
+    std::vector<ggml_tensor*> given;
+    ggml_tensor* out = build(g, given);
+    ggml_cgraph* graph = ggml_new_graph_custom(g.context, 4096, false);
+    ggml_build_forward_expand(graph, out);
+    const ggml_backend_buffer_ptr buffer(ggml_backend_alloc_ctx_tensors_from_buft(g.context, device.buffer_type()));
+    const auto rng = make_rng("cuda", 1);
+    for (size_t i = 0; i < inputs; ++i) {
+        std::vector<float> values(static_cast<size_t>(ggml_nelements(given[i])));
+        rng->normal(values);
+        ggml_backend_tensor_set(given[i], values.data(), 0, ggml_nbytes(given[i]));
     }
+    for (size_t i = inputs; i < given.size(); ++i) {  // masks that hide one key from each query
+        std::vector<ggml_fp16_t> hidden(static_cast<size_t>(ggml_nelements(given[i])), ggml_fp32_to_fp16(0));
+        for (int64_t row = 0; row < given[i]->ne[1]; ++row)
+            hidden[static_cast<size_t>(row * given[i]->ne[0] + row)] =
+                ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity());
+        ggml_backend_tensor_set(given[i], hidden.data(), 0, ggml_nbytes(given[i]));
+    }
+    device.compute(graph);
+    std::vector<float> result(static_cast<size_t>(ggml_nelements(out)));
+    ggml_backend_tensor_get(out, result.data(), 0, ggml_nbytes(out));
+    return result;
+}
+
+float largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
+    if (a.size() != b.size()) return std::numeric_limits<float>::infinity();
     float worst = 0;
-    for (size_t i = 0; i < results[0].size(); ++i) worst = std::max(worst, std::abs(results[0][i] - results[1][i]));
-    check(results[0].size() == 32 * 17 * 2 && worst < 1e-5f, "tiled attention equals the flash kernel");
+    for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a[i] - b[i]));
+    return worst;
+}
+
+// Tiles of scores, heads filled up with zeros and keys rounded ahead give the plain flash kernel's numbers.
+void ways_of_attention_agree() {
+    const auto with = [](const Kernels& kernels) {
+        return computed(kernels, 3, [](Graph& g, std::vector<ggml_tensor*>& given) {
+            for (const int64_t tokens : {17, 20, 20})
+                given.push_back(ggml_new_tensor_3d(g.context, GGML_TYPE_F32, 32, tokens, 2));
+            given.push_back(ggml_new_tensor_2d(g.context, GGML_TYPE_F16, 20, 17));
+            return attention(g, given[0], given[1], given[2], 4, given[3]);
+        });
+    };
+    const auto expected = with({});
+    Kernels tiles;
+    tiles.score_tile_bytes = 3 * 20 * 4 * sizeof(float);  // three queries at a time
+    tiles.supports = [](const ggml_tensor* op) { return op->op != GGML_OP_FLASH_ATTN_EXT; };
+    check(expected.size() == 32 * 17 * 2 && largest_difference(with(tiles), expected) < 1e-5f,
+          "tiled attention equals the flash kernel");
+    Kernels padded;
+    padded.fast_head_sizes = {16};
+    check(largest_difference(with(padded), expected) < 1e-5f, "zeros in the heads change nothing");
+    Kernels rounded;
+    rounded.f16_attention = true;
+    check(largest_difference(with(rounded), expected) < 5e-3f, "keys and values in f16 are close");
+}
+
+void unrolled_convolutions_equal_direct_ones() {
+    for (const int kernel : {1, 3})
+        for (const int stride : {1, 2})
+            for (const int padding : {0, kernel / 2})
+                for (const int64_t batch : {1, 3})
+                    for (const size_t patch_bytes : {size_t{1}, size_t{4000}, size_t{1} << 20}) {
+                        const auto with = [&](bool unrolled) {
+                            Kernels kernels;
+                            kernels.patch_bytes = patch_bytes;
+                            return computed(kernels, 2, [&](Graph& g, std::vector<ggml_tensor*>& given) {
+                                given = {ggml_new_tensor_4d(g.context, GGML_TYPE_F32, kernel, kernel, 5, 7),
+                                         ggml_new_tensor_4d(g.context, GGML_TYPE_F32, 10, 9, 5, batch)};
+                                return unrolled ? unrolled_convolution(g, given[0], given[1], stride, padding)
+                                                : ggml_conv_2d_direct(g.context, given[0], given[1], stride, stride,
+                                                                      padding, padding, 1, 1);
+                            });
+                        };
+                        check(largest_difference(with(true), with(false)) < 1e-4f, "convolutions agree");
+                    }
 }
 
 }  // namespace
@@ -198,7 +243,8 @@ int main() {
                                                       samplers_converge_to_the_exact_solution,
                                                       schedules_fall_to_zero,
                                                       tiles_cover_and_blend,
-                                                      tiled_attention_equals_flash_attention};
+                                                      ways_of_attention_agree,
+                                                      unrolled_convolutions_equal_direct_ones};
     for (const auto& test : tests) test();
     std::printf("%zu groups of checks, %d failures\n", tests.size(), failures);
     return failures ? 1 : 0;

@@ -17,8 +17,14 @@ namespace sdcpp {
 
 // What a device computes well; filled in by runtime/, asked by nn/ alone.
 struct Kernels {
-    bool direct_convolution = true;              // ggml_conv_2d_direct rather than im2col + matrix product
+    // ggml_conv_2d_direct rather than im2col and a matrix product, for kernels of these types
+    bool direct_convolution_f16 = true, direct_convolution_f32 = true;
+    size_t patch_bytes = size_t{64} << 20;       // most patches of a convolution held at once
     size_t score_tile_bytes = size_t{64} << 20;  // largest tile of attention scores held at once
+    double max_attention_flops = 1e10;           // of one operation
+    bool f16_attention = false;                  // flash kernels multiply in f16
+    // Ascending; heads of other sizes are filled up with zeros. Empty: none are.
+    std::vector<int64_t> fast_head_sizes{};
     std::function<bool(const ggml_tensor*)> supports = nullptr;  // null: everything
     // The CPU's own operations, on a BLAS library; null: ggml's. They stop early when `cancelled` is set, and set
     // `failed` where memory is short.

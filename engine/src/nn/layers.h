@@ -25,12 +25,13 @@ class Conv2d {
     ggml_tensor* operator()(Graph& g, ggml_tensor* x) const;
 
   private:
-    ggml_tensor* unrolled(Graph& g, ggml_tensor* w, ggml_tensor* x) const;
-
     const Weight* weight_;
     const Weight* bias_ = nullptr;
     int stride_, padding_;
 };
+
+// x [N, in, H, W] and kernels w [out, in, h, w] of any type to f32 [N, out, H', W'], as products with unrolled patches.
+ggml_tensor* unrolled_convolution(Graph& g, ggml_tensor* w, ggml_tensor* x, int stride, int padding);
 
 class GroupNorm {
   public:
@@ -69,7 +70,7 @@ class RmsNorm {
 
 // softmax(q k^T / sqrt(d)) v over heads of size d = C / heads that lie side by side, with q [N, Tq, C] and k and v
 // [N, Tk, C'], where C' may hold fewer heads, each then shared by consecutive heads of q (grouped queries, Ainslie et
-// al. 2023). `mask` null or f16 [Tq, Tk] or [N, 1, Tq, Tk], added to the scores. Uses the device's flash kernel where
+// al. 2023). `mask` null or f16 [Tq, Tk] or [N, 1, Tq, Tk], added to the scores. Uses the device's flash kernel if
 // it has one for the head size, else tiles of bounded size.
 ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads,
                        ggml_tensor* mask = nullptr);

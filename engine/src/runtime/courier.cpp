@@ -29,12 +29,12 @@ Courier::~Courier() {
     if (thread_.joinable()) thread_.join();
 }
 
-// No faster than a simulated link is.
+// No faster than a simulated link is; a device's own queue keeps to a pace by itself.
 void Courier::bring(const Load& load) {
     const auto start = Clock::now();
     const uint64_t bytes = store_.load(load.stage, load.weights, stop_);
     if (bytes == 0) return;
-    if (const double link = device_.simulated_link_bytes_per_s(); link > 0) {
+    if (const double link = device_.paced_link_bytes_per_s(); link > 0 && device_.simulated()) {
         link_free_ =
             std::max(link_free_, start) + std::chrono::duration_cast<Clock::duration>(
                                               std::chrono::duration<double>(static_cast<double>(bytes) / link));

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <charconv>
 #include <fstream>
+#include <limits>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -15,7 +16,6 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "nn/cpu_operations.h"
 
 namespace sdcpp {
 namespace {
@@ -25,10 +25,21 @@ bool same_name(const std::string& a, const std::string& b) {
                       [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
+// The library that was found has the layout of its structures; the headers that this was compiled with must be of the
+// same minor version.
+void check_ggml_version() {
+    const auto minor = [](std::string_view version) { return version.substr(0, version.rfind('.')); };
+    const std::string_view headers = SDCPP_GGML_VERSION, library = ggml_version();
+    if (!headers.empty() && minor(headers) != minor(library))
+        fail(SDCPP_INTERNAL, "the engine was built for ggml ", headers, " but found ggml ", library,
+             "; install the package again against the ggml that is there");
+}
+
 // ggml built with loadable backends registers none until told to; the packaged build registers its own at start.
 void ensure_backends() {
     static std::once_flag once;
     std::call_once(once, [] {
+        check_ggml_version();
         ggml_log_set(
             [](ggml_log_level level, const char* text, void*) {
                 std::string line(text);
@@ -65,58 +76,58 @@ Function device_function(ggml_backend_dev_t device, const char* name) {
     return reinterpret_cast<Function>(ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), name));
 }
 
-constexpr std::string_view simulated_prefix = "simulated";
-
-struct Simulated {
-    double vram_gib = 0, link_gb_per_s = 0, slowdown = 1;
-};
-
-// "simulated" or "simulated:vram=6,link=12,slowdown=2".
-Simulated parse_simulated(std::string_view text) {
-    Simulated out;
-    text.remove_prefix(simulated_prefix.size());
-    if (!text.empty()) text.remove_prefix(1);
-    while (!text.empty()) {
-        const std::string_view part = text.substr(0, text.find(','));
-        text.remove_prefix(std::min(text.size(), part.size() + 1));
-        const size_t equals = part.find('=');
-        const std::string_view key = part.substr(0, equals);
-        double value = -1;
-        if (equals != std::string_view::npos) {
-            const char* end = part.data() + part.size();
-            if (const auto [at, problem] = std::from_chars(part.data() + equals + 1, end, value);
-                problem != std::errc() || at != end)
-                value = -1;
-        }
-        double* target = key == "vram"       ? &out.vram_gib
-                         : key == "link"     ? &out.link_gb_per_s
-                         : key == "slowdown" ? &out.slowdown
-                                             : nullptr;
-        if (!target || !(value > 0) || value > 1e6 || (key == "slowdown" && value < 1))
-            fail(SDCPP_INVALID_ARGUMENT, "'", part,
-                 "' cannot be part of a simulated device; an example: simulated:vram=6,link=12,slowdown=2 (GiB, GB/s, "
-                 "at "
-                 "least 1)");
-        *target = value;
-    }
-    return out;
-}
-
-bool is_simulated(const std::string& name) {
-    return name.size() >= simulated_prefix.size() &&
-           same_name(name.substr(0, simulated_prefix.size()), std::string(simulated_prefix)) &&
-           (name.size() == simulated_prefix.size() || name[simulated_prefix.size()] == ':');
-}
-
-uint64_t capacity_of(const std::string& name) {
-    if (!is_simulated(name)) return DeviceMemory::unlimited;
-    const double gib = parse_simulated(name).vram_gib;
-    return gib > 0 ? static_cast<uint64_t>(gib * (1 << 30)) : DeviceMemory::unlimited;
-}
-
 bool stop_requested(void* flag) { return static_cast<const std::atomic<bool>*>(flag)->load(std::memory_order_relaxed); }
 
 }  // namespace
+
+static constexpr std::string_view simulated_name = "simulated";
+
+// "NAME" or "NAME:key=value,…".
+struct DeviceSpec {
+    std::string name;
+    double vram_gib = 0, link_gb_per_s = 0, slowdown = 1;
+
+    explicit DeviceSpec(const std::string& text) : name(text) {
+        const size_t colon = text.rfind(':');
+        if (colon == std::string::npos) return;
+        const bool settings_follow = text.find('=', colon) != std::string::npos;  // names may have colons
+        if (!settings_follow && !same_name(text.substr(0, colon), std::string(simulated_name))) return;
+        name = text.substr(0, colon);
+        std::string_view settings = std::string_view(text).substr(colon + 1);
+        while (!settings.empty()) {
+            const std::string_view setting = settings.substr(0, settings.find(','));
+            settings.remove_prefix(std::min(settings.size(), setting.size() + 1));
+            take(setting);
+        }
+    }
+    bool simulated() const { return same_name(name, std::string(simulated_name)); }
+
+  private:
+    void take(std::string_view setting) {
+        const size_t equals = setting.find('=');
+        const std::string_view key = setting.substr(0, equals);
+        double value = -1;
+        if (equals != std::string_view::npos) {
+            const char* end = setting.data() + setting.size();
+            if (const auto [at, problem] = std::from_chars(setting.data() + equals + 1, end, value);
+                problem != std::errc() || at != end)
+                value = -1;
+        }
+        double* target = key == "link"                      ? &link_gb_per_s
+                         : simulated() && key == "vram"     ? &vram_gib
+                         : simulated() && key == "slowdown" ? &slowdown
+                                                            : nullptr;
+        if (!target || !(value > 0) || value > 1e6 || (key == "slowdown" && value < 1))
+            fail(SDCPP_INVALID_ARGUMENT, "'", setting, "' cannot be part of ",
+                 simulated() ? "a simulated device; an example: simulated:vram=6,link=12,slowdown=2 (GiB, GB/s, at least 1)"
+                             : "a device's name; an example: " + name + ":link=12 (GB/s)");
+        *target = value;
+    }
+};
+
+static uint64_t capacity_of(const DeviceSpec& spec) {
+    return spec.vram_gib > 0 ? static_cast<uint64_t>(spec.vram_gib * (1 << 30)) : DeviceMemory::unlimited;
+}
 
 std::vector<DeviceInfo> list_devices() {
     ensure_backends();
@@ -154,9 +165,12 @@ int physical_cores() {
 }
 
 Device::Device(const std::string& name, int threads, const std::atomic<bool>* cancelled, const ProductsChoice& products)
-    : handle_(choose(is_simulated(name) ? "CPU" : name)),
+    : Device(DeviceSpec(name), threads, cancelled, products) {}
+
+Device::Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* cancelled, const ProductsChoice& products)
+    : handle_(choose(spec.simulated() ? "CPU" : spec.name)),
       cancelled_(cancelled),
-      memory_(capacity_of(name)),
+      memory_(capacity_of(spec)),
       governor_(threads > 0 ? threads : physical_cores()) {
     name_ = ggml_backend_dev_name(handle_);
     backend_.reset(ggml_backend_dev_init(handle_, nullptr));
@@ -164,14 +178,16 @@ Device::Device(const std::string& name, int threads, const std::atomic<bool>* ca
     ggml_backend_dev_props props{};
     ggml_backend_dev_get_props(handle_, &props);
     is_cpu_ = ggml_backend_dev_type(handle_) == GGML_BACKEND_DEVICE_TYPE_CPU;
-    if (is_simulated(name)) {
-        const Simulated simulated = parse_simulated(name);
+    if (spec.simulated()) {
         simulated_ = true;
         is_cpu_ = false;
-        name_ = simulated_prefix;
-        simulated_link_ = simulated.link_gb_per_s * 1e9;
-        slowdown_ = simulated.slowdown;
+        name_ = simulated_name;
+        slowdown_ = spec.slowdown;
     }
+    if (is_cpu_ && spec.link_gb_per_s > 0)
+        fail(SDCPP_INVALID_ARGUMENT, "the processor has no link to be slowed down; use simulated:link=",
+             spec.link_gb_per_s);
+    paced_link_ = spec.link_gb_per_s * 1e9;
     maps_host_memory_ = is_cpu_ && props.caps.buffer_from_host_ptr;
     set_threads_ = device_function<ggml_backend_set_n_threads_t>(handle_, "ggml_backend_set_n_threads");
     if (const auto set_abort =
@@ -187,6 +203,12 @@ Device::Device(const std::string& name, int threads, const std::atomic<bool>* ca
     }
     start_threads(governor_.threads());
     kernels_.supports = [device = handle_](const ggml_tensor* op) { return ggml_backend_dev_supports_op(device, op); };
+    if (queues_uploads()) {
+        kernels_.max_attention_flops = std::numeric_limits<double>::infinity();  // kernels end within moments
+        kernels_.f16_attention = true;
+        kernels_.fast_head_sizes = {64, 80, 96, 112, 128, 256};
+        choose_convolutions();
+    }
 }
 
 void Device::start_threads(int count) {
@@ -223,46 +245,6 @@ DeviceBuffer Device::allocate(MemoryClass kind, uint64_t bytes) {
                                : ggml_backend_buft_alloc_buffer(buffer_type(), bytes));
     if (!out.buffer) fail(SDCPP_OUT_OF_MEMORY, "device ", name_, " has no ", bytes >> 20, " MiB free");
     return out;
-}
-
-const Device::Speed& Device::speed() {
-    if (speed_.flops_per_s > 0 && speed_.link_bytes_per_s > 0) return speed_;
-    // One product of 1024 x 1024 matrices in f16, as large layers have them.
-    constexpr int64_t side = 1024;
-    constexpr size_t copied = size_t{32} << 20;
-    const ggml_context_ptr context(ggml_init(
-        {.mem_size = 8 * ggml_tensor_overhead() + ggml_graph_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
-    if (!context) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
-    ggml_tensor* a = ggml_new_tensor_2d(context.get(), GGML_TYPE_F16, side, side);
-    ggml_tensor* b = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, side, side);
-    CustomOperations custom;
-    Graph g{context.get(), kernels_, custom};
-    ggml_tensor* c = cpu::linear(g, b, a, nullptr);
-    if (!c) c = ggml_mul_mat(context.get(), a, b);
-    ggml_tensor* target = ggml_new_tensor_1d(context.get(), GGML_TYPE_I8, copied);
-    const ggml_backend_buffer_ptr buffer(ggml_backend_alloc_ctx_tensors_from_buft(context.get(), buffer_type()));
-    if (!buffer) fail(SDCPP_OUT_OF_MEMORY, "device ", name_, " has no 64 MiB free");
-    ggml_backend_buffer_clear(buffer.get(), 0);
-    ggml_cgraph* graph = ggml_new_graph(context.get());
-    ggml_build_forward_expand(graph, c);
-    compute(graph);  // the first one starts threads or compiles kernels
-    double best = 1e9;
-    for (int i = 0; i < 3; ++i) {
-        const auto start = Clock::now();
-        compute(graph);
-        best = std::min(best, seconds_since(start));
-    }
-    speed_.flops_per_s = 2.0 * side * side * side / best;
-    const std::vector<std::byte> source(copied, std::byte{1});
-    best = 1e9;
-    for (int i = 0; i < 2; ++i) {
-        const auto start = Clock::now();
-        ggml_backend_tensor_set(target, source.data(), 0, copied);
-        best = std::min(best, seconds_since(start));
-    }
-    speed_.link_bytes_per_s = simulated_link_ > 0 ? simulated_link_ : copied / best;
-    speed_.dispatch_seconds = 1e-4;
-    return speed_;
 }
 
 void Device::compute(ggml_cgraph* graph) {

@@ -16,6 +16,8 @@
 
 namespace sdcpp {
 
+struct DeviceSpec;
+
 struct DeviceInfo {
     std::string name, description;
     bool is_cpu = false;
@@ -40,7 +42,8 @@ class Device {
     // `name` as in list_devices() (any case), or "auto": the first GPU, else the CPU. `threads` 0: the physical cores.
     // While `cancelled` is true, a computation under way stops at its next operation.
     // "simulated:vram=GIB,link=GB/S,slowdown=X" is the CPU in the part of a card with so much memory, behind a link of
-    // that speed, X times slower: for tests, and for trying plans.
+    // that speed, X times slower: for tests, and for trying plans. "NAME:link=GB/S" slows uploads to a device down to
+    // that speed, for measuring what slower links would do.
     // `products`: where networks are computed on the CPU.
     Device(const std::string& name, int threads, const std::atomic<bool>* cancelled,
            const ProductsChoice& products = {});
@@ -67,19 +70,21 @@ class Device {
 
     // Whether uploads go through queues of their own beside the compute; see UploadQueue.
     bool queues_uploads() const { return !is_cpu_ && !simulated_; }
-    // 0: as fast as it goes.
-    double simulated_link_bytes_per_s() const { return simulated_link_; }
+    // The speed that uploads are slowed down to; 0: as fast as it goes.
+    double paced_link_bytes_per_s() const { return paced_link_; }
     bool simulated() const { return simulated_; }
 
     struct Speed {
         double flops_per_s = 0, link_bytes_per_s = 0, dispatch_seconds = 0;
     };
-    // Measured at the first call, in some tens of milliseconds, where set_speed() has not told it.
+    // Measured at the first call, in some tens of milliseconds, unless set_speed() was called.
     const Speed& speed();
     void set_speed(const Speed& speed) { speed_ = speed; }
 
   private:
+    Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* cancelled, const ProductsChoice& products);
     void start_threads(int count);
+    void choose_convolutions();
 
     ggml_backend_dev_t handle_ = nullptr;
     std::shared_ptr<ggml_threadpool> threads_;  // of the CPU; else ggml would start them anew for every graph
@@ -88,7 +93,7 @@ class Device {
     std::string name_;
     const std::atomic<bool>* cancelled_;
     bool maps_host_memory_ = false, is_cpu_ = false, simulated_ = false;
-    double simulated_link_ = 0, slowdown_ = 1;
+    double paced_link_ = 0, slowdown_ = 1;
     DeviceMemory memory_;
     Speed speed_;
     ThreadGovernor governor_;

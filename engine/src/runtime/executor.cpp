@@ -552,7 +552,7 @@ std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Select
     report_.stall_seconds += counts.stall_seconds;
     if (prepared->runs == 2 && prepared->planned.options.budget_bytes > 0) {  // the first was slowed down by loading
         if (counts.upload_seconds > 0 && counts.uploaded_bytes > margin / 16 &&
-            device_.simulated_link_bytes_per_s() == 0) {
+            device_.paced_link_bytes_per_s() == 0) {
             Device::Speed speed = device_.speed();
             speed.link_bytes_per_s = static_cast<double>(counts.uploaded_bytes) / counts.upload_seconds;
             device_.set_speed(speed);

@@ -1,7 +1,8 @@
 #include "runtime/upload_queue.h"
 
 #include <algorithm>
-#include <cstring>
+#include <thread>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -10,12 +11,17 @@ namespace sdcpp {
 namespace {
 
 constexpr size_t piece_bytes = size_t{8} << 20, alignment = 256;
+constexpr size_t kept_block_bytes = size_t{256} << 20;  // pinning memory costs a call for each block
+constexpr int most_copying = 4;  // threads
 constexpr uint64_t enough_to_judge = uint64_t{256} << 20;
 constexpr double hardly = 0.1;  // of the time to copy: how long the link is waited for where it is the faster one
 
 }  // namespace
 
-UploadQueue::UploadQueue(Device& device) : device_(device), queue_(ggml_backend_dev_init(device.handle(), nullptr)) {
+UploadQueue::UploadQueue(Device& device)
+    : device_(device),
+      copy_(std::clamp(physical_cores() / 4, 1, most_copying)),
+      queue_(ggml_backend_dev_init(device.handle(), nullptr)) {
     if (!queue_) fail(SDCPP_INTERNAL, "device ", device.name(), " gives no second queue for uploads");
     memory_ = allocate_pinned(pieces_.size() * piece_bytes);
     if (!memory_)
@@ -29,6 +35,20 @@ UploadQueue::~UploadQueue() { finish(); }
 ggml_backend_buffer_ptr UploadQueue::allocate_pinned(size_t bytes) const {
     ggml_backend_buffer_type_t type = ggml_backend_dev_host_buffer_type(device_.handle());
     return ggml_backend_buffer_ptr(type ? ggml_backend_buft_alloc_buffer(type, bytes) : nullptr);
+}
+
+std::byte* UploadQueue::keep_pinned(size_t bytes, uint64_t more) {
+    bytes = (bytes + alignment - 1) / alignment * alignment;
+    if (bytes > kept_left_) {
+        const size_t block = std::max<size_t>(bytes, static_cast<size_t>(std::min<uint64_t>(bytes + more, kept_block_bytes)));
+        ggml_backend_buffer_ptr buffer = allocate_pinned(block);
+        if (!buffer) return nullptr;
+        kept_free_ = static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer.get()));
+        kept_left_ = block;
+        kept_.push_back(std::move(buffer));
+    }
+    kept_left_ -= bytes;
+    return std::exchange(kept_free_, kept_free_ + bytes);
 }
 
 // The next piece, once what it last held has arrived.
@@ -45,20 +65,31 @@ void UploadQueue::open() {
         ggml_backend_synchronize(queue_.get());
         arrived_ = issued_;
     }
+    std::this_thread::sleep_until(piece.arrival);
     wait_seconds_ += seconds_since(start);
+}
+
+void UploadQueue::submit(ggml_tensor* tensor, const std::byte* source, size_t at, size_t bytes) {
+    ggml_backend_tensor_set_async(queue_.get(), tensor, source, at, bytes);
+    pieces_[turn_].bytes += bytes;
 }
 
 void UploadQueue::close() {
     if (!open_) return;
     Piece& piece = pieces_[turn_];
+    if (const double link = device_.paced_link_bytes_per_s(); link > 0) {
+        const std::chrono::duration<double> taken(static_cast<double>(piece.bytes) / link);
+        link_free_ = std::max(link_free_, Clock::now()) + std::chrono::duration_cast<Clock::duration>(taken);
+        piece.arrival = link_free_;
+    }
+    piece.bytes = 0;
     if (piece.event) ggml_backend_event_record(piece.event.get(), queue_.get());
     piece.number = ++issued_;
     turn_ = (turn_ + 1) % pieces_.size();
     open_ = false;
 }
 
-void UploadQueue::put(ggml_tensor* tensor, std::span<const std::byte> source, const std::atomic<bool>& stop,
-                      const std::function<void(std::span<const std::byte>)>& done) {
+void UploadQueue::put(ggml_tensor* tensor, std::span<const std::byte> source, const std::atomic<bool>& stop) {
     auto* memory = static_cast<std::byte*>(ggml_backend_buffer_get_base(memory_.get()));
     for (size_t at = 0; at < source.size();) {
         if (stop) fail(SDCPP_CANCELLED, "cancelled");
@@ -67,19 +98,18 @@ void UploadQueue::put(ggml_tensor* tensor, std::span<const std::byte> source, co
         const auto part = source.subspan(at, std::min(source.size() - at, piece_bytes - filled_));
         std::byte* target = memory + turn_ * piece_bytes + filled_;
         const auto start = Clock::now();
-        std::memcpy(target, part.data(), part.size());
+        copy_(target, part.data(), part.size());
         copy_seconds_ += seconds_since(start);
-        ggml_backend_tensor_set_async(queue_.get(), tensor, target, at, part.size());
+        submit(tensor, target, at, part.size());
         filled_ += (part.size() + alignment - 1) / alignment * alignment;
         at += part.size();
         copied_bytes_ += part.size();
-        done(part);
     }
 }
 
 void UploadQueue::put_pinned(ggml_tensor* tensor, const std::byte* source) {
     if (!open_) open();
-    ggml_backend_tensor_set_async(queue_.get(), tensor, source, 0, ggml_nbytes(tensor));
+    submit(tensor, source, 0, ggml_nbytes(tensor));
 }
 
 uint64_t UploadQueue::mark() {
@@ -92,6 +122,7 @@ void UploadQueue::finish() {
     if (arrived_ == issued_) return;
     const auto start = Clock::now();
     ggml_backend_synchronize(queue_.get());
+    std::this_thread::sleep_until(link_free_);
     wait_seconds_ += seconds_since(start);
     arrived_ = issued_;
 }

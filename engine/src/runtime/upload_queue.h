@@ -1,15 +1,17 @@
 // Uploads to a device that has a queue for them beside the compute: without pause, from memory that it can reach by
-// itself (pinned). What lies elsewhere, such as in a mapped file, goes there first, piece by piece.
+// itself (pinned). Weights that lie elsewhere, such as in a mapped file, are copied there first, piece by piece.
 #pragma once
 
 #include <array>
 #include <atomic>
 #include <cstddef>
-#include <functional>
 #include <memory>
 #include <span>
+#include <vector>
 
+#include "base/clock.h"
 #include "runtime/device.h"
+#include "runtime/parallel_copy.h"
 
 namespace sdcpp {
 
@@ -21,10 +23,8 @@ class UploadQueue {
     UploadQueue(const UploadQueue&) = delete;
     UploadQueue& operator=(const UploadQueue&) = delete;
 
-    // Starts the upload of all of `tensor` from anywhere; `done` is told what has been read. Stops early, with
-    // SDCPP_CANCELLED, when `stop` is set.
-    void put(ggml_tensor* tensor, std::span<const std::byte> source, const std::atomic<bool>& stop,
-             const std::function<void(std::span<const std::byte>)>& done);
+    // Starts the upload of all of `tensor` from anywhere. Stops early, with SDCPP_CANCELLED, when `stop` is set.
+    void put(ggml_tensor* tensor, std::span<const std::byte> source, const std::atomic<bool>& stop);
     // The same from pinned memory, which stays as it is until the upload has arrived.
     void put_pinned(ggml_tensor* tensor, const std::byte* source);
 
@@ -36,8 +36,9 @@ class UploadQueue {
 
     // Copying to pinned memory takes longer than the uploads: these would be faster from there.
     bool waits_for_copies() const;
-    // Memory of the kind that put_pinned() takes; null where there is none.
-    ggml_backend_buffer_ptr allocate_pinned(size_t bytes) const;
+    // Memory that put_pinned() takes, for as long as the queue lives; null if there is none. `more`: bytes that will be
+    // asked for after these, so that they come in few large pieces.
+    std::byte* keep_pinned(size_t bytes, uint64_t more);
 
   private:
     struct EventFree {
@@ -46,19 +47,28 @@ class UploadQueue {
     struct Piece {
         std::unique_ptr<ggml_backend_event, EventFree> event;  // of its last upload; null: the device has none
         uint64_t number = 0;
+        size_t bytes = 0;
+        Clock::time_point arrival{};  // no earlier, on a link that is slowed down
     };
+    ggml_backend_buffer_ptr allocate_pinned(size_t bytes) const;
+    void submit(ggml_tensor* tensor, const std::byte* source, size_t at, size_t bytes);
     void open();
     void close();
 
     Device& device_;
+    ParallelCopy copy_;
     ggml_backend_ptr queue_;
     ggml_backend_buffer_ptr memory_;  // of all pieces
+    std::vector<ggml_backend_buffer_ptr> kept_;
+    std::byte* kept_free_ = nullptr;  // in the last of these
+    size_t kept_left_ = 0;
     std::array<Piece, 4> pieces_;
     size_t turn_ = 0, filled_ = 0;  // of the piece that is open
     bool open_ = false;
     uint64_t issued_ = 0, arrived_ = 0;
     uint64_t copied_bytes_ = 0;
     double copy_seconds_ = 0, wait_seconds_ = 0;
+    Clock::time_point link_free_{};
 };
 
 }  // namespace sdcpp

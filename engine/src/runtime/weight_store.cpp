@@ -190,6 +190,7 @@ std::byte* WeightStore::keep(Item& item, size_t size, bool as_it_is) {
             uint64_t all = 0;
             for (const Item& one : items_) all += one.streamed && !one.kept ? one.bytes : 0;
             pinning_ = host_available_bytes() > plenty + all ? Pinning::yes : Pinning::no;
+            to_pin_ = all;
             if (pinning_ == Pinning::no) return nullptr;
             log(SDCPP_LOG_INFO, network_.name() + ": streamed weights are kept in pinned memory, " +
                                     std::to_string(all >> 20) + " MiB");
@@ -197,8 +198,10 @@ std::byte* WeightStore::keep(Item& item, size_t size, bool as_it_is) {
     } else if (host_available_bytes() <= plenty + size) {
         return nullptr;
     }
-    if (queue()) item.pinned = queue()->allocate_pinned(size);
-    if (item.pinned) return item.kept = static_cast<std::byte*>(ggml_backend_buffer_get_base(item.pinned.get()));
+    to_pin_ -= std::min<uint64_t>(to_pin_, size);
+    if (queue()) item.kept = queue()->keep_pinned(size, to_pin_);
+    item.pinned = item.kept != nullptr;
+    if (item.pinned) return item.kept;
     if (as_it_is) {
         pinning_ = Pinning::no;
         return nullptr;
@@ -212,8 +215,10 @@ void WeightStore::upload(const Weight& weight, Item& item, bool again, const std
     const size_t size = ggml_nbytes(weight.tensor);
     const bool as_it_is = weight.source->type == from_ggml(weight.tensor->type) && weight.source->bytes.size() == size;
     const MappedFile& file = file_of(weight);
-    // The budget holds for the process; the system's own cache keeps the file.
-    const auto forget = [&](std::span<const std::byte> part) { file.forget(part); };
+    // On the CPU the budget holds for the process, to which pages of the file count while they are mapped.
+    const auto forget = [&](std::span<const std::byte> part) {
+        if (device_.is_cpu()) file.forget(part);
+    };
     const bool reachable = ggml_backend_buffer_is_host(weight.tensor->buffer);
     if (reachable && (as_it_is || (!item.kept && (device_.is_cpu() || !again)))) {
         convert_weight(weight, weight.tensor->type, static_cast<std::byte*>(weight.tensor->data), forget);
@@ -234,7 +239,29 @@ void WeightStore::upload(const Weight& weight, Item& item, bool again, const std
     else if (item.pinned)
         queue_->put_pinned(weight.tensor, source.data());
     else
-        queue_->put(weight.tensor, source, stop, as_it_is ? std::function(forget) : [](std::span<const std::byte>) {});
+        queue_->put(weight.tensor, source, stop);
+    if (again) clear_padding(weight, stop);
+}
+
+// Kernels may read beyond the rows of a quantized weight, up to a whole tile: not what another weight has left there.
+void WeightStore::clear_padding(const Weight& weight, const std::atomic<bool>& stop) {
+    static constexpr std::array<std::byte, 4096> zeros{};
+    const size_t size = ggml_nbytes(weight.tensor), used = ggml_backend_buft_get_alloc_size(device_.buffer_type(), weight.tensor);
+    ggml_tensor padding{};
+    padding.type = GGML_TYPE_I8;
+    padding.buffer = weight.tensor->buffer;
+    for (size_t at = size; at < used; at += zeros.size()) {
+        const size_t bytes = std::min(zeros.size(), used - at);
+        padding.ne[0] = static_cast<int64_t>(bytes);
+        std::fill(std::begin(padding.ne) + 1, std::end(padding.ne), 1);
+        padding.nb[0] = 1;
+        std::fill(std::begin(padding.nb) + 1, std::end(padding.nb), bytes);
+        padding.data = static_cast<std::byte*>(weight.tensor->data) + at;
+        if (queue())
+            queue_->put(&padding, {zeros.data(), bytes}, stop);
+        else
+            ggml_backend_tensor_set(&padding, zeros.data(), 0, bytes);
+    }
 }
 
 uint64_t WeightStore::held_bytes() const {

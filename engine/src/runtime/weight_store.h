@@ -59,15 +59,16 @@ class WeightStore {
     struct Item {            // a weight
         uint64_t bytes = 0;  // on the device, alignment included
         bool mappable = false, mapped = false, streamed = false;
-        // In host memory, for the next upload, `kept` being one or the other; null: nothing is.
+        // In host memory, for the next upload: pinned by the queue, or `converted`. Null: nothing is kept.
         std::byte* kept = nullptr;
-        ggml_backend_buffer_ptr pinned;
+        bool pinned = false;
         std::vector<std::byte> converted;
     };
     UploadQueue* queue();
     std::byte* keep(Item& item, size_t size, bool as_it_is);
     void detach();
     void upload(const Weight& weight, Item& item, bool again, const std::atomic<bool>& stop);
+    void clear_padding(const Weight& weight, const std::atomic<bool>& stop);
     const MappedFile& file_of(const Weight& weight) const;
 
     Device& device_;
@@ -81,6 +82,7 @@ class WeightStore {
     std::vector<std::byte> staging_;
     std::unique_ptr<UploadQueue> queue_;
     enum class Pinning { undecided, yes, no } pinning_ = Pinning::undecided;
+    uint64_t to_pin_ = 0;  // bytes, once it is decided
     uint64_t mapped_bytes_ = 0;
 };
 

@@ -1,0 +1,24 @@
+// What several layers share.
+#pragma once
+
+#include "nn/graph.h"
+#include "weights/weight.h"
+
+namespace sdcpp {
+
+// A layer's bias; null if the file has none.
+inline const Weight* bias_of(const Scope& scope, int64_t channels) {
+    return scope.has("bias") ? scope.weight("bias", WeightKind::vector, {channels}) : nullptr;
+}
+
+inline ggml_tensor* tensor_of(const Weight* weight) { return weight ? weight->tensor : nullptr; }
+
+// A vector over the channels of [N, C, H, W].
+inline ggml_tensor* per_channel(Graph& g, const Weight* weight) {
+    return ggml_reshape_4d(g.context, weight->tensor, 1, 1, weight->tensor->ne[0], 1);
+}
+
+// Whether the device computes `op`.
+inline bool can(const Graph& g, const ggml_tensor* op) { return !g.kernels.supports || g.kernels.supports(op); }
+
+}  // namespace sdcpp
