@@ -44,15 +44,15 @@ struct Attention {
           heads(width / size),
           head(size) {}
 
-    ggml_tensor* placed(Graph& g, ggml_tensor* x, const RmsNorm& norm, ggml_tensor* turns) const {
+    ggml_tensor* placed(Graph& g, ggml_tensor* x, const RmsNorm& norm, ggml_tensor* rope) const {
         ggml_tensor* split = ggml_reshape_4d(g.context, x, head, heads, x->ne[1], x->ne[2]);
         ggml_tensor* normed = ggml_reshape_3d(g.context, norm(g, split), x->ne[0], x->ne[1], x->ne[2]);
-        return rotate_pairs(g, normed, turns, heads);
+        return rotate_pairs(g, normed, rope, heads);
     }
 
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* turns, ggml_tensor* mask) const {
-        ggml_tensor* q = placed(g, to_q(g, x), q_norm, turns);
-        ggml_tensor* k = placed(g, to_k(g, x), k_norm, turns);
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* rope, ggml_tensor* mask) const {
+        ggml_tensor* q = placed(g, to_q(g, x), q_norm, rope);
+        ggml_tensor* k = placed(g, to_k(g, x), k_norm, rope);
         return out(g, attention(g, q, k, to_v(g, x), heads, mask));
     }
 };
@@ -83,11 +83,11 @@ struct AttentionHalf {
             modulation.emplace(s / "adaLN_modulation.0", s.side("adaLN_modulation.0.weight", 1), 4 * width);
     }
 
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* turns, ggml_tensor* mask, ggml_tensor* all) const {
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* rope, ggml_tensor* mask, ggml_tensor* all) const {
         ggml_context* c = g.context;
         ggml_tensor* n = attention_norm1(g, x);
         if (all) n = ggml_mul(c, n, one_plus(g, chunk(g, all, 0, 4)));
-        ggml_tensor* a = attention_norm2(g, self_attention(g, n, turns, mask));
+        ggml_tensor* a = attention_norm2(g, self_attention(g, n, rope, mask));
         return ggml_add(c, x, all ? ggml_mul(c, a, ggml_tanh(c, chunk(g, all, 1, 4))) : a);
     }
 };
@@ -156,7 +156,7 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
         };
     });
     // Blocks that work on the value `x`; `before` goes ahead of the first.
-    const auto blocks = [&](const std::string& list, const std::string& x, const std::string& turns,
+    const auto blocks = [&](const std::string& list, const std::string& x, const std::string& rope,
                             const std::string& mask, const std::function<void(Graph&, Values&)>& before = nullptr) {
         for (int i = 0; i < s.count(list); ++i) {
             const Scope own = s / list / i;
@@ -166,7 +166,7 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
                 return [=](Graph& g, Values& v) {
                     if (before && i == 0) before(g, v);
                     if (half->modulation) v["modulation"] = (*half->modulation)(g, v.at("time"));
-                    v[x] = (*half)(g, v.at(x), v.at(turns), value_or_null(v, mask), value_or_null(v, "modulation"));
+                    v[x] = (*half)(g, v.at(x), v.at(rope), value_or_null(v, mask), value_or_null(v, "modulation"));
                 };
             });
             stage(
@@ -181,7 +181,7 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
                 true);
         }
     };
-    blocks("noise_refiner", "x", "x_turns", "");
+    blocks("noise_refiner", "x", "x_rope", "");
     stage("cap_embedder", [&] {
         const Weight* pad = s.weight("cap_pad_token", WeightKind::vector, {1, width_});
         return
@@ -194,10 +194,10 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
                 v["context"] = ggml_add(c, ggml_mul(c, text, v.at("kept")), ggml_mul(c, fill, fills));
             };
     });
-    blocks("context_refiner", "context", "context_turns", "context_mask");
-    blocks("layers", "x", "turns", "mask", [](Graph& g, Values& v) {
+    blocks("context_refiner", "context", "context_rope", "context_mask");
+    blocks("layers", "x", "rope", "mask", [](Graph& g, Values& v) {
         v["x"] = ggml_concat(g.context, v.at("x"), v.at("context"), 1);
-        v["turns"] = ggml_concat(g.context, v.at("x_turns"), v.at("context_turns"), 1);
+        v["rope"] = ggml_concat(g.context, v.at("x_rope"), v.at("context_rope"), 1);
     });
     stage("final_layer", [&] {
         const Scope f = s / "final_layer";
@@ -213,15 +213,15 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
     });
 }
 
-// Cosines and sines of an axis' places from 0 on, [places, axis].
-std::vector<float> ZImage::turns(size_t axis, int64_t places) const {
-    std::vector<float> out;
-    out.reserve(static_cast<size_t>(places * axes_[axis]));
+// The factors of rotate_pairs() for an axis' places from 0 on: cosines and sines, each [places, axis].
+ZImage::Rope ZImage::rope(size_t axis, int64_t places) const {
+    Rope out;
     for (int64_t place = 0; place < places; ++place)
         for (int i = 0; i < axes_[axis]; i += 2) {
             const double angle = static_cast<double>(place) * std::pow(theta_, -static_cast<double>(i) / axes_[axis]);
-            out.push_back(static_cast<float>(std::cos(angle)));
-            out.push_back(static_cast<float>(std::sin(angle)));
+            const auto cosine = static_cast<float>(std::cos(angle)), sine = static_cast<float>(std::sin(angle));
+            out.cosines.insert(out.cosines.end(), {cosine, cosine});
+            out.sines.insert(out.sines.end(), {-sine, sine});
         }
     return out;
 }
@@ -238,15 +238,16 @@ std::vector<Input> ZImage::inputs(const Noisy& noisy) const {
         longest = std::max(longest, own);
     }
 
-    const std::array<std::vector<float>, 3> tables = {turns(0, longest + 2), turns(1, rows), turns(2, columns)};
-    const auto turn = [&](std::vector<float>& into, int64_t sequence, int64_t row, int64_t column) {
-        const std::array<int64_t, 3> place = {sequence, row, column};
-        for (size_t axis = 0; axis < place.size(); ++axis) {
-            const auto first = tables[axis].begin() + place[axis] * axes_[axis];
-            into.insert(into.end(), first, first + axes_[axis]);
-        }
+    const std::array<Rope, 3> ropes = {rope(0, longest + 2), rope(1, rows), rope(2, columns)};
+    const auto place = [&](std::vector<float>& into, int64_t sequence, int64_t row, int64_t column) {
+        const std::array<int64_t, 3> places = {sequence, row, column};
+        for (const auto table : {&Rope::cosines, &Rope::sines})
+            for (size_t axis = 0; axis < places.size(); ++axis) {
+                const auto first = (ropes[axis].*table).begin() + places[axis] * axes_[axis];
+                into.insert(into.end(), first, first + axes_[axis]);
+            }
     };
-    std::vector<float> x, context, kept, x_turns, context_turns, timesteps;
+    std::vector<float> x, context, kept, x_rope, context_rope, timesteps;
     std::vector<ggml_fp16_t> mask, context_mask;
     const ggml_fp16_t seen = ggml_fp32_to_fp16(0), hidden = ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity());
     const auto plane = static_cast<size_t>(noisy.height * noisy.width);
@@ -265,13 +266,13 @@ std::vector<Input> ZImage::inputs(const Noisy& noisy) const {
         context.resize(static_cast<size_t>((n + 1) * longest * context_width_), 0.0f);
         for (int64_t t = 0; t < longest; ++t) {
             kept.push_back(t < text ? 1.0f : 0.0f);
-            turn(context_turns, t + 1, 0, 0);
+            place(context_rope, t + 1, 0, 0);
         }
         for (int64_t t = 0; t < picture_filled; ++t) {
             if (t < picture)
-                turn(x_turns, own + 1, t / columns, t % columns);
+                place(x_rope, own + 1, t / columns, t % columns);
             else
-                turn(x_turns, 0, 0, 0);
+                place(x_rope, 0, 0, 0);
         }
         if (mixed) {
             const auto hide = [&](std::vector<ggml_fp16_t>& into, int64_t before) {
@@ -288,8 +289,8 @@ std::vector<Input> ZImage::inputs(const Noisy& noisy) const {
                               owned_input("time", {count, sinusoids_}, sinusoids(timesteps, sinusoids_)),
                               owned_input("context", {count, longest, context_width_}, std::move(context)),
                               owned_input("kept", {count, longest, 1}, std::move(kept)),
-                              owned_input("x_turns", {count, picture_filled, head_}, std::move(x_turns)),
-                              owned_input("context_turns", {count, longest, head_}, std::move(context_turns))};
+                              owned_input("x_rope", {count, picture_filled, 2 * head_}, std::move(x_rope)),
+                              owned_input("context_rope", {count, longest, 2 * head_}, std::move(context_rope))};
     if (mixed) {
         const int64_t all = picture_filled + longest;
         out.push_back(owned_input("context_mask", {count, 1, longest, longest}, std::move(context_mask)));

@@ -6,10 +6,10 @@
 namespace sdcpp {
 
 // Values in: "x" [N, Tx, P] patches of the latent, "time" [N, M] sinusoids, "context" [N, Tc, D] states of the text
-// filled up to a multiple of 32, "kept" [N, Tc, 1]: 1 for the text's own, 0 for what fills; "x_turns" [N, Tx', d] and
-// "context_turns" [N, Tc, d]: cosines and sines of the positions, where Tx' is Tx filled up likewise; and, where texts
-// of different lengths go together, "context_mask" [N, 1, Tc, Tc] and "mask" [N, 1, Tx' + Tc, Tx' + Tc]. Out: "x" [N,
-// Tx, P], the direction from the picture to the noise.
+// filled up to a multiple of 32, "kept" [N, Tc, 1]: 1 for the text's own, 0 for what fills; "x_rope" [N, Tx', 2 d]
+// and "context_rope" [N, Tc, 2 d]: the positions for rotate_pairs(), Tx' being Tx filled up likewise; and, if texts of
+// different lengths go together, "context_mask" [N, 1, Tc, Tc] and "mask" [N, 1, Tx' + Tc, Tx' + Tc]. Out: "x" [N, Tx,
+// P], the direction from the picture to the noise.
 class ZImage : public Denoiser {
   public:
     explicit ZImage(const ModelFiles& files);
@@ -25,10 +25,13 @@ class ZImage : public Denoiser {
   private:
     static constexpr int64_t patch = 2;
 
-    std::vector<float> turns(size_t axis, int64_t places) const;
+    struct Rope {
+        std::vector<float> cosines, sines;
+    };
+    Rope rope(size_t axis, int64_t places) const;
 
     int64_t channels_, width_, context_width_, head_, sinusoids_;
-    std::vector<int> axes_;  // of a head's values, how many each of the three axes turns
+    std::vector<int> axes_;  // of a head's values, how many each of the three axes rotates
     double theta_;
 };
 

@@ -10,6 +10,8 @@
 namespace sdcpp {
 namespace {
 
+// What values that may pass the largest f16 are divided by; a power of two, so that nothing is rounded.
+constexpr float range_scale = 256;
 constexpr int64_t max_tiles = 512;  // of one picture: a graph has room for so many operations only
 
 // Rows [first, first + count) of x [N, C, H, W] of picture `n`, and as many zero rows above and below as reach beyond x.
@@ -37,14 +39,26 @@ Conv2d::Conv2d(const Scope& scope, int64_t in, int64_t out, int kernel, int stri
 
 ggml_tensor* Conv2d::operator()(Graph& g, ggml_tensor* x) const {
     if (ggml_tensor* y = cpu::convolution(g, x, weight_->tensor, tensor_of(bias_), stride_, padding_)) return y;
-    ggml_tensor *w = weight_->tensor, *y = nullptr;
-    const bool f32 = g.wide_range || w->type == GGML_TYPE_F32;  // a kernel in f16 would round x to f16
-    if (f32 ? g.kernels.direct_convolution_f32 : g.kernels.direct_convolution_f16) {
-        ggml_tensor* kernel = f32 && w->type != GGML_TYPE_F32 ? ggml_cast(g.context, w, GGML_TYPE_F32) : w;
-        y = ggml_conv_2d_direct(g.context, kernel, x, stride_, stride_, padding_, padding_, 1, 1);
-    }
-    if (!y || !can(g, y)) y = unrolled_convolution(g, w, x, stride_, padding_);
+    ggml_tensor* y = direct(g, x);
+    if (!y) y = unrolled_convolution(g, weight_->tensor, x, stride_, padding_);
     return bias_ ? ggml_add(g.context, y, per_channel(g, bias_)) : y;
+}
+
+// By ggml's own operation, which rounds x to the kernel's type; null if the device has no fast one.
+ggml_tensor* Conv2d::direct(Graph& g, ggml_tensor* x) const {
+    ggml_context* c = g.context;
+    ggml_tensor* w = weight_->tensor;
+    const bool f16 = w->type == GGML_TYPE_F16, keep_range = f16 && g.wide_range;
+    const auto convolved = [&](ggml_tensor* kernel, ggml_tensor* from) {
+        ggml_tensor* y = ggml_conv_2d_direct(c, kernel, from, stride_, stride_, padding_, padding_, 1, 1);
+        return can(g, y) ? y : nullptr;
+    };
+    if (f16 ? keep_range && g.kernels.direct_convolution_f32 : g.kernels.direct_convolution_f32)
+        return convolved(f16 ? ggml_cast(c, w, GGML_TYPE_F32) : w, x);
+    if (!f16 || !g.kernels.direct_convolution_f16) return nullptr;
+    if (!keep_range) return convolved(w, x);
+    ggml_tensor* y = convolved(w, ggml_scale(c, x, 1 / range_scale));
+    return y ? ggml_scale(c, y, range_scale) : nullptr;
 }
 
 // Patches and sums stay f32, with which a device's matrix units lose no range (TF32 on NVIDIA's).

@@ -18,7 +18,7 @@ ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
                        ggml_tensor* mask);
 
 // As rotate_pairs() in nn/layers.h.
-ggml_tensor* rotate_pairs(Graph& g, ggml_tensor* x, ggml_tensor* turns, int64_t heads);
+ggml_tensor* rotate_pairs(Graph& g, ggml_tensor* x, ggml_tensor* rope, int64_t heads);
 
 // The first half of x's innermost side times gelu of the second.
 ggml_tensor* geglu(Graph& g, ggml_tensor* x);

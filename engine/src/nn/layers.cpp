@@ -64,23 +64,25 @@ ggml_tensor* from_tokens(Graph& g, ggml_tensor* tokens, int64_t width, int64_t h
     return ggml_reshape_4d(g.context, first, width, height, tokens->ne[0], tokens->ne[2]);
 }
 
-ggml_tensor* rotate_pairs(Graph& g, ggml_tensor* x, ggml_tensor* turns, int64_t heads) {
-    if (ggml_tensor* y = cpu::rotate_pairs(g, x, turns, heads)) return y;
+ggml_tensor* rotate_pairs(Graph& g, ggml_tensor* x, ggml_tensor* rope, int64_t heads) {
+    if (ggml_tensor* y = cpu::rotate_pairs(g, x, rope, heads)) return y;
     ggml_context* c = g.context;
-    const int64_t pairs = x->ne[0] / heads / 2, tokens = x->ne[1] * x->ne[2];
-    const auto member = [&](ggml_tensor* t, size_t number, int64_t groups) {  // of each pair, [tokens, groups, pairs]
-        const size_t pair = 2 * t->nb[0], group = pair * static_cast<size_t>(pairs);
-        ggml_tensor* view = ggml_view_4d(c, t, 1, pairs, groups, tokens, pair, group,
-                                         group * static_cast<size_t>(groups), number * t->nb[0]);
-        return ggml_reshape_3d(c, ggml_cont(c, view), pairs, groups, tokens);
+    const int64_t size = x->ne[0] / heads, tokens = x->ne[1], batch = x->ne[2];
+    ggml_tensor* pairs = ggml_reshape_2d(c, x, 2, ggml_nelements(x) / 2);
+    ggml_tensor* swapped = ggml_roll(c, pairs, 1, 0, 0, 0);
+    if (!can(g, swapped)) {
+        const auto member = [&](size_t number) {
+            return ggml_view_2d(c, pairs, 1, pairs->ne[1], pairs->nb[1], number * pairs->nb[0]);
+        };
+        swapped = ggml_concat(c, ggml_cont(c, member(1)), ggml_cont(c, member(0)), 0);
+    }
+    const auto by_heads = [&](ggml_tensor* t) { return ggml_reshape_4d(c, t, size, heads, tokens, batch); };
+    const auto factors = [&](size_t number) {  // for every head the same
+        return ggml_view_4d(c, rope, size, 1, tokens, batch, rope->nb[1], rope->nb[1], rope->nb[2],
+                            number * static_cast<size_t>(size) * rope->nb[0]);
     };
-    ggml_tensor *re = member(x, 0, heads), *im = member(x, 1, heads);
-    ggml_tensor *cosine = member(turns, 0, 1), *sine = member(turns, 1, 1);
-    ggml_tensor* turned_re = ggml_sub(c, ggml_mul(c, re, cosine), ggml_mul(c, im, sine));
-    ggml_tensor* turned_im = ggml_add(c, ggml_mul(c, re, sine), ggml_mul(c, im, cosine));
-    const auto column = [&](ggml_tensor* t) { return ggml_reshape_4d(c, t, 1, pairs, heads, tokens); };
-    ggml_tensor* joined = ggml_concat(c, column(turned_re), column(turned_im), 0);
-    return ggml_reshape_3d(c, joined, x->ne[0], x->ne[1], x->ne[2]);
+    ggml_tensor* turned = ggml_add(c, ggml_mul(c, by_heads(x), factors(0)), ggml_mul(c, by_heads(swapped), factors(1)));
+    return ggml_reshape_3d(c, turned, x->ne[0], tokens, batch);
 }
 
 ggml_tensor* geglu(Graph& g, ggml_tensor* x) {

@@ -25,6 +25,8 @@ class Conv2d {
     ggml_tensor* operator()(Graph& g, ggml_tensor* x) const;
 
   private:
+    ggml_tensor* direct(Graph& g, ggml_tensor* x) const;
+
     const Weight* weight_;
     const Weight* bias_ = nullptr;
     int stride_, padding_;
@@ -79,9 +81,10 @@ ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
 ggml_tensor* to_tokens(Graph& g, ggml_tensor* x);
 ggml_tensor* from_tokens(Graph& g, ggml_tensor* tokens, int64_t width, int64_t height);
 
-// Rotates neighbouring pairs of each head's values by angles: x [N, T, C], `turns` [N, T, d] holding cosine and sine of
-// each pair (rotary position embedding, Su et al. 2021, in the form of complex products).
-ggml_tensor* rotate_pairs(Graph& g, ggml_tensor* x, ggml_tensor* turns, int64_t heads);
+// Rotary position embedding (Su et al. 2021) of neighbouring pairs of each head's values: x [N, T, C]. `rope` [N, T, 2 d]
+// holds for each of a head's d values the cosine that it is multiplied with, and then, for each, the sine that its
+// neighbour is multiplied with: negative for the first of a pair.
+ggml_tensor* rotate_pairs(Graph& g, ggml_tensor* x, ggml_tensor* rope, int64_t heads);
 
 // The first half of x's innermost side times gelu of the second.
 ggml_tensor* geglu(Graph& g, ggml_tensor* x);

@@ -126,11 +126,11 @@ void add_half(float* p, const ggml_fp16_t* other, int64_t count, float factor) {
     }
 }
 
-SDCPP_VECTOR_CODE void turn_pairs(const float* x, const float* turns, float* y, int64_t count) {
+SDCPP_VECTOR_CODE void rotate_pairs(const float* x, const float* factors, float* y, int64_t count) {
+    const float *cosines = factors, *sines = factors + count;
     for (int64_t i = 0; i < count; i += 2) {
-        const float re = x[i], im = x[i + 1];
-        y[i] = re * turns[i] - im * turns[i + 1];
-        y[i + 1] = re * turns[i + 1] + im * turns[i];
+        y[i] = x[i] * cosines[i] + x[i + 1] * sines[i];
+        y[i + 1] = x[i + 1] * cosines[i + 1] + x[i] * sines[i + 1];
     }
 }
 

@@ -1,12 +1,8 @@
 #include "pipeline/convert.h"
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
 #include <fstream>
-#include <mutex>
 #include <set>
-#include <thread>
 
 #include "base/error.h"
 #include "models/family.h"
@@ -64,30 +60,6 @@ class Writer {
     std::ofstream out_;
     uint64_t at_ = 0;
 };
-
-// Pieces [first, last) of `weight`, one behind the other in `out`, on several threads.
-void convert_pieces(const Weight& weight, ggml_type type, const std::vector<Piece>& pieces, size_t first, size_t last,
-                    int threads, std::byte* out) {
-    const int64_t row = std::max<int64_t>(1, weight.shape.back()), start = pieces[first].first;
-    std::atomic<size_t> next = first;
-    std::exception_ptr problem;
-    std::mutex guard;
-    const auto work = [&] {
-        try {
-            for (size_t i = next++; i < last; i = next++)
-                convert_piece(weight, type, pieces[i],
-                              out + ggml_row_size(type, row) * static_cast<size_t>((pieces[i].first - start) / row));
-        } catch (...) {
-            const std::scoped_lock lock(guard);
-            problem = std::current_exception();
-        }
-    };
-    std::vector<std::jthread> helpers;
-    for (int i = 1; i < std::min(threads, static_cast<int>(last - first)); ++i) helpers.emplace_back(work);
-    work();
-    helpers.clear();
-    if (problem) std::rethrow_exception(problem);
-}
 
 // The config, with what the files mark otherwise.
 Json config_of(const ModelFiles& files) {

@@ -18,6 +18,8 @@ constexpr uint64_t margin = uint64_t{512} << 20;  // of free memory, for other p
 // What processes were seen to take beside: graphs, and the pages of the file that are being read.
 constexpr uint64_t bookkeeping = uint64_t{40} << 20, per_budget = 24;
 constexpr int most_tries = 8;
+constexpr size_t settled_runs = 5;
+constexpr int max_replans = 2;
 constexpr double surprising = 0.1, worth_it = 0.97;
 
 uint64_t aligned(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
@@ -550,7 +552,9 @@ std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Select
     report_.uploaded_bytes += counts.uploaded_bytes;
     report_.upload_seconds += counts.upload_seconds;
     report_.stall_seconds += counts.stall_seconds;
-    if (prepared->runs == 2 && prepared->planned.options.budget_bytes > 0) {  // the first was slowed down by loading
+    // The first run was slowed down by loading; backends that record graphs do so in the next ones.
+    const bool telling = prepared->runs == 2 || (prepared->runs == settled_runs && device_.queues_uploads());
+    if (telling && prepared->planned.options.budget_bytes > 0) {
         if (counts.upload_seconds > 0 && counts.uploaded_bytes > margin / 16 &&
             device_.paced_link_bytes_per_s() == 0) {
             Device::Speed speed = device_.speed();
@@ -589,10 +593,9 @@ void Executor::learn(Prepared& prepared, const std::vector<double>& segment_seco
     planned.plan.predicted_step_seconds = now;
     planned.plan.limit_step_seconds = limit_seconds(measured, options);
     const bool by_times = options.policy == Policy::automatic || options.policy == Policy::pipelined;
-    if (!by_times || planned.plan.pieces.empty() || report_.replanned ||
+    if (!by_times || planned.plan.pieces.empty() || replans_ == max_replans ||
         std::abs(now - expected) <= surprising * expected)
         return;
-    report_.replanned = true;
     Plan better;
     try {
         better = make_plan(measured, options);
@@ -600,6 +603,8 @@ void Executor::learn(Prepared& prepared, const std::vector<double>& segment_seco
         return;
     }
     if (better.predicted_step_seconds >= worth_it * now) return;
+    report_.replanned = true;
+    ++replans_;
     log(SDCPP_LOG_INFO, network_->name() + ": planned again with measured times");
     release(true);
 }
@@ -618,6 +623,7 @@ void Executor::release(bool weights) {
 
 RunReport Executor::take_report() {
     RunReport out = std::exchange(report_, {});
+    replans_ = 0;
     report_.network = network_->name();
     for (double& seconds : out.segment_seconds) seconds /= static_cast<double>(std::max<size_t>(out.runs, 1));
     return out;

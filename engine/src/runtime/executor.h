@@ -108,6 +108,7 @@ class Executor {
     std::function<void()> make_room_;
     std::vector<std::unique_ptr<Prepared>> prepared_;
     RunReport report_;
+    int replans_ = 0;  // since the last report
     Profile* profile_ = nullptr;
     std::vector<double>
         measured_seconds_;  // of each of the network's stages for one microbatch of the present shape; 0: unknown

@@ -221,7 +221,7 @@ void WeightStore::upload(const Weight& weight, Item& item, bool again, const std
     };
     const bool reachable = ggml_backend_buffer_is_host(weight.tensor->buffer);
     if (reachable && (as_it_is || (!item.kept && (device_.is_cpu() || !again)))) {
-        convert_weight(weight, weight.tensor->type, static_cast<std::byte*>(weight.tensor->data), forget);
+        convert_weight(weight, weight.tensor->type, static_cast<std::byte*>(weight.tensor->data), 1, forget);
         return;
     }
     std::span<const std::byte> source(item.kept, item.kept ? size : 0);
@@ -231,7 +231,8 @@ void WeightStore::upload(const Weight& weight, Item& item, bool again, const std
             staging_.resize(size);
             target = staging_.data();
         }
-        if (target) convert_weight(weight, weight.tensor->type, target, forget);
+        const int threads = device_.queues_uploads() ? physical_cores() : 1;  // on the CPU they belong to the compute
+        if (target) convert_weight(weight, weight.tensor->type, target, threads, forget);
         source = target ? std::span<const std::byte>(target, size) : weight.source->bytes;
     }
     if (!queue())

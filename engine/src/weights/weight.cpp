@@ -1,7 +1,11 @@
 #include "weights/weight.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <exception>
+#include <mutex>
+#include <thread>
 
 #include "base/error.h"
 
@@ -18,6 +22,16 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 std::vector<int64_t> squeezed(std::vector<int64_t> shape) {
     std::erase(shape, 1);
     return shape;
+}
+
+
+void convert_piece(const Weight& weight, ggml_type type, const Piece& piece, std::byte* out) {
+    const TensorInfo& source = *weight.source;
+    const int64_t row = std::max<int64_t>(1, weight.shape.back()), block = dtype_block(source.type);
+    std::vector<float> values(static_cast<size_t>(piece.count));
+    to_f32(source.type, source.bytes.data() + static_cast<size_t>(piece.first / block) * dtype_block_bytes(source.type),
+           values.data(), piece.count);
+    ggml_quantize_chunk(type, values.data(), out, 0, piece.count / row, row, nullptr);
 }
 
 }  // namespace
@@ -106,32 +120,50 @@ std::vector<Piece> pieces_of(const Weight& weight) {
     return out;
 }
 
-void convert_piece(const Weight& weight, ggml_type type, const Piece& piece, std::byte* out) {
-    const TensorInfo& source = *weight.source;
-    const int64_t row = std::max<int64_t>(1, weight.shape.back()), block = dtype_block(source.type);
-    std::vector<float> values(static_cast<size_t>(piece.count));
-    to_f32(source.type, source.bytes.data() + static_cast<size_t>(piece.first / block) * dtype_block_bytes(source.type),
-           values.data(), piece.count);
-    ggml_quantize_chunk(type, values.data(), out, 0, piece.count / row, row, nullptr);
+void convert_pieces(const Weight& weight, ggml_type type, const std::vector<Piece>& pieces, size_t first, size_t last,
+                    int threads, std::byte* out) {
+    const int64_t row = std::max<int64_t>(1, weight.shape.back()), start = pieces[first].first;
+    std::atomic<size_t> next = first;
+    std::exception_ptr problem;
+    std::mutex guard;
+    const auto work = [&] {
+        try {
+            for (size_t i = next++; i < last; i = next++)
+                convert_piece(weight, type, pieces[i],
+                              out + ggml_row_size(type, row) * static_cast<size_t>((pieces[i].first - start) / row));
+        } catch (...) {
+            const std::scoped_lock lock(guard);
+            problem = std::current_exception();
+        }
+    };
+    std::vector<std::jthread> helpers;
+    for (int i = 1; i < std::min(threads, static_cast<int>(last - first)); ++i) helpers.emplace_back(work);
+    work();
+    helpers.clear();
+    if (problem) std::rethrow_exception(problem);
 }
 
-void convert_weight(const Weight& weight, ggml_type type, std::byte* out,
+void convert_weight(const Weight& weight, ggml_type type, std::byte* out, int threads,
                     const std::function<void(std::span<const std::byte>)>& done) {
     const TensorInfo& source = *weight.source;
-    const bool as_it_is = source.type == from_ggml(type);
+    const bool unchanged = source.type == from_ggml(type);
     const int64_t row = std::max<int64_t>(1, weight.shape.back()), block = dtype_block(source.type);
-    for (const Piece& piece : pieces_of(weight)) {  // so that no f32 copy of the whole tensor is held
-        const size_t block_bytes = dtype_block_bytes(source.type);
-        const auto from = source.bytes.subspan(static_cast<size_t>(piece.first / block) * block_bytes,
-                                               static_cast<size_t>((piece.count + block - 1) / block) * block_bytes);
-        if (as_it_is) {
+    const size_t block_bytes = dtype_block_bytes(source.type);
+    const std::vector<Piece> pieces = pieces_of(weight);
+    const auto together = static_cast<size_t>(threads);
+    for (size_t first = 0; first < pieces.size(); first += together) {
+        const size_t last = std::min(pieces.size(), first + together);
+        const int64_t start = pieces[first].first, count = pieces[last - 1].first + pieces[last - 1].count - start;
+        const auto from = source.bytes.subspan(static_cast<size_t>(start / block) * block_bytes,
+                                               static_cast<size_t>((count + block - 1) / block) * block_bytes);
+        if (unchanged) {
             std::memcpy(out, from.data(), from.size());
             out += from.size();
         } else {
-            convert_piece(weight, type, piece, out);
-            out += ggml_row_size(type, row) * static_cast<size_t>(piece.count / row);
+            convert_pieces(weight, type, pieces, first, last, threads, out);
+            out += ggml_row_size(type, row) * static_cast<size_t>(count / row);
         }
-        if (done) done(from);
+        done(from);
     }
 }
 

@@ -75,16 +75,18 @@ class Scope {
 // can. `rules`: what the user wants, as far as its kind goes along.
 ggml_type stored_type(const Weight& weight, const TypeRules& rules);
 
-// `weight`'s values in `type`, in ggml's layout; `out` has their size.
-// `done` is told each part of the source that has been read.
-void convert_weight(const Weight& weight, ggml_type type, std::byte* out,
-                    const std::function<void(std::span<const std::byte>)>& done = nullptr);
-
-// The same in pieces of whole rows, about a million values each: `first` in values, as pieces() gives them.
+// A weight is converted in pieces of whole rows, about a million values each, so that no f32 copy of it is held.
 struct Piece {
-    int64_t first = 0, count = 0;
+    int64_t first = 0, count = 0;  // in values
 };
 std::vector<Piece> pieces_of(const Weight& weight);
-void convert_piece(const Weight& weight, ggml_type type, const Piece& piece, std::byte* out);
+
+// Pieces [first, last) of `weight` in `type`, in ggml's layout, one behind the other in `out`, on several threads.
+void convert_pieces(const Weight& weight, ggml_type type, const std::vector<Piece>& pieces, size_t first, size_t last,
+                    int threads, std::byte* out);
+
+// All of it; `done` is called with each part of the source that has been read.
+void convert_weight(const Weight& weight, ggml_type type, std::byte* out, int threads,
+                    const std::function<void(std::span<const std::byte>)>& done);
 
 }  // namespace sdcpp
