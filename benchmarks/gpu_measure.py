@@ -147,7 +147,9 @@ class Bench:
         if job not in self._whole:
             with self.open(job, max_vram=0) as pipeline:
                 pipeline.evaluate(job.network, **self.models.inputs(job))
-                self._whole[job] = held_bytes(pipeline)["peak"] / GIB
+                stages, held = pipeline._reports()[job.network].plan.stages, held_bytes(pipeline)
+                weights = sum(stage.param_bytes for stage in stages)  # the processor has them mapped, and does not count them
+                self._whole[job] = (held["peak"] + max(0, weights - held["weight"])) / GIB
         return self._whole[job]
 
     def spread(self, job: Job, count: int, policy: str = "auto") -> list[float]:

@@ -35,7 +35,7 @@ def test_cancelling_from_another_thread_ends_the_run_soon(whole_pictures, on_dev
     np.testing.assert_array_equal(after.latents[0], before.latents[0])
 
 
-def test_more_than_most_devices_can_hold_is_refused_or_done_and_the_pipeline_goes_on(on_device):
+def test_more_than_most_devices_can_hold_is_refused_or_done_and_the_pipeline_goes_on(whole_pictures, on_device):
     pipeline = on_device(max_vram=0)
     before = pipeline.generate("a red circle", steps=2, **PICTURE)
     with contextlib.suppress(errors.OutOfMemoryError):  # 16384 x 16384 pixels take a hundred GiB or so
