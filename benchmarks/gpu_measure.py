@@ -113,7 +113,8 @@ class Bench:
     out: Path
     ends: float  #: by time.time()
     card: Card = field(init=False)
-    _sizes: dict[tuple[Job, str], tuple[float, float]] = field(default_factory=dict, init=False)
+    _least: dict[tuple[Job, str], float] = field(default_factory=dict, init=False)
+    _whole: dict[Job, float] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.card = Card(self.device)
@@ -130,32 +131,38 @@ class Bench:
             return self.device
         return f"{self.device}{',' if ':' in self.device else ':'}link={link:g}"
 
-    def sizes(self, job: Job, policy: str = "auto") -> tuple[float, float]:
-        """The least budget that does for the job, and what it takes as a whole, GiB."""
-        if (job, policy) not in self._sizes:
-            least = whole = 0.0
+    def least(self, job: Job, policy: str = "auto") -> float:
+        """The smallest budget that does for the job, GiB."""
+        if (job, policy) not in self._least:
             with self.open(job, max_vram=1e-5, plan_policy=policy) as pipeline:
                 try:
                     pipeline.evaluate(job.network, **self.models.inputs(job))
+                    self._least[job, policy] = 1e-5
                 except errors.OverBudgetError as problem:
-                    least = problem.least_bytes / GIB
+                    self._least[job, policy] = problem.least_bytes / GIB
+        return self._least[job, policy]
+
+    def whole(self, job: Job) -> float:
+        """What the job takes if everything is resident, GiB."""
+        if job not in self._whole:
             with self.open(job, max_vram=0) as pipeline:
                 pipeline.evaluate(job.network, **self.models.inputs(job))
-                whole = held_bytes(pipeline)["peak"] / GIB
-            self._sizes[job, policy] = least, max(whole, least)
-        return self._sizes[job, policy]
+                stages, held = pipeline._reports()[job.network].plan.stages, held_bytes(pipeline)
+                weights = sum(stage.param_bytes for stage in stages)  # the processor has them mapped, and does not count them
+                self._whole[job] = (held["peak"] + max(0, weights - held["weight"])) / GIB
+        return self._whole[job]
 
     def spread(self, job: Job, count: int, policy: str = "auto") -> list[float]:
         """Budgets from the least to nearly all, GiB."""
-        least, whole = self.sizes(job, policy)
-        return [least * 1.01 + (whole * 0.98 - least * 1.01) * number / max(count - 1, 1) for number in range(count)]
+        first = self.least(job, policy) * 1.01
+        return [first + (self.whole(job) * 0.98 - first) * number / max(count - 1, 1) for number in range(count)]
 
     def budget(self, job: Job, gib: float, all_gib: float) -> float:
         """``gib`` as it is. On the tiny scale it is as far between the least and the whole as ``gib`` is in ``all_gib``."""
         if self.models.scale == "true":
             return gib
-        least, whole = self.sizes(job)
-        return least * 1.01 + (whole - least) * min(1.0, gib / all_gib)
+        least = self.least(job)
+        return least * 1.01 + (self.whole(job) - least) * min(1.0, gib / all_gib)
 
     def open(self, job: Job, *, link: float | None = None, **options: Any) -> sdcpp_py.Pipeline:
         """The job's model on the device."""

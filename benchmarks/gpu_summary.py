@@ -18,7 +18,8 @@ def summarize(folder: Path, stages: list[str]) -> list[Row]:
     rows = [{"stage": name, **row} for name, record in records.items() for row in record.rows]
     timed = [row for row in rows if row.get("seconds") and "predicted_seconds" in row]
     resident = {_job(row): row["seconds"] for row in timed if row["budget_gib"] is None}
-    compared = [_compared(row, resident.get(_job(row))) for row in timed]
+    others = {_job(row): row["seconds"] for row in rows if row.get("beside")}
+    compared = [_compared(row, resident.get(_job(row)), others.get(_job(row))) for row in timed]
     everything = _everything(rows, compared) | {"incomplete": [name for name, record in records.items() if not record.complete]}
     out = Record(folder / "m10.json", {"stage": "m10", "rows": [], "cases": {}, "skipped": [], "running": None})
     out.start("predicted, measured, bound", {})
@@ -31,11 +32,13 @@ def summarize(folder: Path, stages: list[str]) -> list[Row]:
 def table(rows: list[Row]) -> str:
     """The summary's rows as text."""
     *compared, everything = rows
-    heads = f"{'stage':5} {'case':58} {'step':>9} {'predicted':>9} {'/pred.':>7} {'/bound':>7} {'/resident':>9} {'streamed':>9}"
+    heads = f"{'stage':5} {'case':58} {'step':>9} {'predicted':>9} {'/pred.':>7} {'/bound':>7} {'/resident':>9} {'/torch':>7}"
+    heads += f" {'streamed':>9}"
     lines = [heads]
     for row in compared:
         numbers = f"{row['seconds']:9.4f} {row['predicted_seconds']:9.4f} {_ratio(row['over_predicted']):>7}"
-        numbers += f" {_ratio(row['over_bound']):>7} {_ratio(row['over_resident']):>9} {row['streamed_bytes'] / 1e9:6.2f} GB"
+        numbers += f" {_ratio(row['over_bound']):>7} {_ratio(row['over_resident']):>9}"
+        numbers += f" {_ratio(row['over_pytorch']):>7} {row['streamed_bytes'] / 1e9:6.2f} GB"
         lines.append(f"{row['stage']:5} {row['case']:58.58} {numbers}")
     return "\n".join([*lines, *(f"{name}: {value}" for name, value in everything.items())])
 
@@ -48,13 +51,14 @@ def _ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}x"
 
 
-def _compared(row: Row, resident: float | None) -> Row:
+def _compared(row: Row, resident: float | None, other: float | None) -> Row:
     settings = ("stage", "case", *_JOB, "budget_gib", "link_gb_per_s")
     kept = (*settings, "seconds", "predicted_seconds", "bound_seconds", "streamed_bytes")
     streamed = row["budget_gib"] is not None  # without a budget nothing is learnt, so nothing is predicted
     out = {name: row[name] for name in kept}
     out["over_predicted"] = row["seconds"] / row["predicted_seconds"] if streamed and row["predicted_seconds"] else None
     out["over_bound"] = row["seconds"] / row["bound_seconds"] if streamed and row["bound_seconds"] else None
+    out["over_pytorch"] = row["seconds"] / other if other else None
     return out | {"over_resident": row["seconds"] / resident if resident else None}
 
 
