@@ -113,8 +113,13 @@ class Segments {
     bool mergeable(size_t first, size_t last, uint64_t weights) const {
         const UnionBytes bytes = in_.extent(first, last);
         const bool all = first == 0 && last + 1 == in_.count();  // one segment: it alone is to fit
-        const uint64_t workspace = std::max(all ? 0 : grouping_.workspace, compute(bytes));
-        return in_.fits(weights + workspace + std::max(all ? 0 : grouping_.carry, carry(bytes)));
+        uint64_t workspace = std::max(all ? 0 : grouping_.workspace, compute(bytes));
+        uint64_t carried = std::max(all ? 0 : grouping_.carry, carry(bytes));
+        for (size_t i = 0; !all && i < extents_.size(); ++i) {
+            workspace = std::max(workspace, compute(extents_[i]));
+            carried = std::max(carried, carry(extents_[i]));
+        }
+        return in_.fits(weights + workspace + carried);
     }
 
     // Tells each piece its segment and the one it waits for; false where that is the same.
