@@ -237,14 +237,10 @@ void unrolled_convolutions_equal_direct_ones() {
 }  // namespace
 
 int main() {
-    const std::vector<std::function<void()>> tests = {json_is_strict,
-                                                      readers_trust_nothing,
-                                                      formats_convert_exactly,
-                                                      samplers_converge_to_the_exact_solution,
-                                                      schedules_fall_to_zero,
-                                                      tiles_cover_and_blend,
-                                                      ways_of_attention_agree,
-                                                      unrolled_convolutions_equal_direct_ones};
+    const std::vector<std::function<void()>> tests = {json_is_strict,          readers_trust_nothing,
+                                                      formats_convert_exactly, samplers_converge_to_the_exact_solution,
+                                                      schedules_fall_to_zero,  tiles_cover_and_blend,
+                                                      ways_of_attention_agree, unrolled_convolutions_equal_direct_ones};
     for (const auto& test : tests) test();
     std::printf("%zu groups of checks, %d failures\n", tests.size(), failures);
     return failures ? 1 : 0;

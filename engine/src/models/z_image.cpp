@@ -226,17 +226,12 @@ ZImage::Rope ZImage::rope(size_t axis, int64_t places) const {
     return out;
 }
 
-std::vector<Input> ZImage::inputs(const Noisy& noisy) const {
-    const auto count = static_cast<int64_t>(noisy.items.size());
-    const int64_t rows = noisy.height / patch, columns = noisy.width / patch, picture = rows * columns;
-    const int64_t picture_filled = filled(picture);
-    int64_t longest = 0;
-    bool mixed = false;
-    for (const Noisy::Item& item : noisy.items) {
-        const int64_t own = filled(item.conditioning->states.shape[2]);
-        mixed |= longest > 0 && own != longest;
-        longest = std::max(longest, own);
-    }
+// What depends on sizes alone: which tokens are the text's own, positions, and masks if texts differ in length.
+std::vector<Input> ZImage::positions(int64_t rows, int64_t columns, const std::vector<int64_t>& texts) const {
+    const auto count = static_cast<int64_t>(texts.size());
+    const int64_t picture = rows * columns, picture_filled = filled(picture);
+    const int64_t longest = filled(*std::max_element(texts.begin(), texts.end()));
+    const bool mixed = std::any_of(texts.begin(), texts.end(), [&](int64_t text) { return filled(text) != longest; });
 
     const std::array<Rope, 3> ropes = {rope(0, longest + 2), rope(1, rows), rope(2, columns)};
     const auto place = [&](std::vector<float>& into, int64_t sequence, int64_t row, int64_t column) {
@@ -247,23 +242,12 @@ std::vector<Input> ZImage::inputs(const Noisy& noisy) const {
                 into.insert(into.end(), first, first + axes_[axis]);
             }
     };
-    std::vector<float> x, context, kept, x_rope, context_rope, timesteps;
+    std::vector<float> kept, x_rope, context_rope;
+    x_rope.reserve(static_cast<size_t>(count * picture_filled * 2 * head_));
     std::vector<ggml_fp16_t> mask, context_mask;
     const ggml_fp16_t seen = ggml_fp32_to_fp16(0), hidden = ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity());
-    const auto plane = static_cast<size_t>(noisy.height * noisy.width);
-    for (int64_t n = 0; n < count; ++n) {
-        const float* latent = noisy.x.data() + static_cast<size_t>(n * channels_) * plane;
-        for (int64_t row = 0; row < rows; ++row)
-            for (int64_t column = 0; column < columns; ++column)
-                for (int64_t inner = 0; inner < patch * patch; ++inner)
-                    for (int64_t channel = 0; channel < channels_; ++channel) {
-                        const int64_t at = (row * patch + inner / patch) * noisy.width + column * patch + inner % patch;
-                        x.push_back(latent[static_cast<size_t>(channel) * plane + static_cast<size_t>(at)]);
-                    }
-        const Output& states = noisy.items[static_cast<size_t>(n)].conditioning->states;
-        const int64_t text = states.shape[2], own = filled(text);
-        context.insert(context.end(), states.data.begin(), states.data.end());
-        context.resize(static_cast<size_t>((n + 1) * longest * context_width_), 0.0f);
+    for (const int64_t text : texts) {
+        const int64_t own = filled(text);
         for (int64_t t = 0; t < longest; ++t) {
             kept.push_back(t < text ? 1.0f : 0.0f);
             place(context_rope, t + 1, 0, 0);
@@ -283,12 +267,8 @@ std::vector<Input> ZImage::inputs(const Noisy& noisy) const {
             hide(context_mask, 0);
             hide(mask, picture_filled);
         }
-        timesteps.push_back(1000 - noisy.timesteps[static_cast<size_t>(n)]);  // it counts from noise to picture
     }
-    std::vector<Input> out = {owned_input("x", {count, picture, channels_ * patch * patch}, std::move(x)),
-                              owned_input("time", {count, sinusoids_}, sinusoids(timesteps, sinusoids_)),
-                              owned_input("context", {count, longest, context_width_}, std::move(context)),
-                              owned_input("kept", {count, longest, 1}, std::move(kept)),
+    std::vector<Input> out = {owned_input("kept", {count, longest, 1}, std::move(kept)),
                               owned_input("x_rope", {count, picture_filled, 2 * head_}, std::move(x_rope)),
                               owned_input("context_rope", {count, longest, 2 * head_}, std::move(context_rope))};
     if (mixed) {
@@ -296,6 +276,41 @@ std::vector<Input> ZImage::inputs(const Noisy& noisy) const {
         out.push_back(owned_input("context_mask", {count, 1, longest, longest}, std::move(context_mask)));
         out.push_back(owned_input("mask", {count, 1, all, all}, std::move(mask)));
     }
+    return out;
+}
+
+std::vector<Input> ZImage::inputs(const Noisy& noisy) const {
+    const auto count = static_cast<int64_t>(noisy.items.size());
+    const int64_t rows = noisy.height / patch, columns = noisy.width / patch;
+    Sizes sizes = {rows, columns, {}};
+    for (const Noisy::Item& item : noisy.items) sizes.texts.push_back(item.conditioning->states.shape[2]);
+    const int64_t longest = filled(*std::max_element(sizes.texts.begin(), sizes.texts.end()));
+    if (positions_.empty() || sizes != positions_of_) {
+        positions_ = positions(rows, columns, sizes.texts);
+        positions_of_ = sizes;
+    }
+    std::vector<float> x, context, timesteps;
+    x.reserve(noisy.x.size());
+    context.reserve(static_cast<size_t>(count * longest * context_width_));
+    const auto plane = static_cast<size_t>(noisy.height * noisy.width);
+    for (int64_t n = 0; n < count; ++n) {
+        const float* latent = noisy.x.data() + static_cast<size_t>(n * channels_) * plane;
+        for (int64_t row = 0; row < rows; ++row)
+            for (int64_t column = 0; column < columns; ++column)
+                for (int64_t inner = 0; inner < patch * patch; ++inner)
+                    for (int64_t channel = 0; channel < channels_; ++channel) {
+                        const int64_t at = (row * patch + inner / patch) * noisy.width + column * patch + inner % patch;
+                        x.push_back(latent[static_cast<size_t>(channel) * plane + static_cast<size_t>(at)]);
+                    }
+        const Output& states = noisy.items[static_cast<size_t>(n)].conditioning->states;
+        context.insert(context.end(), states.data.begin(), states.data.end());
+        context.resize(static_cast<size_t>((n + 1) * longest * context_width_), 0.0f);
+        timesteps.push_back(1000 - noisy.timesteps[static_cast<size_t>(n)]);  // it counts from noise to picture
+    }
+    std::vector<Input> out = {owned_input("x", {count, rows * columns, channels_ * patch * patch}, std::move(x)),
+                              owned_input("time", {count, sinusoids_}, sinusoids(timesteps, sinusoids_)),
+                              owned_input("context", {count, longest, context_width_}, std::move(context))};
+    out.insert(out.end(), positions_.begin(), positions_.end());
     return out;
 }
 

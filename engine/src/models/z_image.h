@@ -28,11 +28,19 @@ class ZImage : public Denoiser {
     struct Rope {
         std::vector<float> cosines, sines;
     };
+    struct Sizes {
+        int64_t rows = 0, columns = 0;  // of patches
+        std::vector<int64_t> texts{};   // tokens
+        bool operator==(const Sizes&) const = default;
+    };
     Rope rope(size_t axis, int64_t places) const;
+    std::vector<Input> positions(int64_t rows, int64_t columns, const std::vector<int64_t>& texts) const;
 
     int64_t channels_, width_, context_width_, head_, sinusoids_;
     std::vector<int> axes_;  // of a head's values, how many each of the three axes rotates
     double theta_;
+    mutable std::vector<Input> positions_;  // of the last run, which the next one shares
+    mutable Sizes positions_of_;
 };
 
 }  // namespace sdcpp

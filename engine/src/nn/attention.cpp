@@ -82,10 +82,11 @@ ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
     const bool rounded = g.kernels.f16_attention;
     if (rounded && g.wide_range) return in_tiles();
     ggml_tensor *flash_q = prepared(q, false), *flash_k = prepared(k, rounded), *flash_v = prepared(v, rounded);
-    // A CPU looks at cancelling between operations, so a large product goes in several; rows do not depend on each other.
+    // A CPU looks at cancelling between operations, so a large product goes in several; rows do not depend on each
+    // other.
     const double flops = 4.0 * static_cast<double>(queries * k->ne[1]) * static_cast<double>(channels * batch);
-    const int64_t pieces =
-        std::clamp<int64_t>(static_cast<int64_t>(flops / g.kernels.max_attention_flops) + 1, 1, std::min(queries, max_pieces));
+    const int64_t pieces = std::clamp<int64_t>(static_cast<int64_t>(flops / g.kernels.max_attention_flops) + 1, 1,
+                                               std::min(queries, max_pieces));
     ggml_tensor* out = nullptr;
     for (int64_t piece = 0; piece < pieces; ++piece) {
         const int64_t first = queries * piece / pieces, count = queries * (piece + 1) / pieces - first;
@@ -96,7 +97,8 @@ ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
         out = out ? ggml_concat(c, out, done, 2) : done;
     }
     if (padded > size)
-        out = ggml_cont(c, ggml_view_4d(c, out, size, out->ne[1], out->ne[2], out->ne[3], out->nb[1], out->nb[2], out->nb[3], 0));
+        out = ggml_cont(
+            c, ggml_view_4d(c, out, size, out->ne[1], out->ne[2], out->ne[3], out->nb[1], out->nb[2], out->nb[3], 0));
     return ggml_reshape_3d(c, out, channels, queries, batch);
 }
 

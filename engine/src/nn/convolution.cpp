@@ -14,11 +14,13 @@ namespace {
 constexpr float range_scale = 256;
 constexpr int64_t max_tiles = 512;  // of one picture: a graph has room for so many operations only
 
-// Rows [first, first + count) of x [N, C, H, W] of picture `n`, and as many zero rows above and below as reach beyond x.
+// Rows [first, first + count) of x [N, C, H, W] of picture `n`, and as many zero rows above and below as reach beyond
+// x.
 ggml_tensor* rows_with_border(ggml_context* c, ggml_tensor* x, int64_t n, int64_t first, int64_t count) {
     const int64_t above = std::max<int64_t>(0, -first), below = std::max<int64_t>(0, first + count - x->ne[1]);
     const size_t offset = static_cast<size_t>(first + above) * x->nb[1] + static_cast<size_t>(n) * x->nb[3];
-    ggml_tensor* rows = ggml_view_4d(c, x, x->ne[0], count - above - below, x->ne[2], 1, x->nb[1], x->nb[2], x->nb[3], offset);
+    ggml_tensor* rows =
+        ggml_view_4d(c, x, x->ne[0], count - above - below, x->ne[2], 1, x->nb[1], x->nb[2], x->nb[3], offset);
     if (above == 0 && below == 0) return ggml_is_contiguous(rows) ? rows : ggml_cont(c, rows);
     return ggml_pad_ext(c, ggml_cont(c, rows), 0, 0, static_cast<int>(above), static_cast<int>(below), 0, 0, 0, 0);
 }
@@ -76,9 +78,11 @@ ggml_tensor* unrolled_convolution(Graph& g, ggml_tensor* w, ggml_tensor* x, int 
     ggml_tensor* flat = ggml_reshape_2d(c, w, patch, channels);
     const auto tile = [&](int64_t n, int64_t first, int64_t count) {  // [1, channels, count, width]
         const bool whole = count == height;
-        ggml_tensor* from = whole ? rows_with_border(c, x, n, 0, x->ne[1])
-                                  : rows_with_border(c, x, n, first * stride - padding, (count - 1) * stride + kernel_h);
-        ggml_tensor* patches = ggml_im2col(c, w, from, stride, stride, padding, whole ? padding : 0, 1, 1, true, GGML_TYPE_F32);
+        ggml_tensor* from = whole
+                                ? rows_with_border(c, x, n, 0, x->ne[1])
+                                : rows_with_border(c, x, n, first * stride - padding, (count - 1) * stride + kernel_h);
+        ggml_tensor* patches =
+            ggml_im2col(c, w, from, stride, stride, padding, whole ? padding : 0, 1, 1, true, GGML_TYPE_F32);
         ggml_tensor* y = ggml_mul_mat(c, ggml_reshape_2d(c, patches, patch, width * count), flat);
         ggml_mul_mat_set_prec(y, GGML_PREC_F32);
         return ggml_reshape_4d(c, y, width, count, channels, 1);
@@ -92,7 +96,8 @@ ggml_tensor* unrolled_convolution(Graph& g, ggml_tensor* w, ggml_tensor* x, int 
             else if (part->ne[1] == height && batch == 1)
                 out = part;
             else  // room for all tiles
-                out = ggml_pad_ext(c, part, 0, 0, 0, static_cast<int>(height - part->ne[1]), 0, 0, 0, static_cast<int>(batch - 1));
+                out = ggml_pad_ext(c, part, 0, 0, 0, static_cast<int>(height - part->ne[1]), 0, 0, 0,
+                                   static_cast<int>(batch - 1));
         }
     }
     return out;

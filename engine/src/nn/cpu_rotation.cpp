@@ -21,7 +21,8 @@ class RotationOperation : public CpuOperation {
             const float* factors = static_cast<const float*>(rope->data) + t * 2 * size;
             for (int64_t head = 0; head < heads_; ++head) {
                 const int64_t at = t * channels + head * size;
-                sdcpp::rotate_pairs(static_cast<const float*>(x->data) + at, factors, static_cast<float*>(y->data) + at, size);
+                sdcpp::rotate_pairs(static_cast<const float*>(x->data) + at, factors, static_cast<float*>(y->data) + at,
+                                    size);
             }
         }
     }

@@ -26,6 +26,8 @@ struct Kernels {
     // Ascending; heads of other sizes are filled up with zeros. Empty: none are.
     std::vector<int64_t> fast_head_sizes{};
     std::function<bool(const ggml_tensor*)> supports = nullptr;  // null: everything
+    // What the device takes for an operation beside the graph's memory: copies in other types. Null: nothing.
+    std::function<uint64_t(const ggml_tensor*)> pool_bytes = nullptr;
     // The CPU's own operations, on a BLAS library; null: ggml's. They stop early when `cancelled` is set, and set
     // `failed` where memory is short.
     std::shared_ptr<const Gemm> gemm = nullptr;

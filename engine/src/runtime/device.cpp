@@ -76,6 +76,18 @@ Function device_function(ggml_backend_dev_t device, const char* name) {
     return reinterpret_cast<Function>(ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), name));
 }
 
+// What a GPU's product takes in pools at most: its inputs, and in f16 its output, in the type that it multiplies in.
+uint64_t copies_of_product(const ggml_tensor* t) {
+    if (t->op != GGML_OP_MUL_MAT) return 0;
+    const auto count = [](const ggml_tensor* tensor) { return static_cast<uint64_t>(ggml_nelements(tensor)); };
+    const ggml_tensor *weights = t->src[0], *x = t->src[1];
+    const bool in_f32 = weights->type == GGML_TYPE_F32 || t->op_params[0] == GGML_PREC_F32;
+    if (in_f32)
+        return 4 * ((weights->type == GGML_TYPE_F32 ? 0 : count(weights)) + (x->type == GGML_TYPE_F32 ? 0 : count(x)));
+    if (weights->type == GGML_TYPE_BF16) return 2 * count(x);
+    return 2 * (count(x) + count(t) + (weights->type == GGML_TYPE_F16 ? 0 : count(weights)));
+}
+
 bool stop_requested(void* flag) { return static_cast<const std::atomic<bool>*>(flag)->load(std::memory_order_relaxed); }
 
 }  // namespace
@@ -119,8 +131,9 @@ struct DeviceSpec {
                                                             : nullptr;
         if (!target || !(value > 0) || value > 1e6 || (key == "slowdown" && value < 1))
             fail(SDCPP_INVALID_ARGUMENT, "'", setting, "' cannot be part of ",
-                 simulated() ? "a simulated device; an example: simulated:vram=6,link=12,slowdown=2 (GiB, GB/s, at least 1)"
-                             : "a device's name; an example: " + name + ":link=12 (GB/s)");
+                 simulated()
+                     ? "a simulated device; an example: simulated:vram=6,link=12,slowdown=2 (GiB, GB/s, at least 1)"
+                     : "a device's name; an example: " + name + ":link=12 (GB/s)");
         *target = value;
     }
 };
@@ -185,8 +198,8 @@ Device::Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* can
         slowdown_ = spec.slowdown;
     }
     if (is_cpu_ && spec.link_gb_per_s > 0)
-        fail(SDCPP_INVALID_ARGUMENT, "the processor has no link to be slowed down; use simulated:link=",
-             spec.link_gb_per_s);
+        fail(SDCPP_INVALID_ARGUMENT,
+             "the processor has no link to be slowed down; use simulated:link=", spec.link_gb_per_s);
     paced_link_ = spec.link_gb_per_s * 1e9;
     maps_host_memory_ = is_cpu_ && props.caps.buffer_from_host_ptr;
     set_threads_ = device_function<ggml_backend_set_n_threads_t>(handle_, "ggml_backend_set_n_threads");
@@ -207,8 +220,16 @@ Device::Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* can
         kernels_.max_attention_flops = std::numeric_limits<double>::infinity();  // kernels end within moments
         kernels_.f16_attention = true;
         kernels_.fast_head_sizes = {64, 80, 96, 112, 128, 256};
-        choose_convolutions();
+        kernels_.pool_bytes = copies_of_product;
+        const uint64_t before = unclaimed_bytes();
+        choose_convolutions();  // and start the backend's libraries
+        count_backend_bytes(before);
     }
+}
+
+void Device::count_backend_bytes(uint64_t before) {
+    const uint64_t now = unclaimed_bytes();
+    if (queues_uploads()) backend_bytes_ += before - std::min(before, now);
 }
 
 void Device::start_threads(int count) {

@@ -61,6 +61,13 @@ class Device {
     DeviceMemory& memory() { return memory_; }
     // Bytes that can be taken now.
     uint64_t free_bytes() const;
+    // Memory that the backend has taken by itself beyond what plans count: pools, workspaces of its libraries, recorded
+    // graphs. They stay taken. 0 on the CPU.
+    uint64_t backend_bytes() const { return backend_bytes_; }
+    // Free memory and what networks hold: shrinks only by what the backend, or another program, takes.
+    uint64_t unclaimed_bytes() const { return free_bytes() + memory_.held(); }
+    // Counts what has been taken since unclaimed_bytes() was `before`.
+    void count_backend_bytes(uint64_t before);
 
     // Throws SDCPP_OUT_OF_MEMORY.
     DeviceBuffer allocate(MemoryClass kind, uint64_t bytes);
@@ -95,6 +102,7 @@ class Device {
     bool maps_host_memory_ = false, is_cpu_ = false, simulated_ = false;
     double paced_link_ = 0, slowdown_ = 1;
     DeviceMemory memory_;
+    uint64_t backend_bytes_ = 0;
     Speed speed_;
     ThreadGovernor governor_;
     ggml_backend_set_n_threads_t set_threads_ = nullptr;  // the CPU has it

@@ -18,13 +18,15 @@ constexpr double enough_seconds = 1e-3;  // a product that takes less is mostly 
 class Trial {
   public:
     Trial(Device& device, const std::function<ggml_tensor*(Graph&)>& build)
-        : context_(ggml_init(
-              {.mem_size = 64 * ggml_tensor_overhead() + ggml_graph_overhead(), .mem_buffer = nullptr, .no_alloc = true})) {
+        : context_(ggml_init({.mem_size = 64 * ggml_tensor_overhead() + ggml_graph_overhead(),
+                              .mem_buffer = nullptr,
+                              .no_alloc = true})) {
         if (!context_) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
         Graph g{context_.get(), device.kernels(), custom_};
         result_ = build(g);
         buffer_.reset(ggml_backend_alloc_ctx_tensors_from_buft(context_.get(), device.buffer_type()));
-        if (!buffer_) fail(SDCPP_OUT_OF_MEMORY, "device ", device.name(), " has no memory free for measuring its speed");
+        if (!buffer_)
+            fail(SDCPP_OUT_OF_MEMORY, "device ", device.name(), " has no memory free for measuring its speed");
         ggml_backend_buffer_clear(buffer_.get(), 0x11);  // small numbers in every format; zeros would run faster
         graph_ = ggml_new_graph(context_.get());
         ggml_build_forward_expand(graph_, result_);
@@ -79,7 +81,8 @@ double upload_seconds(Device& device) {
     double best = 1e9;
     for (int i = 0; i < 3; ++i) {
         const auto start = Clock::now();
-        ggml_backend_tensor_set_async(device.backend(), target, ggml_backend_buffer_get_base(source.get()), 0, copied_bytes);
+        ggml_backend_tensor_set_async(device.backend(), target, ggml_backend_buffer_get_base(source.get()), 0,
+                                      copied_bytes);
         ggml_backend_synchronize(device.backend());
         best = std::min(best, seconds_since(start));
     }
@@ -98,7 +101,8 @@ const Device::Speed& Device::speed() {
     }
     speed_.flops_per_s = 2.0 * static_cast<double>(side * side * side) / seconds;
     speed_.link_bytes_per_s = copied_bytes / upload_seconds(*this);
-    if (paced_link_ > 0) speed_.link_bytes_per_s = simulated_ ? paced_link_ : std::min(speed_.link_bytes_per_s, paced_link_);
+    if (paced_link_ > 0)
+        speed_.link_bytes_per_s = simulated_ ? paced_link_ : std::min(speed_.link_bytes_per_s, paced_link_);
     speed_.dispatch_seconds = queues_uploads() ? std::min(1e-4, product_seconds(*this, GGML_TYPE_F16, 64)) : 1e-4;
     return speed_;
 }
@@ -110,7 +114,8 @@ void Device::choose_convolutions() {
         Trial trial(*this, [&](Graph& g) {
             ggml_tensor* w = ggml_new_tensor_4d(g.context, type, kernel, kernel, channels, channels);
             ggml_tensor* x = ggml_new_tensor_4d(g.context, GGML_TYPE_F32, side, side, channels, 1);
-            return direct ? ggml_conv_2d_direct(g.context, w, x, 1, 1, 1, 1, 1, 1) : unrolled_convolution(g, w, x, 1, 1);
+            return direct ? ggml_conv_2d_direct(g.context, w, x, 1, 1, 1, 1, 1, 1)
+                          : unrolled_convolution(g, w, x, 1, 1);
         });
         return trial.supported(*this) ? trial.seconds(*this, 2) : 1e9;
     };

@@ -15,8 +15,10 @@ namespace {
 
 constexpr size_t prepared_kept = 4;
 constexpr uint64_t margin = uint64_t{512} << 20;  // of free memory, for other programs and what drivers take
-// What processes were seen to take beside: graphs, and the pages of the file that are being read.
+// What processes were seen to take beside: graphs, and the pages of the file that are being read. On a GPU, graphs that
+// the backend records and what its driver rounds up, until it is measured.
 constexpr uint64_t bookkeeping = uint64_t{40} << 20, per_budget = 24;
+constexpr uint64_t noticed_budget = uint64_t{256} << 20;  // below it, drivers' figures are too coarse to be counted
 constexpr int most_tries = 8;
 constexpr size_t settled_runs = 5;
 constexpr int max_replans = 2;
@@ -69,6 +71,7 @@ struct Executor::Prepared {
     std::unique_ptr<Courier> courier;
     std::vector<double> segment_seconds;
     size_t runs = 0;
+    uint64_t unclaimed_before = 0;  // of the device's memory, before this took its share
     bool interrupted = false;
     std::vector<SegmentGraph> first_run;  // each stage by itself, where all weights are brought while it goes on
 
@@ -162,7 +165,12 @@ uint64_t Executor::starting_budget(const Flow& flow, const std::vector<size_t>& 
             overhead_bytes_, resident - std::min(resident, held) + bookkeeping + *memory_.budget_bytes / per_budget);
         return std::max<uint64_t>(1, *memory_.budget_bytes - std::min(*memory_.budget_bytes, overhead_bytes_));
     }
-    if (memory_.budget_bytes) return *memory_.budget_bytes;
+    if (memory_.budget_bytes) {
+        const uint64_t budget = *memory_.budget_bytes;
+        const bool shared_with_backend = device_.queues_uploads() && budget >= noticed_budget;
+        overhead_bytes_ = shared_with_backend ? std::max(device_.backend_bytes(), budget / per_budget) : 0;
+        return budget == 0 ? 0 : std::max<uint64_t>(1, budget - std::min(budget, overhead_bytes_));
+    }
     if (!memory_.stream_layers || !memory_.offload_to_cpu) return 0;
     uint64_t weights = 0;
     const bool map = device_.maps_host_memory();
@@ -364,6 +372,7 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Se
         release(true);
         if (make_room_) make_room_();
     };
+    const uint64_t unclaimed = device_.queues_uploads() ? device_.unclaimed_bytes() : 0;
     uint64_t slack = 0;  // what realized plans took beyond their word
     for (int attempt = 0;; ++attempt) {
         try {
@@ -381,6 +390,7 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Se
             planned.options.budget_bytes = budget > 0 ? budget - others : 0;
             auto made = realize(inputs, selection, std::move(planned));
             made->courier = hire(*made);
+            made->unclaimed_before = unclaimed;
             if (budget > 0)
                 log(SDCPP_LOG_INFO, network_->name() + ": " + std::to_string(made->planned.plan.resident_bytes >> 20) +
                                         " MiB resident, " +
@@ -552,11 +562,19 @@ std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Select
     report_.uploaded_bytes += counts.uploaded_bytes;
     report_.upload_seconds += counts.upload_seconds;
     report_.stall_seconds += counts.stall_seconds;
+    if (device_.queues_uploads() && (prepared->runs == 1 || prepared->runs == settled_runs)) {
+        device_.count_backend_bytes(prepared->unclaimed_before);
+        prepared->unclaimed_before = device_.unclaimed_bytes();
+        if (over_budget(*prepared)) {
+            log(SDCPP_LOG_INFO, network_->name() + ": planned again with what the device's driver takes");
+            release(true);
+            return outputs;
+        }
+    }
     // The first run was slowed down by loading; backends that record graphs do so in the next ones.
     const bool telling = prepared->runs == 2 || (prepared->runs == settled_runs && device_.queues_uploads());
     if (telling && prepared->planned.options.budget_bytes > 0) {
-        if (counts.upload_seconds > 0 && counts.uploaded_bytes > margin / 16 &&
-            device_.paced_link_bytes_per_s() == 0) {
+        if (counts.upload_seconds > 0 && counts.uploaded_bytes > margin / 16 && device_.paced_link_bytes_per_s() == 0) {
             Device::Speed speed = device_.speed();
             speed.link_bytes_per_s = static_cast<double>(counts.uploaded_bytes) / counts.upload_seconds;
             device_.set_speed(speed);
@@ -564,6 +582,13 @@ std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Select
         learn(*prepared, spent);
     }
     return outputs;
+}
+
+// Whether the plan and what the backend has taken by itself pass the budget.
+bool Executor::over_budget(const Prepared& prepared) const {
+    const uint64_t budget = memory_.budget_bytes.value_or(0);
+    return budget >= noticed_budget && prepared.planned.options.budget_bytes > 0 &&
+           device_.memory().held() + device_.backend_bytes() > budget;
 }
 
 // Takes what a run has shown: stage times, the link's speed. Where that is far from what the plan was made for

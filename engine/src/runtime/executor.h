@@ -96,6 +96,7 @@ class Executor {
     std::unique_ptr<Courier> hire(const Prepared& prepared);
     void place_weights(const std::vector<size_t>& stages, const Planned& planned);
     void run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, std::vector<Output>& outputs);
+    bool over_budget(const Prepared& prepared) const;
     void learn(Prepared& prepared, const std::vector<double>& segment_seconds);
     void compute(const SegmentGraph& graph);
     std::string stage_name(size_t stage) const;

@@ -125,6 +125,7 @@ Flow::Flow(const Network& network, const Kernels& kernels, const Selection& sele
             scratch_bytes_ = std::max(scratch_bytes_, operation->scratch_bytes(kernels_.threads));
         }
         for (const ggml_tensor* tensor : seen) {
+            if (kernels_.pool_bytes) scratch_bytes_ = std::max(scratch_bytes_, kernels_.pool_bytes(tensor));
             if (given.contains(tensor))
                 carries_[known[tensor]].last_use = static_cast<int>(i);
             else if (tensor->op != GGML_OP_NONE && tensor->op != GGML_OP_CUSTOM)

@@ -51,8 +51,8 @@ class Flow {
 
     // Stages first..last as one graph; `place` says where carries lie. Tensors are named after their stages.
     SegmentGraph build(size_t first, size_t last, const std::function<Address(size_t carry)>& place) const;
-    // Workspace is measured with ggml's graph allocator for `buffers`; nothing is allocated. What the threads of the
-    // CPU's own operations work in is added, where it is the device's memory: they keep it from one to the next.
+    // Workspace is measured with ggml's graph allocator for `buffers`; nothing is allocated. Scratch is added, which
+    // stays taken from one graph to the next: what the threads of the CPU's own operations work in, a GPU's pools.
     UnionBytes extent(size_t first, size_t last, ggml_backend_buffer_type_t buffers) const;
     // Multiplications and additions of a stage's large operations.
     double flops(size_t stage) const { return flops_[stage]; }

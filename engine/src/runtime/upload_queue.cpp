@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t piece_bytes = size_t{8} << 20, alignment = 256;
 constexpr size_t kept_block_bytes = size_t{256} << 20;  // pinning memory costs a call for each block
-constexpr int most_copying = 4;  // threads
+constexpr int most_copying = 4;                         // threads
 constexpr uint64_t enough_to_judge = uint64_t{256} << 20;
 constexpr double hardly = 0.1;  // of the time to copy: how long the link is waited for where it is the faster one
 
@@ -40,7 +40,8 @@ ggml_backend_buffer_ptr UploadQueue::allocate_pinned(size_t bytes) const {
 std::byte* UploadQueue::keep_pinned(size_t bytes, uint64_t more) {
     bytes = (bytes + alignment - 1) / alignment * alignment;
     if (bytes > kept_left_) {
-        const size_t block = std::max<size_t>(bytes, static_cast<size_t>(std::min<uint64_t>(bytes + more, kept_block_bytes)));
+        const size_t block =
+            std::max<size_t>(bytes, static_cast<size_t>(std::min<uint64_t>(bytes + more, kept_block_bytes)));
         ggml_backend_buffer_ptr buffer = allocate_pinned(block);
         if (!buffer) return nullptr;
         kept_free_ = static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer.get()));

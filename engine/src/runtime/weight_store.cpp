@@ -13,6 +13,7 @@ namespace sdcpp {
 namespace {
 
 void* const nowhere = reinterpret_cast<void*>(uintptr_t{64});  // makes ggml's allocator take a weight as allocated
+constexpr uint64_t max_buffer = uint64_t{1} << 30;
 constexpr uint64_t plenty = uint64_t{4} << 30;  // host memory that is left alone when converted weights are kept
 
 uint64_t aligned(uint64_t bytes, uint64_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
@@ -109,23 +110,20 @@ void WeightStore::place(const std::vector<Place>& places, uint64_t shared_bytes,
             ggml_backend_buffer_set_usage(shared = buffer.buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
             shared_data = buffer.data();
         }
+        std::vector<size_t> residents;
         for (size_t s = 0; s < places.size(); ++s) {
             if (!places[s].used) continue;
             const Stage& stage = network_.stages()[s];
-            std::vector<size_t> residents;
-            uint64_t bytes = 0;  // of those
             for (size_t i = stage.first_weight; i < stage.last_weight; ++i) {
                 items_[i].mapped = map && items_[i].mappable;
                 if (!items_[i].mapped) {
                     const auto offset =
                         places[s].offsets.empty() ? std::nullopt : places[s].offsets[i - stage.first_weight];
                     items_[i].streamed = offset.has_value();
-                    if (offset) {
+                    if (offset)
                         attach(weights[i], shared, shared_data + *offset);
-                    } else {
+                    else
                         residents.push_back(i);
-                        bytes += items_[i].bytes;
-                    }
                     continue;
                 }
                 const MappedFile& file = file_of(weights[i]);
@@ -141,13 +139,20 @@ void WeightStore::place(const std::vector<Place>& places, uint64_t shared_bytes,
                 attach(weights[i], buffer, const_cast<std::byte*>(weights[i].source->bytes.data()));
                 mapped_bytes_ += weights[i].source->bytes.size();
             }
-            if (bytes == 0) continue;
+        }
+        // Residents lie in few buffers: drivers round each one up.
+        const uint64_t largest = std::min<uint64_t>(ggml_backend_buft_get_max_size(device_.buffer_type()), max_buffer);
+        for (size_t first = 0; first < residents.size();) {
+            size_t last = first;
+            uint64_t bytes = 0;
+            while (last < residents.size() && (last == first || bytes + items_[residents[last]].bytes <= largest))
+                bytes += items_[residents[last++]].bytes;
             const DeviceBuffer& own = buffers_.emplace_back(device_.allocate(MemoryClass::weights, bytes));
             ggml_backend_buffer_set_usage(own.buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
             std::byte* address = own.data();
-            for (const size_t i : residents) {
-                attach(weights[i], own.buffer.get(), address);
-                address += items_[i].bytes;
+            for (; first < last; ++first) {
+                attach(weights[residents[first]], own.buffer.get(), address);
+                address += items_[residents[first]].bytes;
             }
         }
     } catch (...) {
@@ -247,7 +252,8 @@ void WeightStore::upload(const Weight& weight, Item& item, bool again, const std
 // Kernels may read beyond the rows of a quantized weight, up to a whole tile: not what another weight has left there.
 void WeightStore::clear_padding(const Weight& weight, const std::atomic<bool>& stop) {
     static constexpr std::array<std::byte, 4096> zeros{};
-    const size_t size = ggml_nbytes(weight.tensor), used = ggml_backend_buft_get_alloc_size(device_.buffer_type(), weight.tensor);
+    const size_t size = ggml_nbytes(weight.tensor),
+                 used = ggml_backend_buft_get_alloc_size(device_.buffer_type(), weight.tensor);
     ggml_tensor padding{};
     padding.type = GGML_TYPE_I8;
     padding.buffer = weight.tensor->buffer;

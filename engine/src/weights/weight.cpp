@@ -24,7 +24,6 @@ std::vector<int64_t> squeezed(std::vector<int64_t> shape) {
     return shape;
 }
 
-
 void convert_piece(const Weight& weight, ggml_type type, const Piece& piece, std::byte* out) {
     const TensorInfo& source = *weight.source;
     const int64_t row = std::max<int64_t>(1, weight.shape.back()), block = dtype_block(source.type);
