@@ -15,9 +15,11 @@ namespace {
 
 constexpr size_t prepared_kept = 4;
 constexpr uint64_t margin = uint64_t{512} << 20;  // of free memory, for other programs and what drivers take
-// What processes were seen to take beside: graphs, and the pages of the file that are being read. On a GPU, graphs that
-// the backend records and what its driver rounds up, until it is measured.
+// What processes were seen to take beside: graphs, and the pages of the file that are being read.
 constexpr uint64_t bookkeeping = uint64_t{40} << 20, per_budget = 24;
+// What a GPU's backend took by itself on an H200: recorded graphs, libraries, what the driver rounds up. It is measured
+// after the first runs.
+constexpr uint64_t backend_guess = uint64_t{160} << 20, guess_share = 8;
 constexpr uint64_t noticed_budget = uint64_t{256} << 20;  // below it, drivers' figures are too coarse to be counted
 constexpr int most_tries = 8;
 constexpr size_t settled_runs = 5;
@@ -168,7 +170,8 @@ uint64_t Executor::starting_budget(const Flow& flow, const std::vector<size_t>& 
     if (memory_.budget_bytes) {
         const uint64_t budget = *memory_.budget_bytes;
         const bool shared_with_backend = device_.queues_uploads() && budget >= noticed_budget;
-        overhead_bytes_ = shared_with_backend ? std::max(device_.backend_bytes(), budget / per_budget) : 0;
+        overhead_bytes_ =
+            shared_with_backend ? std::max(device_.backend_bytes(), std::min(backend_guess, budget / guess_share)) : 0;
         return budget == 0 ? 0 : std::max<uint64_t>(1, budget - std::min(budget, overhead_bytes_));
     }
     if (!memory_.stream_layers || !memory_.offload_to_cpu) return 0;

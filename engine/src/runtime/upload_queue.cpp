@@ -11,10 +11,16 @@ namespace sdcpp {
 namespace {
 
 constexpr size_t piece_bytes = size_t{8} << 20, alignment = 256;
-constexpr size_t kept_block_bytes = size_t{256} << 20;  // pinning memory costs a call for each block
-constexpr int most_copying = 4;                         // threads
+constexpr size_t pinned_block_bytes = size_t{512} << 20;
+constexpr int most_copying = 4;  // threads
 constexpr uint64_t enough_to_judge = uint64_t{256} << 20;
 constexpr double hardly = 0.1;  // of the time to copy: how long the link is waited for where it is the faster one
+
+// To some microseconds: sleeping alone ends late by more than a small upload takes.
+void wait_until(Clock::time_point time) {
+    std::this_thread::sleep_until(time - std::chrono::microseconds(200));
+    while (Clock::now() < time) std::this_thread::yield();
+}
 
 }  // namespace
 
@@ -30,26 +36,40 @@ UploadQueue::UploadQueue(Device& device)
     for (Piece& piece : pieces_) piece.event.reset(ggml_backend_event_new(device.handle()));
 }
 
-UploadQueue::~UploadQueue() { finish(); }
+UploadQueue::~UploadQueue() {
+    stop_pinning_ = true;
+    if (pinning_.joinable()) pinning_.join();
+    finish();
+}
 
 ggml_backend_buffer_ptr UploadQueue::allocate_pinned(size_t bytes) const {
     ggml_backend_buffer_type_t type = ggml_backend_dev_host_buffer_type(device_.handle());
     return ggml_backend_buffer_ptr(type ? ggml_backend_buft_alloc_buffer(type, bytes) : nullptr);
 }
 
-std::byte* UploadQueue::keep_pinned(size_t bytes, uint64_t more) {
+void UploadQueue::pin_ahead(uint64_t bytes) {
+    pinning_ = std::thread([this, bytes] {
+        for (uint64_t taken = 0; taken < bytes && !stop_pinning_;) {
+            const auto size = static_cast<size_t>(std::min<uint64_t>(bytes - taken, pinned_block_bytes));
+            ggml_backend_buffer_ptr buffer = allocate_pinned(size);
+            if (!buffer) break;
+            auto* start = static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer.get()));
+            taken += size;
+            const std::scoped_lock lock(pinned_mutex_);
+            pinned_.push_back({std::move(buffer), start, size});
+        }
+    });
+}
+
+std::byte* UploadQueue::take_pinned(size_t bytes) {
     bytes = (bytes + alignment - 1) / alignment * alignment;
-    if (bytes > kept_left_) {
-        const size_t block =
-            std::max<size_t>(bytes, static_cast<size_t>(std::min<uint64_t>(bytes + more, kept_block_bytes)));
-        ggml_backend_buffer_ptr buffer = allocate_pinned(block);
-        if (!buffer) return nullptr;
-        kept_free_ = static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer.get()));
-        kept_left_ = block;
-        kept_.push_back(std::move(buffer));
+    const std::scoped_lock lock(pinned_mutex_);
+    for (Pinned& block : pinned_) {
+        if (block.left < bytes) continue;
+        block.left -= bytes;
+        return std::exchange(block.free, block.free + bytes);
     }
-    kept_left_ -= bytes;
-    return std::exchange(kept_free_, kept_free_ + bytes);
+    return nullptr;
 }
 
 // The next piece, once what it last held has arrived.
@@ -66,7 +86,7 @@ void UploadQueue::open() {
         ggml_backend_synchronize(queue_.get());
         arrived_ = issued_;
     }
-    std::this_thread::sleep_until(piece.arrival);
+    wait_until(piece.arrival);
     wait_seconds_ += seconds_since(start);
 }
 
@@ -123,7 +143,7 @@ void UploadQueue::finish() {
     if (arrived_ == issued_) return;
     const auto start = Clock::now();
     ggml_backend_synchronize(queue_.get());
-    std::this_thread::sleep_until(link_free_);
+    wait_until(link_free_);
     wait_seconds_ += seconds_since(start);
     arrived_ = issued_;
 }

@@ -6,7 +6,9 @@
 #include <atomic>
 #include <cstddef>
 #include <memory>
+#include <mutex>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "base/clock.h"
@@ -36,9 +38,13 @@ class UploadQueue {
 
     // Copying to pinned memory takes longer than the uploads: these would be faster from there.
     bool waits_for_copies() const;
-    // Memory that put_pinned() takes, for as long as the queue lives; null if there is none. `more`: bytes that will be
-    // asked for after these, so that they come in few large pieces.
-    std::byte* keep_pinned(size_t bytes, uint64_t more);
+    // Begins to take so many bytes of memory that put_pinned() takes, on a thread: pinning is slow, and uploads go on
+    // meanwhile.
+    void pin_ahead(uint64_t bytes);
+    // Some of that, for as long as the queue lives; null if there is none yet.
+    std::byte* take_pinned(size_t bytes);
+    // With several threads.
+    void copy(std::byte* target, std::span<const std::byte> source) { copy_(target, source.data(), source.size()); }
 
   private:
     struct EventFree {
@@ -59,9 +65,15 @@ class UploadQueue {
     ParallelCopy copy_;
     ggml_backend_ptr queue_;
     ggml_backend_buffer_ptr memory_;  // of all pieces
-    std::vector<ggml_backend_buffer_ptr> kept_;
-    std::byte* kept_free_ = nullptr;  // in the last of these
-    size_t kept_left_ = 0;
+    struct Pinned {
+        ggml_backend_buffer_ptr buffer;
+        std::byte* free = nullptr;
+        size_t left = 0;
+    };
+    std::mutex pinned_mutex_;
+    std::vector<Pinned> pinned_;
+    std::atomic<bool> stop_pinning_{false};
+    std::thread pinning_;
     std::array<Piece, 4> pieces_;
     size_t turn_ = 0, filled_ = 0;  // of the piece that is open
     bool open_ = false;

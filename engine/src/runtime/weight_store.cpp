@@ -14,6 +14,7 @@ namespace {
 
 void* const nowhere = reinterpret_cast<void*>(uintptr_t{64});  // makes ggml's allocator take a weight as allocated
 constexpr uint64_t max_buffer = uint64_t{1} << 30;
+constexpr uint64_t spare_share = 8;             // of pinned memory, for the ends of its blocks
 constexpr uint64_t plenty = uint64_t{4} << 30;  // host memory that is left alone when converted weights are kept
 
 uint64_t aligned(uint64_t bytes, uint64_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
@@ -185,34 +186,37 @@ UploadQueue* WeightStore::queue() {
     return queue_.get();
 }
 
-// Uploads that repeat go from a copy in host memory where one has to be made anyway, as by conversion, or where copying
-// from the file holds them up; and where memory is plenty.
-std::byte* WeightStore::keep(Item& item, size_t size, bool as_it_is) {
-    if (as_it_is) {
-        if (!queue() || pinning_ == Pinning::no || (pinning_ == Pinning::undecided && !queue()->waits_for_copies()))
-            return nullptr;
-        if (pinning_ == Pinning::undecided) {
-            uint64_t all = 0;
-            for (const Item& one : items_) all += one.streamed && !one.kept ? one.bytes : 0;
-            pinning_ = host_available_bytes() > plenty + all ? Pinning::yes : Pinning::no;
-            to_pin_ = all;
-            if (pinning_ == Pinning::no) return nullptr;
+// Uploads that repeat go from a copy in host memory if one has to be made anyway, as by conversion, or if copying from
+// the file holds them up; and if memory is plenty.
+std::byte* WeightStore::keep(Item& item, size_t size, bool unchanged) {
+    if (queue() && pinning_ == Pinning::undecided && (!unchanged || queue()->waits_for_copies())) {
+        uint64_t all = 0;
+        for (const Item& one : items_) all += one.streamed && !one.kept ? one.bytes : 0;
+        pinning_ = host_available_bytes() > plenty + all ? Pinning::yes : Pinning::no;
+        if (pinning_ == Pinning::yes) {
             log(SDCPP_LOG_INFO, network_.name() + ": streamed weights are kept in pinned memory, " +
                                     std::to_string(all >> 20) + " MiB");
+            queue()->pin_ahead(all + all / spare_share);
         }
-    } else if (host_available_bytes() <= plenty + size) {
-        return nullptr;
     }
-    to_pin_ -= std::min<uint64_t>(to_pin_, size);
-    if (queue()) item.kept = queue()->keep_pinned(size, to_pin_);
-    item.pinned = item.kept != nullptr;
-    if (item.pinned) return item.kept;
-    if (as_it_is) {
-        pinning_ = Pinning::no;
-        return nullptr;
+    if (pinning_ == Pinning::yes) {
+        item.kept = queue()->take_pinned(size);
+        item.pinned = item.kept != nullptr;
+        if (item.pinned || unchanged) return item.kept;
     }
+    if (unchanged || host_available_bytes() <= plenty + size) return nullptr;
     item.converted.resize(size);
     return item.kept = item.converted.data();
+}
+
+// A converted copy that was made before there was pinned memory for it.
+void WeightStore::move_to_pinned(Item& item, size_t size) {
+    std::byte* target = pinning_ == Pinning::yes ? queue()->take_pinned(size) : nullptr;
+    if (!target) return;
+    queue()->copy(target, item.converted);
+    item.kept = target;
+    item.pinned = true;
+    item.converted = {};
 }
 
 // `again`: the weight will be uploaded more than once.
@@ -229,6 +233,7 @@ void WeightStore::upload(const Weight& weight, Item& item, bool again, const std
         convert_weight(weight, weight.tensor->type, static_cast<std::byte*>(weight.tensor->data), 1, forget);
         return;
     }
+    if (item.kept && !item.pinned) move_to_pinned(item, size);
     std::span<const std::byte> source(item.kept, item.kept ? size : 0);
     if (!item.kept) {
         std::byte* target = again ? keep(item, size, as_it_is) : nullptr;
@@ -237,7 +242,10 @@ void WeightStore::upload(const Weight& weight, Item& item, bool again, const std
             target = staging_.data();
         }
         const int threads = device_.queues_uploads() ? physical_cores() : 1;  // on the CPU they belong to the compute
-        if (target) convert_weight(weight, weight.tensor->type, target, threads, forget);
+        if (target && item.pinned && as_it_is)
+            queue_->copy(target, weight.source->bytes);
+        else if (target)
+            convert_weight(weight, weight.tensor->type, target, threads, forget);
         source = target ? std::span<const std::byte>(target, size) : weight.source->bytes;
     }
     if (!queue())

@@ -65,7 +65,8 @@ class WeightStore {
         std::vector<std::byte> converted;
     };
     UploadQueue* queue();
-    std::byte* keep(Item& item, size_t size, bool as_it_is);
+    std::byte* keep(Item& item, size_t size, bool unchanged);
+    void move_to_pinned(Item& item, size_t size);
     void detach();
     void upload(const Weight& weight, Item& item, bool again, const std::atomic<bool>& stop);
     void clear_padding(const Weight& weight, const std::atomic<bool>& stop);
@@ -82,7 +83,6 @@ class WeightStore {
     std::vector<std::byte> staging_;
     std::unique_ptr<UploadQueue> queue_;
     enum class Pinning { undecided, yes, no } pinning_ = Pinning::undecided;
-    uint64_t to_pin_ = 0;  // bytes, once it is decided
     uint64_t mapped_bytes_ = 0;
 };
 
