@@ -15,17 +15,11 @@
 
 namespace sdcpp {
 
-enum class Convolution {
-    direct,    // ggml's own operation
-    unrolled,  // a product with unrolled patches (im2col)
-    shifted    // a product for each place of the kernel, added up
-};
-
 // What a device computes well; filled in by runtime/, asked by nn/ alone.
 struct Kernels {
-    // The way of convolutions whose kernels are f16 and f32.
-    Convolution f16_convolution = Convolution::direct, f32_convolution = Convolution::direct;
-    size_t patch_bytes = size_t{128} << 20;      // most that tiles of a convolution take
+    // ggml_conv_2d_direct rather than im2col and a matrix product, for kernels of these types
+    bool direct_convolution_f16 = true, direct_convolution_f32 = true;
+    size_t patch_bytes = size_t{64} << 20;       // most patches of a convolution held at once
     size_t score_tile_bytes = size_t{64} << 20;  // largest tile of attention scores held at once
     double max_attention_flops = 1e10;           // of one operation
     bool f16_attention = false;                  // flash kernels multiply in f16

@@ -34,8 +34,6 @@ class Conv2d {
 
 // x [N, in, H, W] and kernels w [out, in, h, w] of any type to f32 [N, out, H', W'], as products with unrolled patches.
 ggml_tensor* unrolled_convolution(Graph& g, ggml_tensor* w, ggml_tensor* x, int stride, int padding);
-// The same for a stride of 1, as products with the shifted picture.
-ggml_tensor* shifted_convolution(Graph& g, ggml_tensor* w, ggml_tensor* x, int padding);
 
 class GroupNorm {
   public:

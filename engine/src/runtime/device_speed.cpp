@@ -1,8 +1,6 @@
 // What a device is measured for: how fast it multiplies, how fast its link is, which convolution is the faster one.
 #include <algorithm>
-#include <array>
 #include <functional>
-#include <utility>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -109,31 +107,20 @@ const Device::Speed& Device::speed() {
     return speed_;
 }
 
-// The fastest way to convolve a layer of a network, for kernels of a type. A small layer, on fast devices a larger one.
-static Convolution fastest_convolution(Device& device, ggml_type type) {
-    const auto seconds = [&](Convolution way, int64_t side, int64_t channels) {
-        Trial trial(device, [&](Graph& g) {
-            ggml_tensor* w = ggml_new_tensor_4d(g.context, type, 3, 3, channels, channels);
-            ggml_tensor* x = ggml_new_tensor_4d(g.context, GGML_TYPE_F32, side, side, channels, 1);
-            return way == Convolution::direct     ? ggml_conv_2d_direct(g.context, w, x, 1, 1, 1, 1, 1, 1)
-                   : way == Convolution::unrolled ? unrolled_convolution(g, w, x, 1, 1)
-                                                  : shifted_convolution(g, w, x, 1);
-        });
-        return trial.supported(device) ? trial.seconds(device, 2) : 1e9;
-    };
-    std::array<std::pair<double, Convolution>, 3> ways{};
-    for (const auto& [side, channels] : {std::pair<int64_t, int64_t>{32, 128}, {128, 256}}) {
-        ways = {{{0, Convolution::direct}, {0, Convolution::unrolled}, {0, Convolution::shifted}}};
-        for (auto& [time, way] : ways) time = seconds(way, side, channels);
-        std::sort(ways.begin(), ways.end());
-        if (ways.front().first > enough_seconds) break;
-    }
-    return ways.front().second;
-}
-
+// Whether ggml's own convolution or products with unrolled patches are the faster way, on a small layer of a network.
 void Device::choose_convolutions() {
-    kernels_.f16_convolution = fastest_convolution(*this, GGML_TYPE_F16);
-    kernels_.f32_convolution = fastest_convolution(*this, GGML_TYPE_F32);
+    constexpr int64_t side = 32, channels = 128, kernel = 3;
+    const auto seconds = [&](ggml_type type, bool direct) {
+        Trial trial(*this, [&](Graph& g) {
+            ggml_tensor* w = ggml_new_tensor_4d(g.context, type, kernel, kernel, channels, channels);
+            ggml_tensor* x = ggml_new_tensor_4d(g.context, GGML_TYPE_F32, side, side, channels, 1);
+            return direct ? ggml_conv_2d_direct(g.context, w, x, 1, 1, 1, 1, 1, 1)
+                          : unrolled_convolution(g, w, x, 1, 1);
+        });
+        return trial.supported(*this) ? trial.seconds(*this, 2) : 1e9;
+    };
+    kernels_.direct_convolution_f16 = seconds(GGML_TYPE_F16, true) < seconds(GGML_TYPE_F16, false);
+    kernels_.direct_convolution_f32 = seconds(GGML_TYPE_F32, true) < seconds(GGML_TYPE_F32, false);
 }
 
 }  // namespace sdcpp

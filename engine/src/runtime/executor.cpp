@@ -403,7 +403,7 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Se
         } catch (const Excess& excess) {
             if (attempt >= most_tries)
                 fail(SDCPP_OUT_OF_MEMORY, network_->name(), " finds no plan that stays under the budget");
-            slack += excess.bytes;
+            slack += excess.bytes << attempt;  // the next plan may be one that takes even more
         } catch (const OverBudget&) {
             if (alone || attempt >= most_tries) throw;
             clear_device();

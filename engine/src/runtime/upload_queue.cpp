@@ -11,7 +11,7 @@ namespace sdcpp {
 namespace {
 
 constexpr size_t piece_bytes = size_t{8} << 20, alignment = 256;
-constexpr size_t pinned_block_bytes = size_t{512} << 20;
+constexpr size_t pinned_block_bytes = size_t{256} << 20;
 constexpr int most_copying = 4;  // threads
 constexpr uint64_t enough_to_judge = uint64_t{256} << 20;
 constexpr double hardly = 0.1;  // of the time to copy: how long the link is waited for where it is the faster one
