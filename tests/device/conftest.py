@@ -12,7 +12,6 @@ import tiny
 import sdcpp_py
 from sdcpp_py.convert import convert
 
-kept = []  # pipelines that stay open to the end
 SPEEDS = (2e10, 2e9)  # so that plans do not depend on the machine
 WIDER = 5
 
@@ -29,19 +28,9 @@ def device(request):
     return name
 
 
-@pytest.fixture(scope="session")
-def whole_pictures(device):
-    """Skip the test on a device that cannot make whole pictures under a budget."""
-    if device.lower().startswith("vulkan"):
-        pytest.skip("Mesa 22.3's llvmpipe goes on using buffers of networks that have left the device, and crashes")
-
-
 @pytest.fixture
 def on_device(device):
-    """Opens a model on the device; it is closed when the test ends.
-
-    On Vulkan it is kept open to the end of the session: Mesa 22.3's llvmpipe goes on using buffers that have been freed.
-    """
+    """Opens a model on the device; it is closed when the test ends."""
     opened = []
 
     def open_model(model=None, **options):
@@ -49,11 +38,8 @@ def on_device(device):
         return opened[-1]
 
     yield open_model
-    if device.lower().startswith("vulkan"):
-        kept.extend(opened)
-    else:
-        for pipeline in opened:
-            pipeline.close()
+    for pipeline in opened:
+        pipeline.close()
 
 
 def wider(name, shape):

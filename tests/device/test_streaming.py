@@ -79,7 +79,7 @@ def least_for_pictures(device):
 
 @pytest.mark.parametrize("share", [1.05, 1.5, 3.0])
 @pytest.mark.parametrize("policy", [*POLICIES, "auto"])
-def test_pictures_are_the_same_and_budgets_are_kept(whole_pictures, on_device, least_for_pictures, policy, share):
+def test_pictures_are_the_same_and_budgets_are_kept(on_device, least_for_pictures, policy, share):
     """Text encoder, denoiser and decoder take turns on the device."""
     budget = least_for_pictures[policy] * share
     reference = on_device(max_vram=0).generate("a red circle", cfg_scale=1.0, **PICTURE)
@@ -91,7 +91,7 @@ def test_pictures_are_the_same_and_budgets_are_kept(whole_pictures, on_device, l
 
 
 @pytest.mark.parametrize("share", [1.5, 3.0])
-def test_guided_pictures_under_budgets_are_those_without(whole_pictures, on_device, least_for_pictures, share):
+def test_guided_pictures_under_budgets_are_those_without(on_device, least_for_pictures, share):
     """Here a batch of two may become two single runs, so numbers are only near."""
     reference = on_device(max_vram=0).generate("a red circle", cfg_scale=3.0, **PICTURE)
     pipeline = on_device(max_vram=least_for_pictures["auto"] * share)

@@ -14,7 +14,7 @@ PICTURE = {"width": 128, "height": 128, "seed": 5, "cfg_scale": 1.0, "progress":
 
 
 @pytest.mark.parametrize("share", [None, 2.0])
-def test_cancelling_from_another_thread_ends_the_run_soon(whole_pictures, on_device, least_gib, share):
+def test_cancelling_from_another_thread_ends_the_run_soon(on_device, least_gib, share):
     budget = 0 if share is None else max(0.02, least_gib(None, "embedded", "auto") * share)
     pipeline = on_device(max_vram=budget)
     before = pipeline.generate("a red circle", steps=2, **PICTURE)
@@ -35,7 +35,7 @@ def test_cancelling_from_another_thread_ends_the_run_soon(whole_pictures, on_dev
     np.testing.assert_array_equal(after.latents[0], before.latents[0])
 
 
-def test_more_than_most_devices_can_hold_is_refused_or_done_and_the_pipeline_goes_on(whole_pictures, on_device):
+def test_more_than_most_devices_can_hold_is_refused_or_done_and_the_pipeline_goes_on(on_device):
     pipeline = on_device(max_vram=0)
     before = pipeline.generate("a red circle", steps=2, **PICTURE)
     with contextlib.suppress(errors.OutOfMemoryError):  # 16384 x 16384 pixels take a hundred GiB or so
@@ -44,7 +44,7 @@ def test_more_than_most_devices_can_hold_is_refused_or_done_and_the_pipeline_goe
     np.testing.assert_array_equal(after.latents[0], before.latents[0])
 
 
-def test_a_budget_above_what_is_free_does_no_harm(whole_pictures, device, on_device):
+def test_a_budget_above_what_is_free_does_no_harm(device, on_device):
     free = next((one.free_bytes for one in sdcpp_py.devices() if one.name.lower() == device.partition(":")[0].lower()), 0)
     reference = on_device(max_vram=0).generate("a red circle", steps=2, **PICTURE)
     made = on_device(max_vram=free / 2**30 + 8).generate("a red circle", steps=2, **PICTURE)
@@ -73,7 +73,7 @@ def test_pipelines_side_by_side_do_not_disturb_each_other(typed, on_device, deno
             np.testing.assert_array_equal(output, alone)
 
 
-def test_a_closed_pipeline_leaves_room_for_the_next(whole_pictures, device):
+def test_a_closed_pipeline_leaves_room_for_the_next(device):
     for _ in range(3):
         with sdcpp_py.Pipeline(device=device, max_vram=0) as pipeline:
             pipeline.generate("a red circle", steps=1, **PICTURE)
