@@ -32,27 +32,34 @@ void check_ggml_version() {
     const std::string_view headers = SDCPP_GGML_VERSION, library = ggml_version();
     if (!headers.empty() && minor(headers) != minor(library))
         fail(SDCPP_INTERNAL, "the engine was built for ggml ", headers, " but found ggml ", library,
-             "; install the package again against the ggml that is there");
+             ": bring the first back (pip install 'libggml-python==", minor(headers),
+             ".*'), or install sdcpp_py again for the second (-C cmake.define.ggml_ROOT=its folder)");
 }
 
-// ggml built with loadable backends registers none until told to; the packaged build registers its own at start.
-void ensure_backends() {
+// `trouble`: null, or the string that gathers errors.
+void take_log(ggml_log_level level, const char* text, void* trouble) {
+    std::string line(text);
+    while (!line.empty() && line.back() == '\n') line.pop_back();
+    if (line.empty()) return;
+    if (trouble && level == GGML_LOG_LEVEL_ERROR) *static_cast<std::string*>(trouble) += line + '\n';
+    log(level == GGML_LOG_LEVEL_ERROR  ? SDCPP_LOG_ERROR
+        : level == GGML_LOG_LEVEL_WARN ? SDCPP_LOG_WARNING
+                                       : SDCPP_LOG_DEBUG,
+        line);
+}
+
+// ggml built with loadable backends registers none until told to; the packaged build registers its own at start. Gives
+// the errors of that, which is all that ggml says about why a backend has no device.
+const std::string& ensure_backends() {
     static std::once_flag once;
+    static std::string trouble;
     std::call_once(once, [] {
         check_ggml_version();
-        ggml_log_set(
-            [](ggml_log_level level, const char* text, void*) {
-                std::string line(text);
-                while (!line.empty() && line.back() == '\n') line.pop_back();
-                if (line.empty()) return;
-                log(level == GGML_LOG_LEVEL_ERROR  ? SDCPP_LOG_ERROR
-                    : level == GGML_LOG_LEVEL_WARN ? SDCPP_LOG_WARNING
-                                                   : SDCPP_LOG_DEBUG,
-                    line);
-            },
-            nullptr);
+        ggml_log_set(take_log, &trouble);
         if (ggml_backend_dev_count() == 0) ggml_backend_load_all();
+        ggml_log_set(take_log, nullptr);
     });
+    return trouble;
 }
 
 ggml_backend_dev_t choose(const std::string& name) {
@@ -119,8 +126,9 @@ struct DeviceSpec {
                                                             : nullptr;
         if (!target || !(value > 0) || value > 1e6 || (key == "slowdown" && value < 1))
             fail(SDCPP_INVALID_ARGUMENT, "'", setting, "' cannot be part of ",
-                 simulated() ? "a simulated device; an example: simulated:vram=6,link=12,slowdown=2 (GiB, GB/s, at least 1)"
-                             : "a device's name; an example: " + name + ":link=12 (GB/s)");
+                 simulated()
+                     ? "a simulated device; an example: simulated:vram=6,link=12,slowdown=2 (GiB, GB/s, at least 1)"
+                     : "a device's name; an example: " + name + ":link=12 (GB/s)");
         *target = value;
     }
 };
@@ -143,6 +151,18 @@ std::vector<DeviceInfo> list_devices() {
     }
     return out;
 }
+
+std::vector<BackendInfo> list_backends() {
+    ensure_backends();
+    std::vector<BackendInfo> out;
+    for (size_t i = 0; i < ggml_backend_reg_count(); ++i) {
+        ggml_backend_reg_t backend = ggml_backend_reg_get(i);
+        out.push_back({ggml_backend_reg_name(backend), ggml_backend_reg_dev_count(backend)});
+    }
+    return out;
+}
+
+const std::string& backend_trouble() { return ensure_backends(); }
 
 int physical_cores() {
     const int all = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
@@ -185,8 +205,8 @@ Device::Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* can
         slowdown_ = spec.slowdown;
     }
     if (is_cpu_ && spec.link_gb_per_s > 0)
-        fail(SDCPP_INVALID_ARGUMENT, "the processor has no link to be slowed down; use simulated:link=",
-             spec.link_gb_per_s);
+        fail(SDCPP_INVALID_ARGUMENT,
+             "the processor has no link to be slowed down; use simulated:link=", spec.link_gb_per_s);
     paced_link_ = spec.link_gb_per_s * 1e9;
     maps_host_memory_ = is_cpu_ && props.caps.buffer_from_host_ptr;
     set_threads_ = device_function<ggml_backend_set_n_threads_t>(handle_, "ggml_backend_set_n_threads");
