@@ -29,20 +29,26 @@ _LIBRARIES = {
 }
 
 
-def no_gpu(backends: Mapping[str, int], trouble: Sequence[str], *, vulkan_loaded: bool = False) -> str:
+def no_gpu(backends: Mapping[str, int], trouble: Sequence[str], *, vulkan_loaded: bool = False, packaged: bool = True) -> str:
     """Why no GPU is listed and what to do, in lines; "" if one is.
 
     `backends`: how many devices each backend of ggml found, by its name. `trouble`: what they reported as they looked.
-    `vulkan_loaded`: ggml's Vulkan library is in the process, which registers itself only if a driver answers.
+    `vulkan_loaded`: ggml's Vulkan library is in the process, which registers itself only if a driver answers. `packaged`:
+    ggml is that of the package libggml-python.
     """
     without = {name: count for name, count in backends.items() if name not in ("CPU", "BLAS")}
     if any(without.values()):
         return ""
     if vulkan_loaded:
         without.setdefault("Vulkan", 0)
+    if not without and not packaged:
+        return (
+            "No GPU: this ggml, which is not the package libggml-python, has no backend but the processor's. Build it again:\n"
+            "  with -DGGML_CUDA=ON -DGGML_CUDA_GRAPHS=ON for an NVIDIA card, or -DGGML_VULKAN=ON for another one."
+        )
     if not without:
         return (
-            "No GPU: this ggml has no backend but the processor's; the packaged one never has another.\n"
+            "No GPU: this ggml has no backend but the processor's, as PyPI's wheel of libggml-python.\n"
             f"With an NVIDIA card, its driver and CUDA's compiler `nvcc`:\n  {CUDA_COMMAND}\n"
             f"With another card, Vulkan's headers and `glslc`:\n  {VULKAN_COMMAND}"
         )

@@ -84,7 +84,8 @@ def why_no_gpu() -> str:
     except OSError:
         libraries = ""
     trouble = _binding.text(one.trouble).splitlines()
-    return gpu_advice.no_gpu(counts, trouble, vulkan_loaded="libggml-vulkan" in libraries)
+    packaged = not libraries or "/libggml/lib" in libraries
+    return gpu_advice.no_gpu(counts, trouble, vulkan_loaded="libggml-vulkan" in libraries, packaged=packaged)
 
 
 def _list(path: str | os.PathLike[str], part: str) -> tuple[str, list[TensorEntry]]:

@@ -96,7 +96,7 @@ def test_devices_says_what_to_type_for_a_gpu(capsys):
         pytest.skip("this ggml has a GPU")
     out = run(capsys, "devices")[1]
     assert "No GPU: " in out
-    if "no backend but the processor's" in out:
+    if "as PyPI's wheel" in out:
         assert gpu_advice.CUDA_COMMAND in out and gpu_advice.VULKAN_COMMAND in out
 
 
@@ -118,6 +118,11 @@ CUDA_TROUBLE = "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable devic
 def test_why_there_is_no_gpu(backends, trouble, vulkan_loaded, says):
     text = gpu_advice.no_gpu(backends, trouble, vulkan_loaded=vulkan_loaded)
     assert all(part in text for part in says)
+
+
+def test_a_ggml_of_ones_own_is_built_again_rather_than_the_package():
+    text = gpu_advice.no_gpu({"CPU": 1}, [], packaged=False)
+    assert "-DGGML_CUDA=ON" in text and "pip" not in text
 
 
 def test_nothing_is_said_if_there_is_a_gpu():
