@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from sdcpp_py import errors
+from sdcpp_py import errors, gpu_advice
 
 try:
     from sdcpp_py._engine import ffi, lib
@@ -18,6 +18,8 @@ except ModuleNotFoundError as error:
     raise ImportError(
         "the compiled engine is not beside these sources: run `pip install .`, then start Python outside the source folder"
     ) from error
+except ImportError as error:
+    raise ImportError(f"{error}\n{gpu_advice.not_loaded(str(error))}".strip()) from error
 
 logger = logging.getLogger("sdcpp_py")
 logger.addHandler(logging.NullHandler())

@@ -265,11 +265,13 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def _devices(arguments: argparse.Namespace) -> int:
-    from sdcpp_py.model_info import devices
+    from sdcpp_py.model_info import devices, why_no_gpu
 
     for device in devices():
         memory = f"{plan_command.size_text(device.free_bytes)} free of {plan_command.size_text(device.total_bytes)}"
         print(f"{device.name:12} {device.description}  ({memory})")
+    if advice := why_no_gpu():
+        print(advice)
     return 0
 
 

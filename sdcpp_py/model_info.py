@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdcpp_py import _binding, options
+from sdcpp_py import _binding, gpu_advice, options
 from sdcpp_py._engine import ffi, lib
 
 _NETWORKS = {
@@ -60,14 +60,32 @@ class Device:
 
 
 def devices() -> list[Device]:
-    """The devices of the ggml in use."""
+    """The devices of the ggml in use. Raises EngineError if its version is not the one that the engine was built for."""
     found = []
-    for index in range(lib.sdcpp_device_count()):
+    for index in range(max(1, lib.sdcpp_device_count())):  # the processor is always there; what hides it is told by reading it
         one = ffi.new("sdcpp_device*")
         _binding.call(lib.sdcpp_device_get, index, one)
         name, description = _binding.text(one.name), _binding.text(one.description)
         found.append(Device(name, description, bool(one.is_cpu), one.free_bytes, one.total_bytes))
     return found
+
+
+def why_no_gpu() -> str:
+    """Why `devices` has no GPU and what to type, in lines; "" if it has one. Raises EngineError, as `devices`."""
+    one = ffi.new("sdcpp_backend*")
+    counts: dict[str, int] = {}
+    while True:
+        _binding.call(lib.sdcpp_backend_get, len(counts), one)
+        if not (name := _binding.text(one.name)):
+            break
+        counts[name] = one.device_count
+    try:
+        libraries = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        libraries = ""
+    trouble = _binding.text(one.trouble).splitlines()
+    packaged = not libraries or "/libggml/lib" in libraries
+    return gpu_advice.no_gpu(counts, trouble, vulkan_loaded="libggml-vulkan" in libraries, packaged=packaged)
 
 
 def _list(path: str | os.PathLike[str], part: str) -> tuple[str, list[TensorEntry]]:

@@ -19,6 +19,10 @@ if(EXISTS "${ggml_prefix}/__init__.py")
   set(SDCPP_GGML_RUN_PATH "$ORIGIN/../libggml/lib64;$ORIGIN/../libggml/lib")
 else()
   set(SDCPP_GGML_RUN_PATH "${SDCPP_GGML_FOLDER}")
+  # ggml installs its libraries without run paths of their own: only RPATH, unlike RUNPATH, helps them find each other.
+  if(UNIX AND NOT APPLE)
+    set(SDCPP_GGML_LINK_OPTIONS LINKER:--disable-new-dtags)
+  endif()
 endif()
 
 # The version of the headers, which the engine compares with that of the library it finds when it runs.

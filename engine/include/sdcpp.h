@@ -79,6 +79,14 @@ typedef struct sdcpp_device {
 } sdcpp_device;
 int32_t sdcpp_device_count(void);
 int sdcpp_device_get(int32_t index, sdcpp_device* out, sdcpp_error* error);
+/* Backends that the ggml in use was built with, those without a device too. `name` is "" past the last. `trouble`: what
+ * backends said went wrong as they looked for devices, a line each; it is the same for all of them. */
+typedef struct sdcpp_backend {
+    char name[64];
+    int32_t device_count;
+    char trouble[1020];
+} sdcpp_backend;
+int sdcpp_backend_get(int32_t index, sdcpp_backend* out, sdcpp_error* error);
 int32_t sdcpp_physical_cores(void);
 
 /* What a file is given as. */

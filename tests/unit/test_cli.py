@@ -4,7 +4,8 @@ import sys
 import pytest
 from PIL import Image
 
-from sdcpp_py import cli
+import sdcpp_py
+from sdcpp_py import cli, gpu_advice
 
 SMALL = ["-W", "64", "-H", "64", "--steps", "2"]
 
@@ -88,3 +89,60 @@ def test_importing_does_no_heavy_work(tmp_path):
     code = "import sys, sdcpp_py; print(sorted(m for m in ('torch', 'tokenizers', 'PIL.PngImagePlugin') if m in sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert "torch" not in out.stdout and out.returncode == 0
+
+
+def test_devices_says_what_to_type_for_a_gpu(capsys):
+    if any(not device.is_cpu for device in sdcpp_py.devices()):
+        pytest.skip("this ggml has a GPU")
+    out = run(capsys, "devices")[1]
+    assert "No GPU: " in out
+    if "as PyPI's wheel" in out:
+        assert gpu_advice.CUDA_COMMAND in out and gpu_advice.VULKAN_COMMAND in out
+
+
+CUDA_TROUBLE = "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected"
+
+
+@pytest.mark.parametrize(
+    ("backends", "trouble", "vulkan_loaded", "says"),
+    [
+        ({"CPU": 1}, [], False, [gpu_advice.CUDA_COMMAND, gpu_advice.VULKAN_COMMAND]),
+        ({"BLAS": 1, "CPU": 1}, [], False, [gpu_advice.CUDA_COMMAND]),
+        ({"CUDA": 0, "CPU": 1}, [CUDA_TROUBLE], False, ["finds no device (no CUDA-capable device is detected)."]),
+        ({"CUDA": 0, "CPU": 1}, [], False, ["CUDA is built in but finds no device.", "nvidia-smi"]),
+        ({"Vulkan": 0, "CPU": 1}, [CUDA_TROUBLE], False, ["finds no device.", "GGML_VK_VISIBLE_DEVICES=0"]),
+        ({"CPU": 1}, [], True, ["Vulkan is built in", "vulkaninfo"]),
+        ({"CUDA": 0, "Vulkan": 0, "CPU": 1}, [CUDA_TROUBLE], False, ["CUDA is built in", "Vulkan is built in"]),
+    ],
+)
+def test_why_there_is_no_gpu(backends, trouble, vulkan_loaded, says):
+    text = gpu_advice.no_gpu(backends, trouble, vulkan_loaded=vulkan_loaded)
+    assert all(part in text for part in says)
+
+
+def test_a_ggml_of_ones_own_is_built_again_rather_than_the_package():
+    text = gpu_advice.no_gpu({"CPU": 1}, [], packaged=False)
+    assert "-DGGML_CUDA=ON" in text and "pip" not in text
+
+
+def test_nothing_is_said_if_there_is_a_gpu():
+    assert gpu_advice.no_gpu({"CUDA": 1, "Vulkan": 0, "CPU": 1}, []) == ""
+
+
+@pytest.mark.parametrize(
+    ("problem", "says"),
+    [
+        ("libcuda.so.1: cannot open shared object file: No such file or directory", "driver"),
+        ("libcublas.so.13: cannot open shared object file: No such file or directory", "LD_LIBRARY_PATH"),
+        ("libcudart.so.13: cannot open shared object file: No such file or directory", "LD_LIBRARY_PATH"),
+        ("libvulkan.so.1: cannot open shared object file: No such file or directory", "libvulkan1"),
+        ("libggml.so.0: cannot open shared object file: No such file or directory", "pip install"),
+        ("_engine.abi3.so: undefined symbol: ggml_prec_set_acc", "install sdcpp_py again"),
+    ],
+)
+def test_an_engine_that_cannot_be_loaded_says_what_to_do(problem, says):
+    assert says in gpu_advice.not_loaded(problem)
+
+
+def test_an_unknown_loading_problem_is_left_as_it_is():
+    assert gpu_advice.not_loaded("something else") == ""

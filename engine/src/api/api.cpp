@@ -86,6 +86,19 @@ int sdcpp_device_get(int32_t index, sdcpp_device* out, sdcpp_error* error) {
     });
 }
 
+int sdcpp_backend_get(int32_t index, sdcpp_backend* out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(out, "out");
+        *out = {};
+        copy_text(out->trouble, backend_trouble());
+        const auto backends = list_backends();
+        if (index < 0 || static_cast<size_t>(index) >= backends.size()) return;
+        const BackendInfo& backend = backends[static_cast<size_t>(index)];
+        copy_text(out->name, backend.name);
+        out->device_count = static_cast<int32_t>(backend.device_count);
+    });
+}
+
 int32_t sdcpp_physical_cores(void) { return physical_cores(); }
 
 int sdcpp_listing_open(const sdcpp_file* file, sdcpp_listing** out, sdcpp_error* error) {

@@ -25,7 +25,7 @@ ggml_tensor* rows_of(Graph& g, ggml_tensor* q, int64_t first, int64_t count) {
 ggml_tensor* attention_tile(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v_transposed, ggml_tensor* mask,
                             float scale) {
     ggml_tensor* scores = ggml_mul_mat(g.context, k, q);
-    ggml_mul_mat_set_prec(scores, GGML_PREC_F32);
+    sum_in_f32(scores);
     return ggml_mul_mat(g.context, v_transposed, ggml_soft_max_ext(g.context, scores, mask, scale, 0.0f));
 }
 
@@ -92,7 +92,7 @@ ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
         const int64_t first = queries * piece / pieces, count = queries * (piece + 1) / pieces - first;
         ggml_tensor* done = ggml_flash_attn_ext(c, rows_of(g, flash_q, first, count), flash_k, flash_v,
                                                 rows_of(g, mask, first, count), scale, 0.0f, 0.0f);
-        ggml_flash_attn_ext_set_prec(done, GGML_PREC_F32);
+        sum_in_f32(done);
         if (piece == 0 && !can(g, done)) return in_tiles();
         out = out ? ggml_concat(c, out, done, 2) : done;
     }

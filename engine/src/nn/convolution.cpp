@@ -84,7 +84,7 @@ ggml_tensor* unrolled_convolution(Graph& g, ggml_tensor* w, ggml_tensor* x, int 
         ggml_tensor* patches =
             ggml_im2col(c, w, from, stride, stride, padding, whole ? padding : 0, 1, 1, true, GGML_TYPE_F32);
         ggml_tensor* y = ggml_mul_mat(c, ggml_reshape_2d(c, patches, patch, width * count), flat);
-        ggml_mul_mat_set_prec(y, GGML_PREC_F32);
+        sum_in_f32(y);
         return ggml_reshape_4d(c, y, width, count, channels, 1);
     };
     ggml_tensor* out = nullptr;

@@ -18,6 +18,18 @@ inline ggml_tensor* per_channel(Graph& g, const Weight* weight) {
     return ggml_reshape_4d(g.context, weight->tensor, 1, 1, weight->tensor->ne[0], 1);
 }
 
+// Makes a matrix product or a flash attention sum in f32; some devices sum products of f16 in f16. Newer versions of
+// ggml have one name for it, and warn about the older two.
+template <typename Tensor>
+void sum_in_f32(Tensor* y) {
+    if constexpr (requires { ggml_prec_set_acc(y, GGML_PREC_F32); })
+        ggml_prec_set_acc(y, GGML_PREC_F32);
+    else if (y->op == GGML_OP_FLASH_ATTN_EXT)
+        ggml_flash_attn_ext_set_prec(y, GGML_PREC_F32);
+    else
+        ggml_mul_mat_set_prec(y, GGML_PREC_F32);
+}
+
 // Whether the device computes `op`.
 inline bool can(const Graph& g, const ggml_tensor* op) { return !g.kernels.supports || g.kernels.supports(op); }
 

@@ -12,7 +12,7 @@ Linear::Linear(const Scope& scope, int64_t in, int64_t out, WeightKind kind)
 ggml_tensor* Linear::operator()(Graph& g, ggml_tensor* x) const {
     if (ggml_tensor* y = cpu::linear(g, x, weight_->tensor, tensor_of(bias_))) return y;
     ggml_tensor* y = ggml_mul_mat(g.context, weight_->tensor, x);
-    if (g.wide_range) ggml_mul_mat_set_prec(y, GGML_PREC_F32);  // some devices sum products of f16 in f16
+    if (g.wide_range) sum_in_f32(y);
     return bias_ ? ggml_add(g.context, y, bias_->tensor) : y;
 }
 

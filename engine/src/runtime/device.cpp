@@ -32,27 +32,34 @@ void check_ggml_version() {
     const std::string_view headers = SDCPP_GGML_VERSION, library = ggml_version();
     if (!headers.empty() && minor(headers) != minor(library))
         fail(SDCPP_INTERNAL, "the engine was built for ggml ", headers, " but found ggml ", library,
-             "; install the package again against the ggml that is there");
+             ": bring the first back (pip install 'libggml-python==", minor(headers),
+             ".*'), or install sdcpp_py again for the second (-C cmake.define.ggml_ROOT=its folder)");
 }
 
-// ggml built with loadable backends registers none until told to; the packaged build registers its own at start.
-void ensure_backends() {
+// `trouble`: null, or the string that gathers errors.
+void take_log(ggml_log_level level, const char* text, void* trouble) {
+    std::string line(text);
+    while (!line.empty() && line.back() == '\n') line.pop_back();
+    if (line.empty()) return;
+    if (trouble && level == GGML_LOG_LEVEL_ERROR) *static_cast<std::string*>(trouble) += line + '\n';
+    log(level == GGML_LOG_LEVEL_ERROR  ? SDCPP_LOG_ERROR
+        : level == GGML_LOG_LEVEL_WARN ? SDCPP_LOG_WARNING
+                                       : SDCPP_LOG_DEBUG,
+        line);
+}
+
+// ggml built with loadable backends registers none until told to; the packaged build registers its own at start. Gives
+// the errors of that, which is all that ggml says about why a backend has no device.
+const std::string& ensure_backends() {
     static std::once_flag once;
+    static std::string trouble;
     std::call_once(once, [] {
         check_ggml_version();
-        ggml_log_set(
-            [](ggml_log_level level, const char* text, void*) {
-                std::string line(text);
-                while (!line.empty() && line.back() == '\n') line.pop_back();
-                if (line.empty()) return;
-                log(level == GGML_LOG_LEVEL_ERROR  ? SDCPP_LOG_ERROR
-                    : level == GGML_LOG_LEVEL_WARN ? SDCPP_LOG_WARNING
-                                                   : SDCPP_LOG_DEBUG,
-                    line);
-            },
-            nullptr);
+        ggml_log_set(take_log, &trouble);
         if (ggml_backend_dev_count() == 0) ggml_backend_load_all();
+        ggml_log_set(take_log, nullptr);
     });
+    return trouble;
 }
 
 ggml_backend_dev_t choose(const std::string& name) {
@@ -156,6 +163,18 @@ std::vector<DeviceInfo> list_devices() {
     }
     return out;
 }
+
+std::vector<BackendInfo> list_backends() {
+    ensure_backends();
+    std::vector<BackendInfo> out;
+    for (size_t i = 0; i < ggml_backend_reg_count(); ++i) {
+        ggml_backend_reg_t backend = ggml_backend_reg_get(i);
+        out.push_back({ggml_backend_reg_name(backend), ggml_backend_reg_dev_count(backend)});
+    }
+    return out;
+}
+
+const std::string& backend_trouble() { return ensure_backends(); }
 
 int physical_cores() {
     const int all = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));

@@ -26,6 +26,15 @@ struct DeviceInfo {
 
 std::vector<DeviceInfo> list_devices();
 
+struct BackendInfo {
+    std::string name;
+    size_t device_count = 0;
+};
+
+std::vector<BackendInfo> list_backends();
+// The errors of backends that looked for devices, a line each.
+const std::string& backend_trouble();
+
 // The number of physical cores this process may run on.
 int physical_cores();
 
