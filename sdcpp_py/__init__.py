@@ -1,5 +1,9 @@
 """Image diffusion models on your own machine: `Pipeline(...).generate(...)`."""
 
+from sdcpp_py._clone import module_folders
+
+__path__ = module_folders(__path__)  # before any module that needs the engine
+
 from sdcpp_py import errors, sampling
 from sdcpp_py.compat import StableDiffusion
 from sdcpp_py.images import save
