@@ -6,13 +6,13 @@
 #include <limits>
 
 #include "base/error.h"
+#include "device/device.h"
+#include "generation/samplers.h"
+#include "generation/schedule.h"
 #include "io/json.h"
 #include "io/tensor_file.h"
 #include "nn/layers.h"
 #include "pipeline/tiling.h"
-#include "runtime/device.h"
-#include "sampling/samplers.h"
-#include "sampling/schedule.h"
 #include "weights/names.h"
 #include "weights/weight.h"
 

@@ -7,10 +7,10 @@
 #include "api/guard.h"
 #include "api/plan.h"
 #include "base/log.h"
+#include "generation/rng.h"
+#include "generation/samplers.h"
 #include "pipeline/convert.h"
 #include "pipeline/model.h"
-#include "sampling/rng.h"
-#include "sampling/samplers.h"
 #include "weights/names.h"
 
 using namespace sdcpp;

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "runtime/planner.h"
+#include "planning/planner.h"
 
 namespace sdcpp {
 

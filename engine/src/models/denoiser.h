@@ -4,7 +4,7 @@
 
 #include <span>
 
-#include "models/network.h"
+#include "nn/network.h"
 
 namespace sdcpp {
 

@@ -1,7 +1,7 @@
 // TAESD (Ollin Boer Bohan): a tiny autoencoder for the latents of Stable Diffusion, for previews and fast decoding.
 #pragma once
 
-#include "models/network.h"
+#include "nn/network.h"
 
 namespace sdcpp {
 

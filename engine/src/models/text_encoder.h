@@ -3,7 +3,7 @@
 
 #include <span>
 
-#include "models/network.h"
+#include "nn/network.h"
 
 namespace sdcpp {
 

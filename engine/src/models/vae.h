@@ -1,7 +1,7 @@
 // AutoencoderKL (Rombach et al. 2022): pictures to latents and back.
 #pragma once
 
-#include "models/network.h"
+#include "nn/network.h"
 
 namespace sdcpp {
 

@@ -2,9 +2,9 @@
 #include <cstddef>
 #include <limits>
 
+#include "kernels/vector_math.h"
 #include "nn/cpu_operations.h"
 #include "nn/custom.h"
-#include "nn/vector_math.h"
 
 namespace sdcpp::cpu {
 namespace {

@@ -1,9 +1,9 @@
 #include <algorithm>
 
+#include "kernels/vector_math.h"
+#include "kernels/winograd.h"
 #include "nn/cpu_operations.h"
 #include "nn/custom.h"
-#include "nn/vector_math.h"
-#include "nn/winograd.h"
 
 namespace sdcpp::cpu {
 namespace {

@@ -1,8 +1,8 @@
 #include <algorithm>
 
+#include "kernels/vector_math.h"
 #include "nn/cpu_operations.h"
 #include "nn/custom.h"
-#include "nn/vector_math.h"
 
 namespace sdcpp::cpu {
 namespace {

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "nn/gemm.h"
+#include "kernels/gemm.h"
 
 namespace sdcpp {
 

@@ -6,7 +6,7 @@
 #include <span>
 
 #include "base/error.h"
-#include "sampling/samplers.h"
+#include "generation/samplers.h"
 
 namespace sdcpp {
 

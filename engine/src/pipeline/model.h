@@ -11,13 +11,13 @@
 #include <string>
 #include <vector>
 
+#include "generation/samplers.h"
+#include "generation/schedule.h"
 #include "models/denoiser.h"
 #include "models/family.h"
 #include "models/text_encoder.h"
 #include "models/vae.h"
 #include "runtime/executor.h"
-#include "sampling/samplers.h"
-#include "sampling/schedule.h"
 #include "weights/model_files.h"
 
 namespace sdcpp {

@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
-#include "models/network.h"
+#include "device/device.h"
+#include "nn/network.h"
+#include "planning/planner.h"
 #include "runtime/courier.h"
-#include "runtime/device.h"
 #include "runtime/flow.h"
-#include "runtime/planner.h"
 #include "runtime/profile.h"
 #include "runtime/weight_store.h"
 

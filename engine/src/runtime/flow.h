@@ -10,8 +10,8 @@
 
 #include <ggml-cpp.h>
 
-#include "models/network.h"
-#include "runtime/planner.h"
+#include "nn/network.h"
+#include "planning/planner.h"
 
 namespace sdcpp {
 

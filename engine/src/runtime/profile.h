@@ -6,7 +6,7 @@
 #include <tuple>
 #include <vector>
 
-#include "runtime/device.h"
+#include "device/device.h"
 #include "runtime/flow.h"
 
 namespace sdcpp {

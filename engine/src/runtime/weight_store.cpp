@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "runtime/host_memory.h"
+#include "device/host_memory.h"
 
 namespace sdcpp {
 namespace {

@@ -9,8 +9,8 @@
 #include <optional>
 #include <vector>
 
-#include "models/network.h"
-#include "runtime/upload_queue.h"
+#include "device/upload_queue.h"
+#include "nn/network.h"
 
 namespace sdcpp {
 

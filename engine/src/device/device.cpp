@@ -1,0 +1,312 @@
+#include "device/device.h"
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <fstream>
+#include <limits>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+
+namespace sdcpp {
+namespace {
+
+bool same_name(const std::string& a, const std::string& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+}
+
+// The library that was found has the layout of its structures; the headers that this was compiled with must be of the
+// same minor version.
+void check_ggml_version() {
+    const auto minor = [](std::string_view version) { return version.substr(0, version.rfind('.')); };
+    const std::string_view headers = SDCPP_GGML_VERSION, library = ggml_version();
+    if (!headers.empty() && minor(headers) != minor(library))
+        fail(SDCPP_INTERNAL, "the engine was built for ggml ", headers, " but found ggml ", library,
+             ": bring the first back (pip install 'libggml-python==", minor(headers),
+             ".*'), or install sdcpp_py again for the second (-C cmake.define.ggml_ROOT=its folder)");
+}
+
+// `trouble`: null, or the string that gathers errors.
+void take_log(ggml_log_level level, const char* text, void* trouble) {
+    std::string line(text);
+    while (!line.empty() && line.back() == '\n') line.pop_back();
+    if (line.empty()) return;
+    if (trouble && level == GGML_LOG_LEVEL_ERROR) *static_cast<std::string*>(trouble) += line + '\n';
+    log(level == GGML_LOG_LEVEL_ERROR  ? SDCPP_LOG_ERROR
+        : level == GGML_LOG_LEVEL_WARN ? SDCPP_LOG_WARNING
+                                       : SDCPP_LOG_DEBUG,
+        line);
+}
+
+// ggml built with loadable backends registers none until told to; the packaged build registers its own at start. Gives
+// the errors of that, which is all that ggml says about why a backend has no device.
+const std::string& ensure_backends() {
+    static std::once_flag once;
+    static std::string trouble;
+    std::call_once(once, [] {
+        check_ggml_version();
+        ggml_log_set(take_log, &trouble);
+        if (ggml_backend_dev_count() == 0) ggml_backend_load_all();
+        ggml_log_set(take_log, nullptr);
+    });
+    return trouble;
+}
+
+ggml_backend_dev_t choose(const std::string& name) {
+    ensure_backends();
+    const size_t count = ggml_backend_dev_count();
+    std::string known;
+    for (size_t i = 0; i < count; ++i) {
+        ggml_backend_dev_t device = ggml_backend_dev_get(i);
+        if (same_name(name, ggml_backend_dev_name(device))) return device;
+        known += std::string(known.empty() ? "" : ", ") + ggml_backend_dev_name(device);
+    }
+    if (!same_name(name, "auto"))
+        fail(SDCPP_INVALID_ARGUMENT, "no device named '", name, "'; there are: auto, ", known);
+    for (const auto type : {GGML_BACKEND_DEVICE_TYPE_GPU, GGML_BACKEND_DEVICE_TYPE_IGPU, GGML_BACKEND_DEVICE_TYPE_CPU})
+        if (ggml_backend_dev_t device = ggml_backend_dev_by_type(type)) return device;
+    fail(SDCPP_INTERNAL, "ggml offers no device");
+}
+
+template <typename Function>
+Function device_function(ggml_backend_dev_t device, const char* name) {
+    return reinterpret_cast<Function>(ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), name));
+}
+
+// What a GPU's product takes in pools at most: its inputs, and in f16 its output, in the type that it multiplies in.
+uint64_t copies_of_product(const ggml_tensor* t) {
+    if (t->op != GGML_OP_MUL_MAT) return 0;
+    const auto count = [](const ggml_tensor* tensor) { return static_cast<uint64_t>(ggml_nelements(tensor)); };
+    const ggml_tensor *weights = t->src[0], *x = t->src[1];
+    const bool in_f32 = weights->type == GGML_TYPE_F32 || t->op_params[0] == GGML_PREC_F32;
+    if (in_f32)
+        return 4 * ((weights->type == GGML_TYPE_F32 ? 0 : count(weights)) + (x->type == GGML_TYPE_F32 ? 0 : count(x)));
+    if (weights->type == GGML_TYPE_BF16) return 2 * count(x);
+    return 2 * (count(x) + count(t) + (weights->type == GGML_TYPE_F16 ? 0 : count(weights)));
+}
+
+bool stop_requested(void* flag) { return static_cast<const std::atomic<bool>*>(flag)->load(std::memory_order_relaxed); }
+
+}  // namespace
+
+static constexpr std::string_view simulated_name = "simulated";
+
+// "NAME" or "NAME:key=value,…".
+struct DeviceSpec {
+    std::string name;
+    double vram_gib = 0, link_gb_per_s = 0, slowdown = 1;
+
+    explicit DeviceSpec(const std::string& text) : name(text) {
+        const size_t colon = text.rfind(':');
+        if (colon == std::string::npos) return;
+        const bool settings_follow = text.find('=', colon) != std::string::npos;  // names may have colons
+        if (!settings_follow && !same_name(text.substr(0, colon), std::string(simulated_name))) return;
+        name = text.substr(0, colon);
+        std::string_view settings = std::string_view(text).substr(colon + 1);
+        while (!settings.empty()) {
+            const std::string_view setting = settings.substr(0, settings.find(','));
+            settings.remove_prefix(std::min(settings.size(), setting.size() + 1));
+            take(setting);
+        }
+    }
+    bool simulated() const { return same_name(name, std::string(simulated_name)); }
+
+  private:
+    void take(std::string_view setting) {
+        const size_t equals = setting.find('=');
+        const std::string_view key = setting.substr(0, equals);
+        double value = -1;
+        if (equals != std::string_view::npos) {
+            const char* end = setting.data() + setting.size();
+            if (const auto [at, problem] = std::from_chars(setting.data() + equals + 1, end, value);
+                problem != std::errc() || at != end)
+                value = -1;
+        }
+        double* target = key == "link"                      ? &link_gb_per_s
+                         : simulated() && key == "vram"     ? &vram_gib
+                         : simulated() && key == "slowdown" ? &slowdown
+                                                            : nullptr;
+        if (!target || !(value > 0) || value > 1e6 || (key == "slowdown" && value < 1))
+            fail(SDCPP_INVALID_ARGUMENT, "'", setting, "' cannot be part of ",
+                 simulated()
+                     ? "a simulated device; an example: simulated:vram=6,link=12,slowdown=2 (GiB, GB/s, at least 1)"
+                     : "a device's name; an example: " + name + ":link=12 (GB/s)");
+        *target = value;
+    }
+};
+
+static uint64_t capacity_of(const DeviceSpec& spec) {
+    return spec.vram_gib > 0 ? static_cast<uint64_t>(spec.vram_gib * (1 << 30)) : DeviceMemory::unlimited;
+}
+
+std::vector<DeviceInfo> list_devices() {
+    ensure_backends();
+    std::vector<DeviceInfo> out;
+    for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
+        ggml_backend_dev_t device = ggml_backend_dev_get(i);
+        DeviceInfo info;
+        info.name = ggml_backend_dev_name(device);
+        info.description = ggml_backend_dev_description(device);
+        info.is_cpu = ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
+        ggml_backend_dev_memory(device, &info.free_bytes, &info.total_bytes);
+        out.push_back(std::move(info));
+    }
+    return out;
+}
+
+std::vector<BackendInfo> list_backends() {
+    ensure_backends();
+    std::vector<BackendInfo> out;
+    for (size_t i = 0; i < ggml_backend_reg_count(); ++i) {
+        ggml_backend_reg_t backend = ggml_backend_reg_get(i);
+        out.push_back({ggml_backend_reg_name(backend), ggml_backend_reg_dev_count(backend)});
+    }
+    return out;
+}
+
+const std::string& backend_trouble() { return ensure_backends(); }
+
+int physical_cores() {
+    const int all = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+#ifdef __linux__
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return all;
+    std::set<std::string> cores;  // processors that share a core name the same siblings
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+        if (!CPU_ISSET(cpu, &allowed)) continue;
+        std::ifstream in("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
+        std::string siblings;
+        if (!std::getline(in, siblings)) return std::max(1, CPU_COUNT(&allowed));
+        cores.insert(siblings);
+    }
+    return std::max(1, static_cast<int>(cores.size()));
+#else
+    return all;
+#endif
+}
+
+Device::Device(const std::string& name, int threads, const std::atomic<bool>* cancelled, const ProductsChoice& products)
+    : Device(DeviceSpec(name), threads, cancelled, products) {}
+
+Device::Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* cancelled, const ProductsChoice& products)
+    : handle_(choose(spec.simulated() ? "CPU" : spec.name)),
+      cancelled_(cancelled),
+      memory_(capacity_of(spec)),
+      governor_(threads > 0 ? threads : physical_cores()) {
+    name_ = ggml_backend_dev_name(handle_);
+    backend_.reset(ggml_backend_dev_init(handle_, nullptr));
+    if (!backend_) fail(SDCPP_INTERNAL, "device ", name_, " cannot be started; is it in use, or its driver missing?");
+    ggml_backend_dev_props props{};
+    ggml_backend_dev_get_props(handle_, &props);
+    is_cpu_ = ggml_backend_dev_type(handle_) == GGML_BACKEND_DEVICE_TYPE_CPU;
+    if (spec.simulated()) {
+        simulated_ = true;
+        is_cpu_ = false;
+        name_ = simulated_name;
+        slowdown_ = spec.slowdown;
+    }
+    if (is_cpu_ && spec.link_gb_per_s > 0)
+        fail(SDCPP_INVALID_ARGUMENT,
+             "the processor has no link to be slowed down; use simulated:link=", spec.link_gb_per_s);
+    paced_link_ = spec.link_gb_per_s * 1e9;
+    maps_host_memory_ = is_cpu_ && props.caps.buffer_from_host_ptr;
+    set_threads_ = device_function<ggml_backend_set_n_threads_t>(handle_, "ggml_backend_set_n_threads");
+    if (const auto set_abort =
+            device_function<ggml_backend_set_abort_callback_t>(handle_, "ggml_backend_set_abort_callback"))
+        set_abort(backend(), stop_requested, const_cast<std::atomic<bool>*>(cancelled_));
+    if (!products.library.empty() && ggml_backend_dev_type(handle_) == GGML_BACKEND_DEVICE_TYPE_CPU) {
+        kernels_.gemm = std::make_shared<Gemm>(products);
+        if (products.bf16 && kernels_.gemm->large().pair() == 1)
+            log(SDCPP_LOG_WARNING, "this processor does not compute with bf16: matrices are multiplied in f32");
+        kernels_.cancelled = cancelled_;
+        if (is_cpu_) kernels_.threads = governor_.threads();
+        kernels_.failed = std::make_shared<std::atomic<bool>>(false);
+    }
+    start_threads(governor_.threads());
+    kernels_.supports = [device = handle_](const ggml_tensor* op) { return ggml_backend_dev_supports_op(device, op); };
+    if (queues_uploads()) {
+        kernels_.max_attention_flops = std::numeric_limits<double>::infinity();  // kernels end within moments
+        kernels_.f16_attention = true;
+        kernels_.fast_head_sizes = {64, 80, 96, 112, 128, 256};
+        kernels_.pool_bytes = copies_of_product;
+        const uint64_t before = unclaimed_bytes();
+        choose_convolutions();  // and start the backend's libraries
+        count_backend_bytes(before);
+    }
+}
+
+void Device::count_backend_bytes(uint64_t before) {
+    const uint64_t now = unclaimed_bytes();
+    if (queues_uploads()) backend_bytes_ += before - std::min(before, now);
+}
+
+void Device::start_threads(int count) {
+    using New = ggml_threadpool* (*)(ggml_threadpool_params*);
+    using Free = void (*)(ggml_threadpool*);
+    using Use = void (*)(ggml_backend_t, ggml_threadpool*);
+    const auto create = device_function<New>(handle_, "ggml_threadpool_new");
+    const auto destroy = device_function<Free>(handle_, "ggml_threadpool_free");
+    const auto use = device_function<Use>(handle_, "ggml_backend_cpu_set_threadpool");
+    if (!create || !destroy || !use || count < 2) return;
+    ggml_threadpool_params params;
+    ggml_threadpool_params_init(&params, count);
+    params.poll = 0;  // between graphs they sleep
+    threads_ = {create(&params), destroy};
+    use(backend(), threads_.get());
+}
+
+uint64_t Device::free_bytes() const {
+    if (memory_.capacity() != DeviceMemory::unlimited) return memory_.capacity() - memory_.held();
+    if (is_cpu_ || simulated_) return host_available_bytes();
+    size_t free = 0, total = 0;
+    ggml_backend_dev_memory(handle_, &free, &total);
+    return free;
+}
+
+DeviceBuffer Device::allocate(MemoryClass kind, uint64_t bytes) {
+    DeviceBuffer out;
+    if ((is_cpu_ || simulated_) && bytes > host_available_bytes())
+        fail(SDCPP_OUT_OF_MEMORY, bytes >> 20, " MiB are not free in this machine's memory");
+    out.lease = memory_.take(kind, bytes);
+    bytes = std::max<uint64_t>(bytes, 1);
+    if (is_cpu_ || simulated_) out.pages = take_host_pages(bytes);
+    out.buffer.reset(out.pages ? ggml_backend_dev_buffer_from_host_ptr(handle_, out.pages.get(), bytes, bytes)
+                               : ggml_backend_buft_alloc_buffer(buffer_type(), bytes));
+    if (!out.buffer) fail(SDCPP_OUT_OF_MEMORY, "device ", name_, " has no ", bytes >> 20, " MiB free");
+    return out;
+}
+
+void Device::compute(ggml_cgraph* graph) {
+    if (cancelled()) fail(SDCPP_CANCELLED, "cancelled");
+    const ThreadGovernor::Turn turn(governor_);
+    if (set_threads_) set_threads_(backend(), turn.threads());
+    const auto start = Clock::now();
+    const ggml_status status = ggml_backend_graph_compute(backend(), graph);
+    if (kernels_.failed && kernels_.failed->exchange(false)) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
+    switch (status) {
+        case GGML_STATUS_SUCCESS:
+            if (cancelled()) fail(SDCPP_CANCELLED, "cancelled");  // operations of ours may have stopped early
+            if (slowdown_ > 1) std::this_thread::sleep_for((Clock::now() - start) * (slowdown_ - 1));
+            return;
+        case GGML_STATUS_ABORTED:
+            fail(SDCPP_CANCELLED, "cancelled");
+        case GGML_STATUS_ALLOC_FAILED:
+            fail(SDCPP_OUT_OF_MEMORY, "device ", name_, " ran out of memory");
+        case GGML_STATUS_FAILED:
+            break;
+    }
+    fail(SDCPP_INTERNAL, "device ", name_, " failed to compute");
+}
+
+}  // namespace sdcpp

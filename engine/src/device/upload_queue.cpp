@@ -1,0 +1,155 @@
+#include "device/upload_queue.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/error.h"
+
+namespace sdcpp {
+namespace {
+
+constexpr size_t piece_bytes = size_t{8} << 20, alignment = 256;
+constexpr size_t pinned_block_bytes = size_t{256} << 20;
+constexpr int most_copying = 4;  // threads
+constexpr uint64_t enough_to_judge = uint64_t{256} << 20;
+constexpr double hardly = 0.1;  // of the time to copy: how long the link is waited for where it is the faster one
+
+// To some microseconds: sleeping alone ends late by more than a small upload takes.
+void wait_until(Clock::time_point time) {
+    std::this_thread::sleep_until(time - std::chrono::microseconds(200));
+    while (Clock::now() < time) std::this_thread::yield();
+}
+
+}  // namespace
+
+UploadQueue::UploadQueue(Device& device)
+    : device_(device),
+      copy_(std::clamp(physical_cores() / 4, 1, most_copying)),
+      queue_(ggml_backend_dev_init(device.handle(), nullptr)) {
+    if (!queue_) fail(SDCPP_INTERNAL, "device ", device.name(), " gives no second queue for uploads");
+    memory_ = allocate_pinned(pieces_.size() * piece_bytes);
+    if (!memory_)
+        memory_.reset(ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), pieces_.size() * piece_bytes));
+    if (!memory_) fail(SDCPP_OUT_OF_MEMORY, "no memory for uploads");
+    for (Piece& piece : pieces_) piece.event.reset(ggml_backend_event_new(device.handle()));
+}
+
+UploadQueue::~UploadQueue() {
+    stop_pinning_ = true;
+    if (pinning_.joinable()) pinning_.join();
+    finish();
+}
+
+ggml_backend_buffer_ptr UploadQueue::allocate_pinned(size_t bytes) const {
+    ggml_backend_buffer_type_t type = ggml_backend_dev_host_buffer_type(device_.handle());
+    return ggml_backend_buffer_ptr(type ? ggml_backend_buft_alloc_buffer(type, bytes) : nullptr);
+}
+
+void UploadQueue::pin_ahead(uint64_t bytes) {
+    pinning_ = std::thread([this, bytes] {
+        for (uint64_t taken = 0; taken < bytes && !stop_pinning_;) {
+            const auto size = static_cast<size_t>(std::min<uint64_t>(bytes - taken, pinned_block_bytes));
+            ggml_backend_buffer_ptr buffer = allocate_pinned(size);
+            if (!buffer) break;
+            auto* start = static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer.get()));
+            taken += size;
+            const std::scoped_lock lock(pinned_mutex_);
+            pinned_.push_back({std::move(buffer), start, size});
+        }
+    });
+}
+
+std::byte* UploadQueue::take_pinned(size_t bytes) {
+    bytes = (bytes + alignment - 1) / alignment * alignment;
+    const std::scoped_lock lock(pinned_mutex_);
+    for (Pinned& block : pinned_) {
+        if (block.left < bytes) continue;
+        block.left -= bytes;
+        return std::exchange(block.free, block.free + bytes);
+    }
+    return nullptr;
+}
+
+// The next piece, once what it last held has arrived.
+void UploadQueue::open() {
+    const Piece& piece = pieces_[turn_];
+    open_ = true;
+    filled_ = 0;
+    if (piece.number <= arrived_) return;
+    const auto start = Clock::now();
+    if (piece.event) {
+        ggml_backend_event_synchronize(piece.event.get());
+        arrived_ = piece.number;
+    } else {
+        ggml_backend_synchronize(queue_.get());
+        arrived_ = issued_;
+    }
+    wait_until(piece.arrival);
+    wait_seconds_ += seconds_since(start);
+}
+
+void UploadQueue::submit(ggml_tensor* tensor, const std::byte* source, size_t at, size_t bytes) {
+    ggml_backend_tensor_set_async(queue_.get(), tensor, source, at, bytes);
+    pieces_[turn_].bytes += bytes;
+}
+
+void UploadQueue::close() {
+    if (!open_) return;
+    Piece& piece = pieces_[turn_];
+    if (const double link = device_.paced_link_bytes_per_s(); link > 0) {
+        const std::chrono::duration<double> taken(static_cast<double>(piece.bytes) / link);
+        link_free_ = std::max(link_free_, Clock::now()) + std::chrono::duration_cast<Clock::duration>(taken);
+        piece.arrival = link_free_;
+    }
+    piece.bytes = 0;
+    if (piece.event) ggml_backend_event_record(piece.event.get(), queue_.get());
+    piece.number = ++issued_;
+    turn_ = (turn_ + 1) % pieces_.size();
+    open_ = false;
+}
+
+void UploadQueue::put(ggml_tensor* tensor, std::span<const std::byte> source, const std::atomic<bool>& stop) {
+    auto* memory = static_cast<std::byte*>(ggml_backend_buffer_get_base(memory_.get()));
+    for (size_t at = 0; at < source.size();) {
+        if (stop) fail(SDCPP_CANCELLED, "cancelled");
+        if (open_ && filled_ >= piece_bytes) close();
+        if (!open_) open();
+        const auto part = source.subspan(at, std::min(source.size() - at, piece_bytes - filled_));
+        std::byte* target = memory + turn_ * piece_bytes + filled_;
+        const auto start = Clock::now();
+        copy_(target, part.data(), part.size());
+        copy_seconds_ += seconds_since(start);
+        submit(tensor, target, at, part.size());
+        filled_ += (part.size() + alignment - 1) / alignment * alignment;
+        at += part.size();
+        copied_bytes_ += part.size();
+    }
+}
+
+void UploadQueue::put_pinned(ggml_tensor* tensor, const std::byte* source) {
+    if (!open_) open();
+    submit(tensor, source, 0, ggml_nbytes(tensor));
+}
+
+uint64_t UploadQueue::mark() {
+    close();
+    return issued_;
+}
+
+void UploadQueue::finish() {
+    close();
+    if (arrived_ == issued_) return;
+    const auto start = Clock::now();
+    ggml_backend_synchronize(queue_.get());
+    wait_until(link_free_);
+    wait_seconds_ += seconds_since(start);
+    arrived_ = issued_;
+}
+
+bool UploadQueue::waits_for_copies() const {
+    return copied_bytes_ >= enough_to_judge && wait_seconds_ < hardly * copy_seconds_;
+}
+
+}  // namespace sdcpp

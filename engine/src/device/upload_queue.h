@@ -1,0 +1,86 @@
+// Uploads to a device that has a queue for them beside the compute: without pause, from memory that it can reach by
+// itself (pinned). Weights that lie elsewhere, such as in a mapped file, are copied there first, piece by piece.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+#include "device/device.h"
+#include "device/parallel_copy.h"
+
+namespace sdcpp {
+
+class UploadQueue {
+  public:
+    // `device` queues uploads. Each queue is one of its own, so that several may be at work at a time.
+    explicit UploadQueue(Device& device);
+    ~UploadQueue();
+    UploadQueue(const UploadQueue&) = delete;
+    UploadQueue& operator=(const UploadQueue&) = delete;
+
+    // Starts the upload of all of `tensor` from anywhere. Stops early, with SDCPP_CANCELLED, when `stop` is set.
+    void put(ggml_tensor* tensor, std::span<const std::byte> source, const std::atomic<bool>& stop);
+    // The same from pinned memory, which stays as it is until the upload has arrived.
+    void put_pinned(ggml_tensor* tensor, const std::byte* source);
+
+    // A number that arrived() reaches when all that was put has arrived.
+    uint64_t mark();
+    uint64_t arrived() const { return arrived_; }
+    // Waits for all of it.
+    void finish();
+
+    // Copying to pinned memory takes longer than the uploads: these would be faster from there.
+    bool waits_for_copies() const;
+    // Begins to take so many bytes of memory that put_pinned() takes, on a thread: pinning is slow, and uploads go on
+    // meanwhile.
+    void pin_ahead(uint64_t bytes);
+    // Some of that, for as long as the queue lives; null if there is none yet.
+    std::byte* take_pinned(size_t bytes);
+    // With several threads.
+    void copy(std::byte* target, std::span<const std::byte> source) { copy_(target, source.data(), source.size()); }
+
+  private:
+    struct EventFree {
+        void operator()(ggml_backend_event* event) const { ggml_backend_event_free(event); }
+    };
+    struct Piece {
+        std::unique_ptr<ggml_backend_event, EventFree> event;  // of its last upload; null: the device has none
+        uint64_t number = 0;
+        size_t bytes = 0;
+        Clock::time_point arrival{};  // no earlier, on a link that is slowed down
+    };
+    ggml_backend_buffer_ptr allocate_pinned(size_t bytes) const;
+    void submit(ggml_tensor* tensor, const std::byte* source, size_t at, size_t bytes);
+    void open();
+    void close();
+
+    Device& device_;
+    ParallelCopy copy_;
+    ggml_backend_ptr queue_;
+    ggml_backend_buffer_ptr memory_;  // of all pieces
+    struct Pinned {
+        ggml_backend_buffer_ptr buffer;
+        std::byte* free = nullptr;
+        size_t left = 0;
+    };
+    std::mutex pinned_mutex_;
+    std::vector<Pinned> pinned_;
+    std::atomic<bool> stop_pinning_{false};
+    std::thread pinning_;
+    std::array<Piece, 4> pieces_;
+    size_t turn_ = 0, filled_ = 0;  // of the piece that is open
+    bool open_ = false;
+    uint64_t issued_ = 0, arrived_ = 0;
+    uint64_t copied_bytes_ = 0;
+    double copy_seconds_ = 0, wait_seconds_ = 0;
+    Clock::time_point link_free_{};
+};
+
+}  // namespace sdcpp

@@ -1,0 +1,34 @@
+// Samplers: pure functions of a denoiser, the sigmas, and a source of noise. x = signal * clean + sigma * noise, where
+// the signal is 1 for a diffusion and 1 - sigma for a flow.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "generation/rng.h"
+
+namespace sdcpp {
+
+using Floats = std::vector<float>;
+
+struct SamplerRun {
+    std::function<Floats(const Floats& x, double sigma)> denoise;  // the model's estimate of the clean latent
+    std::vector<double> sigmas;                                    // falling, the last one may be 0
+    Rng& rng;                                                      // for the stochastic samplers
+    double eta = -1;                                               // < 0: the sampler's own
+    bool flow = false;
+    std::function<void(size_t step, const Floats& denoised)> after_step = {};  // step counts from 1
+
+    double signal(double sigma) const { return flow ? 1 - sigma : 1; }
+    // Noise to signal; infinite at a flow's beginning. What holds for a diffusion's sigma holds for it.
+    double ratio(double sigma) const { return sigma / signal(sigma); }
+    double sigma_of_ratio(double ratio) const { return flow ? ratio / (1 + ratio) : ratio; }
+};
+
+// Runs `sampler` on `x` in place. Throws SDCPP_INVALID_ARGUMENT for an unknown name.
+void run_sampler(const std::string& sampler, SamplerRun& run, Floats& x);
+
+const std::vector<std::string>& sampler_names();
+
+}  // namespace sdcpp

@@ -1,0 +1,20 @@
+// Products for x86-64, one processor level a file.
+#pragma once
+
+#include "kernels/products.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define SDCPP_X86_PRODUCTS
+
+#include <cstddef>
+#include <cstring>
+
+namespace sdcpp {
+
+std::unique_ptr<Products> avx2_products();
+std::unique_ptr<Products> avx512_products();
+std::unique_ptr<Products> avx512_bf16_products();
+
+}  // namespace sdcpp
+
+#endif
