@@ -191,3 +191,33 @@ def test_budgets_may_name_devices(references, least):
 def test_a_simulated_device_that_makes_no_sense_is_told(device):
     with pytest.raises(errors.InvalidArgumentError, match="simulated"):
         sdcpp_py.Pipeline(device=device)
+
+
+def evaluations(order, mib):
+    """Outputs of the UNet for inputs (batch, side) in this order, and the bytes that were uploaded in all."""
+
+    def evaluate(pipeline, batch, side):
+        rng = np.random.default_rng(side)
+        x, context = rng.standard_normal((batch, 4, side, side), np.float32), rng.standard_normal((batch, 77, 96), np.float32)
+        return pipeline.evaluate("unet", x=x, timesteps=np.full(batch, 500.0, np.float32), context=context)
+
+    with sdcpp_py.Pipeline(device="simulated", max_vram=mib / 1024, link_speed=(5e10, 2e9)) as pipeline:
+        outputs = [evaluate(pipeline, *shape) for shape in order]
+        return outputs, pipeline._reports()["unet"].uploaded_bytes
+
+
+@pytest.mark.parametrize(("one", "other"), [((1, 16), (2, 16)), ((1, 16), (1, 24)), ((1, 16), (2, 24))])
+@pytest.mark.parametrize("mib", [10, 20, 61])
+def test_shapes_that_take_turns_leave_weights_where_they_are(one, other, mib):
+    in_turns, turned_bytes = evaluations([one, other] * 4, mib)
+    in_order, ordered_bytes = evaluations([one] * 4 + [other] * 4, mib)
+    assert turned_bytes <= 1.1 * ordered_bytes
+    for ours, theirs in zip(in_turns[0::2] + in_turns[1::2], in_order):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_larger_shape_that_needs_the_room_of_weights_gets_it():
+    outputs, _ = evaluations([(1, 8), (2, 24), (1, 8), (2, 24)], 9)
+    alone, _ = evaluations([(2, 24)], 61)
+    np.testing.assert_array_equal(outputs[1], alone[0])
+    np.testing.assert_array_equal(outputs[3], alone[0])

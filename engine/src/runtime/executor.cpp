@@ -22,7 +22,7 @@ constexpr uint64_t bookkeeping = uint64_t{40} << 20, per_budget = 24;
 constexpr uint64_t backend_guess = uint64_t{160} << 20, guess_share = 8;
 constexpr uint64_t noticed_budget = uint64_t{256} << 20;  // below it, drivers' figures are too coarse to be counted
 constexpr int most_tries = 8;
-constexpr size_t settled_runs = 5;
+constexpr size_t settled_runs = 5, runs_to_stay = 4;
 constexpr int max_replans = 2;
 constexpr double surprising = 0.1, worth_it = 0.97;
 
@@ -70,7 +70,8 @@ struct Executor::Prepared {
     DeviceMemory::Lease workspace;
     ggml_gallocr_ptr allocator;
     std::vector<std::vector<SegmentGraph>> graphs;  // [segment][group]
-    std::unique_ptr<Courier> courier;
+    std::shared_ptr<Courier> courier;
+    bool adopted = false;  // its weights lie where a plan for other inputs put them
     std::vector<double> segment_seconds;
     size_t runs = 0;
     uint64_t unclaimed_before = 0;  // of the device's memory, before this took its share
@@ -191,6 +192,21 @@ uint64_t Executor::starting_budget(const Flow& flow, const std::vector<size_t>& 
     return std::max<uint64_t>(budget, 1);
 }
 
+// Stages as the planner takes them, for one microbatch.
+std::vector<PlanStage> Executor::planned_stages(const Flow& flow, const std::vector<size_t>& stages) {
+    std::vector<PlanStage> out;
+    const double flops_per_s = device_.speed().flops_per_s;
+    for (size_t i = 0; i < stages.size(); ++i) {
+        const UnionBytes need = flow.extent(i, i, device_.buffer_type());
+        const double measured = measured_seconds_[stages[i]];
+        out.push_back({stage_name(stages[i]), store_.stage_bytes(stages[i]), need.compute, need.carry_in,
+                       need.carry_out, 0, measured > 0 ? measured : flow.flops(i) / flops_per_s,
+                       store_.weight_bytes(stages[i]),
+                       i > 0 && stages[i] == stages[i - 1] + 1 && network_->stages()[stages[i]].same_block});
+    }
+    return out;
+}
+
 Executor::Planned Executor::choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget) {
     Planned out;
     out.options.budget_bytes = budget;
@@ -224,14 +240,7 @@ Executor::Planned Executor::choose(const Flow& flow, const std::vector<size_t>& 
     const Device::Speed& speed = device_.speed();
     out.options.link_bytes_per_s = speed.link_bytes_per_s;
     out.options.dispatch_seconds = speed.dispatch_seconds;
-    for (size_t i = 0; i < stages.size(); ++i) {
-        const UnionBytes need = flow.extent(i, i, device_.buffer_type());
-        const double measured = measured_seconds_[stages[i]];
-        out.stages.push_back({stage_name(stages[i]), store_.stage_bytes(stages[i]), need.compute, need.carry_in,
-                              need.carry_out, 0, measured > 0 ? measured : flow.flops(i) / speed.flops_per_s,
-                              store_.weight_bytes(stages[i]),
-                              i > 0 && stages[i] == stages[i - 1] + 1 && network_->stages()[stages[i]].same_block});
-    }
+    out.stages = planned_stages(flow, stages);
     // A union is measured once; the planner asks again and again.
     const auto known = std::make_shared<std::map<std::pair<size_t, size_t>, UnionBytes>>();
     out.options.measure = [&flow, known, buffers = device_.buffer_type()](size_t first, size_t last) {
@@ -263,7 +272,7 @@ void Executor::place_weights(const std::vector<size_t>& stages, const Planned& p
 }
 
 // What the courier brings: residents when their stage is first needed, the plan's pieces in each pass.
-std::unique_ptr<Courier> Executor::hire(const Prepared& prepared) {
+std::shared_ptr<Courier> Executor::hire(const Prepared& prepared) {
     const std::vector<size_t>& stages = prepared.selection.stages;
     const Plan& plan = prepared.planned.plan;
     std::vector<Courier::Load> loads;
@@ -279,13 +288,14 @@ std::unique_ptr<Courier> Executor::hire(const Prepared& prepared) {
         }
     }
     const bool ahead = !plan.pieces.empty() ? plan.policy == Policy::pipelined : !device_.is_cpu();
-    return std::make_unique<Courier>(device_, store_, std::move(loads),
+    return std::make_shared<Courier>(device_, store_, std::move(loads),
                                      by_stages ? stages.size() : plan.segments.size(),
                                      ahead ? Courier::Mode::ahead : Courier::Mode::on_demand);
 }
 
+// `place`: the weights get the places that the plan gives them; else they have them.
 std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& inputs, const Selection& selection,
-                                                      Planned planned) {
+                                                      Planned planned, bool place) {
     auto made = std::make_unique<Prepared>();
     made->selection = selection;
     for (const Input& input : inputs) made->shapes.emplace_back(input.name, input.shape);
@@ -322,7 +332,7 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& 
     }
 
     // Placements are shared by shapes while everything is resident for good.
-    if (!store_.placed() || budget > 0) place_weights(selection.stages, made->planned);
+    if (place && (!store_.placed() || budget > 0)) place_weights(selection.stages, made->planned);
     made->carries = device_.allocate(MemoryClass::carries, made->layout.bytes);
     made->workspace = device_.memory().take(MemoryClass::workspace, sizes[largest] + scratch);
     const auto no_workspace = [&] {
@@ -367,6 +377,9 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Se
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
     uint64_t budget = starting_budget(flow, stages, batch);
     const bool strict = memory_.budget_bytes.value_or(0) > 0;
+    if (budget > 0)
+        if (auto adopted = adopt(inputs, selection, flow, strict ? budget : 0))
+            return *prepared_.emplace_back(std::move(adopted));
     if (budget > 0 || (!prepared_.empty() && !prepared_.back()->planned.plan.pieces.empty())) release(true);
     if (prepared_.size() >= prepared_kept) prepared_.erase(prepared_.begin());
     bool alone = false;  // other networks have given back what they held
@@ -391,9 +404,10 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Se
                 continue;
             }
             planned.options.budget_bytes = budget > 0 ? budget - others : 0;
-            auto made = realize(inputs, selection, std::move(planned));
+            auto made = realize(inputs, selection, std::move(planned), true);
             made->courier = hire(*made);
             made->unclaimed_before = unclaimed;
+            if (budget > 0) placed_ = Placed{selection, made->planned, made->courier};
             if (budget > 0)
                 log(SDCPP_LOG_INFO, network_->name() + ": " + std::to_string(made->planned.plan.resident_bytes >> 20) +
                                         " MiB resident, " +
@@ -418,6 +432,41 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Se
                 std::string(problem.what()) + "; planning again with " + std::to_string(budget >> 20) + " MiB");
         }
     }
+}
+
+// Weights stay where a plan for other inputs put them, if what these inputs need beside them fits: only workspace and
+// carries change. `budget` 0: what is free.
+std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Input>& inputs, const Selection& selection,
+                                                    const Flow& flow, uint64_t budget) {
+    if (!placed_ || !store_.placed() || placed_->selection != selection) return nullptr;
+    prepared_.clear();
+    const auto batch = static_cast<int>(batch_of(inputs));
+    const uint64_t own = store_.held_bytes(), held = device_.memory().held();
+    const uint64_t room = budget > 0 ? budget - std::min(budget, held - own) : device_.free_bytes() + own;
+    Planned planned = placed_->planned;
+    planned.stages = planned_stages(flow, selection.stages);
+    planned.options.budget_bytes = std::max<uint64_t>(room, 1);
+    planned.options.microbatches = batch;
+    for (const auto& [together, group] : {std::pair{batch, batch}, {batch, 1}, {1, 1}}) {
+        planned.plan.together = together;
+        planned.plan.group = group;
+        planned.plan.passes = batch / together;
+        try {
+            auto made = realize(inputs, selection, planned, false);
+            Plan& plan = made->planned.plan;
+            plan.predicted_step_seconds = predicted_seconds(planned.stages, planned.options, plan);
+            plan.limit_step_seconds = limit_seconds(planned.stages, planned.options);
+            if (!placed_->courier) placed_->courier = hire(*made);
+            made->courier = placed_->courier;
+            made->adopted = true;
+            log(SDCPP_LOG_INFO, network_->name() + ": weights stay where they are for inputs of another size");
+            return made;
+        } catch (const Excess&) {
+        } catch (const Error& problem) {
+            if (problem.status() != SDCPP_OUT_OF_MEMORY) throw;
+        }
+    }
+    return nullptr;
 }
 
 // With all stages by number where none is named.
@@ -552,7 +601,7 @@ std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Select
     }
     const double computing = std::accumulate(spent.begin(), spent.end(), 0.0);
     report_.compute_seconds += computing;
-    if (prepared->runs == 0) {
+    if (prepared->runs == 0 && !prepared->adopted) {
         report_.first_compute_seconds += computing;
         report_.loaded_bytes += counts.uploaded_bytes;
         report_.first_seconds += seconds;
@@ -574,6 +623,10 @@ std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Select
             return outputs;
         }
     }
+    if (prepared->adopted) {
+        if (prepared->runs == runs_to_stay && worth_planning_anew(*prepared, inputs)) release(true);
+        return outputs;
+    }
     // The first run was slowed down by loading; backends that record graphs do so in the next ones.
     const bool telling = prepared->runs == 2 || (prepared->runs == settled_runs && device_.queues_uploads());
     if (telling && prepared->planned.options.budget_bytes > 0) {
@@ -585,6 +638,18 @@ std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Select
         learn(*prepared, spent);
     }
     return outputs;
+}
+
+// Whether a plan made for these inputs would be faster than the one that their weights lie by.
+bool Executor::worth_planning_anew(const Prepared& prepared, const std::vector<Input>& inputs) {
+    const Flow flow(*network_, device_.kernels(), prepared.selection, inputs, 1);
+    try {
+        const Planned fresh =
+            choose(flow, prepared.selection.stages, prepared.batch(), prepared.planned.options.budget_bytes);
+        return fresh.plan.predicted_step_seconds < (1 - surprising) * prepared.planned.plan.predicted_step_seconds;
+    } catch (const OverBudget&) {
+        return false;
+    }
 }
 
 // Whether the plan and what the backend has taken by itself pass the budget.
@@ -644,6 +709,10 @@ void Executor::rest() {
 
 void Executor::release(bool weights) {
     prepared_.clear();
+    if (weights)
+        placed_.reset();
+    else if (placed_)
+        placed_->courier.reset();  // it may stand somewhere within a pass
     if (device_.kernels().gemm) device_.kernels().gemm->trim();
     if (weights) store_.release();
     if (weights && device_.is_cpu()) give_back_freed_memory();  // the budget is for the process

@@ -91,9 +91,20 @@ class Executor {
     Prepared& prepare(const std::vector<Input>& inputs, const Selection& selection);
     Selection completed(Selection selection) const;
     Planned choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget);
-    std::unique_ptr<Prepared> realize(const std::vector<Input>& inputs, const Selection& selection, Planned planned);
+    // By what weights have their places now.
+    struct Placed {
+        Selection selection;
+        Planned planned;
+        std::shared_ptr<Courier> courier;
+    };
+    std::unique_ptr<Prepared> realize(const std::vector<Input>& inputs, const Selection& selection, Planned planned,
+                                      bool place);
+    std::unique_ptr<Prepared> adopt(const std::vector<Input>& inputs, const Selection& selection, const Flow& flow,
+                                    uint64_t budget);
+    bool worth_planning_anew(const Prepared& prepared, const std::vector<Input>& inputs);
+    std::vector<PlanStage> planned_stages(const Flow& flow, const std::vector<size_t>& stages);
     uint64_t starting_budget(const Flow& flow, const std::vector<size_t>& stages, int batch);
-    std::unique_ptr<Courier> hire(const Prepared& prepared);
+    std::shared_ptr<Courier> hire(const Prepared& prepared);
     void place_weights(const std::vector<size_t>& stages, const Planned& planned);
     void run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, std::vector<Output>& outputs);
     bool over_budget(const Prepared& prepared) const;
@@ -107,6 +118,7 @@ class Executor {
     MemoryOptions memory_;
     uint64_t overhead_bytes_ = 0;  // what the process takes of the budget beside the networks
     std::function<void()> make_room_;
+    std::optional<Placed> placed_;
     std::vector<std::unique_ptr<Prepared>> prepared_;
     RunReport report_;
     int replans_ = 0;  // since the last report
