@@ -15,9 +15,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "sdcpp_py._engine":
         raise
-    raise ImportError(
-        "the compiled engine is not beside these sources: run `pip install .`"
-    ) from error
+    raise ImportError("the compiled engine is not beside these sources: run `pip install .`") from error
 except ImportError as error:
     raise ImportError(f"{error}\n{gpu_advice.not_loaded(str(error))}".strip()) from error
 
