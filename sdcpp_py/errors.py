@@ -49,5 +49,9 @@ class ClosedError(SdcppError, ValueError):
     """The pipeline was used after `close()`."""
 
 
+class BusyError(SdcppError, RuntimeError):
+    """The pipeline was used from within its own step callback, while it is at work."""
+
+
 class EngineError(SdcppError, RuntimeError):
     """Something went wrong inside the engine that should not have; please report it."""

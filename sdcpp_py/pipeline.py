@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -25,7 +26,7 @@ from sdcpp_py import blas as blas_library
 from sdcpp_py import profile as profiles
 from sdcpp_py import text_encoders as encoders
 from sdcpp_py._engine import ffi, lib
-from sdcpp_py.errors import CancelledError, ClosedError, InvalidArgumentError, MissingPartError
+from sdcpp_py.errors import BusyError, CancelledError, ClosedError, InvalidArgumentError, MissingPartError
 from sdcpp_py.model_parts import ModelParts, PathLike
 from sdcpp_py.profile import ProfileRow
 
@@ -180,6 +181,7 @@ class Pipeline:
         """Open the files and check them; weights are read at first use."""
         self._model: Any = None
         self._lock = threading.RLock()  # one run at a time
+        self._in_callback: int | None = None  # the thread that calls back
         self._handle = threading.Lock()  # the model is not freed while it is told to stop
         self._cancelled = threading.Event()
         self._prompts: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
@@ -243,12 +245,23 @@ class Pipeline:
 
     def close(self) -> None:
         """Free the model; further use raises ClosedError. Waits for a run under way; closing twice is fine."""
-        with self._lock:
+        with self._alone():
             self._prompts.clear()
             with self._handle:
                 if self._model is not None:
                     ffi.release(self._model)
                     self._model = None
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait for other calls. Raises BusyError within a step callback, where waiting would never end."""
+        if self._in_callback == threading.get_ident():
+            raise BusyError(
+                "this pipeline is at work until its step callback returns: keep step.latent and use it after generate(), "
+                "or use another Pipeline; cancel() works here"
+            )
+        with self._lock:
+            yield
 
     def cancel(self) -> None:
         """Stop the run under way, from any thread: its `generate` raises CancelledError within moments."""
@@ -303,12 +316,13 @@ class Pipeline:
         1 (None: as the model was trained). ``vae_tiling`` None decodes large pictures in tiles of
         ``vae_tile_size`` latent sides that overlap by the share ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny
         autoencoder. ``callback`` is called after each step with a `Step`, on a thread of its own; what it raises comes out of
-        this call. ``progress`` None shows a bar on a terminal.
+        this call. Within it only `cancel` may be called on this pipeline; other methods raise BusyError.
+        ``progress`` None shows a bar on a terminal.
 
         Raises InvalidArgumentError before anything is computed, CancelledError, MissingPartError, OutOfMemoryError,
         NotFiniteError, ClosedError.
         """
-        with self._lock:
+        with self._alone():
             self._require_open()
             self._cancelled.clear()
             self._require_parts(use_taesd)
@@ -462,7 +476,7 @@ class Pipeline:
 
     def take_profile(self) -> list[ProfileRow]:
         """Where the time went since the last call; empty without ``profile=True``. `profile.table` makes text of it."""
-        with self._lock:
+        with self._alone():
             self._require_open()
             return profiles.take(self._model)
 
@@ -480,7 +494,7 @@ class Pipeline:
         ``network`` is one of `networks`; None: the diffusion model. Raises OverBudgetError where nothing fits,
         InvalidArgumentError, MissingPartError.
         """
-        with self._lock:
+        with self._alone():
             self._require_open()
             across = options.side("width", self._or_default("width", width), self.size_multiple)
             down = options.side("height", self._or_default("height", height), self.size_multiple)
@@ -511,8 +525,12 @@ class Pipeline:
                 raise CancelledError("cancelled")
             if callback is not None:
                 estimates = np.frombuffer(ffi.buffer(latent, 4 * size), np.float32).reshape(count, *shape)
-                for number, estimate in enumerate(estimates):
-                    callback(Step(step, steps, seconds, first + number, estimate.copy()))
+                self._in_callback = threading.get_ident()
+                try:
+                    for number, estimate in enumerate(estimates):
+                        callback(Step(step, steps, seconds, first + number, estimate.copy()))
+                finally:
+                    self._in_callback = None
 
         hook = _binding.Callback(after_step)
         names = [ffi.new("char[]", used[key].encode()) for key in ("sampler", "scheduler")] + [
@@ -577,8 +595,8 @@ class Pipeline:
         vae_tile_overlap: float | None = None,
         use_taesd: bool = False,
     ) -> Image.Image:
-        """A latent, float32 [C, h, w], to a picture; options as for `generate`. Not from within a callback: the model is busy."""
-        with self._lock:
+        """A latent, float32 [C, h, w], to a picture; options as for `generate`. Raises BusyError within a step callback."""
+        with self._alone():
             self._require_open()
             array = np.ascontiguousarray(latent, np.float32)
             if array.ndim != 3 or array.shape[0] != self._info.latent_channels or 0 in array.shape:
@@ -587,7 +605,7 @@ class Pipeline:
 
     def encode(self, image: Image.Image | NDArray[np.uint8]) -> NDArray[np.float32]:
         """A picture (PIL, or uint8 [H, W, 3]) to the mean of its latent, float32 [C, H/8, W/8], scaled as the UNet takes it."""
-        with self._lock:
+        with self._alone():
             self._require_open()
             rgb = image.convert("RGB") if isinstance(image, Image.Image) else image
             pixels = np.ascontiguousarray(rgb, np.uint8)
@@ -609,7 +627,7 @@ class Pipeline:
 
     def prompt_states(self, text: str, *, clip_skip: int | None = None) -> NDArray[np.float32]:
         """The text encoders' states of `text` as the diffusion model takes them, float32 [1, tokens, C]."""
-        with self._lock:
+        with self._alone():
             self._require_open()
             skip = options.integer("clip_skip", self._or_default("clip_skip", clip_skip), 1, self._text_layers)
             tokens = encoders.tokenize(self._encoders, [text], self.family, self._parts.tokenizer_path)
@@ -621,7 +639,7 @@ class Pipeline:
 
     def evaluate(self, network: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Run one network once, for tests and benchmarks: the inputs and names that sdcpp.h gives for sdcpp_evaluate."""
-        with self._lock:
+        with self._alone():
             self._require_open()
             arrays = {
                 name: np.ascontiguousarray(value, np.int32 if name == "tokens" else np.float32) for name, value in inputs.items()

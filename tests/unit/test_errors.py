@@ -171,6 +171,30 @@ def test_nan_weights_are_found(folder, tmp_path):
         broken.generate("x", **SMALL)
 
 
+@pytest.mark.parametrize("thread", [False, True])
+@pytest.mark.parametrize("use", ["decode", "encode", "generate", "plan", "close", "take_profile", "prompt_states"])
+def test_the_pipeline_is_busy_within_its_own_callback(pipeline, use, thread):
+    arguments = {"decode": [np.zeros((4, 8, 8), np.float32)], "encode": [np.zeros((64, 64, 3), np.uint8)]}
+    arguments |= {"generate": ["x"], "prompt_states": ["x"]}
+    raised = []
+
+    def generate():
+        try:
+            pipeline.generate("x", **SMALL, callback=lambda step: getattr(pipeline, use)(*arguments.get(use, [])))
+        except errors.BusyError as error:
+            raised.append(error)
+
+    if thread:
+        worker = threading.Thread(target=generate)
+        worker.start()
+        worker.join(60)
+        assert not worker.is_alive()
+    else:
+        generate()
+    assert "cancel()" in str(raised[0])
+    assert pipeline.generate("x", **SMALL).images
+
+
 def test_what_a_callback_raises_comes_out_and_the_object_lives_on(pipeline):
     def fail(step):
         raise KeyError(step.step)
