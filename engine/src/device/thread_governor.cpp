@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 
 #ifndef _WIN32
 #include <sys/resource.h>
@@ -15,22 +14,29 @@ namespace {
 // Computations under way in this process: the cores are divided by it.
 std::atomic<int> active{0};
 
-double now_seconds() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+// What this process has used so far: time on cores, and how often it was taken off one against its will.
+struct Usage {
+    double cpu_seconds = 0;
+    long switches = 0;
+};
 
-// How often this process was taken off a core against its will.
-long involuntary_switches() {
+Usage usage_so_far() {
 #ifdef _WIN32
-    return 0;
+    return {};
 #else
     rusage usage{};
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? usage.ru_nivcsw : 0;
+    if (getrusage(RUSAGE_SELF, &usage) != 0) return {};
+    const auto seconds = [](const timeval& time) {
+        return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+    };
+    return {seconds(usage.ru_utime) + seconds(usage.ru_stime), usage.ru_nivcsw};
 #endif
 }
 
-constexpr double crowded_switches_per_second = 100;  // per thread; a quiet machine shows a handful
-constexpr double judged_seconds = 0.1;               // at least: other threads of this process may be busy for a moment
+// By time on cores, not by the clock: threads of a crowded machine hardly run, so they are hardly ever taken off.
+// Crowded machines show some 350, quiet ones a handful.
+constexpr double crowded_switches_per_cpu_second = 100;
+constexpr double judged_cpu_seconds = 0.05;  // at least: other threads of this process may be busy for a moment
 constexpr int longest_patience = 2000;
 
 #ifdef __linux__
@@ -48,23 +54,25 @@ void give_way() {
 ThreadGovernor::Turn::Turn(ThreadGovernor& governor) : governor_(governor) {
     const int sharers = ++active;
     threads_ = std::max(1, std::min(governor.allowed_, governor.threads_ / sharers));
-    start_switches_ = involuntary_switches();
-    start_seconds_ = now_seconds();
+    const Usage usage = usage_so_far();
+    start_cpu_seconds_ = usage.cpu_seconds;
+    start_switches_ = usage.switches;
 }
 
 ThreadGovernor::Turn::~Turn() {
     --active;
-    governor_.learn(threads_, now_seconds() - start_seconds_, involuntary_switches() - start_switches_);
+    const Usage usage = usage_so_far();
+    governor_.learn(threads_, usage.cpu_seconds - start_cpu_seconds_, usage.switches - start_switches_);
 }
 
-void ThreadGovernor::learn(int used, double seconds, long switches) {
-    watched_seconds_ += seconds;
+void ThreadGovernor::learn(int used, double cpu_seconds, long switches) {
+    watched_cpu_seconds_ += cpu_seconds;
     watched_switches_ += switches;
-    const bool judged = watched_seconds_ >= judged_seconds;
+    const bool judged = watched_cpu_seconds_ >= judged_cpu_seconds;
     const bool crowded =
-        static_cast<double>(watched_switches_) >= crowded_switches_per_second * used * watched_seconds_;
+        static_cast<double>(watched_switches_) >= crowded_switches_per_cpu_second * watched_cpu_seconds_;
     if (judged) {
-        watched_seconds_ = 0;
+        watched_cpu_seconds_ = 0;
         watched_switches_ = 0;
     }
     if (used == 1 || !judged || !crowded) {

@@ -27,15 +27,15 @@ class ThreadGovernor {
       private:
         ThreadGovernor& governor_;
         int threads_;
-        double start_seconds_;
+        double start_cpu_seconds_;
         long start_switches_;
     };
 
   private:
-    void learn(int used, double seconds, long switches);
+    void learn(int used, double cpu_seconds, long switches);
 
     int threads_, allowed_;
-    double watched_seconds_ = 0;  // since the last judgement
+    double watched_cpu_seconds_ = 0;  // since the last judgement
     long watched_switches_ = 0;
     int calm_runs_ = 0, patience_ = 20;  // runs without trouble before more threads are tried again
 };
