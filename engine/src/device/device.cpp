@@ -3,15 +3,9 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
-#include <fstream>
 #include <limits>
 #include <mutex>
-#include <set>
 #include <thread>
-
-#ifdef __linux__
-#include <sched.h>
-#endif
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -176,26 +170,6 @@ std::vector<BackendInfo> list_backends() {
 
 const std::string& backend_trouble() { return ensure_backends(); }
 
-int physical_cores() {
-    const int all = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-#ifdef __linux__
-    cpu_set_t allowed;
-    CPU_ZERO(&allowed);
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return all;
-    std::set<std::string> cores;  // processors that share a core name the same siblings
-    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-        if (!CPU_ISSET(cpu, &allowed)) continue;
-        std::ifstream in("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
-        std::string siblings;
-        if (!std::getline(in, siblings)) return std::max(1, CPU_COUNT(&allowed));
-        cores.insert(siblings);
-    }
-    return std::max(1, static_cast<int>(cores.size()));
-#else
-    return all;
-#endif
-}
-
 Device::Device(const std::string& name, int threads, const std::atomic<bool>* cancelled, const ProductsChoice& products)
     : Device(DeviceSpec(name), threads, cancelled, products) {}
 
@@ -203,7 +177,7 @@ Device::Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* can
     : handle_(choose(spec.simulated() ? "CPU" : spec.name)),
       cancelled_(cancelled),
       memory_(capacity_of(spec)),
-      governor_(threads > 0 ? threads : physical_cores()) {
+      governor_(usable_threads(threads)) {
     name_ = ggml_backend_dev_name(handle_);
     backend_.reset(ggml_backend_dev_init(handle_, nullptr));
     if (!backend_) fail(SDCPP_INTERNAL, "device ", name_, " cannot be started; is it in use, or its driver missing?");

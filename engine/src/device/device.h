@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "device/cores.h"
 #include "device/device_memory.h"
 #include "device/host_memory.h"
 #include "device/thread_governor.h"
@@ -34,9 +35,6 @@ struct BackendInfo {
 std::vector<BackendInfo> list_backends();
 // The errors of backends that looked for devices, a line each.
 const std::string& backend_trouble();
-
-// The number of physical cores this process may run on.
-int physical_cores();
 
 // A buffer on a device, counted for as long as it lives.
 struct DeviceBuffer {

@@ -5,6 +5,8 @@
 #include <limits>
 #include <string>
 
+#include "device/control_groups.h"
+
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -45,8 +47,11 @@ size_t host_available_bytes() {
     std::string key, unit;
     for (size_t value = 0; in >> key >> value && std::getline(in, unit);)
         if (key == "MemAvailable:") room = value * 1024;
-    room = std::min(room, group_room("/sys/fs/cgroup/", "memory.max", "memory.current"));
-    return std::min(room, group_room("/sys/fs/cgroup/memory/", "memory.limit_in_bytes", "memory.usage_in_bytes"));
+    for (const std::string& folder : control_groups("memory")) {
+        room = std::min(room, group_room(folder, "memory.max", "memory.current"));
+        room = std::min(room, group_room(folder, "memory.limit_in_bytes", "memory.usage_in_bytes"));
+    }
+    return room;
 }
 
 size_t process_resident_bytes() {
