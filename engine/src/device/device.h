@@ -50,7 +50,7 @@ class Device {
     // While `cancelled` is true, a computation under way stops at its next operation.
     // "simulated:vram=GIB,link=GB/S,slowdown=X" is the CPU in the part of a card with so much memory, behind a link of
     // that speed, X times slower: for tests, and for trying plans. "NAME:link=GB/S" slows uploads to a device down to
-    // that speed, for measuring what slower links would do.
+    // that speed, for measuring slower links.
     // `products`: where networks are computed on the CPU.
     Device(const std::string& name, int threads, const std::atomic<bool>* cancelled,
            const ProductsChoice& products = {});

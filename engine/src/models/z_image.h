@@ -29,7 +29,7 @@ class ZImage : public Denoiser {
         std::vector<float> cosines, sines;
     };
     struct Sizes {
-        int64_t rows = 0, columns = 0;  // of patches
+        int64_t rows = 0, columns = 0;  // patches
         std::vector<int64_t> texts{};   // tokens
         bool operator==(const Sizes&) const = default;
     };
@@ -37,9 +37,9 @@ class ZImage : public Denoiser {
     std::vector<Input> positions(int64_t rows, int64_t columns, const std::vector<int64_t>& texts) const;
 
     int64_t channels_, width_, context_width_, head_, sinusoids_;
-    std::vector<int> axes_;  // of a head's values, how many each of the three axes rotates
+    std::vector<int> axes_;  // how many values of a head each of the three axes rotates
     double theta_;
-    mutable std::vector<Input> positions_;  // of the last run, which the next one shares
+    mutable std::vector<Input> positions_;  // The last run's, for the next one of the same sizes.
     mutable Sizes positions_of_;
 };
 

@@ -10,7 +10,7 @@
 namespace sdcpp {
 namespace {
 
-constexpr int64_t max_pieces = 64;  // of one attention: a graph has room for so many operations only
+constexpr int64_t max_pieces = 64;  // An attention has no more: a graph has room for so many operations only.
 constexpr int64_t max_tiles = 1024;
 
 // Rows [first, first + count) of q [N, heads, T, d] or of a mask [.., T, Tk] that may be null, without a copy.

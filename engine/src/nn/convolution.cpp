@@ -2,7 +2,6 @@
 // (im2col), tile by tile so that the patches stay within a bound.
 #include <algorithm>
 
-#include "base/error.h"
 #include "nn/cpu_operations.h"
 #include "nn/layer_parts.h"
 #include "nn/layers.h"
@@ -12,7 +11,7 @@ namespace {
 
 // What values that may pass the largest f16 are divided by; a power of two, so that nothing is rounded.
 constexpr float range_scale = 256;
-constexpr int64_t max_tiles = 512;  // of one picture: a graph has room for so many operations only
+constexpr int64_t max_tiles = 512;  // A picture has no more: a graph has room for so many operations only.
 
 // Rows [first, first + count) of x [N, C, H, W] of picture `n`, and as many zero rows above and below as reach beyond
 // x.
@@ -55,7 +54,7 @@ ggml_tensor* Conv2d::direct(Graph& g, ggml_tensor* x) const {
         ggml_tensor* y = ggml_conv_2d_direct(c, kernel, from, stride_, stride_, padding_, padding_, 1, 1);
         return can(g, y) ? y : nullptr;
     };
-    if (f16 ? keep_range && g.kernels.direct_convolution_f32 : g.kernels.direct_convolution_f32)
+    if ((!f16 || keep_range) && g.kernels.direct_convolution_f32)
         return convolved(f16 ? ggml_cast(c, w, GGML_TYPE_F32) : w, x);
     if (!f16 || !g.kernels.direct_convolution_f16) return nullptr;
     if (!keep_range) return convolved(w, x);

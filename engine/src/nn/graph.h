@@ -21,7 +21,7 @@ struct Kernels {
     bool direct_convolution_f16 = true, direct_convolution_f32 = true;
     size_t patch_bytes = size_t{64} << 20;       // most patches of a convolution held at once
     size_t score_tile_bytes = size_t{64} << 20;  // largest tile of attention scores held at once
-    double max_attention_flops = 1e10;           // of one operation
+    double max_attention_flops = 1e10;           // A larger attention goes in several operations.
     bool f16_attention = false;                  // flash kernels multiply in f16
     // Ascending; heads of other sizes are filled up with zeros. Empty: none are.
     std::vector<int64_t> fast_head_sizes{};

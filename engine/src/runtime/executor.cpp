@@ -74,7 +74,7 @@ struct Executor::Prepared {
     bool adopted = false;  // its weights lie where a plan for other inputs put them
     std::vector<double> segment_seconds;
     size_t runs = 0;
-    uint64_t unclaimed_before = 0;  // of the device's memory, before this took its share
+    uint64_t unclaimed_before = 0;  // Device::unclaimed_bytes() before this took its share.
     bool interrupted = false;
     std::vector<SegmentGraph> first_run;  // each stage by itself, where all weights are brought while it goes on
 

@@ -14,7 +14,7 @@ namespace {
 
 void* const nowhere = reinterpret_cast<void*>(uintptr_t{64});  // makes ggml's allocator take a weight as allocated
 constexpr uint64_t max_buffer = uint64_t{1} << 30;
-constexpr uint64_t spare_share = 8;             // of pinned memory, for the ends of its blocks
+constexpr uint64_t spare_share = 8;             // So much more is pinned: the ends of blocks stay empty.
 constexpr uint64_t plenty = uint64_t{4} << 30;  // host memory that is left alone when converted weights are kept
 
 uint64_t aligned(uint64_t bytes, uint64_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
