@@ -5,9 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, ZImageTransformer2DModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    FluxTransformer2DModel,
+    UNet2DConditionModel,
+    ZImageTransformer2DModel,
+)
 from tiny import values
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, Qwen3Config, Qwen3Model
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    Qwen3Config,
+    Qwen3Model,
+    T5Config,
+    T5EncoderModel,
+)
 
 CONFIGS = {
     "unet": {"norm_num_groups": 8, "attention_head_dim": 4},
@@ -18,6 +32,8 @@ CONFIGS = {
     "z_transformer": {"axes_dims": [4, 6, 6], "rope_theta": 256.0},
     "z_vae": {"norm_num_groups": 8, "scaling_factor": 0.3611, "shift_factor": 0.1159},
     "z_text_encoder": {"rms_norm_eps": 1e-6, "rope_theta": 1e6},
+    "f_transformer": {"axes_dims_rope": [4, 6, 6]},
+    "f_text_encoder_2": {"layer_norm_epsilon": 1e-6, "relative_attention_max_distance": 128},
 }
 
 
@@ -133,6 +149,36 @@ def z_text_encoder() -> Qwen3Model:
     return _filled("z_text_encoder", Qwen3Model(config))
 
 
+def f_transformer(guided: bool = True) -> FluxTransformer2DModel:
+    net = FluxTransformer2DModel(
+        in_channels=64,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        joint_attention_dim=40,
+        pooled_projection_dim=32,
+        guidance_embeds=guided,
+        **CONFIGS["f_transformer"],
+    )
+    return _filled("f_transformer", net)
+
+
+def f_text_encoder_2() -> T5EncoderModel:
+    config = T5Config(
+        vocab_size=32128,
+        d_model=40,
+        d_kv=12,
+        d_ff=56,
+        num_layers=3,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        **CONFIGS["f_text_encoder_2"],
+    )
+    return _filled("f_text_encoder_2", T5EncoderModel(config))
+
+
 NETWORKS = {"unet": unet, "vae": vae, "text_encoder": text_encoder, "taesd": taesd}
 NETWORKS |= {"xl_unet": xl_unet, "xl_text_encoder_2": xl_text_encoder_2}
 NETWORKS |= {"z_transformer": z_transformer, "z_vae": z_vae, "z_text_encoder": z_text_encoder}
+NETWORKS |= {"f_transformer": f_transformer, "f_text_encoder_2": f_text_encoder_2}
