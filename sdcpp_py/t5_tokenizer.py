@@ -1,6 +1,7 @@
 """T5's tokenizer, on the package `tokenizers`: pieces with scores (Kudo 2018), the likeliest split of a text.
 
-Its vocabulary comes from the text encoder's GGUF file, else from a `tokenizer.json` beside it, else from the one shipped in `data/`.
+Its vocabulary comes from the text encoder's GGUF file, else from a `tokenizer.json` beside it, else from the one shipped in
+`data/`.
 """
 
 from __future__ import annotations

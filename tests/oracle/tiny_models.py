@@ -37,12 +37,21 @@ CONFIGS = {
 }
 
 
+def shapes(net: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of the network's weights; one that stands under several names is listed under the first."""
+    seen: set[int] = set()
+    out = {}
+    for name, value in net.state_dict().items():
+        if value.is_floating_point() and value.data_ptr() not in seen:
+            seen.add(value.data_ptr())
+            out[name] = tuple(value.shape)
+    return out
+
+
 def _filled(name: str, net: torch.nn.Module) -> torch.nn.Module:
-    state = {
-        k: torch.from_numpy(values(f"{name}.{k}", tuple(v.shape))) for k, v in net.state_dict().items() if v.is_floating_point()
-    }
+    state = {key: torch.from_numpy(values(f"{name}.{key}", shape)) for key, shape in shapes(net).items()}
     missing, unexpected = net.load_state_dict(state, strict=False)
-    assert not unexpected and all("position_ids" in key for key in missing)
+    assert not unexpected and all("position_ids" in key or key == "encoder.embed_tokens.weight" for key in missing)
     return net.eval()
 
 
