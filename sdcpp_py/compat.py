@@ -13,7 +13,8 @@ from PIL import Image
 
 from sdcpp_py import options
 from sdcpp_py.errors import InvalidArgumentError
-from sdcpp_py.pipeline import Pipeline, Step
+from sdcpp_py.pipeline import Pipeline
+from sdcpp_py.result import Step
 
 # Keywords that change nothing here: speed switches that are always on, or matters the engine decides itself.
 _IGNORED = {
