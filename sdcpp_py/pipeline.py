@@ -196,6 +196,7 @@ class Pipeline:
         clip_skip: int | None = None,
         eta: float | None = None,
         flow_shift: float | None = None,
+        guidance: float | None = None,
         noise: NDArray[np.float32] | None = None,
         vae_tiling: bool | None = None,
         vae_tile_size: int | None = None,
@@ -208,12 +209,12 @@ class Pipeline:
 
         Width and height are in pixels. None takes the model's own default; a seed of None or below 0 is drawn at random and
         reported. ``noise`` is the first noise, float32 [C, H/8, W/8] of unit variance, instead of the seed's. ``eta`` is the
-        share of renewed noise of stochastic samplers. ``flow_shift`` moves a flow model's steps towards noise where it is above
-        1 (None: as the model was trained). ``vae_tiling`` None decodes large pictures in tiles of
-        ``vae_tile_size`` latent sides that overlap by the share ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny
-        autoencoder. ``callback`` is called after each step with a `Step`, on a thread of its own; what it raises comes out of
-        this call. Within it only `cancel` may be called on this pipeline; other methods raise BusyError.
-        ``progress`` None shows a bar on a terminal.
+        share of renewed noise of stochastic samplers. ``flow_shift`` moves a flow model's steps towards noise if it is above
+        1 (None: as the model was trained). ``guidance`` is the strength that distilled models take as an input; others ignore
+        it. ``vae_tiling`` None decodes large pictures in tiles of ``vae_tile_size`` latent sides that overlap by the share
+        ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny autoencoder. ``callback`` is called after each step with a
+        `Step`, on a thread of its own; what it raises comes out of this call. Within it only `cancel` may be called on this
+        pipeline; other methods raise BusyError. ``progress`` None shows a bar on a terminal.
 
         Raises InvalidArgumentError before anything is computed, CancelledError, MissingPartError, OutOfMemoryError,
         NotFiniteError, ClosedError.

@@ -3,7 +3,7 @@
  *     sdcpp_error error = {0};
  *     sdcpp_options* options = NULL;
  *     sdcpp_model* model = NULL;
- *     const sdcpp_file file = {"model.safetensors", SDCPP_PART_ANY};
+ *     const sdcpp_file file = {"model.safetensors", NULL};
  *     if (sdcpp_options_new("model", &options, &error) != SDCPP_OK ||
  *         sdcpp_option_set_text(options, "wtype", "q8_0", &error) != SDCPP_OK ||
  *         sdcpp_model_open(&file, 1, options, &model, &error) != SDCPP_OK) { puts(error.message); return 1; }
@@ -109,21 +109,12 @@ int sdcpp_option_set_text(sdcpp_options* options, const char* name, const char* 
 int sdcpp_option_set_array(sdcpp_options* options, const char* name, const float* data, const int64_t* shape,
                            int32_t dimensions, sdcpp_error* error);
 
-/* What a file is given as. */
-typedef enum sdcpp_part {
-    SDCPP_PART_ANY = 0, /* a checkpoint whose tensor names say what they belong to, or a diffusers folder */
-    SDCPP_PART_DIFFUSION = 1,
-    SDCPP_PART_VAE = 2,
-    SDCPP_PART_TEXT_ENCODER = 3, /* of a kind that its tensors show */
-    SDCPP_PART_TAESD = 4,
-    SDCPP_PART_CLIP_L = 5,
-    SDCPP_PART_CLIP_G = 6,
-    SDCPP_PART_LLM = 7
-} sdcpp_part;
-
 typedef struct sdcpp_file {
     const char* path; /* UTF-8 */
-    int32_t part;     /* an sdcpp_part */
+    /* What it is given as: NULL or "" for a checkpoint whose tensor names say what they belong to or a diffusers
+     * folder; else a component ("clip_l", "vae" ...) or a kind of them ("diffusion_model", "text_encoder"), which its
+     * tensors then tell. */
+    const char* part;
 } sdcpp_file;
 
 /* The contents of a tensor file or a diffusers folder: {"format", "tensors": [{name, canonical, type, shape, bytes}]}.
@@ -194,13 +185,13 @@ typedef int (*sdcpp_step_callback)(int32_t step, int32_t steps, double seconds, 
 typedef struct sdcpp_prompt_share {
     const sdcpp_conditioning* conditioning;
     int32_t negative; /* 1 = guidance leads away from it */
-    float weight;
+    float weight;     /* among those of its side */
     float start, end; /* share of the steps, 0 to 1 */
 } sdcpp_prompt_share;
 
 /* Samples; `latent` receives [batch_count, C, H/f, W/f] floats. `options`: the set "generate", or NULL; batch_count
- * pictures go through the network together, with the same numbers as one by one. Today: one positive share and, unless
- * cfg_scale is 1, one negative share, both with weight 1 and for the whole run. `callback` may be NULL. */
+ * pictures go through the network together, with the same numbers as one by one. One positive share at least and,
+ * unless cfg_scale is 1, one negative share are needed. `callback` may be NULL. */
 int sdcpp_sample(sdcpp_model* model, const sdcpp_prompt_share* shares, size_t count, const sdcpp_options* options,
                  sdcpp_step_callback callback, void* user_data, float* latent, sdcpp_error* error);
 
@@ -224,9 +215,9 @@ int sdcpp_take_memory(sdcpp_model* model, char** json, sdcpp_error* error);
  * `shape`. */
 typedef struct sdcpp_array {
     const char* name;
-    const void* data; /* int32 for tokens, else float */
-    int32_t dimensions;
-    int64_t shape[4];
+    const void* data;   /* int32 for tokens, else float */
+    int32_t dimensions; /* 1 to 6 */
+    int64_t shape[6];
 } sdcpp_array;
 int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* inputs, size_t input_count,
                    float* output, size_t capacity, int64_t shape[4], sdcpp_error* error);

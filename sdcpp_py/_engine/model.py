@@ -17,16 +17,16 @@ from sdcpp_py.errors import ClosedError, InvalidArgumentError
 Floats = NDArray[np.float32]
 Stop = Callable[[], None]
 
-#: What a file can be given as.
-PARTS: dict[str, int] = {
-    "any": lib.SDCPP_PART_ANY,
-    "diffusion": lib.SDCPP_PART_DIFFUSION,
-    "vae": lib.SDCPP_PART_VAE,
-    "text_encoder": lib.SDCPP_PART_TEXT_ENCODER,
-    "taesd": lib.SDCPP_PART_TAESD,
-    "clip_l": lib.SDCPP_PART_CLIP_L,
-    "clip_g": lib.SDCPP_PART_CLIP_G,
-    "llm": lib.SDCPP_PART_LLM,
+#: What a file can be given as, under the engine's names.
+PARTS: dict[str, bytes] = {
+    "any": b"",
+    "diffusion": b"diffusion_model",
+    "vae": b"vae",
+    "text_encoder": b"text_encoder",
+    "taesd": b"taesd",
+    "clip_l": b"clip_l",
+    "clip_g": b"clip_g",
+    "llm": b"llm",
 }
 
 
@@ -94,8 +94,8 @@ class Share(NamedTuple):
 
 def c_files(files: Sequence[PartFile]) -> tuple[Any, int, Any]:
     """An array of `sdcpp_file`, its length, and what must be kept while it is used."""
-    kept = [ffi.new("char[]", file.path) for file in files]
-    return ffi.new("sdcpp_file[]", [(path, PARTS[file.part]) for path, file in zip(kept, files)]), len(files), kept
+    kept = [(ffi.new("char[]", file.path), ffi.new("char[]", PARTS[file.part])) for file in files]
+    return ffi.new("sdcpp_file[]", kept), len(files), kept
 
 
 class Model:
@@ -228,8 +228,8 @@ class Model:
         kept = [ffi.new("char[]", name.encode()) for name in arrays]
         given = ffi.new("sdcpp_array[]", len(arrays))
         for slot, name, array in zip(given, kept, arrays.values()):
-            if not 1 <= array.ndim <= 4:
-                raise InvalidArgumentError("inputs have 1 to 4 dimensions")
+            if not 1 <= array.ndim <= 6:
+                raise InvalidArgumentError("inputs have 1 to 6 dimensions")
             slot.name, slot.data, slot.dimensions = name, ffi.cast("void*", array.ctypes.data), array.ndim
             slot.shape[0 : array.ndim] = list(array.shape)
         largest = max((array.size for array in arrays.values()), default=1)

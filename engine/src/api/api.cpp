@@ -35,9 +35,7 @@ class CallingBack {
 
 ModelPath model_path(const sdcpp_file& file) {
     need(file.path, "a path");
-    if (file.part < SDCPP_PART_ANY || file.part > SDCPP_PART_LLM)
-        fail(SDCPP_INVALID_ARGUMENT, "unknown part ", file.part);
-    return {std::filesystem::path(reinterpret_cast<const char8_t*>(file.path)), static_cast<Part>(file.part)};
+    return {std::filesystem::path(reinterpret_cast<const char8_t*>(file.path)), {file.part ? file.part : "", ""}};
 }
 
 }  // namespace
@@ -179,7 +177,8 @@ int sdcpp_convert(const sdcpp_file* files, size_t file_count, const sdcpp_option
             return !callback || callback(done, all, user_data) == 0;
         };
         const std::filesystem::path target(reinterpret_cast<const char8_t*>(path));
-        convert_model(ModelFiles(paths), types, target, wanted.threads > 0 ? wanted.threads : physical_cores(), report);
+        convert_model(ModelFiles(paths, namings()), types, target,
+                      wanted.threads > 0 ? wanted.threads : physical_cores(), report);
     });
 }
 
@@ -204,9 +203,9 @@ int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t c
 
 const float* sdcpp_conditioning_data(const sdcpp_conditioning* conditioning, int64_t shape[3]) {
     if (!conditioning || !shape) return nullptr;
-    const Output& states = conditioning->said.states;
-    std::copy(states.shape.begin() + 1, states.shape.end(), shape);
-    return states.data.data();
+    const Array& states = conditioning->said.at("context");
+    std::copy(states.shape.begin(), states.shape.end(), shape);
+    return states.floats().data();
 }
 
 void sdcpp_conditioning_free(sdcpp_conditioning* conditioning) { delete conditioning; }
@@ -220,18 +219,15 @@ int sdcpp_sample(sdcpp_model* model, const sdcpp_prompt_share* shares, size_t co
         auto wanted = stored<GenerateOptions>(options, OptionSet::generate, &model->model);
         SampleOptions& sample = wanted.sample;
         for (size_t i = 0; i < count; ++i) {
-            need(shares[i].conditioning, "a share's conditioning");
-            const Conditioning*& place = shares[i].negative ? sample.uncond : sample.cond;
-            if (place || shares[i].weight != 1 || shares[i].start != 0 || shares[i].end != 1)
-                fail(SDCPP_INVALID_ARGUMENT,
-                     "prompts that share a run are not supported yet: one prompt and one negative prompt are, with "
-                     "weight 1 and for the whole run");
-            place = &shares[i].conditioning->said;
+            const sdcpp_prompt_share& share = shares[i];
+            need(share.conditioning, "a share's conditioning");
+            sample.shares.push_back(
+                {&share.conditioning->said, {share.negative != 0, share.weight, share.start, share.end}});
         }
         if (sample.noise) {
             const ModelFacts& facts = model->model.facts();
-            const std::vector<int64_t> shape = {facts.latent_channels, sample.height / facts.latent_factor,
-                                                sample.width / facts.latent_factor};
+            const std::vector<int64_t> shape = {facts.latent.channels, sample.height / facts.latent.factor,
+                                                sample.width / facts.latent.factor};
             if (wanted.noise_shape != shape)
                 fail(SDCPP_INVALID_ARGUMENT, OptionName{"noise"}, " must have the shape [", shape[0], ", ", shape[1],
                      ", ", shape[2], "]");
@@ -259,9 +255,9 @@ int sdcpp_decode(sdcpp_model* model, const sdcpp_options* options, const float* 
         if (latent_height < 1 || latent_width < 1) fail(SDCPP_INVALID_ARGUMENT, "latent sides must be 1 or more");
         const auto plane = static_cast<size_t>(latent_height) * static_cast<size_t>(latent_width);
         const Floats decoded = model->model.decode(
-            wanted.decode, {latent, plane * static_cast<size_t>(facts.latent_channels)}, latent_height, latent_width);
+            wanted.decode, {latent, plane * static_cast<size_t>(facts.latent.channels)}, latent_height, latent_width);
         const size_t pixels =
-            plane * static_cast<size_t>(facts.latent_factor) * static_cast<size_t>(facts.latent_factor);
+            plane * static_cast<size_t>(facts.latent.factor) * static_cast<size_t>(facts.latent.factor);
         for (size_t i = 0; i < pixels; ++i)
             for (size_t c = 0; c < 3; ++c)
                 picture[3 * i + c] = static_cast<uint8_t>(
@@ -361,23 +357,25 @@ int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* i
         need(inputs, "inputs");
         need(output, "output");
         need(shape, "shape");
-        std::vector<Input> arrays;
+        std::vector<Array> arrays;
         for (size_t i = 0; i < input_count; ++i) {
             need(inputs[i].name, "an input's name");
             need(inputs[i].data, "an input's data");
-            if (inputs[i].dimensions < 1 || inputs[i].dimensions > 4)
-                fail(SDCPP_INVALID_ARGUMENT, "inputs have 1 to 4 dimensions");
-            Input& array = arrays.emplace_back();
+            if (inputs[i].dimensions < 1 || inputs[i].dimensions > static_cast<int32_t>(Array::max_rank))
+                fail(SDCPP_INVALID_ARGUMENT, "inputs have 1 to ", Array::max_rank, " dimensions");
+            Array& array = arrays.emplace_back();
             array.name = inputs[i].name;
             array.shape.assign(inputs[i].shape, inputs[i].shape + inputs[i].dimensions);
             array.data = inputs[i].data;
         }
         const auto lock = turn(model);
-        const Output result = model->model.evaluate(network, std::move(arrays));
-        if (result.data.size() > capacity)
-            fail(SDCPP_INVALID_ARGUMENT, "the output takes ", result.data.size(), " floats, room is for ", capacity);
-        std::copy(result.data.begin(), result.data.end(), output);
-        std::copy(result.shape.begin(), result.shape.end(), shape);
+        const Array result = model->model.evaluate(network, std::move(arrays));
+        const auto values = result.floats();
+        if (values.size() > capacity)
+            fail(SDCPP_INVALID_ARGUMENT, "the output takes ", values.size(), " floats, room is for ", capacity);
+        std::copy(values.begin(), values.end(), output);
+        std::fill_n(shape, 4, 1);
+        std::copy(result.shape.rbegin(), result.shape.rend(), std::reverse_iterator(shape + 4));
     });
 }
 
@@ -397,7 +395,8 @@ int sdcpp_sigmas(const char* scheduler, int32_t steps, float flow_shift, float* 
         need(out, "out");
         need(count, "count");
         NoiseTable table = flow_shift > 0 ? NoiseTable::flow(static_cast<double>(flow_shift)) : NoiseTable();
-        if (!table.is_flow()) table.aligned_sigmas = families().back().aligned_sigmas;
+        const auto& aligned = default_family().prediction.aligned_sigmas;
+        if (!table.is_flow()) table.aligned_sigmas.assign(aligned.begin(), aligned.end());
         const std::vector<double> sigmas = make_sigmas(scheduler, steps, table);
         if (sigmas.size() > capacity) fail(SDCPP_INVALID_ARGUMENT, "room for ", sigmas.size(), " sigmas is needed");
         std::transform(sigmas.begin(), sigmas.end(), out, [](double s) { return static_cast<float>(s); });

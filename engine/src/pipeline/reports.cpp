@@ -2,6 +2,7 @@
 
 #include <map>
 
+#include "families/family.h"
 #include "io/tensor_file.h"
 #include "pipeline/options.h"
 #include "weights/names.h"
@@ -45,7 +46,8 @@ Json stage_json(const PlanStage& stage) {
 void add_tensors(Json::Array& out, std::string& format, const ModelPath& path, const std::string& prefix) {
     const TensorFile file = open_tensor_file(path.path);
     std::map<std::string, std::string, std::less<>> canonical;
-    for (const NamedTensor& named : canonical_tensors(file, path.part)) canonical[named.tensor.name] = named.name;
+    for (const NamedTensor& named : canonical_tensors(file, path.role, namings()))
+        canonical[named.tensor.name] = named.name;
     format = file.format;
     for (const TensorInfo& tensor : file.tensors) {
         const auto found = canonical.find(tensor.name);
@@ -79,7 +81,7 @@ Json listing_json(const ModelPath& path) {
     Json::Array tensors;
     std::string format;
     if (std::filesystem::is_directory(path.path)) {
-        for (const ModelPath& part : folder_parts(path.path))
+        for (const ModelPath& part : folder_parts(path.path, namings()))
             add_tensors(tensors, format, part, part.path.parent_path().filename().string() + "/");
     } else {
         add_tensors(tensors, format, path, "");
@@ -96,16 +98,16 @@ Json model_json(const Model& model) {
             defaults[option.name] =
                 Json(default_text(option, [&](const std::string& name) { return model.default_of(name); }));
     const ModelFacts& facts = model.facts();
-    return Json(Json::Object{{"family", Json(model.family().name)},
-                             {"title", Json(model.family().title)},
+    return Json(Json::Object{{"family", Json(std::string(model.family().name))},
+                             {"title", Json(std::string(model.family().title))},
                              {"networks", texts(model.networks())},
                              {"denoiser", Json(std::string(model.denoiser() ? model.denoiser()->name() : ""))},
                              {"lacking", Json(std::move(lacking))},
-                             {"latent_channels", whole(facts.latent_channels)},
-                             {"latent_factor", whole(facts.latent_factor)},
+                             {"latent_channels", whole(facts.latent.channels)},
+                             {"latent_factor", whole(facts.latent.factor)},
                              {"size_multiple", whole(facts.size_multiple)},
-                             {"v_prediction", Json(facts.v_prediction)},
-                             {"flow", Json(model.family().flow)},
+                             {"v_prediction", Json(facts.predicts == Predicts::v)},
+                             {"flow", Json(model.family().prediction.flow)},
                              {"device", Json(std::string(model.device().name()))},
                              {"defaults", Json(std::move(defaults))}});
 }

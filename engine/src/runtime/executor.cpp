@@ -130,8 +130,8 @@ CarryLayout lay_out(const Flow& flow, const Plan& plan, int groups) {
     return out;
 }
 
-int64_t batch_of(const std::vector<Input>& inputs) {
-    for (const Input& input : inputs)
+int64_t batch_of(const std::vector<Array>& inputs) {
+    for (const Array& input : inputs)
         if (!input.shared) return input.shape.front();
     return 1;
 }
@@ -294,11 +294,11 @@ std::shared_ptr<Courier> Executor::hire(const Prepared& prepared) {
 }
 
 // `place`: the weights get the places that the plan gives them; else they have them.
-std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& inputs, const Selection& selection,
+std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& inputs, const Selection& selection,
                                                       Planned planned, bool place) {
     auto made = std::make_unique<Prepared>();
     made->selection = selection;
-    for (const Input& input : inputs) made->shapes.emplace_back(input.name, input.shape);
+    for (const Array& input : inputs) made->shapes.emplace_back(input.name, input.shape);
     made->planned = std::move(planned);
     const Plan& plan = made->planned.plan;
     made->flow = std::make_unique<Flow>(*network_, device_.kernels(), selection, inputs, plan.group);
@@ -366,10 +366,10 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& 
     return made;
 }
 
-Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Selection& selection) {
+Executor::Prepared& Executor::prepare(const std::vector<Array>& inputs, const Selection& selection) {
     const std::vector<size_t>& stages = selection.stages;
     std::vector<std::pair<std::string, std::vector<int64_t>>> shapes;
-    for (const Input& input : inputs) shapes.emplace_back(input.name, input.shape);
+    for (const Array& input : inputs) shapes.emplace_back(input.name, input.shape);
     for (const auto& known : prepared_)
         if (known->shapes == shapes && known->selection == selection) return *known;
 
@@ -436,7 +436,7 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Se
 
 // Weights stay where a plan for other inputs put them, if what these inputs need beside them fits: only workspace and
 // carries change. `budget` 0: what is free.
-std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Input>& inputs, const Selection& selection,
+std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Array>& inputs, const Selection& selection,
                                                     const Flow& flow, uint64_t budget) {
     if (!placed_ || !store_.placed() || placed_->selection != selection) return nullptr;
     prepared_.clear();
@@ -478,7 +478,7 @@ Selection Executor::completed(Selection selection) const {
     return selection;
 }
 
-bool Executor::fits(const std::vector<Input>& inputs) {
+bool Executor::fits(const std::vector<Array>& inputs) {
     const Selection selection = completed({});
     const auto batch = static_cast<int>(batch_of(inputs));
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
@@ -492,7 +492,7 @@ bool Executor::fits(const std::vector<Input>& inputs) {
     }
 }
 
-RunReport Executor::preview(const std::vector<Input>& inputs, const Selection& given) {
+RunReport Executor::preview(const std::vector<Array>& inputs, const Selection& given) {
     const Selection selection = completed(given);
     const auto batch = static_cast<int>(batch_of(inputs));
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
@@ -514,7 +514,8 @@ void Executor::compute(const SegmentGraph& graph) {
         device_.compute(graph.graph);
 }
 
-void Executor::run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, std::vector<Output>& outputs) {
+void Executor::run_pass(Prepared& prepared, const std::vector<Array>& inputs, int pass,
+                        std::vector<std::vector<float>>& outputs) {
     const Plan& plan = prepared.planned.plan;
     const Flow& flow = *prepared.flow;
     const auto tensor_at = [&](size_t carry, int group, ggml_tensor& tensor) {
@@ -560,14 +561,14 @@ void Executor::run_pass(Prepared& prepared, const std::vector<Input>& inputs, in
         for (size_t i = 0; i < outputs.size(); ++i) {
             tensor_at(flow.results()[i], group, tensor);
             const auto count = static_cast<size_t>(ggml_nelements(&tensor));
-            std::vector<float>& data = outputs[i].data;
+            std::vector<float>& data = outputs[i];
             data.resize(data.size() + count);
             ggml_backend_tensor_get(&tensor, data.data() + data.size() - count, 0, count * sizeof(float));
         }
     }
 }
 
-std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Selection& given) {
+std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selection& given) {
     const Selection selection = completed(given);
     const auto start = Clock::now();
     Prepared* prepared = &prepare(inputs, selection);
@@ -576,17 +577,19 @@ std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Select
         prepared = &prepare(inputs, selection);
     }
     const Plan& plan = prepared->planned.plan;
-    std::vector<Output> outputs;
-    for (const size_t carry : prepared->flow->results()) {
-        const auto& ne = prepared->flow->carries()[carry].ne;
-        Output& output = outputs.emplace_back();
-        output.shape.assign(ne.rbegin(), ne.rend());
-        output.shape[inputs.front().shape.size() == 4 ? 0 : 1] = prepared->batch();  // pictures, else rows of states
-    }
+    std::vector<std::vector<float>> values(selection.results.size());
     prepared->interrupted = true;
     const std::vector<double> before = prepared->segment_seconds;
-    for (int pass = 0; pass < plan.passes; ++pass) run_pass(*prepared, inputs, pass, outputs);
+    for (int pass = 0; pass < plan.passes; ++pass) run_pass(*prepared, inputs, pass, values);
     prepared->interrupted = false;
+    std::vector<Array> outputs;
+    for (size_t i = 0; i < values.size(); ++i) {
+        const auto& ne = prepared->flow->carries()[prepared->flow->results()[i]].ne;
+        const auto rank = static_cast<std::ptrdiff_t>(network_->result_rank());
+        std::vector<int64_t> shape(ne.rend() - rank, ne.rend());
+        shape.front() = prepared->batch();
+        outputs.push_back(Array::of(selection.results[i], std::move(shape), std::move(values[i])));
+    }
 
     const Courier::Counts counts = prepared->courier->take_counts();
     const double seconds = seconds_since(start);
@@ -641,7 +644,7 @@ std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Select
 }
 
 // Whether a plan made for these inputs would be faster than the one that their weights lie by.
-bool Executor::worth_planning_anew(const Prepared& prepared, const std::vector<Input>& inputs) {
+bool Executor::worth_planning_anew(const Prepared& prepared, const std::vector<Array>& inputs) {
     const Flow flow(*network_, device_.kernels(), prepared.selection, inputs, 1);
     try {
         const Planned fresh =

@@ -60,14 +60,14 @@ class Executor {
 
     // Runs what is selected on `inputs`, which share the outermost side of those that are not shared, and returns the
     // results in the selection's order. Throws OverBudget, SDCPP_OUT_OF_MEMORY, SDCPP_CANCELLED.
-    std::vector<Output> run(const std::vector<Input>& inputs, const Selection& selection);
-    Output run(const std::vector<Input>& inputs) { return std::move(run(inputs, {}).front()); }
+    std::vector<Array> run(const std::vector<Array>& inputs, const Selection& selection);
+    Array run(const std::vector<Array>& inputs) { return std::move(run(inputs, {}).front()); }
 
     // The plan that run() would follow; nothing is loaded. `inputs` need no data.
-    RunReport preview(const std::vector<Input>& inputs, const Selection& selection = {});
+    RunReport preview(const std::vector<Array>& inputs, const Selection& selection = {});
 
     // Whether run() would find a plan.
-    bool fits(const std::vector<Input>& inputs);
+    bool fits(const std::vector<Array>& inputs);
 
     // Gives back what can be had again without loading: nothing, under a budget that holds.
     void rest();
@@ -88,7 +88,7 @@ class Executor {
         Plan plan;
         bool mapped = false;
     };
-    Prepared& prepare(const std::vector<Input>& inputs, const Selection& selection);
+    Prepared& prepare(const std::vector<Array>& inputs, const Selection& selection);
     Selection completed(Selection selection) const;
     Planned choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget);
     // By what weights have their places now.
@@ -97,16 +97,17 @@ class Executor {
         Planned planned;
         std::shared_ptr<Courier> courier;
     };
-    std::unique_ptr<Prepared> realize(const std::vector<Input>& inputs, const Selection& selection, Planned planned,
+    std::unique_ptr<Prepared> realize(const std::vector<Array>& inputs, const Selection& selection, Planned planned,
                                       bool place);
-    std::unique_ptr<Prepared> adopt(const std::vector<Input>& inputs, const Selection& selection, const Flow& flow,
+    std::unique_ptr<Prepared> adopt(const std::vector<Array>& inputs, const Selection& selection, const Flow& flow,
                                     uint64_t budget);
-    bool worth_planning_anew(const Prepared& prepared, const std::vector<Input>& inputs);
+    bool worth_planning_anew(const Prepared& prepared, const std::vector<Array>& inputs);
     std::vector<PlanStage> planned_stages(const Flow& flow, const std::vector<size_t>& stages);
     uint64_t starting_budget(const Flow& flow, const std::vector<size_t>& stages, int batch);
     std::shared_ptr<Courier> hire(const Prepared& prepared);
     void place_weights(const std::vector<size_t>& stages, const Planned& planned);
-    void run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, std::vector<Output>& outputs);
+    void run_pass(Prepared& prepared, const std::vector<Array>& inputs, int pass,
+                  std::vector<std::vector<float>>& outputs);
     bool over_budget(const Prepared& prepared) const;
     void learn(Prepared& prepared, const std::vector<double>& segment_seconds);
     void compute(const SegmentGraph& graph);
