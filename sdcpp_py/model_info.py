@@ -7,20 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdcpp_py import _engine, gpu_advice, options
-
-_NETWORKS = {
-    "unet.": "UNet",
-    "z_image.": "Z-Image transformer",
-    "vae.decoder.": "VAE decoder",
-    "vae.encoder.": "VAE encoder",
-    "clip_l.": "text encoder (CLIP-L)",
-    "clip_g.": "text encoder (CLIP-G)",
-    "clip_h.": "text encoder (CLIP-H)",
-    "llm.": "text encoder (language model)",
-    "taesd.decoder.": "TAESD decoder",
-    "taesd.encoder.": "TAESD encoder",
-}
+from sdcpp_py import _engine, gpu_advice
 
 
 @dataclass(frozen=True)
@@ -79,40 +66,15 @@ def why_no_gpu() -> str:
 def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummary:
     """List a tensor file's contents without loading it. Raises ModelNotFoundError, BadFileError.
 
-    ``part`` "diffusion", "vae", "text_encoder", "clip_l", "clip_g", "llm" or "taesd" says what a file of one part is; "any" lets
+    ``part`` says what a file of one part is: a component or a kind of components of `sdcpp_py.model_parts.COMPONENTS`; "any" lets
     its names say it.
     """
-    given = _engine.PartFile(_engine.path_bytes(path), options.choice("part", part, list(_engine.PARTS)))
+    given = _engine.PartFile(_engine.path_bytes(path), {"any": "", "diffusion": "diffusion_model"}.get(part, part))
     listing = _engine.listing(given)
     tensors = [TensorEntry(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in listing["tensors"]]
     by_type: Counter[str] = Counter()
-    networks: Counter[str] = Counter()
     for tensor in tensors:
         by_type[tensor.type] += tensor.bytes
-        for prefix, network in _NETWORKS.items():
-            if tensor.canonical.startswith(prefix):
-                count = 1
-                for side in tensor.shape:
-                    count *= side
-                networks[network] += count
-    names = {tensor.canonical: tensor for tensor in tensors}
-    family, needed = _family(names, networks)
-    missing = [network for network in needed if network not in networks]
-    return ModelSummary(Path(path), listing["format"], family, tensors, dict(by_type), dict(networks), missing)
-
-
-def _family(names: dict[str, TensorEntry], networks: Counter[str]) -> tuple[str, list[str]]:
-    """What the tensors are of, and the networks that text-to-image needs."""
-    context = next((t.shape[1] for name, t in names.items() if name.endswith("attn2.to_k.weight")), 0)
-    if "Z-Image transformer" in networks:
-        return "Z-Image", ["Z-Image transformer", "text encoder (language model)", "VAE decoder"]
-    if "unet.label_emb.0.0.weight" in names:
-        if context == 1280:
-            return "Stable Diffusion XL's refiner", ["UNet", "text encoder (CLIP-G)", "VAE decoder"]
-        return "Stable Diffusion XL", ["UNet", "text encoder (CLIP-L)", "text encoder (CLIP-G)", "VAE decoder"]
-    if "text encoder (CLIP-H)" in networks or context == 1024:
-        return "Stable Diffusion 2.x", ["UNet", "text encoder (CLIP-H)", "VAE decoder"]
-    needed = ["UNet", "text encoder (CLIP-L)", "VAE decoder"]
-    if "UNet" in networks:
-        return "Stable Diffusion 1.x", needed
-    return ("a part of a model" if networks else "unknown"), needed
+    networks = {network["title"]: network["parameters"] for network in listing["networks"]}
+    family = listing["family"] or ("a part of a model" if networks else "unknown")
+    return ModelSummary(Path(path), listing["format"], family, tensors, dict(by_type), networks, listing["missing"])

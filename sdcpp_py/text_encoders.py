@@ -2,39 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sdcpp_py import prompt, qwen_tokenizer
-from sdcpp_py._engine import TextEncoder
+from tokenizers import Tokenizer
+
+from sdcpp_py import prompt, qwen_tokenizer, t5_tokenizer
 from sdcpp_py.errors import InvalidArgumentError
 
-MAX_TOKENS = 4096  # of a prompt for a language model
-_TEMPLATES = {"z-image": "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"}  # the models' own chat templates
+MAX_TOKENS = 4096  # of a prompt for an encoder that takes any number
 
 
-def tokenize(
-    encoders: Sequence[TextEncoder], texts: Sequence[str], family: str, model: Path | None
-) -> list[tuple[prompt.Tokens, ...]]:
+@dataclass(frozen=True)
+class TextEncoder:
+    """A text encoder as the model's report describes it."""
+
+    name: str
+    tokenizer: str  #: a name in TOKENIZERS, or "clip"
+    positions: int  #: tokens in a chunk; 0: any number
+    length: int  #: what a prompt is filled up to; 0: nothing
+    layers: int
+    padding: int  #: the token that fills up
+    template: str  #: "{}" stands for the prompt
+    file: Path  #: that holds its weights
+
+
+def of_report(rows: Sequence[Mapping[str, Any]]) -> list[TextEncoder]:
+    """The text encoders of an open model, in the order in which its family takes them."""
+    return [TextEncoder(**{**row, "file": Path(row["file"])}) for row in rows]
+
+
+#: Tokenizers of encoders that take one chunk of any length, by name: from the encoder's file.
+TOKENIZERS: dict[str, Callable[[Path | None], Tokenizer]] = {
+    "qwen2": qwen_tokenizer.for_model,
+    "t5": t5_tokenizer.for_model,
+}
+
+
+def _one_chunk(encoder: TextEncoder, text: str) -> prompt.Tokens:
+    prompt.check(text)
+    tokenizer = TOKENIZERS[encoder.tokenizer](encoder.file)
+    ids = tokenizer.encode(encoder.template.replace("{}", text), add_special_tokens=bool(encoder.length)).ids
+    most = encoder.length or MAX_TOKENS
+    if len(ids) > most:
+        raise InvalidArgumentError(f"the prompt has {len(ids)} tokens for {encoder.name}; up to {most} are possible")
+    return prompt.Tokens((*ids, *[encoder.padding] * (encoder.length - len(ids))), (), 1)
+
+
+def tokenize(encoders: Sequence[TextEncoder], texts: Sequence[str]) -> list[tuple[prompt.Tokens, ...]]:
     """For each text its tokens for each encoder; all texts get as many chunks as the longest.
 
-    For CLIP, texts are prompts with weights. For a language model they are plain text, put into the family's chat template;
-    ``model`` is the file or folder whose tokenizer is taken. Raises InvalidArgumentError.
+    For encoders of chunks (CLIP), texts are prompts with weights. For others they are plain text, put into the model's template,
+    and filled up to a length if the model wants one. Raises InvalidArgumentError.
     """
     columns = []
     for encoder in encoders:
-        if encoder.tokenizer == "clip":
+        if encoder.positions:
             chunks = max(prompt.tokenize(text, encoder.positions).chunks for text in texts)
             columns.append([prompt.tokenize(text, encoder.positions, chunks, encoder.padding) for text in texts])
-            continue
-        tokenizer = qwen_tokenizer.for_model(model)
-        template = _TEMPLATES.get(family, "{}")
-        column = []
-        for text in texts:
-            prompt.check(text)
-            ids = tokenizer.encode(template.replace("{}", text), add_special_tokens=False).ids
-            if len(ids) > MAX_TOKENS:
-                raise InvalidArgumentError(f"the prompt has {len(ids)} tokens; up to {MAX_TOKENS} are possible")
-            column.append(prompt.Tokens(tuple(ids), (), 1))
-        columns.append(column)
+        else:
+            columns.append([_one_chunk(encoder, text) for text in texts])
     return [tuple(column[number] for column in columns) for number in range(len(texts))]

@@ -1,5 +1,6 @@
 """Pipeline, facade and command line share names, order, types and defaults: those of the engine's table of options."""
 
+import argparse
 import inspect
 import math
 import re
@@ -77,7 +78,8 @@ def test_options_are_keyword_only():
 def test_the_command_line_has_every_option_with_the_same_default():
     given = command_line()
     # `sdcpp plan` takes link_speed as two numbers; the command line is a whole process
-    left_out = {"prompt", "noise", "callback", "use_taesd", "link_speed", "whole_process"}
+    left_out = {"prompt", "noise", "callback", "use_taesd", "link_speed", "whole_process", "parts"}
+    given |= cli.flags.parts(argparse.Namespace(**given))
     for function in (sdcpp_py.Pipeline, sdcpp_py.Pipeline.generate):
         for name, parameter in parameters(function).items():
             if name in left_out:
@@ -93,7 +95,7 @@ def test_the_facade_has_the_other_packages_names_order_and_defaults():
 
 
 NOT_IN_TABLE = {
-    sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "rng"},
+    sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "parts", "rng"},
     sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "callback", "progress"},
     planner.plan: {"stages"},
 }
@@ -325,5 +327,5 @@ def test_the_facade_refuses_what_it_cannot_do(folder):
             model.generate_image("x", control_image="x.png")
         with pytest.raises(ValueError, match="init_image"):
             model.generate_image("x", init_image="x.png")
-    with pytest.raises(ValueError, match="t5xxl_path"):
-        sdcpp_py.StableDiffusion(folder, t5xxl_path="t5.safetensors")
+    with pytest.raises(ValueError, match="clip_vision_path"):
+        sdcpp_py.StableDiffusion(folder, clip_vision_path="vision.safetensors")
