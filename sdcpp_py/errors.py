@@ -74,9 +74,9 @@ class OutOfMemoryError(SdcppError, MemoryError):
 
 
 class OverBudgetError(OutOfMemoryError):
-    """No plan stays under the memory budget; the message names the stage and what would do."""
+    """No plan stays under the memory budget; the message names the stage and the smallest budget."""
 
-    least_bytes: int = 0  #: the smallest budget that would do
+    least_bytes: int = 0  #: the smallest budget that is enough
 
 
 class CancelledError(SdcppError):

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from sdcpp_py import _engine, blas
 
@@ -25,12 +26,12 @@ def device_speed(device: str, threads: int) -> tuple[float, float]:
     library, _kind = blas.choose()
     key = f"{device} {description} threads={threads} blas={bool(library)} {_engine.version()}"
     path = cache_folder() / "devices.json"
+    known = _read(path)
     try:
-        known = json.loads(path.read_text())
         flops, link = known[key]
         return float(flops), float(link)
-    except (OSError, ValueError, KeyError, TypeError):
-        known = {}
+    except (ValueError, KeyError, TypeError):
+        pass  # not measured yet, or not written by this version
     with blas.loading():
         found = _engine.device_speed(device, threads, os.fsencode(library))
     try:
@@ -41,3 +42,11 @@ def device_speed(device: str, threads: int) -> tuple[float, float]:
     except OSError:
         pass  # measured again next time
     return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

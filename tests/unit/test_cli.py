@@ -43,6 +43,8 @@ def test_the_prompt_is_given_once(folder, tmp_path, capsys):
         (["--max-vram", "much"], "--max-vram"),
         (["--max-vram", "0.01", "--device", "CPU"], "of the process itself"),
         (["--vae", "/none.safetensors"], "no such file"),
+        (["--max-vram", "0.0001", "--device", "simulated:vram=1"], "; --max-vram 0.0"),
+        (["--cfg-scale", "-2"], "sdcpp: --cfg-scale is -2.0; 0 to 1000 are possible"),
     ],
 )
 def test_errors_are_told_in_a_line(arguments, says, capsys, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """`sdcpp plan`: families without a file, devices that are not here, pictures."""
 
 import json
+import types
 
 import pytest
 from PIL import Image
@@ -72,7 +73,7 @@ def test_a_file_and_a_curve(capsys, tmp_path):
         (["--family", "flux", "model.safetensors"], "not both"),
         (["--device-profile", "rtx"], "rtx3060"),
         (["--max-vram", "much"], "--max-vram"),
-        (["--max-vram", "0.0001"], "would do"),
+        (["--max-vram", "0.0001"], "(GiB) is enough"),
         (["--link-gbs", "-1"], "link_gbs"),
         (["--plot", "plan.xyz"], ".png"),
     ],
@@ -80,6 +81,13 @@ def test_a_file_and_a_curve(capsys, tmp_path):
 def test_errors_are_told(arguments, says, capsys):
     status, _, err = run(capsys, *arguments)
     assert status == 1 and says in err and "Traceback" not in err
+
+
+def test_the_knee_is_the_smallest_budget_that_is_nearly_as_fast_as_any():
+    seconds = {1.0: 2.0, 2.0: 1.9, 3.0: 1.06, 4.0: 1.05, 5.0: 1.0, 6.0: 1.0}
+    points = [(budget, types.SimpleNamespace(predicted_step_seconds=time)) for budget, time in seconds.items()]
+    assert cli.plan.knee(points) == 4.0
+    assert cli.plan.knee(points[:2]) == 2.0
 
 
 def test_unknown_names_in_python():
