@@ -6,12 +6,12 @@ import argparse
 import logging
 import sys
 
-from sdcpp_py import images, profile
+from sdcpp_py import _images, profile
+from sdcpp_py._result import Result
 from sdcpp_py.cli import flags
 from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.options import GENERATE, MODEL
 from sdcpp_py.pipeline import Pipeline
-from sdcpp_py.result import Result
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,9 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidArgumentError('give the prompt once: sdcpp generate "what to show"')
     if arguments.verbose:
         logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(message)s")
-    paths = images.output_paths(arguments.output, max(1, arguments.batch_count))
+    paths = _images.output_paths(arguments.output, max(1, arguments.batch_count))
     for path in paths:
-        images.check_output(path)
+        _images.check_output(path)
     opening = {**flags.parts(arguments), **flags.values(arguments, MODEL)}
     making = flags.values(arguments, GENERATE)
     # The command line is a whole process: what --max-vram limits on the CPU is all of it.
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         rows = pipeline.take_profile()
     for image, path in zip(result.images, paths):
-        images.save(image, path)
+        _images.save(image, path)
         print(path)
     _tell(result, verbose=arguments.verbose)
     if rows:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from sdcpp_py import families, images, options
+from sdcpp_py import _images, families, options
 from sdcpp_py.cli import flags
 from sdcpp_py.cli.sizes import size_text
 from sdcpp_py.errors import InvalidArgumentError, OverBudgetError
@@ -140,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
     make = (_file_planner if arguments.family is None else _family_planner)(arguments, profile)
     plot = None if arguments.plot is None else Path(arguments.plot)
     if plot is not None:
-        images.check_output(plot)
+        _images.check_output(plot)
     budget = profile.vram_gib
     if arguments.max_vram is not None:
         try:

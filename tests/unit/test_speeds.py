@@ -6,7 +6,7 @@ import pytest
 
 import sdcpp_py
 from sdcpp_py import _engine
-from sdcpp_py.plan import speeds
+from sdcpp_py.plan import _speeds
 
 
 @pytest.fixture
@@ -19,22 +19,22 @@ def measured(monkeypatch, tmp_path):
 
 
 def test_a_device_is_measured_once(measured, tmp_path):
-    first = speeds.device_speed("CPU", 2)
-    assert first == speeds.device_speed("CPU", 2) == (2e10 + 1, 3e9) and len(measured) == 1
+    first = _speeds.device_speed("CPU", 2)
+    assert first == _speeds.device_speed("CPU", 2) == (2e10 + 1, 3e9) and len(measured) == 1
     kept = json.loads((tmp_path / "cache" / "devices.json").read_text())
     assert [tuple(speed) for speed in kept.values()] == [first]
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name != "devices.json"]
 
 
 def test_threads_devices_and_blas_are_kept_apart(measured, monkeypatch):
-    found = {speeds.device_speed(device, threads) for device, threads in (("CPU", 1), ("CPU", 2), ("other", 1))}
+    found = {_speeds.device_speed(device, threads) for device, threads in (("CPU", 1), ("CPU", 2), ("other", 1))}
     monkeypatch.setenv("SDCPP_BLAS", "0")
-    found.add(speeds.device_speed("CPU", 1))
-    assert len(measured) == 4 or not sdcpp_py.blas.choose(True)[0]
+    found.add(_speeds.device_speed("CPU", 1))
+    assert len(measured) == 4 or not sdcpp_py._blas.choose(True)[0]
     assert len(found) == len(measured)
-    speeds.device_speed("CPU", 2)
+    _speeds.device_speed("CPU", 2)
     monkeypatch.delenv("SDCPP_BLAS")
-    assert speeds.device_speed("CPU", 2) in found
+    assert _speeds.device_speed("CPU", 2) in found
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"CPU": 3}', "\x00"])
@@ -42,14 +42,14 @@ def test_a_damaged_cache_is_written_anew(measured, tmp_path, content):
     path = tmp_path / "cache" / "devices.json"
     path.parent.mkdir()
     path.write_text(content)
-    assert speeds.device_speed("CPU", 2) == speeds.device_speed("CPU", 2)
+    assert _speeds.device_speed("CPU", 2) == _speeds.device_speed("CPU", 2)
     assert len(measured) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(measured, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SDCPP_CACHE", str(tmp_path / "file" / "below"))
-    assert speeds.device_speed("CPU", 2) != speeds.device_speed("CPU", 2)
+    assert _speeds.device_speed("CPU", 2) != _speeds.device_speed("CPU", 2)
     assert len(measured) == 2
 
 

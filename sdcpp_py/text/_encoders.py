@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdcpp_py import prompt, qwen_tokenizer
 from sdcpp_py._engine import TextEncoder
 from sdcpp_py.errors import InvalidArgumentError
+from sdcpp_py.text import _qwen_tokenizer, prompt
 
 MAX_TOKENS = 4096  # of a prompt for a language model
 _TEMPLATES = {"z-image": "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"}  # the models' own chat templates
@@ -27,7 +27,7 @@ def tokenize(
             chunks = max(prompt.tokenize(text, encoder.positions).chunks for text in texts)
             columns.append([prompt.tokenize(text, encoder.positions, chunks, encoder.padding) for text in texts])
             continue
-        tokenizer = qwen_tokenizer.for_model(model)
+        tokenizer = _qwen_tokenizer.for_model(model)
         template = _TEMPLATES.get(family, "{}")
         column = []
         for text in texts:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from sdcpp_py import gguf_header
 from sdcpp_py.errors import BadFileError
+from sdcpp_py.text import _gguf_header
 
 END, PADDING = 1, 0
 
@@ -33,7 +33,7 @@ def shipped() -> Tokenizer:
 @functools.lru_cache(maxsize=2)
 def from_gguf(path: Path) -> Tokenizer | None:
     """The tokenizer that a GGUF file holds, None if it holds none. Raises BadFileError."""
-    found = gguf_header.read(path)
+    found = _gguf_header.read(path)
     pieces, scores = found.get("tokenizer.ggml.tokens"), found.get("tokenizer.ggml.scores")
     if not pieces or not scores or found.get("tokenizer.ggml.model") != "t5":
         return None

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdcpp_py import _engine, gpu_advice, options
+from sdcpp_py import _engine, _gpu_advice, options
 
 _NETWORKS = {
     "unet.": "UNet",
@@ -73,7 +73,7 @@ def why_no_gpu() -> str:
         libraries = ""
     trouble = found["trouble"].splitlines()
     packaged = not libraries or "/libggml/lib" in libraries
-    return gpu_advice.no_gpu(counts, trouble, vulkan_loaded="libggml-vulkan" in libraries, packaged=packaged)
+    return _gpu_advice.no_gpu(counts, trouble, vulkan_loaded="libggml-vulkan" in libraries, packaged=packaged)
 
 
 def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummary:

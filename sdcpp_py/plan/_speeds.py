@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sdcpp_py import _engine, blas
+from sdcpp_py import _blas, _engine
 
 
 def cache_folder() -> Path:
@@ -23,7 +23,7 @@ def cache_folder() -> Path:
 def device_speed(device: str, threads: int) -> tuple[float, float]:
     """Multiplications and additions a second in large layers, and bytes a second to the device."""
     description = next((one["description"] for one in _engine.devices()["devices"] if one["name"].lower() == device.lower()), "")
-    library, _kind = blas.choose()
+    library, _kind = _blas.choose()
     key = f"{device} {description} threads={threads} blas={bool(library)} {_engine.version()}"
     path = cache_folder() / "devices.json"
     known = _read(path)
@@ -32,7 +32,7 @@ def device_speed(device: str, threads: int) -> tuple[float, float]:
         return float(flops), float(link)
     except (ValueError, KeyError, TypeError):
         pass  # not measured yet, or not written by this version
-    with blas.loading():
+    with _blas.loading():
         found = _engine.device_speed(device, threads, os.fsencode(library))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
