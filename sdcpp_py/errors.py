@@ -39,9 +39,9 @@ class InvalidArgumentError(SdcppError, ValueError):
     """An option has a value that cannot be used; the message says which can."""
 
     @classmethod
-    def of(cls, name: str, rest: str) -> InvalidArgumentError:
-        """An error about the option ``name``; the message is its name and ``rest``."""
-        error = cls(f"option {name} {rest}")
+    def of(cls, name: str, rest: str, *, before: str = "") -> InvalidArgumentError:
+        """An error about the option ``name``; the message is ``before``, its name and ``rest``."""
+        error = cls(f"{before}option {name} {rest}")
         error.option = name
         return error
 

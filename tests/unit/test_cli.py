@@ -38,7 +38,7 @@ def test_the_prompt_is_given_once(folder, tmp_path, capsys):
         (["-m", "/none.safetensors"], "no such file"),
         (["-o", "x.xyz"], ".png"),
         (["-o", "/no/such/folder/x.png"], "does not exist"),
-        (["--sampling-method", "eulr"], "euler"),
+        (["--sampling-method", "eulr"], "unknown --sampling-method 'eulr'; did you mean euler"),
         (["--steps", "0"], "steps"),
         (["--max-vram", "much"], "--max-vram"),
         (["--max-vram", "0.01", "--device", "CPU"], "of the process itself"),
