@@ -27,21 +27,21 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     prompt.add_argument("positional", nargs="?", metavar="PROMPT", help="what to show; (word:1.2) weighs more, [word] less")
     prompt.add_argument("-p", "--prompt", dest="prompt", metavar="TEXT", help="the same, as an option")
     prompt.add_argument("-n", "--negative-prompt", default="", metavar="TEXT", help="what not to show")
-    model = flags.add_group(parser, "model")
+    headings = ("model", "picture", "sampling", "decoding", "memory", "machine")
+    model, picture, sampling, decoding, memory, machine = (parser.add_argument_group(title) for title in headings)
     model.add_argument(
         "-m", "--model", metavar="PATH", help="safetensors, GGUF, .ckpt or a diffusers folder (left out: the embedded model)"
     )
     flags.add_parts(model)
-    flags.add_group(parser, "picture").add_argument(
+    for heading in (model, picture, sampling, decoding, memory, machine):
+        flags.add_options(heading)
+    picture.add_argument(
         "-o",
         "--output",
         default="output.png",
         metavar="FILE",
         help="png, jpg, webp or bmp; %%d numbers a batch (default: %(default)s)",
     )
-    for group in ("sampling", "decoding", "memory"):
-        flags.add_group(parser, group)
-    machine = flags.add_group(parser, "machine")
     machine.add_argument("-v", "--verbose", action="store_true", help="show what the engine logs")
     machine.add_argument("--no-progress", dest="progress", action="store_false", default=None, help="no progress bar")
     parser.set_defaults(run=run)

@@ -4,6 +4,7 @@ import json
 import types
 
 import pytest
+import tiny
 from PIL import Image
 
 from sdcpp_py import cli, errors, families
@@ -62,6 +63,18 @@ def test_a_file_and_a_curve(capsys, tmp_path):
     assert status == 0 and "knee: from" in out and picture.exists()
     status, out, _ = run(capsys, "--max-vram", "0.01")
     assert status == 0 and "streamed a step" in out
+
+
+def test_a_model_given_by_its_parts_is_planned(tmp_path, capsys):
+    folder = tiny.write_family(tmp_path, "z-image")
+    parts = ["--diffusion-model", folder / "transformer" / "diffusion_pytorch_model.safetensors"]
+    parts += ["--vae", folder / "vae" / "diffusion_pytorch_model.safetensors"]
+    parts += ["--llm", folder / "text_encoder" / "model.safetensors"]
+    for network in ("z_image", "llm", "vae.decoder"):
+        size = ["-W", "64", "-H", "64", "--cfg-scale", "1"]
+        status, out, _ = run(capsys, *map(str, parts), "--network", network, *size, "--json")
+        assert status == 0 and json.loads(out)["auto"]["stages"]
+    assert run(capsys, *map(str, parts), "--family", "flux")[0] == 1
 
 
 @pytest.mark.parametrize(
