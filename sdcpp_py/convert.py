@@ -11,9 +11,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sdcpp_py import _engine, options
+from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
+from sdcpp_py._whole_file import whole_file
 from sdcpp_py.errors import CancelledError, InvalidArgumentError
-from sdcpp_py.model_parts import FILE_KEYWORDS, ModelParts, PathLike
-from sdcpp_py.whole_file import whole_file
 
 
 def convert(

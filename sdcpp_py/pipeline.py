@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from sdcpp_py import _engine, images, options, prompt
-from sdcpp_py import blas as blas_library
-from sdcpp_py import text_encoders as encoders
+from sdcpp_py import _blas as blas_library
+from sdcpp_py import _engine, _images, options
+from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
+from sdcpp_py._result import Report, Result, Step
 from sdcpp_py.errors import BusyError, CancelledError, ClosedError, InvalidArgumentError, MissingPartError
-from sdcpp_py.model_parts import FILE_KEYWORDS, ModelParts, PathLike
-from sdcpp_py.plan import planner, speeds
+from sdcpp_py.plan import _speeds, planner
 from sdcpp_py.profile import ProfileRow
-from sdcpp_py.result import Report, Result, Step
+from sdcpp_py.text import _encoders as encoders
+from sdcpp_py.text import prompt
 
 _CACHED_PROMPTS = 16
 _MOST_TOGETHER = 16  # pictures sampled step by step together
@@ -44,7 +45,7 @@ class Pipeline:
     ``model`` is a checkpoint (safetensors, GGUF, .ckpt/.pt), an index of shards, a diffusers folder, or None for the small model
     that comes with the package. ``diffusion_model``, ``vae``, ``text_encoders``, ``llm`` and ``taesd`` name files whose tensors
     take the place of the model's; a model may also be given by them alone. ``parts`` does so for any component by its name in
-    `sdcpp_py.model_parts.COMPONENTS`.
+    `sdcpp_py._model_parts.COMPONENTS`.
     ``wtype`` converts linear layers' weights on load ("f32", "f16", "q8_0", "q4_K" …; None: as in the file); first and last
     layers become nothing coarser than q8_0. ``tensor_type_rules`` "pattern=type,…" does so for tensors whose canonical names
     (`sdcpp info --tensors` shows them) a regular expression is found in, such as "^vae=f32,attn=q8_0". ``threads`` None
@@ -114,7 +115,7 @@ class Pipeline:
         self.model_path = files.path
         self._budgeted = budget is not None and budget != 0
         if link_speed is None and self._budgeted and not device.lower().startswith("simulated"):
-            chosen["link_speed"] = speeds.device_speed(device, chosen.get("threads", 0))
+            chosen["link_speed"] = _speeds.device_speed(device, chosen.get("threads", 0))
         with blas_library.loading():
             self._model = _engine.Model(files.files, chosen)
         self._facts = self._model.report()
@@ -313,7 +314,7 @@ class Pipeline:
             start = time.perf_counter()
             image = Image.fromarray(self._pixels(latents[index], used))
             own = {**told, "seed": (used["seed"] + index) % 2**64}
-            image.info["parameters"] = images.parameters_of(own, self.model_path.stem)
+            image.info["parameters"] = _images.parameters_of(own, self.model_path.stem)
             timings["decode"] += time.perf_counter() - start
             return image
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from sdcpp_py.model_parts import COMPONENTS
+from sdcpp_py._model_parts import COMPONENTS
 from sdcpp_py.options import GENERATE, MODEL, Option
 
 _TYPES: dict[str, Any] = {"integer": int, "number": float}  # a budget may be text, such as "CUDA0=8,4"
@@ -30,13 +30,11 @@ def add_option(parser: Parser, option: Option, *more: str) -> None:
         parser.add_argument(*names, dest=option.name, type=kind, metavar=option.unit, default=option.keyword_default, help=text)
 
 
-def add_group(parser: argparse.ArgumentParser, group: str) -> argparse._ArgumentGroup:
-    """A heading with the flags of the options that the table puts under it."""
-    made = parser.add_argument_group(group)
+def add_options(heading: argparse._ArgumentGroup) -> None:
+    """The flags of the options that the table puts under a heading, by its title."""
     for option in (*MODEL.values(), *GENERATE.values()):
-        if option.group == group and option.flags:
-            add_option(made, option)
-    return made
+        if option.group == heading.title and option.flags:
+            add_option(heading, option)
 
 
 def _part_flags() -> dict[str, tuple[str, str]]:

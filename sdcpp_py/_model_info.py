@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdcpp_py import _engine, gpu_advice
+from sdcpp_py import _engine, _gpu_advice
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,13 @@ def why_no_gpu() -> str:
         libraries = ""
     trouble = found["trouble"].splitlines()
     packaged = not libraries or "/libggml/lib" in libraries
-    return gpu_advice.no_gpu(counts, trouble, vulkan_loaded="libggml-vulkan" in libraries, packaged=packaged)
+    return _gpu_advice.no_gpu(counts, trouble, vulkan_loaded="libggml-vulkan" in libraries, packaged=packaged)
 
 
 def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummary:
     """List a tensor file's contents without loading it. Raises ModelNotFoundError, BadFileError.
 
-    ``part`` says what a file of one part is: a component or a kind of components of `sdcpp_py.model_parts.COMPONENTS`; "any" lets
+    ``part`` says what a file of one part is: a component or a kind of components of `sdcpp_py._model_parts.COMPONENTS`; "any" lets
     its names say it.
     """
     given = _engine.PartFile(_engine.path_bytes(path), {"any": "", "diffusion": "diffusion_model"}.get(part, part))

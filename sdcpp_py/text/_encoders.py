@@ -9,8 +9,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from sdcpp_py import prompt, qwen_tokenizer, t5_tokenizer
 from sdcpp_py.errors import InvalidArgumentError
+from sdcpp_py.text import _qwen_tokenizer, _t5_tokenizer, prompt
 
 MAX_TOKENS = 4096  # of a prompt for an encoder that takes any number
 
@@ -36,8 +36,8 @@ def of_report(rows: Sequence[Mapping[str, Any]]) -> list[TextEncoder]:
 
 #: Tokenizers of encoders that take one chunk of any length, by name: from the encoder's file.
 TOKENIZERS: dict[str, Callable[[Path | None], Tokenizer]] = {
-    "qwen2": qwen_tokenizer.for_model,
-    "t5": t5_tokenizer.for_model,
+    "qwen2": _qwen_tokenizer.for_model,
+    "t5": _t5_tokenizer.for_model,
 }
 
 

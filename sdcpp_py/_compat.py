@@ -12,10 +12,10 @@ from typing import Any
 from PIL import Image
 
 from sdcpp_py import options
+from sdcpp_py._model_parts import COMPONENTS
+from sdcpp_py._result import Step
 from sdcpp_py.errors import InvalidArgumentError
-from sdcpp_py.model_parts import COMPONENTS
 from sdcpp_py.pipeline import Pipeline
-from sdcpp_py.result import Step
 
 # Their keyword for each of ours, and the value that says nothing.
 _OPENING: dict[str, tuple[str, Any]] = {

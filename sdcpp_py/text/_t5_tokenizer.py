@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from sdcpp_py import gguf_header, tokenizer_json
 from sdcpp_py.errors import BadFileError
+from sdcpp_py.text import _gguf_header, _tokenizer_json
 
 
 def _shipped_text() -> str:
@@ -31,7 +31,7 @@ def shipped() -> Tokenizer:
 @functools.lru_cache(maxsize=2)
 def from_gguf(path: Path) -> Tokenizer | None:
     """The tokenizer that a GGUF file holds, None if it holds none. Raises BadFileError."""
-    found = gguf_header.read(path)
+    found = _gguf_header.read(path)
     pieces, scores = found.get("tokenizer.ggml.tokens"), found.get("tokenizer.ggml.scores")
     if not pieces or not scores or found.get("tokenizer.ggml.model") != "t5":
         return None
@@ -50,7 +50,7 @@ def for_model(path: Path | None) -> Tokenizer:
     """The tokenizer of the text encoder in the file or folder `path`; None: the shipped one."""
     if path is not None and path.suffix == ".gguf" and path.is_file() and (own := from_gguf(path)) is not None:
         return own
-    for place in tokenizer_json.places(path):
-        if (found := tokenizer_json.read(place, "Unigram")) is not None:
+    for place in _tokenizer_json.places(path):
+        if (found := _tokenizer_json.read(place, "Unigram")) is not None:
             return found
     return shipped()
