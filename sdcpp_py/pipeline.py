@@ -434,7 +434,7 @@ class Pipeline:
             self._require_open()
             skip = self._checked_clip_skip(clip_skip)
             tokens = encoders.tokenize(self._encoders, [text])
-            return self._conditioning(tokens[0], skip).states()
+            return self._conditioning(tokens[0], skip).array("context")
 
     def evaluate(self, network: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Run one network once, for tests and benchmarks: the inputs and names that sdcpp.h gives for sdcpp_evaluate."""

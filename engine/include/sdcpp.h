@@ -170,14 +170,21 @@ typedef struct sdcpp_tokens {
  * positions. `nothing`: the prompt is an empty negative one, for which some models take zeros. */
 int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t count, const sdcpp_options* options,
                         int32_t nothing, sdcpp_conditioning** out, sdcpp_error* error);
-/* The states and their shape [1, tokens, C]; they live as long as the conditioning. */
-const float* sdcpp_conditioning_data(const sdcpp_conditioning* conditioning, int64_t shape[3]);
+/* An array of the conditioning by name, such as "context" [1, tokens, C], and its shape of up to 6 sides; NULL if it
+ * has none of that name. It lives as long as the conditioning. */
+const float* sdcpp_conditioning_array(const sdcpp_conditioning* conditioning, const char* name, int64_t shape[6],
+                                      int32_t* dimensions);
 void sdcpp_conditioning_free(sdcpp_conditioning* conditioning);
 
-/* Called after each step with the model's present idea of the clean latents [batch, C, H/f, W/f]. Anything but 0 stops
- * the run.
- */
-typedef int (*sdcpp_step_callback)(int32_t step, int32_t steps, double seconds, const float* latent, void* user_data);
+/* Of one latent, [channels, frames, height, width]; frames is 1. */
+typedef struct sdcpp_latent_shape {
+    int32_t channels, frames, height, width;
+} sdcpp_latent_shape;
+
+/* Called after each step with the model's present estimate of the clean latents, `batch` of `shape`. Anything but 0
+ * stops the run. */
+typedef int (*sdcpp_step_callback)(int32_t step, int32_t steps, double seconds, const float* latents, int32_t batch,
+                                   const sdcpp_latent_shape* shape, void* user_data);
 
 /* What a prompt contributes to a run. */
 typedef struct sdcpp_prompt_share {
@@ -193,10 +200,10 @@ typedef struct sdcpp_prompt_share {
 int sdcpp_sample(sdcpp_model* model, const sdcpp_prompt_share* shares, size_t count, const sdcpp_options* options,
                  sdcpp_step_callback callback, void* user_data, float* latent, sdcpp_error* error);
 
-/* A latent [C, h, w] to a picture [h*f, w*f, 3] of bytes. `options`: vae_tiling … use_taesd of the set "generate", or
- * NULL. */
-int sdcpp_decode(sdcpp_model* model, const sdcpp_options* options, const float* latent, int32_t latent_height,
-                 int32_t latent_width, uint8_t* picture, sdcpp_error* error);
+/* A latent to a picture [height * f, width * f, 3] of bytes. `options`: vae_tiling … use_taesd of the set "generate",
+ * or NULL. */
+int sdcpp_decode(sdcpp_model* model, const sdcpp_options* options, const float* latent, const sdcpp_latent_shape* shape,
+                 uint8_t* picture, sdcpp_error* error);
 /* A picture [height, width, 3] of bytes to the mean of its latent [C, height/f, width/f]. */
 int sdcpp_encode(sdcpp_model* model, const uint8_t* picture, int32_t height, int32_t width, float* latent,
                  sdcpp_error* error);
@@ -207,19 +214,21 @@ int sdcpp_encode(sdcpp_model* model, const uint8_t* picture, int32_t height, int
 int sdcpp_take_memory(sdcpp_model* model, char** json, sdcpp_error* error);
 
 /* Runs one network once: for tests and benchmarks. Networks: text encoders (tokens i32 [N, T]; all layers and the final
- * norm), the diffusion model (x [N, C, H, W], timesteps [N] from 0, clean, to 1000, context [N, T, D] and, if the
- * model takes it,
- * pooled [N, P]), "vae.decoder", "vae.encoder", "taesd.decoder", "taesd.encoder" (x [N, C, H, W]; values as the network
- * takes them, without scaling). `output` has room for `capacity` floats; its 4 sizes come back in
- * `shape`. */
+ * norm), the diffusion model (x [N, C, H, W], timesteps [N] from 0, clean, to 1000, context [N, T, D] and what else it
+ * takes, such as pooled [N, P] and guidance [N]), the autoencoders' halves (x [N, C, H, W]; values as the network takes
+ * them, without scaling). */
 typedef struct sdcpp_array {
     const char* name;
     const void* data;   /* int32 for tokens, else float */
     int32_t dimensions; /* 1 to 6 */
     int64_t shape[6];
 } sdcpp_array;
+/* Floats that the library has allocated. */
+typedef struct sdcpp_result sdcpp_result;
 int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* inputs, size_t input_count,
-                   float* output, size_t capacity, int64_t shape[4], sdcpp_error* error);
+                   sdcpp_result** out, sdcpp_error* error);
+const float* sdcpp_result_data(const sdcpp_result* result, int64_t shape[6], int32_t* dimensions);
+void sdcpp_result_free(sdcpp_result* result);
 
 /* The planner: which stages of a network stay on the device and which are streamed. Sizes are bytes of one microbatch
  * (one image's cond or uncond half), as stored on the device. */

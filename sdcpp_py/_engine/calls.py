@@ -63,9 +63,13 @@ class Callback:
 
 
 @ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
-def sdcpp_py_step(step: int, steps: int, seconds: float, latent: Any, user_data: Any) -> int:
+def sdcpp_py_step(step: int, steps: int, seconds: float, latents: Any, batch: int, shape: Any, user_data: Any) -> int:
     """Call a `Callback` after a sampling step."""
-    return int(ffi.from_handle(user_data).run(step, steps, seconds, latent))
+    return int(
+        ffi.from_handle(user_data).run(
+            step, steps, seconds, latents, (batch, shape.channels, shape.frames, shape.height, shape.width)
+        )
+    )
 
 
 @ffi.def_extern(error=1)  # type: ignore[untyped-decorator]

@@ -52,12 +52,19 @@ class Conditioning:
         """Take over the engine's object."""
         self.handle = ffi.gc(pointer, lib.sdcpp_conditioning_free)
 
-    def states(self) -> Floats:
-        """A copy of the text encoders' states, float32 [1, tokens, C]."""
-        shape = ffi.new("int64_t[3]")
-        data = lib.sdcpp_conditioning_data(self.handle, shape)
-        sides = list(shape)
-        return np.frombuffer(ffi.buffer(data, 4 * int(np.prod(sides))), np.float32).reshape(sides).copy()
+    def array(self, name: str) -> Floats:
+        """A copy of one of its arrays: "context" are the text encoders' states, float32 [1, tokens, C]."""
+        return copied(lib.sdcpp_conditioning_array, self.handle, name.encode())
+
+
+def copied(function: Any, *arguments: Any) -> Floats:
+    """A copy of the floats that ``function`` gives for ``arguments``, a pointer for their shape, and one for its length."""
+    shape, dimensions = ffi.new("int64_t[6]"), ffi.new("int32_t*")
+    data = function(*arguments, shape, dimensions)
+    if data == ffi.NULL:
+        raise InvalidArgumentError("there is no such array")
+    sides = list(shape[0 : dimensions[0]])
+    return np.frombuffer(ffi.buffer(data, 4 * int(np.prod(sides))), np.float32).reshape(sides).copy()
 
 
 class Share(NamedTuple):
@@ -146,9 +153,9 @@ class Model:
         """Latents of ``shape``, [batch, C, H/f, W/f]; ``on_step`` gets step, steps, seconds and the clean estimate, a view."""
         latents = np.empty(shape, np.float32)
 
-        def after_step(step: int, steps: int, seconds: float, estimate: Any) -> None:
-            view = np.frombuffer(ffi.buffer(estimate, latents.nbytes), np.float32).reshape(shape)
-            on_step(step, steps, seconds, view)
+        def after_step(step: int, steps: int, seconds: float, estimates: Any, sides: tuple[int, ...]) -> None:
+            view = np.frombuffer(ffi.buffer(estimates, latents.nbytes), np.float32).reshape(sides)
+            on_step(step, steps, seconds, view.reshape(shape))
 
         hook, chosen = Callback(after_step), Options("generate", options)
         given = ffi.new("sdcpp_prompt_share[]", [(s.conditioning.handle, *s[1:]) for s in shares])
@@ -159,11 +166,12 @@ class Model:
 
     def decode(self, latent: Floats, factor: int, options: Mapping[str, Any], *, stop: Stop) -> NDArray[np.uint8]:
         """A latent [C, h, w] to a picture [h * factor, w * factor, 3]; ``options`` are of the set "generate"."""
-        height, width = latent.shape[1:]
+        channels, height, width = latent.shape
         pixels = np.empty((height * factor, width * factor, 3), np.uint8)
+        shape = ffi.new("sdcpp_latent_shape*", (channels, 1, height, width))
         source, target = ffi.from_buffer("float[]", latent), ffi.from_buffer("uint8_t[]", pixels)
         chosen = Options("generate", options)
-        call_interruptible(stop, lib.sdcpp_decode, self._open, chosen.handle, source, height, width, target)
+        call_interruptible(stop, lib.sdcpp_decode, self._open, chosen.handle, source, shape, target)
         return pixels
 
     def encode(self, pixels: NDArray[np.uint8], shape: tuple[int, int, int], *, stop: Stop) -> Floats:
@@ -202,11 +210,6 @@ class Model:
                 raise InvalidArgumentError("inputs have 1 to 6 dimensions")
             slot.name, slot.data, slot.dimensions = name, ffi.cast("void*", array.ctypes.data), array.ndim
             slot.shape[0 : array.ndim] = list(array.shape)
-        largest = max((array.size for array in arrays.values()), default=1)
-        room = np.empty(largest * 256 + (1 << 20), np.float32)
-        shape = ffi.new("int64_t[4]")
-        target = ffi.from_buffer("float[]", room)
-        arguments = (self._open, network.encode(), given, len(arrays), target, room.size, shape)
-        call_interruptible(stop, lib.sdcpp_evaluate, *arguments)
-        sides = list(shape)
-        return room[: int(np.prod(sides))].reshape(sides).copy()
+        out = ffi.new("sdcpp_result**")
+        call_interruptible(stop, lib.sdcpp_evaluate, self._open, network.encode(), given, len(arrays), out)
+        return copied(lib.sdcpp_result_data, ffi.gc(out[0], lib.sdcpp_result_free))

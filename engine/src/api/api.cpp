@@ -33,6 +33,12 @@ class CallingBack {
     sdcpp_model* model_;
 };
 
+const float* give_floats(const Array& array, int64_t* shape, int32_t* dimensions) {
+    if (shape) std::copy(array.shape.begin(), array.shape.end(), shape);
+    if (dimensions) *dimensions = static_cast<int32_t>(array.shape.size());
+    return array.floats().data();
+}
+
 ModelPath model_path(const sdcpp_file& file) {
     need(file.path, "a path");
     return {std::filesystem::path(reinterpret_cast<const char8_t*>(file.path)), {file.part ? file.part : "", ""}};
@@ -177,11 +183,11 @@ int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t c
     });
 }
 
-const float* sdcpp_conditioning_data(const sdcpp_conditioning* conditioning, int64_t shape[3]) {
-    if (!conditioning || !shape) return nullptr;
-    const Array& states = conditioning->said.at("context");
-    std::copy(states.shape.begin(), states.shape.end(), shape);
-    return states.floats().data();
+const float* sdcpp_conditioning_array(const sdcpp_conditioning* conditioning, const char* name, int64_t shape[6],
+                                      int32_t* dimensions) {
+    if (!conditioning || !name) return nullptr;
+    const Conditioning::Item* item = conditioning->said.find(name);
+    return item ? give_floats(item->array, shape, dimensions) : nullptr;
 }
 
 void sdcpp_conditioning_free(sdcpp_conditioning* conditioning) { delete conditioning; }
@@ -210,30 +216,36 @@ int sdcpp_sample(sdcpp_model* model, const sdcpp_prompt_share* shares, size_t co
         }
         const auto lock = turn(model);
         if (callback)
-            sample.callback = [&](int step, int steps, double seconds, const Floats& estimate) {
+            sample.callback = [&](int step, int steps, double seconds, const Floats& estimates) {
                 const CallingBack mark(model);
-                return callback(step, steps, seconds, estimate.data(), user_data) == 0;
+                const LatentSpace& space = model->model.facts().latent;
+                const sdcpp_latent_shape shape = {space.channels, 1, sample.height / space.factor,
+                                                  sample.width / space.factor};
+                return callback(step, steps, seconds, estimates.data(), sample.batch, &shape, user_data) == 0;
             };
         const Floats sampled = model->model.sample(sample);
         std::copy(sampled.begin(), sampled.end(), latent);
     });
 }
 
-int sdcpp_decode(sdcpp_model* model, const sdcpp_options* options, const float* latent, int32_t latent_height,
-                 int32_t latent_width, uint8_t* picture, sdcpp_error* error) {
+int sdcpp_decode(sdcpp_model* model, const sdcpp_options* options, const float* latent, const sdcpp_latent_shape* shape,
+                 uint8_t* picture, sdcpp_error* error) {
     return guarded(error, [&] {
         need(model, "model");
         need(latent, "latent");
+        need(shape, "shape");
         need(picture, "picture");
         const auto wanted = stored<GenerateOptions>(options, OptionSet::generate, &model->model);
         const auto lock = turn(model);
-        const ModelFacts& facts = model->model.facts();
-        if (latent_height < 1 || latent_width < 1) fail(SDCPP_INVALID_ARGUMENT, "latent sides must be 1 or more");
-        const auto plane = static_cast<size_t>(latent_height) * static_cast<size_t>(latent_width);
-        const Floats decoded = model->model.decode(
-            wanted.decode, {latent, plane * static_cast<size_t>(facts.latent.channels)}, latent_height, latent_width);
-        const size_t pixels =
-            plane * static_cast<size_t>(facts.latent.factor) * static_cast<size_t>(facts.latent.factor);
+        const LatentSpace& space = model->model.facts().latent;
+        const LatentShape given = {shape->channels, shape->frames, shape->height, shape->width};
+        if (given.channels != space.channels || given.frames != 1 || given.height < 1 || given.width < 1)
+            fail(SDCPP_INVALID_ARGUMENT, "a latent of ", given.channels, " channels, ", given.frames, " frames and ",
+                 given.height, " x ", given.width, " cannot be decoded; this model's have ", space.channels,
+                 " channels and one frame");
+        const Floats decoded = model->model.decode(wanted.decode, {latent, static_cast<size_t>(given.count())},
+                                                   shape->height, shape->width);
+        const auto pixels = static_cast<size_t>(given.height * given.width * space.factor * space.factor);
         for (size_t i = 0; i < pixels; ++i)
             for (size_t c = 0; c < 3; ++c)
                 picture[3 * i + c] = static_cast<uint8_t>(
@@ -326,13 +338,12 @@ int sdcpp_device_speed(const char* device, int32_t threads, const char* blas, do
 }
 
 int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* inputs, size_t input_count,
-                   float* output, size_t capacity, int64_t shape[4], sdcpp_error* error) {
+                   sdcpp_result** out, sdcpp_error* error) {
     return guarded(error, [&] {
         need(model, "model");
         need(network, "network");
         need(inputs, "inputs");
-        need(output, "output");
-        need(shape, "shape");
+        need(out, "out");
         std::vector<Array> arrays;
         for (size_t i = 0; i < input_count; ++i) {
             need(inputs[i].name, "an input's name");
@@ -345,15 +356,15 @@ int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* i
             array.data = inputs[i].data;
         }
         const auto lock = turn(model);
-        const Array result = model->model.evaluate(network, std::move(arrays));
-        const auto values = result.floats();
-        if (values.size() > capacity)
-            fail(SDCPP_INVALID_ARGUMENT, "the output takes ", values.size(), " floats, room is for ", capacity);
-        std::copy(values.begin(), values.end(), output);
-        std::fill_n(shape, 4, 1);
-        std::copy(result.shape.rbegin(), result.shape.rend(), std::reverse_iterator(shape + 4));
+        *out = new sdcpp_result{model->model.evaluate(network, std::move(arrays))};
     });
 }
+
+const float* sdcpp_result_data(const sdcpp_result* result, int64_t shape[6], int32_t* dimensions) {
+    return result ? give_floats(result->array, shape, dimensions) : nullptr;
+}
+
+void sdcpp_result_free(sdcpp_result* result) { delete result; }
 
 int sdcpp_noise(const char* rng, uint64_t seed, uint32_t skip, size_t count, float* out, sdcpp_error* error) {
     return guarded(error, [&] {

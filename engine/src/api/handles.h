@@ -21,6 +21,10 @@ struct sdcpp_conditioning {
     sdcpp::Conditioning said;
 };
 
+struct sdcpp_result {
+    sdcpp::Array array;
+};
+
 namespace sdcpp {
 
 // The options' values and the defaults of the others; defaults alone if `options` is null.

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "models/patches.h"
 #include "models/rope.h"
+#include "models/transformer_parts.h"
 #include "nn/layers.h"
 
 namespace sdcpp {
