@@ -10,7 +10,7 @@
 namespace sdcpp {
 namespace {
 
-constexpr uint64_t budget_step = uint64_t{64} << 20;  // budgets that follow free memory do not change with every page
+constexpr int pictures_streamed_together = 16;  // more take more host memory and save little
 
 }  // namespace
 
@@ -18,10 +18,13 @@ Model::Model(const ModelOptions& options)
     : options_(options),
       files_(options.paths),
       device_(options.device, options.threads, &cancelled_, options.products),
+      memory_(device_, Budget::from_gib(options.max_vram, options.whole_process)),
       family_(family_of(files_)) {
     const TypeRules types(options.wtype, options.tensor_type_rules);
+    const StreamingOptions streaming{options.policy, options.stream_layers != 0, options.offload_to_cpu != 0,
+                                     options.gpu_layers};
     for (auto& [name, network] : make_networks(files_)) {
-        auto executor = std::make_unique<Executor>(device_, std::move(network), types);
+        auto executor = std::make_unique<Executor>(device_, memory_, std::move(network), types, streaming);
         if (options.profile) executor->set_profile(&profile_);
         if (name == "vae.decoder")
             decoder_ = std::move(executor);
@@ -83,31 +86,7 @@ Model::Model(const ModelOptions& options)
     begin();
 }
 
-void Model::begin() {
-    MemoryOptions memory;
-    memory.policy = options_.policy;
-    memory.stream_layers = options_.stream_layers != 0;
-    memory.offload_to_cpu = options_.offload_to_cpu != 0;
-    memory.most_resident = options_.gpu_layers;
-    memory.whole_process = options_.whole_process && options_.max_vram > 0 && device_.is_cpu();
-    constexpr double gib = 1 << 30;
-    if (options_.max_vram >= 0) memory.budget_bytes = static_cast<uint64_t>(options_.max_vram * gib);
-    if (options_.max_vram < 0) {
-        const double free = static_cast<double>(device_.free_bytes() + device_.memory().held());
-        const double left = free + options_.max_vram * gib;
-        memory.budget_bytes = left > 0 ? static_cast<uint64_t>(left) / budget_step * budget_step : 0;
-        if (*memory.budget_bytes == 0)
-            log(SDCPP_LOG_WARNING, "max_vram leaves nothing of the " +
-                                       std::to_string(static_cast<uint64_t>(free) >> 20) + " MiB that are free on " +
-                                       device_.name() + ": no budget is kept");
-    }
-    for (Executor* executor : executors()) {
-        executor->set_memory(memory, [this, executor] {
-            for (Executor* other : executors())
-                if (other != executor) other->release(true);
-        });
-    }
-}
+void Model::begin() { memory_.begin(); }
 
 void Model::require_size(int width, int height) const {
     const int multiple = facts_.size_multiple;
@@ -149,6 +128,24 @@ RunReport Model::preview(const std::string& network, int width, int height, int 
     if (network != "vae.decoder") fail(SDCPP_INVALID_ARGUMENT, "no plan can be shown of '", network, "'");
     const int64_t tile = tile_sides(net, static_cast<int>(h), static_cast<int>(w), {});
     return net.preview({{"x", GGML_TYPE_F32, {1, facts_.latent_channels, tile ? tile : h, tile ? tile : w}}});
+}
+
+int Model::pictures_together(int width, int height, int count, bool guided) {
+    if (!denoiser_ || count < 2) return 1;
+    const int most = std::min(count, pictures_streamed_together);
+    try {
+        const RunReport sampling = preview(denoiser_->network().name(), width, height, 1, guided, 1);
+        if (!sampling.plan.pieces.empty()) return most;
+        if (!decoder_) return 1;
+        // Each picture's decoding pushes weights out if both networks' do not stay beside the larger workspace.
+        const RunReport decoding = preview("vae.decoder", width, height, 1, false, 1);
+        const auto beside_weights = [](const Plan& plan) { return plan.peak_bytes - plan.resident_bytes; };
+        const uint64_t both = sampling.plan.resident_bytes + decoding.plan.resident_bytes +
+                              std::max(beside_weights(sampling.plan), beside_weights(decoding.plan));
+        return decoding.plan.pieces.empty() && both <= sampling.options.budget_bytes ? 1 : most;
+    } catch (const OverBudget&) {
+        return 1;  // sampling or decoding will say so, or take tiles
+    }
 }
 
 std::optional<RunReport> Model::take_report(const std::string& network) {

@@ -18,6 +18,7 @@
 #include "models/text_encoder.h"
 #include "models/vae.h"
 #include "runtime/executor.h"
+#include "runtime/memory.h"
 #include "weights/model_files.h"
 
 namespace sdcpp {
@@ -26,8 +27,7 @@ struct ModelOptions {
     std::vector<ModelPath> paths;
     std::string wtype, tensor_type_rules, device = "auto";
     int threads = 0;
-    double max_vram =
-        std::numeric_limits<double>::quiet_NaN();  // GiB; 0: no budget, < 0: what is free less that; NaN: automatic
+    double max_vram = std::numeric_limits<double>::quiet_NaN();  // as Budget::from_gib() takes it
     int stream_layers = -1, offload_to_cpu = -1;   // -1: automatic, which is on
     Policy policy = Policy::automatic;
     int gpu_layers = -1;
@@ -98,6 +98,9 @@ class Model {
 
     // A generation begins: budgets that follow free memory are read again.
     void begin();
+    // How many of `count` pictures are best sampled together: all, up to a bound, if weights would be loaded again for
+    // each picture under the budget; otherwise 1.
+    int pictures_together(int width, int height, int count, bool guided);
     // The plan of a text encoder, the denoiser or "vae.decoder" for a picture of this size; nothing is loaded.
     RunReport preview(const std::string& network, int width, int height, int batch, bool guided, int chunks);
     // What a network did since the last call; nothing where it has not run.
@@ -134,6 +137,7 @@ class Model {
     std::atomic<bool> cancelled_{false};
     std::mutex mutex_;
     Device device_;
+    sdcpp::Memory memory_;
     Profile profile_;
     const Family& family_;
     ModelFacts facts_;

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <map>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "device/calibration.h"
 #include "device/host_memory.h"
 
 namespace sdcpp {
@@ -78,89 +78,132 @@ const MappedFile& WeightStore::file_of(const Weight& weight) const {
     return network_.weights().files().file_of(weight.source->bytes);
 }
 
-void WeightStore::detach() {
-    for (Weight& weight : network_.weights().all()) {
-        weight.tensor->buffer = nullptr;
-        weight.tensor->data = nowhere;
+void WeightStore::detach(size_t item) {
+    ggml_tensor* tensor = network_.weights().all()[item].tensor;
+    tensor->buffer = nullptr;
+    tensor->data = nowhere;
+    items_[item].mapped = items_[item].streamed = items_[item].resident = items_[item].loaded = false;
+}
+
+void WeightStore::attach(size_t item, ggml_backend_buffer_t buffer, std::byte* address) {
+    const Weight& weight = network_.weights().all()[item];
+    weight.tensor->buffer = nullptr;
+    weight.tensor->data = nullptr;
+    if (ggml_backend_tensor_alloc(buffer, weight.tensor, address) != GGML_STATUS_SUCCESS)
+        fail(SDCPP_OUT_OF_MEMORY, "device ", device_.name(), " cannot hold tensor ", weight.name);
+}
+
+void WeightStore::map_file(size_t item) {
+    const Weight& weight = network_.weights().all()[item];
+    const MappedFile& file = file_of(weight);
+    ggml_backend_buffer_ptr& buffer = mappings_[&file];
+    if (!buffer) {
+        void* start = const_cast<std::byte*>(file.bytes().data());  // ggml never writes to weights
+        const size_t size = file.bytes().size();
+        buffer.reset(ggml_backend_dev_buffer_from_host_ptr(device_.handle(), start, size, size));
+        if (!buffer) fail(SDCPP_OUT_OF_MEMORY, "device ", device_.name(), " cannot map ", file.path().string());
     }
-    for (Item& item : items_) item.mapped = item.streamed = false;
+    attach(item, buffer.get(), const_cast<std::byte*>(weight.source->bytes.data()));
+    items_[item].mapped = true;
+    mapped_bytes_ += weight.source->bytes.size();
 }
 
 void WeightStore::release() {
-    detach();
-    loaded_.clear();
-    buffers_.clear();
+    for (size_t i = 0; i < items_.size(); ++i) detach(i);
+    placed_ = false;
+    chunks_.clear();
+    shared_.reset();
     mappings_.clear();
     mapped_bytes_ = 0;
 }
 
+void WeightStore::give_back(uint64_t bytes) {
+    uint64_t given = 0;
+    const auto drop_shared = [&] {
+        given += shared_->lease.bytes();
+        for (size_t i = 0; i < items_.size(); ++i)
+            if (items_[i].streamed) detach(i);
+        shared_.reset();
+    };
+    // What streamed weights share costs no more to fill again than residents of the same size do.
+    if (shared_ && shared_->lease.bytes() <= bytes) drop_shared();
+    while (given < bytes && !chunks_.empty()) {
+        given += chunks_.back().buffer.lease.bytes();
+        for (const size_t i : chunks_.back().items) detach(i);
+        chunks_.pop_back();
+    }
+    if (given < bytes && shared_) drop_shared();
+    if (chunks_.empty() && !shared_ && mappings_.empty()) placed_ = false;
+}
+
 void WeightStore::place(const std::vector<Place>& places, uint64_t shared_bytes, bool map) {
-    release();
     try {
-        const auto attach = [&](Weight& weight, ggml_backend_buffer_t buffer, void* address) {
-            weight.tensor->data = nullptr;
-            if (ggml_backend_tensor_alloc(buffer, weight.tensor, address) != GGML_STATUS_SUCCESS)
-                fail(SDCPP_OUT_OF_MEMORY, "device ", device_.name(), " cannot hold tensor ", weight.name);
-        };
-        auto& weights = network_.weights().all();
-        std::map<const MappedFile*, ggml_backend_buffer_t> files;
-        ggml_backend_buffer_t shared = nullptr;
-        std::byte* shared_data = nullptr;
-        if (shared_bytes > 0) {
-            const DeviceBuffer& buffer = buffers_.emplace_back(device_.allocate(MemoryClass::slots, shared_bytes));
-            ggml_backend_buffer_set_usage(shared = buffer.buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-            shared_data = buffer.data();
-        }
-        std::vector<size_t> residents;
+        std::vector<std::optional<uint64_t>> streamed(items_.size());
+        std::vector<char> resident(items_.size(), 0), mapped(items_.size(), 0);
         for (size_t s = 0; s < places.size(); ++s) {
             if (!places[s].used) continue;
             const Stage& stage = network_.stages()[s];
             for (size_t i = stage.first_weight; i < stage.last_weight; ++i) {
-                items_[i].mapped = map && items_[i].mappable;
-                if (!items_[i].mapped) {
-                    const auto offset =
-                        places[s].offsets.empty() ? std::nullopt : places[s].offsets[i - stage.first_weight];
-                    items_[i].streamed = offset.has_value();
-                    if (offset)
-                        attach(weights[i], shared, shared_data + *offset);
-                    else
-                        residents.push_back(i);
-                    continue;
-                }
-                const MappedFile& file = file_of(weights[i]);
-                ggml_backend_buffer_t& buffer = files[&file];
-                if (!buffer) {
-                    void* start = const_cast<std::byte*>(file.bytes().data());  // ggml never writes to weights
-                    const size_t size = file.bytes().size();
-                    buffer = ggml_backend_dev_buffer_from_host_ptr(device_.handle(), start, size, size);
-                    if (!buffer)
-                        fail(SDCPP_OUT_OF_MEMORY, "device ", device_.name(), " cannot map ", file.path().string());
-                    mappings_.emplace_back(buffer);
-                }
-                attach(weights[i], buffer, const_cast<std::byte*>(weights[i].source->bytes.data()));
-                mapped_bytes_ += weights[i].source->bytes.size();
+                mapped[i] = map && items_[i].mappable;
+                if (!mapped[i] && !places[s].offsets.empty()) streamed[i] = places[s].offsets[i - stage.first_weight];
+                resident[i] = !mapped[i] && !streamed[i];
             }
         }
-        // Residents lie in few buffers: drivers round each one up.
-        const uint64_t largest = std::min<uint64_t>(ggml_backend_buft_get_max_size(device_.buffer_type()), max_buffer);
-        for (size_t first = 0; first < residents.size();) {
-            size_t last = first;
-            uint64_t bytes = 0;
-            while (last < residents.size() && (last == first || bytes + items_[residents[last]].bytes <= largest))
-                bytes += items_[residents[last++]].bytes;
-            const DeviceBuffer& own = buffers_.emplace_back(device_.allocate(MemoryClass::weights, bytes));
-            ggml_backend_buffer_set_usage(own.buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-            std::byte* address = own.data();
-            for (; first < last; ++first) {
-                attach(weights[residents[first]], own.buffer.get(), address);
-                address += items_[residents[first]].bytes;
-            }
+        std::erase_if(chunks_, [&](const Chunk& chunk) {
+            const bool stays = std::all_of(chunk.items.begin(), chunk.items.end(), [&](size_t i) { return resident[i]; });
+            for (const size_t i : chunk.items)
+                if (!stays) detach(i);
+            return !stays;
+        });
+        for (size_t i = 0; i < items_.size(); ++i)
+            if ((items_[i].streamed && !streamed[i]) || (items_[i].mapped && !mapped[i])) detach(i);
+        if (shared_ && shared_->lease.bytes() != shared_bytes) shared_.reset();
+        if (!shared_ && shared_bytes > 0) {
+            shared_ = device_.allocate(MemoryClass::slots, shared_bytes);
+            ggml_backend_buffer_set_usage(shared_->buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         }
+        mapped_bytes_ = 0;
+        std::vector<size_t> lacking;
+        for (size_t i = 0; i < items_.size(); ++i) {
+            items_[i].streamed = streamed[i].has_value();
+            if (mapped[i]) map_file(i);
+            if (streamed[i]) attach(i, shared_->buffer.get(), shared_->data() + *streamed[i]);
+            if (resident[i] && !items_[i].resident) lacking.push_back(i);
+        }
+        if (!map) mappings_.clear();
+        take_residents(lacking);
     } catch (...) {
         release();
         throw;
     }
-    loaded_.assign(places.size(), 0);
+    placed_ = true;
+}
+
+void WeightStore::take_residents(const std::vector<size_t>& residents) {
+    uint64_t all = 0;
+    for (const size_t i : residents) all += items_[i].bytes;
+    const uint64_t least = device_.queues_uploads() ? calibration::least_buffer_bytes : calibration::least_host_buffer_bytes;
+    const uint64_t size =
+        std::min<uint64_t>({std::max(all / calibration::resident_buffers, least), max_buffer,
+                            ggml_backend_buft_get_max_size(device_.buffer_type())});
+    for (size_t first = 0; first < residents.size();) {
+        uint64_t bytes = 0;
+        size_t last = first;
+        while (last < residents.size() && (last == first || bytes + items_[residents[last]].bytes <= size))
+            bytes += items_[residents[last++]].bytes;
+        Chunk chunk{device_.allocate(MemoryClass::weights, bytes), {}};
+        ggml_backend_buffer_set_usage(chunk.buffer.buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+        std::byte* address = chunk.buffer.data();
+        for (; first < last; ++first) {
+            attach(residents[first], chunk.buffer.buffer.get(), address);
+            address += items_[residents[first]].bytes;
+            items_[residents[first]].resident = true;
+            chunk.items.push_back(residents[first]);
+        }
+        chunks_.push_back(std::move(chunk));
+    }
+    std::stable_sort(chunks_.begin(), chunks_.end(),
+                     [](const Chunk& a, const Chunk& b) { return a.items.front() < b.items.front(); });
 }
 
 uint64_t WeightStore::load(size_t stage, const std::vector<size_t>& weights, const std::atomic<bool>& stop) {
@@ -171,11 +214,10 @@ uint64_t WeightStore::load(size_t stage, const std::vector<size_t>& weights, con
         upload(network_.weights().all()[i], items_[i], items_[i].streamed, stop);
         bytes += items_[i].bytes;
     };
-    if (weights.empty()) {
-        if (loaded_[stage]) return 0;
-        for (size_t i = s.first_weight; i < s.last_weight; ++i)
-            if (!items_[i].mapped && !items_[i].streamed) bring(i);
-        loaded_[stage] = 1;
+    for (size_t i = s.first_weight; weights.empty() && i < s.last_weight; ++i) {
+        if (!items_[i].resident || items_[i].loaded) continue;
+        bring(i);
+        items_[i].loaded = true;
     }
     for (const size_t weight : weights) bring(s.first_weight + weight);
     return bytes;
@@ -280,8 +322,14 @@ void WeightStore::clear_padding(const Weight& weight, const std::atomic<bool>& s
 }
 
 uint64_t WeightStore::held_bytes() const {
+    uint64_t sum = shared_ ? shared_->lease.bytes() : 0;
+    for (const Chunk& chunk : chunks_) sum += chunk.buffer.lease.bytes();
+    return sum;
+}
+
+uint64_t WeightStore::unloaded_bytes() const {
     uint64_t sum = 0;
-    for (const DeviceBuffer& buffer : buffers_) sum += buffer.lease.bytes();
+    for (const Item& item : items_) sum += item.resident && !item.loaded ? item.bytes : 0;
     return sum;
 }
 
