@@ -17,7 +17,7 @@ def allowed(room):
 
 
 def used(room):
-    files = [path for pattern in ("*.h", "*.cpp") for path in (SOURCES / room).glob(pattern)]
+    files = [path for pattern in ("*.h", "*.cpp") for path in (SOURCES / room).glob(pattern) if not path.stem.endswith("_test")]
     includes = {line for path in files for line in re.findall(r'^#include "([a-z_]+)/', path.read_text(), re.MULTILINE)}
     return includes - {room}
 
