@@ -32,7 +32,6 @@ from sdcpp_py.profile import ProfileRow
 
 logger = logging.getLogger("sdcpp_py")
 _CACHED_PROMPTS = 16
-_MOST_TOGETHER = 16  # pictures sampled step by step together
 _FALLBACKS: dict[str, Any] = {
     "width": 512,
     "height": 512,
@@ -426,8 +425,7 @@ class Pipeline:
         pictures: list[Image.Image] = []
         shown = sys.stderr.isatty() if progress is None else progress
         with tqdm(total=used["steps"] * used["batch_count"], unit="step", disable=not shown, leave=False) as bar:
-            # Under a budget the pictures go through the network together, so that layers are streamed once for all.
-            together = min(used["batch_count"], _MOST_TOGETHER) if self._budgeted else 1
+            together = self._together(used["width"], used["height"], used["batch_count"], used["cfg_scale"] != 1.0)
             for first in range(0, used["batch_count"], together):
                 if self._cancelled.is_set():
                     raise CancelledError("cancelled")
@@ -500,11 +498,17 @@ class Pipeline:
             down = options.side("height", self._or_default("height", height), self.size_multiple)
             guided = options.real("cfg_scale", self._or_default("cfg_scale", cfg_scale), 0.0, 1000.0) != 1.0
             count = options.integer("batch_count", batch_count, 1, options.MAX_BATCH)
-            together = min(count, _MOST_TOGETHER)
+            together = self._together(across, down, count, guided)
             out = ffi.new("sdcpp_plan**")
             name = (network or _binding.text(self._info.denoiser) or "unet").encode()
             _binding.call(lib.sdcpp_model_plan, self._model, name, across, down, together, guided, 1, out)
             return planner.from_handle(ffi.gc(out[0], lib.sdcpp_plan_free))
+
+    def _together(self, width: int, height: int, count: int, guided: bool) -> int:
+        """How many pictures are sampled together: several if layers are streamed, so that they are uploaded once for all."""
+        out = ffi.new("int32_t*")
+        _binding.call(lib.sdcpp_pictures_together, self._model, width, height, count, guided, out)
+        return int(out[0])
 
     def _sample(
         self,

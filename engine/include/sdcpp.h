@@ -337,6 +337,10 @@ int sdcpp_begin(sdcpp_model* model, sdcpp_error* error);
  * `guided`: with a negative prompt; `chunks`: of 77 tokens. */
 int sdcpp_model_plan(sdcpp_model* model, const char* network, int32_t width, int32_t height, int32_t batch,
                      int32_t guided, int32_t chunks, sdcpp_plan** out, sdcpp_error* error);
+/* How many of `count` pictures are best sampled together (sdcpp_sample_params.batch): all of them, up to a bound, if
+   weights would be uploaded again for each picture under the memory budget; otherwise 1. */
+int sdcpp_pictures_together(sdcpp_model* model, int32_t width, int32_t height, int32_t count, int32_t guided,
+                            int32_t* out, sdcpp_error* error);
 /* What a network did since the last call; `plan` is NULL where it did not run. */
 typedef struct sdcpp_run {
     uint64_t runs, first_runs, uploaded_bytes, loaded_bytes; /* uploads in all; those of plans' first runs, residents

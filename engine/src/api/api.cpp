@@ -421,6 +421,16 @@ int sdcpp_model_plan(sdcpp_model* model, const char* network, int32_t width, int
     });
 }
 
+int sdcpp_pictures_together(sdcpp_model* model, int32_t width, int32_t height, int32_t count, int32_t guided,
+                            int32_t* out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        need(out, "out");
+        const auto lock = model->model.start();
+        *out = model->model.pictures_together(width, height, count, guided != 0);
+    });
+}
+
 int sdcpp_take_profile(sdcpp_model* model, sdcpp_profile** out, sdcpp_error* error) {
     return guarded(error, [&] {
         need(model, "model");

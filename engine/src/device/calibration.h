@@ -17,8 +17,9 @@ constexpr uint64_t margin_share = 8;
 constexpr uint64_t bookkeeping_bytes = 40 * mib;
 constexpr uint64_t bookkeeping_share = 24;
 
-// What a GPU's backend takes beside the networks: recorded graphs, libraries, what the driver rounds up. Seen on an H200
-// (docs/gpu.md). It holds until it is measured, after the first and the fifth run; a small budget counts an eighth.
+// What a GPU's backend takes beside the networks: recorded graphs, libraries, what the driver rounds up. Seen on an
+// H200 (docs/gpu.md). It holds until it is measured, after the first and the fifth run; a small budget counts an
+// eighth.
 constexpr uint64_t backend_bytes = 160 * mib;
 constexpr uint64_t backend_share = 8;
 // Below this budget the driver's figures are too coarse to be counted.

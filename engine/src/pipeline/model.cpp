@@ -97,6 +97,12 @@ void Model::require_size(int width, int height) const {
 }
 
 RunReport Model::preview(const std::string& network, int width, int height, int batch, bool guided, int chunks) {
+    const Use use = use_of(network, width, height, batch, guided, chunks);
+    return executor(network).preview(use.inputs, use.selection);
+}
+
+// What a network is given for a picture of this size; the inputs' data are zeros, or missing.
+Model::Use Model::use_of(const std::string& network, int width, int height, int batch, bool guided, int chunks) {
     constexpr int64_t usual_tokens = 96;  // of a prompt, where there are no chunks
     Executor& net = executor(network);
     if (batch < 1 || batch > most_together || chunks < 1 || chunks > 1000)
@@ -107,7 +113,7 @@ RunReport Model::preview(const std::string& network, int width, int height, int 
         const int64_t positions = encoder.traits().positions;
         const int64_t rows = positions > 0 ? std::min(chunks, chunks_together) : 1;
         const std::vector<int32_t> tokens(static_cast<size_t>(rows * (positions > 0 ? positions : usual_tokens)));
-        return net.preview(encoder.inputs(tokens, rows), encoder.select(1, true, false));
+        return {encoder.inputs(tokens, rows), encoder.select(1, true, false)};
     }
     require_size(width, height);
     const int64_t h = height / facts_.latent_factor, w = width / facts_.latent_factor;
@@ -123,29 +129,24 @@ RunReport Model::preview(const std::string& network, int width, int height, int 
         const auto count = static_cast<size_t>(batch * (guided ? 2 : 1));
         Noisy noisy{std::vector<Noisy::Item>(count, {&said, false}), h, w, {}, Floats(count, 0.0f), height, width};
         noisy.x.resize(count * static_cast<size_t>(denoiser.in_channels() * h * w));
-        return net.preview(denoiser.inputs(noisy));
+        return {denoiser.inputs(noisy), {}};
     }
     if (network != "vae.decoder") fail(SDCPP_INVALID_ARGUMENT, "no plan can be shown of '", network, "'");
     const int64_t tile = tile_sides(net, static_cast<int>(h), static_cast<int>(w), {});
-    return net.preview({{"x", GGML_TYPE_F32, {1, facts_.latent_channels, tile ? tile : h, tile ? tile : w}}});
+    return {{{"x", GGML_TYPE_F32, {1, facts_.latent_channels, tile ? tile : h, tile ? tile : w}}}, {}};
 }
 
 int Model::pictures_together(int width, int height, int count, bool guided) {
     if (!denoiser_ || count < 2) return 1;
-    const int most = std::min(count, pictures_streamed_together);
-    try {
-        const RunReport sampling = preview(denoiser_->network().name(), width, height, 1, guided, 1);
-        if (!sampling.plan.pieces.empty()) return most;
-        if (!decoder_) return 1;
-        // Each picture's decoding pushes weights out if both networks' do not stay beside the larger workspace.
-        const RunReport decoding = preview("vae.decoder", width, height, 1, false, 1);
-        const auto beside_weights = [](const Plan& plan) { return plan.peak_bytes - plan.resident_bytes; };
-        const uint64_t both = sampling.plan.resident_bytes + decoding.plan.resident_bytes +
-                              std::max(beside_weights(sampling.plan), beside_weights(decoding.plan));
-        return decoding.plan.pieces.empty() && both <= sampling.options.budget_bytes ? 1 : most;
-    } catch (const OverBudget&) {
-        return 1;  // sampling or decoding will say so, or take tiles
-    }
+    const auto demand = [&](const std::string& network, bool in_pairs) {
+        return executor(network).demand(use_of(network, width, height, 1, in_pairs, 1).inputs);
+    };
+    const Executor::Demand sampling = demand(denoiser_->network().name(), guided);
+    // Decoding one picture pushes weights out if both networks' do not stay beside the larger workspace.
+    const Executor::Demand decoding = decoder_ ? demand("vae.decoder", false) : Executor::Demand{};
+    const uint64_t both = sampling.weights + decoding.weights + std::max(sampling.workspace, decoding.workspace);
+    const bool stay = !sampling.streamed && !decoding.streamed && both <= sampling.limit;
+    return stay ? 1 : std::min(count, pictures_streamed_together);
 }
 
 std::optional<RunReport> Model::take_report(const std::string& network) {

@@ -28,7 +28,7 @@ struct ModelOptions {
     std::string wtype, tensor_type_rules, device = "auto";
     int threads = 0;
     double max_vram = std::numeric_limits<double>::quiet_NaN();  // as Budget::from_gib() takes it
-    int stream_layers = -1, offload_to_cpu = -1;   // -1: automatic, which is on
+    int stream_layers = -1, offload_to_cpu = -1;                 // -1: automatic, which is on
     Policy policy = Policy::automatic;
     int gpu_layers = -1;
     Device::Speed speed;      // zeros: measured when needed
@@ -128,6 +128,11 @@ class Model {
     NoiseTable noise_table(const SampleOptions& options) const;
     Output evaluate_denoiser(const Input& x, const Input& timesteps, const Input& context,
                              const std::vector<Input>& inputs);
+    struct Use {
+        std::vector<Input> inputs;
+        Selection selection;
+    };
+    Use use_of(const std::string& network, int width, int height, int batch, bool guided, int chunks);
     int tile_sides(Executor& decoder, int height, int width, const DecodeOptions& options);
     void require_size(int width, int height) const;
     std::vector<Executor*> executors() const;

@@ -60,11 +60,11 @@ struct Executor::Prepared {
     ggml_gallocr_ptr allocator;
     std::vector<std::vector<SegmentGraph>> graphs;  // [segment][group]
     std::shared_ptr<Courier> courier;
-    bool adopted = false;    // its weights lie where a plan for other inputs put them
-    bool loads = false;      // weights that stay were lacking
+    bool adopted = false;  // its weights lie where a plan for other inputs put them
+    bool loads = false;    // weights that stay were lacking
     std::vector<double> segment_seconds;
     size_t runs = 0;
-    uint64_t unclaimed_before = 0;  // Device::unclaimed_bytes() before this took its share.
+    uint64_t unclaimed_before = 0;        // Device::unclaimed_bytes() before this took its share.
     std::vector<SegmentGraph> first_run;  // each stage by itself, where all weights are brought while it goes on
 
     int batch() const { return planned.plan.together * planned.plan.passes; }
@@ -105,14 +105,22 @@ std::string Executor::stage_name(size_t stage) const {
     return own.starts_with(network_->name() + ".") ? own : network_->name() + "." + own;
 }
 
+// What all weights take of the device, but for those that it reads where they lie in the file.
+uint64_t Executor::copied_bytes(const std::vector<size_t>& stages) const {
+    uint64_t sum = 0;
+    for (const size_t stage : stages)
+        sum += device_.maps_host_memory() ? store_.copied_bytes(stage) : store_.stage_bytes(stage);
+    return sum;
+}
+
+// What a run as one graph takes beside weights.
+uint64_t Executor::whole_workspace(const Flow& flow, int batch) const {
+    const UnionBytes all = flow.extent(0, flow.count() - 1, device_.buffer_type());
+    return (all.compute + all.carry_in + all.carry_out) * static_cast<uint64_t>(batch);
+}
+
 Memory::Limit Executor::limit(const Flow& flow, const std::vector<size_t>& stages, int batch) {
-    Memory::Limit out = memory_.limit([&] {
-        uint64_t weights = 0;
-        for (const size_t stage : stages)
-            weights += device_.maps_host_memory() ? store_.copied_bytes(stage) : store_.stage_bytes(stage);
-        const UnionBytes all = flow.extent(0, flow.count() - 1, device_.buffer_type());
-        return weights + (all.compute + all.carry_in + all.carry_out) * static_cast<uint64_t>(batch);
-    });
+    Memory::Limit out = memory_.limit([&] { return copied_bytes(stages) + whole_workspace(flow, batch); });
     const bool may_stream = options_.stream_layers && options_.offload_to_cpu;
     if (!memory_.limited() && !may_stream) out.plan_bytes = 0;
     return out;
@@ -248,7 +256,8 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& 
     // for what lives between stages, at addresses that serve the one graph of later runs too.
     bool by_stages = budget == 0 && !made->planned.mapped && !store_.placed() && selection.stages.size() > 1;
     if (by_stages) {
-        const CarryLayout layout = lay_out(made->flow->carries(), single_stages(selection.stages.size()), made->groups());
+        const CarryLayout layout =
+            lay_out(made->flow->carries(), single_stages(selection.stages.size()), made->groups());
         uint64_t most = 0;
         for (size_t i = 0; i < selection.stages.size(); ++i) most = std::max(most, workspace_of(i, i));
         by_stages = most <= sizes[largest] && total + layout.bytes <= device_.free_bytes();
@@ -372,9 +381,9 @@ std::unique_ptr<Executor::Prepared> Executor::plan_anew(const std::vector<Input>
                 if (kept + slack >= limit.plan_bytes) kept = 0;
                 room = limit.plan_bytes - kept;
             }
-            Planned planned = choose(flow, selection.stages, batch,
-                                     room > 0 ? std::max<uint64_t>(room - std::min(room, slack), 1) : 0,
-                                     limit.reserved_bytes);
+            Planned planned =
+                choose(flow, selection.stages, batch,
+                       room > 0 ? std::max<uint64_t>(room - std::min(room, slack), 1) : 0, limit.reserved_bytes);
             if (kept > 0 && !planned.plan.pieces.empty()) {
                 kept = slack = 0;
                 continue;
@@ -422,6 +431,21 @@ Selection Executor::completed(Selection selection) const {
     return selection;
 }
 
+Executor::Demand Executor::demand(const std::vector<Input>& inputs) {
+    const Selection selection = completed({});
+    const auto batch = static_cast<int>(batch_of(inputs));
+    const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
+    const Memory::Limit all = limit(flow, selection.stages, batch);
+    Demand out{copied_bytes(selection.stages), whole_workspace(flow, batch), false, all.all_bytes};
+    if (all.plan_bytes == 0 || out.weights + out.workspace <= all.plan_bytes) return out;
+    try {
+        const Plan plan = choose(flow, selection.stages, batch, all.plan_bytes, all.reserved_bytes).plan;
+        return {plan.resident_bytes, plan.peak_bytes - plan.resident_bytes, !plan.pieces.empty(), all.all_bytes};
+    } catch (const OverBudget&) {  // smaller tiles, or an error when it runs
+        return {0, all.all_bytes, true, all.all_bytes};
+    }
+}
+
 bool Executor::fits(const std::vector<Input>& inputs) {
     const Selection selection = completed({});
     const auto batch = static_cast<int>(batch_of(inputs));
@@ -441,8 +465,9 @@ RunReport Executor::preview(const std::vector<Input>& inputs, const Selection& g
     const auto batch = static_cast<int>(batch_of(inputs));
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
     const Memory::Limit all = limit(flow, selection.stages, batch);
-    Planned planned = choose(flow, selection.stages, batch, all.plan_bytes > 0 ? all.plan_bytes : std::min(all.all_bytes, ample_budget),
-                             all.reserved_bytes);
+    Planned planned =
+        choose(flow, selection.stages, batch,
+               all.plan_bytes > 0 ? all.plan_bytes : std::min(all.all_bytes, ample_budget), all.reserved_bytes);
     RunReport out;
     out.network = network_->name();
     out.stages = std::move(planned.stages);
@@ -572,7 +597,8 @@ std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Select
     // The first run was slowed down by loading; backends that record graphs do so in the next ones.
     const bool telling = prepared->runs == 2 || (prepared->runs == settled_runs && device_.queues_uploads());
     if (telling && prepared->planned.options.budget_bytes > 0) {
-        if (counts.upload_seconds > 0 && counts.uploaded_bytes > calibration::telling_upload_bytes && device_.paced_link_bytes_per_s() == 0) {
+        if (counts.upload_seconds > 0 && counts.uploaded_bytes > calibration::telling_upload_bytes &&
+            device_.paced_link_bytes_per_s() == 0) {
             Device::Speed speed = device_.speed();
             speed.link_bytes_per_s = static_cast<double>(counts.uploaded_bytes) / counts.upload_seconds;
             device_.set_speed(speed);

@@ -62,6 +62,15 @@ class Executor : public MemoryUser {
     // The plan that run() would follow; nothing is loaded. `inputs` need no data.
     RunReport preview(const std::vector<Input>& inputs, const Selection& selection = {});
 
+    // What run() would hold: weights that stay, memory beside them; whether others would be streamed; and what all
+    // networks may hold together.
+    struct Demand {
+        uint64_t weights = 0, workspace = 0;
+        bool streamed = false;
+        uint64_t limit = Memory::unlimited;
+    };
+    Demand demand(const std::vector<Input>& inputs);
+
     // Whether run() would find a plan.
     bool fits(const std::vector<Input>& inputs);
 
@@ -104,6 +113,8 @@ class Executor : public MemoryUser {
     std::unique_ptr<Prepared> realize(const std::vector<Input>& inputs, const Selection& selection, Planned planned,
                                       const Memory::Limit& limit, bool place);
     Selection completed(Selection selection) const;
+    uint64_t whole_workspace(const Flow& flow, int batch) const;
+    uint64_t copied_bytes(const std::vector<size_t>& stages) const;
     Memory::Limit limit(const Flow& flow, const std::vector<size_t>& stages, int batch);
     Planned choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget,
                    uint64_t reserved = 0);

@@ -59,8 +59,8 @@ Memory::Limit Memory::limit(const std::function<uint64_t()>& resident_bytes) {
         case Budget::Kind::process: {
             give_back_freed_memory();
             const uint64_t beside = less(process_resident_bytes(), device_.memory().held());
-            overhead_ = std::max(
-                overhead_, beside + calibration::bookkeeping_bytes + bytes_ / calibration::bookkeeping_share);
+            overhead_ =
+                std::max(overhead_, beside + calibration::bookkeeping_bytes + bytes_ / calibration::bookkeeping_share);
             break;
         }
         case Budget::Kind::networks:
@@ -87,8 +87,8 @@ bool Memory::passed() const {
     return bytes_ >= calibration::backend_counted_from && device_.memory().held() + device_.backend_bytes() > bytes_;
 }
 
-// A user whose turns come at intervals is needed again after the last interval; one that has had a single turn, when all
-// that have run had theirs. A user that has missed its turn is not waited for.
+// A user whose turns come at intervals is needed again after the last interval; one that has had a single turn, when
+// all that have run had theirs. A user that has missed its turn is not waited for.
 uint64_t Memory::next_turn(const Share& share) const {
     const auto have_run = static_cast<uint64_t>(
         std::count_if(shares_.begin(), shares_.end(), [](const Share& one) { return one.turns > 0; }));

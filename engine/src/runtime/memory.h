@@ -57,9 +57,9 @@ class Memory {
 
     static constexpr uint64_t unlimited = std::numeric_limits<uint64_t>::max();
     struct Limit {
-        uint64_t plan_bytes = 0;          // that a plan keeps to; 0: all weights fit, so no plan is needed
-        uint64_t all_bytes = unlimited;   // that all networks may hold together
-        uint64_t reserved_bytes = 0;      // of the user's budget, for other things than networks
+        uint64_t plan_bytes = 0;         // that a plan keeps to; 0: all weights fit, so no plan is needed
+        uint64_t all_bytes = unlimited;  // that all networks may hold together
+        uint64_t reserved_bytes = 0;     // of the user's budget, for other things than networks
     };
     // `resident_bytes` gives what `user` needs if all of its weights stay; it is called only if that matters.
     Limit limit(const std::function<uint64_t()>& resident_bytes);
@@ -68,8 +68,8 @@ class Memory {
     // Whether networks and what the device's backend takes by itself pass the user's limit.
     bool passed() const;
 
-    // Others give up as little as possible, so that `user` can hold `bytes` under `limit`: workspaces first, then weights,
-    // both from who is needed last.
+    // Others give up as little as possible, so that `user` can hold `bytes` under `limit`: workspaces first, then
+    // weights, both from who is needed last.
     void make_room(const MemoryUser& user, uint64_t bytes, const Limit& limit);
     // Others give up everything.
     void clear_others(const MemoryUser& user);

@@ -150,7 +150,8 @@ void WeightStore::place(const std::vector<Place>& places, uint64_t shared_bytes,
             }
         }
         std::erase_if(chunks_, [&](const Chunk& chunk) {
-            const bool stays = std::all_of(chunk.items.begin(), chunk.items.end(), [&](size_t i) { return resident[i]; });
+            const bool stays =
+                std::all_of(chunk.items.begin(), chunk.items.end(), [&](size_t i) { return resident[i]; });
             for (const size_t i : chunk.items)
                 if (!stays) detach(i);
             return !stays;
@@ -182,10 +183,10 @@ void WeightStore::place(const std::vector<Place>& places, uint64_t shared_bytes,
 void WeightStore::take_residents(const std::vector<size_t>& residents) {
     uint64_t all = 0;
     for (const size_t i : residents) all += items_[i].bytes;
-    const uint64_t least = device_.queues_uploads() ? calibration::least_buffer_bytes : calibration::least_host_buffer_bytes;
-    const uint64_t size =
-        std::min<uint64_t>({std::max(all / calibration::resident_buffers, least), max_buffer,
-                            ggml_backend_buft_get_max_size(device_.buffer_type())});
+    const uint64_t least =
+        device_.queues_uploads() ? calibration::least_buffer_bytes : calibration::least_host_buffer_bytes;
+    const uint64_t size = std::min<uint64_t>({std::max(all / calibration::resident_buffers, least), max_buffer,
+                                              ggml_backend_buft_get_max_size(device_.buffer_type())});
     for (size_t first = 0; first < residents.size();) {
         uint64_t bytes = 0;
         size_t last = first;

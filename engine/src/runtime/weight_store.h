@@ -92,8 +92,8 @@ class WeightStore {
         std::vector<size_t> items;  // residents that lie in it
     };
     bool placed_ = false;
-    std::vector<Chunk> chunks_;            // in the order of their stages
-    std::optional<DeviceBuffer> shared_;   // by streamed weights
+    std::vector<Chunk> chunks_;           // in the order of their stages
+    std::optional<DeviceBuffer> shared_;  // by streamed weights
     std::map<const MappedFile*, ggml_backend_buffer_ptr> mappings_;
     std::vector<std::byte> staging_;
     std::unique_ptr<UploadQueue> queue_;
