@@ -113,9 +113,9 @@ Llm::Llm(const ModelFiles& files) : TextEncoder(files, "llm") {
     if (layers_ == 0) fail(SDCPP_MISSING_PART, "the language model has no layers");
     const Shape shape = shape_of(s, width_, config);
     for (int i = 0; i < layers_; ++i) {
-        const std::string name = "layers." + std::to_string(i);
-        stage(name, [&] { return AttentionHalf(s / "layers" / i, shape); });
-        stage(name + ".1", [&] { return MlpHalf(s / "layers" / i, shape); }, true);
+        block(
+            "layers." + std::to_string(i), [&] { return AttentionHalf(s / "layers" / i, shape); },
+            [&] { return MlpHalf(s / "layers" / i, shape); });
     }
     stage("norm", [&] {
         return [norm = RmsNorm(s / "norm", width_, shape.eps)](Graph& g, Values& v) { v["x"] = norm(g, v.at("x")); };

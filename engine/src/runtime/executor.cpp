@@ -540,7 +540,7 @@ std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Select
     const Selection selection = completed(given);
     const auto start = Clock::now();
     memory_.begin_turn(*this);
-    if (std::exchange(interrupted_, false)) give_workspace();
+    if (std::exchange(interrupted_, false) || store_.stale()) give_workspace();
     Prepared* prepared = &prepare(inputs, selection);
     const Plan& plan = prepared->planned.plan;
     std::vector<Output> outputs;

@@ -19,12 +19,6 @@ constexpr uint64_t plenty = uint64_t{4} << 30;  // host memory that is left alon
 
 uint64_t aligned(uint64_t bytes, uint64_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
 
-bool can_be_mapped(const Weight& weight, ggml_type type) {
-    if (weight.source->type != from_ggml(type)) return false;
-    const size_t alignment = type == GGML_TYPE_F32 ? 4 : 2;
-    return reinterpret_cast<uintptr_t>(weight.source->bytes.data()) % alignment == 0;
-}
-
 }  // namespace
 
 WeightStore::WeightStore(Device& device, Network& network, const TypeRules& types)
@@ -44,7 +38,6 @@ WeightStore::WeightStore(Device& device, Network& network, const TypeRules& type
         ggml_set_name(weight.tensor, weight.name.c_str());
         Item item;
         item.bytes = aligned(ggml_backend_buft_get_alloc_size(type, weight.tensor), alignment);
-        item.mappable = device.maps_host_memory() && can_be_mapped(weight, stored);
         items_.push_back(std::move(item));
     }
     for (const Stage& stage : network.stages()) {
@@ -70,16 +63,30 @@ std::vector<uint64_t> WeightStore::weight_bytes(size_t stage) const {
 uint64_t WeightStore::copied_bytes(size_t stage) const {
     uint64_t sum = 0;
     const Stage& s = network_.stages()[stage];
-    for (size_t i = s.first_weight; i < s.last_weight; ++i) sum += items_[i].mappable ? 0 : items_[i].bytes;
+    for (size_t i = s.first_weight; i < s.last_weight; ++i) sum += mappable(i) ? 0 : items_[i].bytes;
     return sum;
 }
 
-const MappedFile& WeightStore::file_of(const Weight& weight) const {
-    return network_.weights().files().file_of(weight.source->bytes);
+// Whether the device can compute with it where it lies in the file.
+bool WeightStore::mappable(size_t item) const {
+    const Weight& weight = network_.weights().all()[item];
+    if (!device_.maps_host_memory() || !weight.source->file()) return false;
+    const std::span<const std::byte> bytes = weight.source->bytes_as(weight.tensor->type);
+    const size_t alignment = weight.tensor->type == GGML_TYPE_F32 ? 4 : 2;
+    return !bytes.empty() && reinterpret_cast<uintptr_t>(bytes.data()) % alignment == 0;
+}
+
+bool WeightStore::stale() const {
+    const auto& weights = network_.weights().all();
+    for (size_t i = 0; i < items_.size(); ++i)
+        if ((items_[i].loaded || items_[i].mapped) && items_[i].generation != weights[i].source->generation())
+            return true;
+    return false;
 }
 
 void WeightStore::detach(size_t item) {
     ggml_tensor* tensor = network_.weights().all()[item].tensor;
+    if (items_[item].mapped) mapped_bytes_ -= ggml_nbytes(tensor);
     tensor->buffer = nullptr;
     tensor->data = nowhere;
     items_[item].mapped = items_[item].streamed = items_[item].resident = items_[item].loaded = false;
@@ -95,7 +102,8 @@ void WeightStore::attach(size_t item, ggml_backend_buffer_t buffer, std::byte* a
 
 void WeightStore::map_file(size_t item) {
     const Weight& weight = network_.weights().all()[item];
-    const MappedFile& file = file_of(weight);
+    const MappedFile& file = *weight.source->file();
+    const std::span<const std::byte> bytes = weight.source->bytes_as(weight.tensor->type);
     ggml_backend_buffer_ptr& buffer = mappings_[&file];
     if (!buffer) {
         void* start = const_cast<std::byte*>(file.bytes().data());  // ggml never writes to weights
@@ -103,9 +111,11 @@ void WeightStore::map_file(size_t item) {
         buffer.reset(ggml_backend_dev_buffer_from_host_ptr(device_.handle(), start, size, size));
         if (!buffer) fail(SDCPP_OUT_OF_MEMORY, "device ", device_.name(), " cannot map ", file.path().string());
     }
-    attach(item, buffer.get(), const_cast<std::byte*>(weight.source->bytes.data()));
+    detach(item);
+    attach(item, buffer.get(), const_cast<std::byte*>(bytes.data()));
     items_[item].mapped = true;
-    mapped_bytes_ += weight.source->bytes.size();
+    items_[item].generation = weight.source->generation();
+    mapped_bytes_ += bytes.size();
 }
 
 void WeightStore::release() {
@@ -114,19 +124,20 @@ void WeightStore::release() {
     chunks_.clear();
     shared_.reset();
     mappings_.clear();
-    mapped_bytes_ = 0;
+}
+
+uint64_t WeightStore::drop_shared() {
+    const uint64_t bytes = shared_->lease.bytes();
+    for (size_t i = 0; i < items_.size(); ++i)
+        if (items_[i].streamed) detach(i);
+    shared_.reset();
+    return bytes;
 }
 
 void WeightStore::give_back(uint64_t bytes) {
     uint64_t given = 0;
-    const auto drop_shared = [&] {
-        given += shared_->lease.bytes();
-        for (size_t i = 0; i < items_.size(); ++i)
-            if (items_[i].streamed) detach(i);
-        shared_.reset();
-    };
     // What streamed weights share costs no more to fill again than residents of the same size do.
-    if (shared_ && shared_->lease.bytes() <= bytes) drop_shared();
+    if (shared_ && shared_->lease.bytes() <= bytes) given += drop_shared();
     while (given < bytes && !chunks_.empty()) {
         given += chunks_.back().buffer.lease.bytes();
         for (const size_t i : chunks_.back().items) detach(i);
@@ -144,7 +155,7 @@ void WeightStore::place(const std::vector<Place>& places, uint64_t shared_bytes,
             if (!places[s].used) continue;
             const Stage& stage = network_.stages()[s];
             for (size_t i = stage.first_weight; i < stage.last_weight; ++i) {
-                mapped[i] = map && items_[i].mappable;
+                mapped[i] = map && mappable(i);
                 if (!mapped[i] && !places[s].offsets.empty()) streamed[i] = places[s].offsets[i - stage.first_weight];
                 resident[i] = !mapped[i] && !streamed[i];
             }
@@ -156,20 +167,27 @@ void WeightStore::place(const std::vector<Place>& places, uint64_t shared_bytes,
                 if (!stays) detach(i);
             return !stays;
         });
+        if (shared_ && shared_->lease.bytes() != shared_bytes) drop_shared();
         for (size_t i = 0; i < items_.size(); ++i)
             if ((items_[i].streamed && !streamed[i]) || (items_[i].mapped && !mapped[i])) detach(i);
-        if (shared_ && shared_->lease.bytes() != shared_bytes) shared_.reset();
         if (!shared_ && shared_bytes > 0) {
             shared_ = device_.allocate(MemoryClass::slots, shared_bytes);
             ggml_backend_buffer_set_usage(shared_->buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         }
-        mapped_bytes_ = 0;
+        // What stays where it is may be on its way there meanwhile, so it is not touched.
         std::vector<size_t> lacking;
+        const auto& weights = network_.weights().all();
         for (size_t i = 0; i < items_.size(); ++i) {
-            items_[i].streamed = streamed[i].has_value();
-            if (mapped[i]) map_file(i);
-            if (streamed[i]) attach(i, shared_->buffer.get(), shared_->data() + *streamed[i]);
+            if (streamed[i]) {
+                std::byte* address = shared_->data() + *streamed[i];
+                if (!items_[i].streamed || weights[i].tensor->data != address) attach(i, shared_->buffer.get(), address);
+                if (!items_[i].streamed) items_[i].streamed = true;
+                continue;
+            }
+            const bool stale = items_[i].generation != weights[i].source->generation();
+            if (mapped[i] && (!items_[i].mapped || stale)) map_file(i);
             if (resident[i] && !items_[i].resident) lacking.push_back(i);
+            if (resident[i] && stale) items_[i].loaded = false;
         }
         if (!map) mappings_.clear();
         take_residents(lacking);
@@ -265,31 +283,32 @@ void WeightStore::move_to_pinned(Item& item, size_t size) {
 // `again`: the weight will be uploaded more than once.
 void WeightStore::upload(const Weight& weight, Item& item, bool again, const std::atomic<bool>& stop) {
     const size_t size = ggml_nbytes(weight.tensor);
-    const bool as_it_is = weight.source->type == from_ggml(weight.tensor->type) && weight.source->bytes.size() == size;
-    const MappedFile& file = file_of(weight);
+    const std::span<const std::byte> unchanged = weight.source->bytes_as(weight.tensor->type);
+    const bool as_it_is = !unchanged.empty();
     // On the CPU the budget holds for the process, to which pages of the file count while they are mapped.
-    const auto forget = [&](std::span<const std::byte> part) {
-        if (device_.is_cpu()) file.forget(part);
-    };
+    const bool forget = device_.is_cpu();
+    const uint64_t generation = std::exchange(item.generation, weight.source->generation());
+    const bool stale = item.kept && generation != item.generation;
     const bool reachable = ggml_backend_buffer_is_host(weight.tensor->buffer);
     if (reachable && (as_it_is || (!item.kept && (device_.is_cpu() || !again)))) {
         convert_weight(weight, weight.tensor->type, static_cast<std::byte*>(weight.tensor->data), 1, forget);
         return;
     }
+    if (stale && queue()) queue()->finish();  // an upload from the copy may be on its way
     if (item.kept && !item.pinned) move_to_pinned(item, size);
     std::span<const std::byte> source(item.kept, item.kept ? size : 0);
-    if (!item.kept) {
-        std::byte* target = again ? keep(item, size, as_it_is) : nullptr;
+    if (!item.kept || stale) {
+        std::byte* target = stale ? item.kept : again ? keep(item, size, as_it_is) : nullptr;
         if (!target && !as_it_is) {
             staging_.resize(size);
             target = staging_.data();
         }
         const int threads = device_.queues_uploads() ? physical_cores() : 1;  // on the CPU they belong to the compute
         if (target && item.pinned && as_it_is)
-            queue_->copy(target, weight.source->bytes);
+            queue_->copy(target, unchanged);
         else if (target)
             convert_weight(weight, weight.tensor->type, target, threads, forget);
-        source = target ? std::span<const std::byte>(target, size) : weight.source->bytes;
+        source = target ? std::span<const std::byte>(target, size) : unchanged;
     }
     if (!queue())
         ggml_backend_tensor_set(weight.tensor, source.data(), 0, size);

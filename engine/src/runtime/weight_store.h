@@ -46,6 +46,9 @@ class WeightStore {
     bool placed() const { return placed_; }
     // Bytes of residents that load() has yet to bring.
     uint64_t unloaded_bytes() const;
+    // Whether values have changed since they were loaded: place() makes load() bring those residents again. Streamed
+    // weights follow by themselves.
+    bool stale() const;
 
     // Brings these of a stage's weights to where they belong or, if none are named, those of its residents that are not
     // there; returns the bytes that go through the link. Stops early, with SDCPP_CANCELLED, when `stop` is set.
@@ -64,8 +67,9 @@ class WeightStore {
   private:
     struct Item {            // a weight
         uint64_t bytes = 0;  // on the device, alignment included
-        bool mappable = false, mapped = false, streamed = false;
+        bool mapped = false, streamed = false;
         bool resident = false, loaded = false;  // it has a place of its own; its bytes are there
+        uint64_t generation = 0;                // of the source's values that are there, or kept
         // In host memory, for the next upload: pinned by the queue, or `converted`. Null: nothing is kept.
         std::byte* kept = nullptr;
         bool pinned = false;
@@ -77,10 +81,11 @@ class WeightStore {
     void detach(size_t item);
     void attach(size_t item, ggml_backend_buffer_t buffer, std::byte* address);
     void map_file(size_t item);
+    uint64_t drop_shared();
     void take_residents(const std::vector<size_t>& residents);
     void upload(const Weight& weight, Item& item, bool again, const std::atomic<bool>& stop);
     void clear_padding(const Weight& weight, const std::atomic<bool>& stop);
-    const MappedFile& file_of(const Weight& weight) const;
+    bool mappable(size_t item) const;
 
     Device& device_;
     Network& network_;
