@@ -35,15 +35,15 @@ _EXCEPTIONS: dict[int, type[errors.SdcppError]] = {
     lib.SDCPP_INTERNAL: errors.EngineError,
     lib.SDCPP_OVER_BUDGET: errors.OverBudgetError,
 }
-PARTS = {
-    "any": lib.SDCPP_PART_ANY,
-    "diffusion": lib.SDCPP_PART_DIFFUSION,
-    "vae": lib.SDCPP_PART_VAE,
-    "text_encoder": lib.SDCPP_PART_TEXT_ENCODER,
-    "taesd": lib.SDCPP_PART_TAESD,
-    "clip_l": lib.SDCPP_PART_CLIP_L,
-    "clip_g": lib.SDCPP_PART_CLIP_G,
-    "llm": lib.SDCPP_PART_LLM,
+PARTS = {  # what a file is given as, under the engine's names
+    "any": b"",
+    "diffusion": b"diffusion_model",
+    "vae": b"vae",
+    "text_encoder": b"text_encoder",
+    "taesd": b"taesd",
+    "clip_l": b"clip_l",
+    "clip_g": b"clip_g",
+    "llm": b"llm",
 }
 
 

@@ -90,7 +90,8 @@ def why_no_gpu() -> str:
 
 def _list(path: str | os.PathLike[str], part: str) -> tuple[str, list[TensorEntry]]:
     raw = ffi.new("char[]", _binding.path_bytes(path))
-    file = ffi.new("sdcpp_file*", (raw, _binding.PARTS[part]))
+    given = ffi.new("char[]", _binding.PARTS[part])
+    file = ffi.new("sdcpp_file*", (raw, given))
     out = ffi.new("sdcpp_listing**")
     _binding.call(lib.sdcpp_listing_open, file, out)
     listing = ffi.gc(out[0], lib.sdcpp_listing_close)

@@ -46,6 +46,6 @@ class ModelParts:
 
     def c_files(self) -> tuple[Any, int, Any]:
         """An array of `sdcpp_file`, its length, and what must be kept while it is used."""
-        kept = [ffi.new("char[]", path) for path, _ in self.parts]
-        files = ffi.new("sdcpp_file[]", [(path, _binding.PARTS[part]) for path, (_, part) in zip(kept, self.parts)])
+        kept = [(ffi.new("char[]", path), ffi.new("char[]", _binding.PARTS[part])) for path, part in self.parts]
+        files = ffi.new("sdcpp_file[]", kept)
         return files, len(self.parts), kept

@@ -89,21 +89,12 @@ typedef struct sdcpp_backend {
 int sdcpp_backend_get(int32_t index, sdcpp_backend* out, sdcpp_error* error);
 int32_t sdcpp_physical_cores(void);
 
-/* What a file is given as. */
-typedef enum sdcpp_part {
-    SDCPP_PART_ANY = 0, /* a checkpoint whose tensor names say what they belong to, or a diffusers folder */
-    SDCPP_PART_DIFFUSION = 1,
-    SDCPP_PART_VAE = 2,
-    SDCPP_PART_TEXT_ENCODER = 3, /* of a kind that its tensors show */
-    SDCPP_PART_TAESD = 4,
-    SDCPP_PART_CLIP_L = 5,
-    SDCPP_PART_CLIP_G = 6,
-    SDCPP_PART_LLM = 7
-} sdcpp_part;
-
 typedef struct sdcpp_file {
     const char* path; /* UTF-8 */
-    int32_t part;     /* an sdcpp_part */
+    /* What it is given as: NULL or "" for a checkpoint whose tensor names say what they belong to or a diffusers folder;
+     * else a component ("clip_l", "vae" ...) or a kind of them ("diffusion_model", "text_encoder"), which its tensors
+     * then tell. */
+    const char* part;
 } sdcpp_file;
 
 /* The contents of a tensor file or a diffusers folder, for looking at: nothing is loaded. */
@@ -269,8 +260,8 @@ int sdcpp_take_memory(sdcpp_model* model, sdcpp_memory* out, sdcpp_error* error)
 typedef struct sdcpp_array {
     const char* name;
     const void* data; /* int32 for tokens, else float */
-    int32_t dimensions;
-    int64_t shape[4];
+    int32_t dimensions; /* 1 to 6 */
+    int64_t shape[6];
 } sdcpp_array;
 int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* inputs, size_t input_count,
                    float* output, size_t capacity, int64_t shape[4], sdcpp_error* error);

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "base/error.h"
+#include "families/component.h"
 #include "io/json.h"
 #include "io/tensor_file.h"
 #include "weights/names.h"
@@ -18,9 +19,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             if (!tensor.bytes.empty()) sink = tensor.bytes.back();
             (void)sink;
         }
-        for (const Part part :
-             {Part::any, Part::diffusion, Part::vae, Part::text_encoder, Part::taesd, Part::clip_g, Part::llm})
-            (void)canonical_tensors(read, part);
+        for (const char* part : {"", "diffusion_model", "vae", "text_encoder", "taesd", "clip_g", "llm"})
+            (void)canonical_tensors(read, {part, ""}, namings());
     } catch (const Error&) {
     }
     try {

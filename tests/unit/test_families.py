@@ -297,9 +297,9 @@ def test_the_facade_takes_z_images_files(folders):
 
 
 def test_a_family_that_is_not_known_is_told(tmp_path):
-    tensors = {"model.diffusion_model.double_blocks.0.img_attn.qkv.weight": np.zeros((96, 32), np.float32)}
-    path = tiny.write_safetensors(tmp_path / "flux.safetensors", tensors)
-    with pytest.raises(errors.UnsupportedModelError, match=r"double_blocks.*known are Z-Image"):
+    tensors = {"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": np.zeros((96, 32), np.float32)}
+    path = tiny.write_safetensors(tmp_path / "unknown.safetensors", tensors)
+    with pytest.raises(errors.UnsupportedModelError, match=r"joint_blocks.*known are .*Z-Image"):
         sdcpp_py.Pipeline(path)
 
 

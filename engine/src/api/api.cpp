@@ -22,7 +22,7 @@ struct sdcpp_listing {
     // Adds a file's tensors, `prefix` put before their names.
     void add(const ModelPath& path, const std::string& prefix) {
         TensorFile part = open_tensor_file(path.path);
-        for (const NamedTensor& named : canonical_tensors(part, path.part))
+        for (const NamedTensor& named : canonical_tensors(part, path.role, namings()))
             canonical[prefix + named.tensor.name] = named.name;
         for (TensorInfo& tensor : part.tensors) tensor.name.insert(0, prefix);
         file.format = part.format;
@@ -51,9 +51,7 @@ std::string text_or(const char* text, const char* otherwise) { return text && *t
 
 ModelPath model_path(const sdcpp_file& file) {
     need(file.path, "a path");
-    if (file.part < SDCPP_PART_ANY || file.part > SDCPP_PART_LLM)
-        fail(SDCPP_INVALID_ARGUMENT, "unknown part ", file.part);
-    return {std::filesystem::path(reinterpret_cast<const char8_t*>(file.path)), static_cast<Part>(file.part)};
+    return {std::filesystem::path(reinterpret_cast<const char8_t*>(file.path)), {text_or(file.part, ""), ""}};
 }
 
 }  // namespace
@@ -108,7 +106,7 @@ int sdcpp_listing_open(const sdcpp_file* file, sdcpp_listing** out, sdcpp_error*
         const ModelPath path = model_path(*file);
         auto listing = std::make_unique<sdcpp_listing>();
         if (std::filesystem::is_directory(path.path)) {
-            for (const ModelPath& part : folder_parts(path.path))
+            for (const ModelPath& part : folder_parts(path.path, namings()))
                 listing->add(part, part.path.parent_path().filename().string() + "/");
         } else {
             listing->add(path, "");
@@ -175,7 +173,7 @@ int sdcpp_model_open(const sdcpp_model_params* params, sdcpp_model** out, sdcpp_
         options.offload_to_cpu = params->offload_to_cpu;
         options.gpu_layers = params->gpu_layers;
         options.policy = policy_from(params->plan_policy);
-        options.speed = {params->flops_per_s, params->link_bytes_per_s, 1e-4};
+        options.speed = {params->flops_per_s, params->link_bytes_per_s};
         auto model = std::make_unique<sdcpp_model>(options);
         *out = model.release();
     });
@@ -197,17 +195,17 @@ int sdcpp_model_get_info(const sdcpp_model* model, sdcpp_model_info* out, sdcpp_
         out->has_vae_decoder = m.has("vae.decoder");
         out->has_vae_encoder = m.has("vae.encoder");
         out->has_taesd_decoder = m.has("taesd.decoder");
-        out->latent_channels = m.facts().latent_channels;
-        out->latent_factor = m.facts().latent_factor;
+        out->latent_channels = m.facts().latent.channels;
+        out->latent_factor = m.facts().latent.factor;
         out->size_multiple = m.facts().size_multiple;
-        out->v_prediction = m.facts().v_prediction;
-        out->flow = m.family().flow;
+        out->v_prediction = m.facts().predicts == Predicts::v;
+        out->flow = m.family().prediction.flow;
         copy_text(out->device, m.device().name());
     });
 }
 
 const char* sdcpp_model_family_title(const sdcpp_model* model) {
-    return model ? model->model.family().title.c_str() : "";
+    return model ? model->model.family().title.data() : "";
 }
 
 const char* sdcpp_model_default(sdcpp_model* model, const char* key) {
@@ -270,7 +268,7 @@ int sdcpp_convert(const sdcpp_file* files, size_t file_count, const char* wtype,
             return !callback || callback(done, all, user_data) == 0;
         };
         const std::filesystem::path target(reinterpret_cast<const char8_t*>(path));
-        convert_model(ModelFiles(paths), types, target, threads > 0 ? threads : physical_cores(), report);
+        convert_model(ModelFiles(paths, namings()), types, target, threads > 0 ? threads : physical_cores(), report);
     });
 }
 
@@ -294,9 +292,9 @@ int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t c
 
 const float* sdcpp_conditioning_data(const sdcpp_conditioning* conditioning, int64_t shape[3]) {
     if (!conditioning || !shape) return nullptr;
-    const Output& states = conditioning->said.states;
-    std::copy(states.shape.begin() + 1, states.shape.end(), shape);
-    return states.data.data();
+    const Array& states = conditioning->said.at("context");
+    std::copy(states.shape.begin(), states.shape.end(), shape);
+    return states.floats().data();
 }
 
 void sdcpp_conditioning_free(sdcpp_conditioning* conditioning) { delete conditioning; }
@@ -321,8 +319,8 @@ int sdcpp_sample(sdcpp_model* model, const sdcpp_sample_params* params, float* l
         need(latent, "latent");
         const auto lock = model->model.start();
         SampleOptions options;
-        options.cond = params->cond ? &params->cond->said : nullptr;
-        options.uncond = params->uncond ? &params->uncond->said : nullptr;
+        if (params->cond) options.shares.push_back({&params->cond->said, {}});
+        if (params->uncond) options.shares.push_back({&params->uncond->said, {.negative = true}});
         options.width = params->width;
         options.height = params->height;
         options.steps = params->steps;
@@ -360,10 +358,10 @@ int sdcpp_decode(sdcpp_model* model, const sdcpp_decode_params* params, const fl
         if (latent_height < 1 || latent_width < 1) fail(SDCPP_INVALID_ARGUMENT, "latent sides must be 1 or more");
         const auto plane = static_cast<size_t>(latent_height) * static_cast<size_t>(latent_width);
         const Floats decoded = model->model.decode({params->tiling, params->tile, params->overlap, params->taesd != 0},
-                                                   {latent, plane * static_cast<size_t>(facts.latent_channels)},
+                                                   {latent, plane * static_cast<size_t>(facts.latent.channels)},
                                                    latent_height, latent_width);
         const size_t pixels =
-            plane * static_cast<size_t>(facts.latent_factor) * static_cast<size_t>(facts.latent_factor);
+            plane * static_cast<size_t>(facts.latent.factor) * static_cast<size_t>(facts.latent.factor);
         for (size_t i = 0; i < pixels; ++i)
             for (size_t c = 0; c < 3; ++c)
                 picture[3 * i + c] = static_cast<uint8_t>(
@@ -495,23 +493,25 @@ int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* i
         need(inputs, "inputs");
         need(output, "output");
         need(shape, "shape");
-        std::vector<Input> arrays;
+        std::vector<Array> arrays;
         for (size_t i = 0; i < input_count; ++i) {
             need(inputs[i].name, "an input's name");
             need(inputs[i].data, "an input's data");
-            if (inputs[i].dimensions < 1 || inputs[i].dimensions > 4)
-                fail(SDCPP_INVALID_ARGUMENT, "inputs have 1 to 4 dimensions");
-            Input& array = arrays.emplace_back();
+            if (inputs[i].dimensions < 1 || inputs[i].dimensions > static_cast<int32_t>(Array::max_rank))
+                fail(SDCPP_INVALID_ARGUMENT, "inputs have 1 to ", Array::max_rank, " dimensions");
+            Array& array = arrays.emplace_back();
             array.name = inputs[i].name;
             array.shape.assign(inputs[i].shape, inputs[i].shape + inputs[i].dimensions);
             array.data = inputs[i].data;
         }
         const auto lock = model->model.start();
-        const Output result = model->model.evaluate(network, std::move(arrays));
-        if (result.data.size() > capacity)
-            fail(SDCPP_INVALID_ARGUMENT, "the output takes ", result.data.size(), " floats, room is for ", capacity);
-        std::copy(result.data.begin(), result.data.end(), output);
-        std::copy(result.shape.begin(), result.shape.end(), shape);
+        const Array result = model->model.evaluate(network, std::move(arrays));
+        const auto values = result.floats();
+        if (values.size() > capacity)
+            fail(SDCPP_INVALID_ARGUMENT, "the output takes ", values.size(), " floats, room is for ", capacity);
+        std::copy(values.begin(), values.end(), output);
+        std::fill_n(shape, 4, 1);
+        std::copy(result.shape.rbegin(), result.shape.rend(), std::reverse_iterator(shape + 4));
     });
 }
 
@@ -541,7 +541,8 @@ int sdcpp_sigmas(const char* scheduler, int32_t steps, float flow_shift, float* 
         need(out, "out");
         need(count, "count");
         NoiseTable table = flow_shift > 0 ? NoiseTable::flow(static_cast<double>(flow_shift)) : NoiseTable();
-        if (!table.is_flow()) table.aligned_sigmas = families().back().aligned_sigmas;
+        const auto& aligned = default_family().prediction.aligned_sigmas;
+        if (!table.is_flow()) table.aligned_sigmas.assign(aligned.begin(), aligned.end());
         const std::vector<double> sigmas = make_sigmas(scheduler, steps, table);
         if (sigmas.size() > capacity) fail(SDCPP_INVALID_ARGUMENT, "room for ", sigmas.size(), " sigmas is needed");
         std::transform(sigmas.begin(), sigmas.end(), out, [](double s) { return static_cast<float>(s); });

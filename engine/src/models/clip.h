@@ -6,26 +6,29 @@
 namespace sdcpp {
 
 // Values in: "x" [N, T, C] embeddings, "mask" f16 [T, T], "ends" i32 [N, 1]: where each text ends. Out: "x" [N, T, C]
-// the hidden states, "early" [N, T, C] those of an earlier layer, "pooled" [N, 1, P] the projected last state of the
-// text.
+// the hidden states, "states.K" [N, T, C] those of K layers, "pooled" [N, 1, P] the text's last state, projected or
+// not.
 class ClipText : public TextEncoder {
   public:
-    // `name`: "clip_l", "clip_g" or "clip_h".
-    ClipText(const ModelFiles& files, const std::string& name);
+    struct Sort {
+        std::string name, config;  // begins its tensors' names; the key of its config
+        std::string activation;    // if the config does not say
+        int32_t padding;           // the token that fills chunks
+    };
+    ClipText(const ModelFiles& files, const Sort& sort);
 
     Traits traits() const override;
-    std::vector<Input> inputs(std::span<const int32_t> tokens, int64_t rows) const override;
-    Selection select(int clip_skip, bool normed, bool pooled) const override;
-
-    // Of "pooled"; 0 where the model has no projection.
-    int64_t pooled_width() const { return pooled_width_; }
+    std::vector<Array> inputs(std::span<const int32_t> tokens, int64_t rows) const override;
+    Selection select(const Wanted& wanted) const override;
 
   private:
-    // Of a layer, or of the final norm where `layer` is their number.
+    // The stage of a layer, or of the final norm if `layer` is their number. After each layer's comes one that keeps
+    // its states.
     static size_t stage_of(int layer) { return 1 + 2 * static_cast<size_t>(layer); }
 
-    int64_t width_, positions_, vocabulary_, pooled_width_ = 0;
+    int64_t width_, positions_, vocabulary_, projected_width_ = 0;
     int layers_;
+    int32_t padding_;
 };
 
 }  // namespace sdcpp

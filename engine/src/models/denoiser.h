@@ -1,30 +1,34 @@
-// What the networks that denoise have in common: noisy latents, a level of noise and what prompts say go in; what the
+// What the networks that denoise have in common: noisy latents, a level of noise and conditionings go in; what the
 // family predicts comes out.
 #pragma once
 
 #include <span>
+#include <string>
+#include <string_view>
+#include <vector>
 
+#include "generation/latent.h"
+#include "models/conditioning.h"
 #include "nn/network.h"
 
 namespace sdcpp {
 
-// What a prompt says.
-struct Conditioning {
-    Output states;              // [1, 1, T, C] of the text encoders, side by side along C
-    std::vector<float> pooled;  // [P], where the family uses it
-};
-
 // Latents to be denoised, each with its conditioning.
 struct Noisy {
-    struct Item {
-        const Conditioning* conditioning = nullptr;
-        bool unconditional = false;
-    };
-    std::vector<Item> items;
-    int64_t height = 0, width = 0;  // of the latents
-    std::vector<float> x;           // [items, C, height, width], scaled as the network takes them
-    std::vector<float> timesteps;   // [items], 0 (clean) to 1000 (noise)
-    int picture_height = 0, picture_width = 0;
+    std::vector<const Conditioning*> conditionings;  // one a row
+    std::vector<bool> negative;                      // what a row's conditioning says is not wanted
+    LatentShape shape;                               // of one row
+    std::vector<float> x;                       // [rows, C, frames, height, width], scaled as the network takes them
+    std::vector<float> timesteps;               // [rows], 0 (clean) to 1000 (noise)
+    int picture_height = 0, picture_width = 0;  // pixels
+    std::vector<Array> more{};                  // what else the run gives, by name, such as "guidance" [rows]
+
+    int64_t rows() const { return static_cast<int64_t>(conditionings.size()); }
+    const Array* find(std::string_view name) const {
+        for (const Array& array : more)
+            if (array.name == name) return &array;
+        return nullptr;
+    }
 };
 
 class Denoiser : public Network {
@@ -33,15 +37,28 @@ class Denoiser : public Network {
 
     virtual int64_t in_channels() const = 0;
     virtual int64_t out_channels() const = 0;
-    virtual int64_t multiple() const = 0;       // latent sides must be whole multiples of this
-    virtual int64_t context_width() const = 0;  // of the states it takes
-    virtual int64_t pooled_width() const { return 0; }
-    // Whether items whose states differ in length may go through it together.
-    virtual bool mixes_lengths() const { return false; }
+    virtual int64_t multiple() const = 0;  // latent sides must be whole multiples of this
 
-    virtual std::vector<Input> inputs(const Noisy& noisy) const = 0;
-    // The network's result as [items, C, height, width].
-    virtual std::vector<float> prediction(Output result, const Noisy&) const { return std::move(result.data); }
+    // The arrays that it takes of a conditioning, by name, and the length of each one's innermost side.
+    struct Taken {
+        std::string name;
+        int64_t width;
+    };
+    virtual std::vector<Taken> conditioning() const = 0;
+    // The width of one of them; 0 if it takes none of this name.
+    int64_t width_of(std::string_view name) const {
+        for (const Taken& taken : conditioning())
+            if (taken.name == name) return taken.width;
+        return 0;
+    }
+    // Whether it was distilled to take a scale of guidance (an array "guidance" [rows]).
+    virtual bool takes_guidance() const { return false; }
+
+    virtual std::vector<Array> inputs(const Noisy& noisy) const = 0;
+    // The network's result as [rows, C, frames, height, width].
+    virtual std::vector<float> prediction(const Array& result, const Noisy&) const {
+        return {result.floats().begin(), result.floats().end()};
+    }
 };
 
 // Sinusoids of each value, [values, width], cosines first (Ho et al. 2020; the order is Stable Diffusion's).

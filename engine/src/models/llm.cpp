@@ -1,5 +1,6 @@
 #include "models/llm.h"
 
+#include <algorithm>
 #include <numeric>
 #include <optional>
 
@@ -116,6 +117,8 @@ Llm::Llm(const ModelFiles& files) : TextEncoder(files, "llm") {
         block(
             "layers." + std::to_string(i), [&] { return AttentionHalf(s / "layers" / i, shape); },
             [&] { return MlpHalf(s / "layers" / i, shape); });
+        const std::string kept = "states." + std::to_string(i + 1);
+        stage(kept, [&] { return [kept](Graph&, Values& v) { v[kept] = v.at("x"); }; });
     }
     stage("norm", [&] {
         return [norm = RmsNorm(s / "norm", width_, shape.eps)](Graph& g, Values& v) { v["x"] = norm(g, v.at("x")); };
@@ -124,19 +127,31 @@ Llm::Llm(const ModelFiles& files) : TextEncoder(files, "llm") {
 
 TextEncoder::Traits Llm::traits() const { return {"qwen2", 0, vocabulary_, width_, layers_, 0}; }
 
-std::vector<Input> Llm::inputs(std::span<const int32_t> tokens, int64_t rows) const {
+std::vector<Array> Llm::inputs(std::span<const int32_t> tokens, int64_t rows) const {
     const auto length = static_cast<int64_t>(tokens.size()) / rows;
     std::vector<int32_t> positions(static_cast<size_t>(length));
     std::iota(positions.begin(), positions.end(), 0);
-    return {owned_input("x", {rows, length, width_}, embedded(tokens)), causal_mask(length),
-            owned_input("positions", {length}, std::move(positions), true)};
+    return {Array::of("x", {rows, length, width_}, embedded(tokens)), causal_mask(length),
+            Array::of("positions", {length}, std::move(positions), true)};
 }
 
-Selection Llm::select(int clip_skip, bool normed, bool) const {
-    Selection out{{}, {"x"}};
-    const auto layers = static_cast<size_t>(layers_), kept = layers - static_cast<size_t>(clip_skip) + 1;
-    for (size_t stage = 0; stage < 2 * kept; ++stage) out.stages.push_back(stage);
-    if (normed) out.stages.push_back(2 * layers);
+Selection Llm::select(const Wanted& wanted) const {
+    if (wanted.pooled != Pooled::no) fail(SDCPP_INTERNAL, name(), " gives no vector for a whole text");
+    const auto layers = static_cast<size_t>(layers_);
+    size_t last = 0;
+    for (const int off : wanted.layers_off) last = std::max(last, layers - static_cast<size_t>(off));
+    Selection out{{}, {}};
+    for (const int off : wanted.layers_off) {
+        const size_t kept = layers - static_cast<size_t>(off);
+        out.results.push_back(kept == last ? "x" : "states." + std::to_string(kept));
+    }
+    for (size_t layer = 0; layer < last; ++layer) {
+        out.stages.insert(out.stages.end(), {3 * layer, 3 * layer + 1});
+        const std::string kept = "states." + std::to_string(layer + 1);
+        if (std::find(out.results.begin(), out.results.end(), kept) != out.results.end())
+            out.stages.push_back(3 * layer + 2);
+    }
+    if (wanted.normed) out.stages.push_back(3 * layers);
     return out;
 }
 

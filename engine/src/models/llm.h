@@ -6,15 +6,15 @@
 
 namespace sdcpp {
 
-// Values in: "x" [N, T, C] embeddings, "mask" f16
-// [T, T], "positions" i32 [T]. Out: "x" [N, T, C].
+// Values in: "x" [N, T, C] embeddings, "mask" f16 [T, T], "positions" i32 [T]. Out: "x" [N, T, C] the hidden states,
+// "states.K" [N, T, C] those of K layers.
 class Llm : public TextEncoder {
   public:
     explicit Llm(const ModelFiles& files);
 
     Traits traits() const override;
-    std::vector<Input> inputs(std::span<const int32_t> tokens, int64_t rows) const override;
-    Selection select(int clip_skip, bool normed, bool pooled) const override;
+    std::vector<Array> inputs(std::span<const int32_t> tokens, int64_t rows) const override;
+    Selection select(const Wanted& wanted) const override;
 
   private:
     int64_t width_, vocabulary_;

@@ -20,13 +20,13 @@ std::vector<float> TextEncoder::embedded(std::span<const int32_t> tokens) const 
     return out;
 }
 
-Input causal_mask(int64_t tokens) {
+Array causal_mask(int64_t tokens) {
     std::vector<ggml_fp16_t> mask(static_cast<size_t>(tokens * tokens), ggml_fp32_to_fp16(0));
     const ggml_fp16_t hidden = ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity());
     for (int64_t row = 0; row < tokens; ++row)
         for (int64_t column = row + 1; column < tokens; ++column)
             mask[static_cast<size_t>(row * tokens + column)] = hidden;
-    return owned_input("mask", {tokens, tokens}, std::move(mask), true);
+    return Array::of("mask", {tokens, tokens}, std::move(mask), true);
 }
 
 }  // namespace sdcpp

@@ -13,20 +13,27 @@ class TextEncoder : public Network {
 
     // What a caller must know to make tokens for it.
     struct Traits {
-        std::string tokenizer;  // "clip" or "qwen2"
+        std::string tokenizer;  // "clip", "qwen2" …
         int64_t positions = 0;  // tokens in a chunk, marks included; 0: any number, in one chunk
         int64_t vocabulary = 0, width = 0;
         int layers = 0;
-        int32_t padding = 0;  // the token that fills a chunk
+        int32_t padding = 0;  // the token that fills up
     };
     virtual Traits traits() const = 0;
+    size_t result_rank() const override { return 3; }
 
     // For `tokens` [rows, T].
-    virtual std::vector<Input> inputs(std::span<const int32_t> tokens, int64_t rows) const = 0;
+    virtual std::vector<Array> inputs(std::span<const int32_t> tokens, int64_t rows) const = 0;
 
-    // Results: the hidden states [N, T, C] without the last `clip_skip - 1` layers, `normed` by the final norm or not;
-    // and, if `pooled`, what the whole text says [N, 1, P].
-    virtual Selection select(int clip_skip, bool normed, bool pooled) const = 0;
+    enum class Pooled { no, last_state, projected };
+    struct Wanted {
+        std::vector<int> layers_off = {0};  // hidden states without so many last layers, each
+        bool normed = false;                // by the final norm; of one hidden state only
+        Pooled pooled = Pooled::no;         // and one vector for the whole text
+    };
+    // Results: states [N, T, C] for each of `layers_off`, then, if wanted, the whole text's [N, 1, P]. Throws
+    // SDCPP_MISSING_PART if the encoder has no such vector.
+    virtual Selection select(const Wanted& wanted) const = 0;
 
   protected:
     // Declares the table of embeddings [vocabulary, width]. It belongs to no stage: rows are taken from the file, so
@@ -40,6 +47,6 @@ class TextEncoder : public Network {
 };
 
 // A lower triangle: each token sees itself and those before it. f16, zeros and minus infinities, shared by a batch.
-Input causal_mask(int64_t tokens);
+Array causal_mask(int64_t tokens);
 
 }  // namespace sdcpp

@@ -329,31 +329,33 @@ UNet::UNet(const ModelFiles& files) : Denoiser(files, "unet") {
     });
 }
 
-std::vector<Input> UNet::inputs(const Noisy& noisy) const {
-    const auto count = static_cast<int64_t>(noisy.items.size());
-    const Output& first = noisy.items.front().conditioning->states;
-    std::vector<float> context, y;
-    for (const Noisy::Item& item : noisy.items) {
-        const Output& states = item.conditioning->states;
-        context.insert(context.end(), states.data.begin(), states.data.end());
-        if (sizes_ == 0) continue;
-        const auto height = static_cast<float>(noisy.picture_height), width = static_cast<float>(noisy.picture_width);
+std::vector<Denoiser::Taken> UNet::conditioning() const {
+    if (sizes_ == 0) return {{"context", context_width_}};
+    return {{"context", context_width_}, {"pooled", pooled_width_}};
+}
+
+std::vector<Array> UNet::inputs(const Noisy& noisy) const {
+    std::vector<Array> out = {
+        Array::of("x", {noisy.rows(), in_channels_, noisy.shape.height, noisy.shape.width}, noisy.x),
+        Array::of("time", {noisy.rows(), model_channels_}, sinusoids(noisy.timesteps, model_channels_)),
+        joined(noisy.conditionings, "context")};
+    if (sizes_ == 0) return out;
+    std::vector<float> y;
+    const auto height = static_cast<float>(noisy.picture_height), width = static_cast<float>(noisy.picture_width);
+    for (size_t row = 0; row < noisy.conditionings.size(); ++row) {
         // the size of the picture that it is to look like a part of, where the part begins, and the part's size or, for
         // the refiner, how beautiful it is to be
         std::vector<float> sizes = {height, width, 0, 0};
         if (sizes_ == base_sizes)
             sizes.insert(sizes.end(), {height, width});
         else
-            sizes.push_back(item.unconditional ? 2.5f : 6.0f);
+            sizes.push_back(noisy.negative[row] ? 2.5f : 6.0f);
         const std::vector<float> waves = sinusoids(sizes, size_width_);
-        y.insert(y.end(), item.conditioning->pooled.begin(), item.conditioning->pooled.end());
+        const auto pooled = noisy.conditionings[row]->at("pooled").floats();
+        y.insert(y.end(), pooled.begin(), pooled.end());
         y.insert(y.end(), waves.begin(), waves.end());
     }
-    std::vector<Input> out = {
-        owned_input("x", {count, in_channels_, noisy.height, noisy.width}, noisy.x),
-        owned_input("time", {count, model_channels_}, sinusoids(noisy.timesteps, model_channels_)),
-        owned_input("context", {count, first.shape[2], first.shape[3]}, std::move(context))};
-    if (sizes_ > 0) out.push_back(owned_input("y", {count, pooled_width_ + sizes_ * size_width_}, std::move(y)));
+    out.push_back(Array::of("y", {noisy.rows(), pooled_width_ + sizes_ * size_width_}, std::move(y)));
     return out;
 }
 

@@ -15,9 +15,8 @@ class UNet : public Denoiser {
     int64_t in_channels() const override { return in_channels_; }
     int64_t out_channels() const override { return out_channels_; }
     int64_t multiple() const override { return multiple_; }
-    int64_t context_width() const override { return context_width_; }
-    int64_t pooled_width() const override { return pooled_width_; }
-    std::vector<Input> inputs(const Noisy& noisy) const override;
+    std::vector<Taken> conditioning() const override;
+    std::vector<Array> inputs(const Noisy& noisy) const override;
 
     // Conditions of XL's base and of its refiner, each as a width of sinusoids.
     static constexpr int base_sizes = 6, refiner_sizes = 5;

@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "models/patches.h"
 #include "nn/layers.h"
 
 namespace sdcpp {
@@ -227,7 +228,7 @@ ZImage::Rope ZImage::rope(size_t axis, int64_t places) const {
 }
 
 // What depends on sizes alone: which tokens are the text's own, positions, and masks if texts differ in length.
-std::vector<Input> ZImage::positions(int64_t rows, int64_t columns, const std::vector<int64_t>& texts) const {
+std::vector<Array> ZImage::positions(int64_t rows, int64_t columns, const std::vector<int64_t>& texts) const {
     const auto count = static_cast<int64_t>(texts.size());
     const int64_t picture = rows * columns, picture_filled = filled(picture);
     const int64_t longest = filled(*std::max_element(texts.begin(), texts.end()));
@@ -268,66 +269,36 @@ std::vector<Input> ZImage::positions(int64_t rows, int64_t columns, const std::v
             hide(mask, picture_filled);
         }
     }
-    std::vector<Input> out = {owned_input("kept", {count, longest, 1}, std::move(kept)),
-                              owned_input("x_rope", {count, picture_filled, 2 * head_}, std::move(x_rope)),
-                              owned_input("context_rope", {count, longest, 2 * head_}, std::move(context_rope))};
+    std::vector<Array> out = {Array::of("kept", {count, longest, 1}, std::move(kept)),
+                              Array::of("x_rope", {count, picture_filled, 2 * head_}, std::move(x_rope)),
+                              Array::of("context_rope", {count, longest, 2 * head_}, std::move(context_rope))};
     if (mixed) {
         const int64_t all = picture_filled + longest;
-        out.push_back(owned_input("context_mask", {count, 1, longest, longest}, std::move(context_mask)));
-        out.push_back(owned_input("mask", {count, 1, all, all}, std::move(mask)));
+        out.push_back(Array::of("context_mask", {count, 1, longest, longest}, std::move(context_mask)));
+        out.push_back(Array::of("mask", {count, 1, all, all}, std::move(mask)));
     }
     return out;
 }
 
-std::vector<Input> ZImage::inputs(const Noisy& noisy) const {
-    const auto count = static_cast<int64_t>(noisy.items.size());
-    const int64_t rows = noisy.height / patch, columns = noisy.width / patch;
-    Sizes sizes = {rows, columns, {}};
-    for (const Noisy::Item& item : noisy.items) sizes.texts.push_back(item.conditioning->states.shape[2]);
-    const int64_t longest = filled(*std::max_element(sizes.texts.begin(), sizes.texts.end()));
+std::vector<Array> ZImage::inputs(const Noisy& noisy) const {
+    Sizes sizes = {noisy.shape.height / patch, noisy.shape.width / patch, {}};
+    for (const Conditioning* one : noisy.conditionings) sizes.texts.push_back(one->at("context").shape[1]);
     if (positions_.empty() || sizes != positions_of_) {
-        positions_ = positions(rows, columns, sizes.texts);
+        positions_ = positions(sizes.rows, sizes.columns, sizes.texts);
         positions_of_ = sizes;
     }
-    std::vector<float> x, context, timesteps;
-    x.reserve(noisy.x.size());
-    context.reserve(static_cast<size_t>(count * longest * context_width_));
-    const auto plane = static_cast<size_t>(noisy.height * noisy.width);
-    for (int64_t n = 0; n < count; ++n) {
-        const float* latent = noisy.x.data() + static_cast<size_t>(n * channels_) * plane;
-        for (int64_t row = 0; row < rows; ++row)
-            for (int64_t column = 0; column < columns; ++column)
-                for (int64_t inner = 0; inner < patch * patch; ++inner)
-                    for (int64_t channel = 0; channel < channels_; ++channel) {
-                        const int64_t at = (row * patch + inner / patch) * noisy.width + column * patch + inner % patch;
-                        x.push_back(latent[static_cast<size_t>(channel) * plane + static_cast<size_t>(at)]);
-                    }
-        const Output& states = noisy.items[static_cast<size_t>(n)].conditioning->states;
-        context.insert(context.end(), states.data.begin(), states.data.end());
-        context.resize(static_cast<size_t>((n + 1) * longest * context_width_), 0.0f);
-        timesteps.push_back(1000 - noisy.timesteps[static_cast<size_t>(n)]);  // it counts from noise to picture
-    }
-    std::vector<Input> out = {owned_input("x", {count, rows * columns, channels_ * patch * patch}, std::move(x)),
-                              owned_input("time", {count, sinusoids_}, sinusoids(timesteps, sinusoids_)),
-                              owned_input("context", {count, longest, context_width_}, std::move(context))};
+    std::vector<float> timesteps;  // it counts from noise to picture
+    for (const float timestep : noisy.timesteps) timesteps.push_back(1000 - timestep);
+    std::vector<Array> out = {Array::of("x", {noisy.rows(), sizes.rows * sizes.columns, channels_ * patch * patch},
+                                        patches(noisy.x, noisy.shape, patch, PatchOrder::place_first)),
+                              Array::of("time", {noisy.rows(), sinusoids_}, sinusoids(timesteps, sinusoids_)),
+                              joined(noisy.conditionings, "context", sequence_multiple)};
     out.insert(out.end(), positions_.begin(), positions_.end());
     return out;
 }
 
-std::vector<float> ZImage::prediction(Output result, const Noisy& noisy) const {
-    const int64_t columns = noisy.width / patch, tokens = result.shape[2], values = channels_ * patch * patch;
-    const auto plane = static_cast<size_t>(noisy.height * noisy.width);
-    std::vector<float> out(noisy.x.size());
-    for (int64_t n = 0; n < result.shape[1]; ++n)
-        for (int64_t t = 0; t < columns * (noisy.height / patch); ++t)
-            for (int64_t inner = 0; inner < patch * patch; ++inner)
-                for (int64_t channel = 0; channel < channels_; ++channel) {
-                    const int64_t row = t / columns * patch + inner / patch;
-                    const int64_t at = row * noisy.width + t % columns * patch + inner % patch;
-                    out[static_cast<size_t>(n * channels_ + channel) * plane + static_cast<size_t>(at)] =
-                        result.data[static_cast<size_t>((n * tokens + t) * values + inner * channels_ + channel)];
-                }
-    return out;
+std::vector<float> ZImage::prediction(const Array& result, const Noisy& noisy) const {
+    return from_patches(result, noisy.shape, patch, PatchOrder::place_first);
 }
 
 }  // namespace sdcpp

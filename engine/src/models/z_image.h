@@ -17,10 +17,10 @@ class ZImage : public Denoiser {
     int64_t in_channels() const override { return channels_; }
     int64_t out_channels() const override { return channels_; }
     int64_t multiple() const override { return patch; }
-    int64_t context_width() const override { return context_width_; }
-    bool mixes_lengths() const override { return true; }
-    std::vector<Input> inputs(const Noisy& noisy) const override;
-    std::vector<float> prediction(Output result, const Noisy& noisy) const override;
+    std::vector<Taken> conditioning() const override { return {{"context", context_width_}}; }
+    size_t result_rank() const override { return 3; }
+    std::vector<Array> inputs(const Noisy& noisy) const override;
+    std::vector<float> prediction(const Array& result, const Noisy& noisy) const override;
 
   private:
     static constexpr int64_t patch = 2;
@@ -34,12 +34,12 @@ class ZImage : public Denoiser {
         bool operator==(const Sizes&) const = default;
     };
     Rope rope(size_t axis, int64_t places) const;
-    std::vector<Input> positions(int64_t rows, int64_t columns, const std::vector<int64_t>& texts) const;
+    std::vector<Array> positions(int64_t rows, int64_t columns, const std::vector<int64_t>& texts) const;
 
     int64_t channels_, width_, context_width_, head_, sinusoids_;
     std::vector<int> axes_;  // how many values of a head each of the three axes rotates
     double theta_;
-    mutable std::vector<Input> positions_;  // The last run's, for the next one of the same sizes.
+    mutable std::vector<Array> positions_;  // The last run's, for the next one of the same sizes.
     mutable Sizes positions_of_;
 };
 

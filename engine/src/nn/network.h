@@ -6,37 +6,11 @@
 #include <utility>
 #include <vector>
 
+#include "nn/array.h"
 #include "nn/graph.h"
 #include "weights/weight.h"
 
 namespace sdcpp {
-
-// A value given to a network: `shape` outermost first, `data` contiguous and row-major in `type`. Its outermost side is
-// the batch, unless it is `shared` by all of a batch.
-struct Input {
-    std::string name;
-    ggml_type type = GGML_TYPE_F32;
-    std::vector<int64_t> shape;
-    const void* data = nullptr;
-    bool shared = false;
-    std::shared_ptr<const void> owner = nullptr;  // of the data, where nobody else is
-};
-
-// An input that owns its values: float, int32_t or ggml_fp16_t.
-template <typename T>
-Input owned_input(std::string name, std::vector<int64_t> shape, std::vector<T> values, bool shared = false) {
-    constexpr ggml_type type = std::is_same_v<T, float>     ? GGML_TYPE_F32
-                               : std::is_same_v<T, int32_t> ? GGML_TYPE_I32
-                                                            : GGML_TYPE_F16;
-    static_assert(type != GGML_TYPE_F16 || std::is_same_v<T, ggml_fp16_t>);
-    const auto kept = std::make_shared<const std::vector<T>>(std::move(values));
-    return {std::move(name), type, std::move(shape), kept->data(), shared, kept};
-}
-
-struct Output {
-    std::vector<int64_t> shape;  // always four sides, ones in front
-    std::vector<float> data;
-};
 
 // What of a network runs: its stages by number (empty: all), and the names of the values that are wanted.
 struct Selection {
@@ -97,6 +71,8 @@ class Network {
     const std::vector<Stage>& stages() const { return declaration_.stages(); }
     // Whether values inside may pass the largest f16, so that they must not be rounded to it.
     virtual bool wide_range() const { return false; }
+    // Sides of its results, the outermost of which is the batch.
+    virtual size_t result_rank() const { return 4; }
 
   protected:
     Scope root() { return declaration_.scope(*files_, name_); }

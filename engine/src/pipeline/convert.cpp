@@ -5,7 +5,7 @@
 #include <set>
 
 #include "base/error.h"
-#include "models/family.h"
+#include "families/family.h"
 
 namespace sdcpp {
 namespace {
@@ -17,13 +17,13 @@ uint64_t aligned(uint64_t bytes) { return (bytes + alignment - 1) / alignment * 
 
 // The names other programs know the networks by.
 std::string public_name(const std::string& canonical, const Family& family) {
-    const std::string network = canonical.substr(0, canonical.find('.') + 1), rest = canonical.substr(network.size());
-    if (network == "unet." || network == "z_image.") return "model.diffusion_model." + rest;
-    if (network == "vae.") return "first_stage_model." + rest;
-    if (network == "clip_l." && family.name == "sd1") return "cond_stage_model.transformer.text_model." + rest;
-    if (network == "llm.") return "text_encoders.llm." + rest;
-    if (network.starts_with("clip_")) return "text_encoders." + network + "transformer.text_model." + rest;
-    return canonical;
+    const size_t dot = canonical.find('.');
+    const std::string name = canonical.substr(0, dot);
+    const auto own = family.public_prefixes.find(name);
+    const Component* component = find_component(name);
+    if (!component) return canonical;
+    return std::string(own == family.public_prefixes.end() ? component->public_prefix : own->second) +
+           canonical.substr(dot + 1);
 }
 
 class Writer {
@@ -102,7 +102,7 @@ void convert_model(const ModelFiles& files, const TypeRules& types, const std::f
     out.bytes("GGUF", 4);
     out.number<uint32_t>(3);
     out.number<uint64_t>(entries.size());
-    const std::vector<std::pair<std::string, std::string>> pairs = {{"general.architecture", family.name},
+    const std::vector<std::pair<std::string, std::string>> pairs = {{"general.architecture", std::string(family.name)},
                                                                     {"sdcpp.config", config_of(files).dump()}};
     out.number<uint64_t>(pairs.size());
     constexpr uint32_t kind_string = 8;

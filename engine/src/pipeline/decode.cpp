@@ -20,7 +20,7 @@ int Model::tile_sides(Executor& decoder, int height, int width, const DecodeOpti
         fail(SDCPP_INVALID_ARGUMENT, "a tile must be ", smallest_tile, " or more latent sides");
     if (options.tiling == 0) return 0;
     const auto fits = [&](int64_t h, int64_t w) {
-        return decoder.fits({{"x", GGML_TYPE_F32, {1, facts_.latent_channels, h, w}}});
+        return decoder.fits({{"x", GGML_TYPE_F32, {1, facts_.latent.channels, h, w}}});
     };
     const bool large = height > tile_above || width > tile_above;
     const bool budgeted = options_.max_vram != 0;
@@ -32,18 +32,17 @@ int Model::tile_sides(Executor& decoder, int height, int width, const DecodeOpti
 }
 
 Floats Model::decode(const DecodeOptions& options, std::span<const float> latent, int height, int width) {
-    Executor& decoder = executor(options.taesd ? "taesd.decoder" : "vae.decoder");
-    const int channels = facts_.latent_channels, factor = facts_.latent_factor;
+    Executor& decoder = need(options.taesd ? Role::tiny_decoder : Role::decoder);
+    const int channels = facts_.latent.channels, factor = facts_.latent.factor;
     if (height < 1 || width < 1 || height > max_pixels_side / factor || width > max_pixels_side / factor)
         fail(SDCPP_INVALID_ARGUMENT, "latents of ", height, " x ", width, " cannot be decoded");
     int tile = tile_sides(decoder, height, width, options);
     const double share = options.overlap < 0 ? 0.25 : options.overlap;
     if (!(share <= 0.5)) fail(SDCPP_INVALID_ARGUMENT, "the overlap of tiles must be 0 to 0.5");
-    const auto scale = static_cast<float>(1 / facts_.latent_scale), shift = static_cast<float>(facts_.latent_shift);
     const auto whole = [&](std::vector<float> part, int h, int w) {
-        if (!options.taesd)
-            for (float& value : part) value = value * scale + shift;
-        Floats picture = decoder.run({{"x", GGML_TYPE_F32, {1, channels, h, w}, part.data()}}).data;
+        if (!options.taesd) facts_.latent.to_encoded(part, int64_t{h} * w);
+        const Array decoded = decoder.run({{"x", GGML_TYPE_F32, {1, channels, h, w}, part.data()}});
+        Floats picture(decoded.floats().begin(), decoded.floats().end());
         if (options.taesd)
             for (float& value : picture) value = value * 2 - 1;
         require_finite(picture, "the decoded pixels");
@@ -66,15 +65,16 @@ Floats Model::decode(const DecodeOptions& options, std::span<const float> latent
 }
 
 Floats Model::encode(std::span<const float> picture, int height, int width) {
-    Executor& encoder = executor("vae.encoder");
+    Executor& encoder = need(Role::encoder);
     const int factor = static_cast<int>(encoder.as<VaeEncoder>().factor());
     if (height < factor || width < factor || height % factor || width % factor || height > max_pixels_side ||
         width > max_pixels_side)
         fail(SDCPP_INVALID_ARGUMENT, "pictures of ", width, " x ", height,
              " cannot be encoded; sides must be multiples of ", factor);
-    Floats latent = encoder.run({{"x", GGML_TYPE_F32, {1, 3, height, width}, picture.data()}}).data;
-    latent.resize(latent.size() / 2);  // the mean; the log variance follows it
-    for (float& value : latent) value = static_cast<float>((value - facts_.latent_shift) * facts_.latent_scale);
+    const Array encoded = encoder.run({{"x", GGML_TYPE_F32, {1, 3, height, width}, picture.data()}});
+    const auto mean = encoded.floats().first(static_cast<size_t>(encoded.count()) / 2);  // the log variance follows it
+    Floats latent(mean.begin(), mean.end());
+    facts_.latent.to_sampled(latent, encoded.shape[2] * encoded.shape[3]);
     require_finite(latent, "the latents");
     return latent;
 }

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "pipeline/checks.h"
 #include "pipeline/model.h"
@@ -23,10 +24,14 @@ void weigh(std::span<float> states, std::span<const float> weights) {
         for (float& value : states) value = static_cast<float>(value * ratio);
 }
 
-}  // namespace
+// What one text encoder gives for a prompt: states [T, C] for each depth that is wanted, and the whole text's vector.
+struct Encoded {
+    std::vector<Floats> states;
+    Floats pooled;
+    int64_t tokens = 0, width = 0;
+};
 
-// One text encoder's states [1, 1, T, C], and what it says of the whole text into `pooled` where that is not null.
-Output Model::encode_states(Executor& executor, const PromptTokens& tokens, int clip_skip, Floats* pooled) {
+Encoded encoded(Executor& executor, const PromptTokens& tokens, const TextEncoder::Wanted& wanted) {
     const TextEncoder& encoder = executor.as<TextEncoder>();
     const TextEncoder::Traits traits = encoder.traits();
     const int64_t positions = traits.positions > 0 ? traits.positions : static_cast<int64_t>(tokens.ids.size());
@@ -34,75 +39,137 @@ Output Model::encode_states(Executor& executor, const PromptTokens& tokens, int 
     if (tokens.chunks < 1 || tokens.chunks > 1000 || count != tokens.chunks * positions || count > most_tokens)
         fail(SDCPP_INVALID_ARGUMENT, encoder.name(), " takes tokens [chunks, ", positions, "] with 1 to 1000 chunks, ",
              most_tokens, " at most");
-    if (clip_skip < 1 || clip_skip > traits.layers)
-        fail(SDCPP_INVALID_ARGUMENT, "clip_skip is ", clip_skip, "; this text encoder has ", traits.layers,
-             " layers, so 1 to ", traits.layers, " are possible");
+    for (const int off : wanted.layers_off)
+        if (off < 0 || off >= traits.layers)
+            fail(SDCPP_INVALID_ARGUMENT, "clip_skip is ", off + 1, "; this text encoder has ", traits.layers,
+                 " layers, so 1 to ", traits.layers, " are possible");
     require_tokens(tokens.ids, traits.vocabulary);
-    Output all;
-    all.shape = {1, 1, count, traits.width};
-    for (int first = 0; first < tokens.chunks; first += chunks_together) {
-        const int64_t rows = std::min(chunks_together, tokens.chunks - first);
+    Encoded out{std::vector<Floats>(wanted.layers_off.size()), {}, count, traits.width};
+    const bool pooled = wanted.pooled != TextEncoder::Pooled::no;
+    const int chunks =
+        wanted.layers_off.empty() ? 1 : tokens.chunks;  // of a long text, its beginning is the whole text
+    for (int first = 0; first < chunks; first += chunks_together) {
+        const int64_t rows = std::min(chunks_together, chunks - first);
         const auto part =
             tokens.ids.subspan(static_cast<size_t>(first * positions), static_cast<size_t>(rows * positions));
-        std::vector<Output> out = executor.run(encoder.inputs(part, rows),
-                                               encoder.select(clip_skip, family_.normed_states, pooled != nullptr));
-        Floats& states = out.front().data;
-        require_finite(states, "the text encoder's states");
-        if (tokens.weights)
-            for (int64_t i = 0; i < rows; ++i)
-                weigh({states.data() + i * positions * traits.width, static_cast<size_t>(positions * traits.width)},
-                      {tokens.weights + (first + i) * positions, static_cast<size_t>(positions)});
-        all.data.insert(all.data.end(), states.begin(), states.end());
-        if (pooled && first == 0) {  // of a long text, its beginning
-            const Output& whole = out.back();
-            pooled->assign(whole.data.begin(), whole.data.begin() + whole.shape.back());
+        const std::vector<Array> results = executor.run(encoder.inputs(part, rows), encoder.select(wanted));
+        for (size_t depth = 0; depth < out.states.size(); ++depth) {
+            Floats states(results[depth].floats().begin(), results[depth].floats().end());
+            require_finite(states, "the text encoder's states");
+            if (tokens.weights)
+                for (int64_t i = 0; i < rows; ++i)
+                    weigh({states.data() + i * positions * traits.width, static_cast<size_t>(positions * traits.width)},
+                          {tokens.weights + (first + i) * positions, static_cast<size_t>(positions)});
+            out.states[depth].insert(out.states[depth].end(), states.begin(), states.end());
+        }
+        if (pooled && first == 0) {
+            const auto row = results.back().row(0);
+            out.pooled.assign(row.begin(), row.end());
+            require_finite(out.pooled, "the text encoder's states");
         }
     }
-    return all;
+    return out;
 }
 
+// States [T, C] side by side.
+Floats side_by_side(const std::vector<std::pair<const Floats*, int64_t>>& parts, int64_t tokens) {
+    Floats out;
+    for (int64_t token = 0; token < tokens; ++token)
+        for (const auto& [states, width] : parts) {
+            const auto row = states->begin() + token * width;
+            out.insert(out.end(), row, row + width);
+        }
+    return out;
+}
+
+// Rows of states [T, C] one behind the other, each C filled up with zeros to `width`.
+void append(Floats& all, const Floats& states, int64_t own_width, int64_t width) {
+    for (size_t at = 0; at < states.size(); at += static_cast<size_t>(own_width)) {
+        const auto row = states.begin() + static_cast<std::ptrdiff_t>(at);
+        all.insert(all.end(), row, row + own_width);
+        all.resize(all.size() + static_cast<size_t>(width - own_width), 0.0f);
+    }
+}
+
+}  // namespace
+
 Conditioning Model::encode_prompt(std::span<const PromptTokens> tokens, int clip_skip, bool nothing) {
+    const TextRecipe& recipe = family_.text;
     std::string lacking;
     const auto encoders = text_encoders(&lacking);
     if (encoders.empty())
         fail(SDCPP_MISSING_PART, "the model has no text encoder ", lacking, "; give one with text_encoders=…");
     if (tokens.size() != encoders.size())
         fail(SDCPP_INVALID_ARGUMENT, family_.title, " takes tokens for ", encoders.size(), " text encoders");
-    Conditioning out;
-    if (nothing && family_.zeros_for_nothing && denoiser_) {
-        const Denoiser& net = denoiser_->as<Denoiser>();
+    const Denoiser* net = denoiser();
+    const int64_t wanted_width = net ? net->width_of("context") : 0, wanted_pooled = net ? net->width_of("pooled") : 0;
+    const auto join = recipe.mixes_lengths ? Conditioning::Join::pad : Conditioning::Join::equal;
+    const auto with = [&](int64_t count, int64_t width, Floats states, Floats pooled) {
+        Conditioning out;
+        out.items.push_back({Array::of("context", {1, count, width}, std::move(states)), join});
+        if (const auto size = static_cast<int64_t>(pooled.size()); size > 0)
+            out.items.push_back({Array::of("pooled", {1, size}, std::move(pooled))});
+        return out;
+    };
+    if (nothing && recipe.zeros_for_empty_negative && net) {
         const auto count = static_cast<int64_t>(tokens.front().ids.size());
-        out.states.shape = {1, 1, count, net.context_width()};
-        out.states.data.resize(static_cast<size_t>(count * net.context_width()));
-        out.pooled.resize(static_cast<size_t>(net.pooled_width()));
-        return out;
+        return with(count, wanted_width, Floats(static_cast<size_t>(count * wanted_width)),
+                    Floats(static_cast<size_t>(wanted_pooled)));
     }
-    std::vector<Output> parts;
-    const bool pooled = denoiser_ && denoiser_->as<Denoiser>().pooled_width() > 0;
+
+    // each encoder runs once, for all that the recipe takes from it
+    std::map<std::string_view, Encoded> ready;
     for (size_t i = 0; i < encoders.size(); ++i) {
-        const bool last = i + 1 == encoders.size();
-        parts.push_back(
-            encode_states(executor(encoders[i]->name()), tokens[i], clip_skip, pooled && last ? &out.pooled : nullptr));
-        if (parts[i].shape[2] != parts[0].shape[2])
-            fail(SDCPP_INVALID_ARGUMENT, "a prompt must have as many chunks for every text encoder");
+        const std::string_view name = encoders[i]->name();
+        TextEncoder::Wanted wanted{{}, false, TextEncoder::Pooled::no};
+        for (const auto& row : recipe.context)
+            for (const TextStates& one : row) {
+                if (one.encoder != name) continue;
+                wanted.layers_off = one.layers_off.empty() ? std::vector<int>{clip_skip - 1} : one.layers_off;
+                wanted.normed = one.normed;
+            }
+        for (const TextRecipe::PooledFrom& one : recipe.pooled)
+            if (one.encoder == name && (!net || wanted_pooled > 0))
+                wanted.pooled = one.projected ? TextEncoder::Pooled::projected : TextEncoder::Pooled::last_state;
+        ready.emplace(name, encoded(executor(encoders[i]->name()), tokens[i], wanted));
     }
-    if (pooled && static_cast<int64_t>(out.pooled.size()) != denoiser_->as<Denoiser>().pooled_width())
-        fail(SDCPP_UNSUPPORTED_MODEL, "the text encoder says ", out.pooled.size(),
-             " values of a whole text, the UNet takes ", denoiser_->as<Denoiser>().pooled_width(),
-             "; they belong to different models");
-    if (parts.size() == 1) {
-        out.states = std::move(parts.front());
-        return out;
-    }
-    out.states.shape = parts.front().shape;
-    out.states.shape[3] = 0;
-    for (const Output& part : parts) out.states.shape[3] += part.shape[3];
-    for (int64_t token = 0; token < out.states.shape[2]; ++token)
-        for (const Output& part : parts) {
-            const auto row = part.data.begin() + token * part.shape[3];
-            out.states.data.insert(out.states.data.end(), row, row + part.shape[3]);
+
+    struct Row {
+        Floats states;
+        int64_t tokens, width;
+    };
+    std::vector<Row> rows;
+    for (const auto& row : recipe.context) {
+        std::vector<std::pair<const Floats*, int64_t>> parts;
+        int64_t width = 0;
+        const int64_t count = ready.at(row.front().encoder).tokens;
+        for (const TextStates& one : row) {
+            const Encoded& part = ready.at(one.encoder);
+            if (part.tokens != count)
+                fail(SDCPP_INVALID_ARGUMENT, "a prompt must have as many chunks for every text encoder");
+            for (const Floats& states : part.states) {
+                parts.emplace_back(&states, part.width);
+                width += part.width;
+            }
         }
-    return out;
+        rows.push_back({side_by_side(parts, count), count, width});
+    }
+    int64_t width = 0, count = 0;
+    for (const Row& row : rows) {
+        width = std::max(width, row.width);
+        count += row.tokens;
+    }
+    Floats states;
+    for (const Row& row : rows) append(states, row.states, row.width, width);
+    Floats pooled;
+    for (const TextRecipe::PooledFrom& one : recipe.pooled) {
+        const Floats& own = ready.at(one.encoder).pooled;
+        pooled.insert(pooled.end(), own.begin(), own.end());
+    }
+    if (static_cast<int64_t>(pooled.size()) != wanted_pooled && net)
+        fail(SDCPP_UNSUPPORTED_MODEL, "the text encoder says ", pooled.size(),
+             " values of a whole text, the UNet takes ", wanted_pooled, "; they belong to different models");
+    return with(count, width, std::move(states), std::move(pooled));
 }
 
 }  // namespace sdcpp

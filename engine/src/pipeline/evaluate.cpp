@@ -1,56 +1,63 @@
 #include <algorithm>
-#include <functional>
-#include <numeric>
 
 #include "pipeline/checks.h"
 #include "pipeline/model.h"
 
 namespace sdcpp {
 
-// One evaluation as a user gives it: x [N, C, H, W], timesteps [N], context [N, T, D] and, where the family takes it,
-// an input "pooled" [N, P].
-Output Model::evaluate_denoiser(const Input& x, const Input& timesteps, const Input& context,
-                                const std::vector<Input>& inputs) {
+// One evaluation as a user gives it: x [N, C, H, W], timesteps [N], the arrays that the denoiser takes of a
+// conditioning, such as context [N, T, D] and pooled [N, P], and, if it takes one, guidance [N].
+Array Model::evaluate_denoiser(const Array& x, const Array& timesteps, const std::vector<Array>& inputs) {
     const Denoiser& net = denoiser_->as<Denoiser>();
     const int64_t batch = x.shape[0];
-    const auto pooled = std::find_if(inputs.begin(), inputs.end(), [](const Input& i) { return i.name == "pooled"; });
-    const bool complete = net.pooled_width() == 0 ||
-                          (pooled != inputs.end() && pooled->shape == std::vector<int64_t>{batch, net.pooled_width()});
-    if (x.shape[1] != net.in_channels() || x.shape[2] % net.multiple() || x.shape[3] % net.multiple() ||
-        context.shape[0] != batch || context.shape[2] != net.context_width() || timesteps.shape[0] != batch ||
-        !complete)
-        fail(SDCPP_INVALID_ARGUMENT, net.name(), " takes x [N, ", net.in_channels(),
-             ", H, W] with sides in multiples of ", net.multiple(), ", timesteps [N], context [N, T, ",
-             net.context_width(), "]",
-             net.pooled_width() > 0 ? " and pooled [N, " + std::to_string(net.pooled_width()) + "]" : "");
-    const auto values = [](const Input& from, int64_t row) {
-        const int64_t each = std::accumulate(from.shape.begin() + 1, from.shape.end(), int64_t{1}, std::multiplies<>());
-        const float* first = static_cast<const float*>(from.data) + row * each;
-        return Floats(first, first + each);
+    const auto given = [&](std::string_view name) {
+        return std::find_if(inputs.begin(), inputs.end(), [&](const Array& array) { return array.name == name; });
     };
-    std::vector<Conditioning> said(static_cast<size_t>(batch));
-    Noisy noisy;
-    noisy.height = x.shape[2];
-    noisy.width = x.shape[3];
-    noisy.picture_height = static_cast<int>(x.shape[2]) * facts_.latent_factor;
-    noisy.picture_width = static_cast<int>(x.shape[3]) * facts_.latent_factor;
-    for (int64_t row = 0; row < batch; ++row) {
-        Conditioning& one = said[static_cast<size_t>(row)];
-        one.states = {{1, 1, context.shape[1], context.shape[2]}, values(context, row)};
-        if (net.pooled_width() > 0) one.pooled = values(*pooled, row);
-        noisy.items.push_back({&one, false});
-        const Floats latent = values(x, row);
-        noisy.x.insert(noisy.x.end(), latent.begin(), latent.end());
-        noisy.timesteps.push_back(static_cast<const float*>(timesteps.data)[row]);
+    bool complete = x.shape[1] == net.in_channels() && x.shape[2] % net.multiple() == 0 &&
+                    x.shape[3] % net.multiple() == 0 && timesteps.shape[0] == batch;
+    std::string wanted;
+    for (const Denoiser::Taken& taken : net.conditioning()) {
+        const auto array = given(taken.name);
+        const bool tokens = taken.name == "context";
+        complete = complete && array != inputs.end() && array->shape.size() == (tokens ? 3 : 2) &&
+                   array->shape.front() == batch && array->shape.back() == taken.width;
+        wanted += ", " + taken.name + (tokens ? " [N, T, " : " [N, ") + std::to_string(taken.width) + "]";
     }
-    Output out = denoiser_->run(net.inputs(noisy));
-    return {{batch, net.out_channels(), noisy.height, noisy.width}, net.prediction(std::move(out), noisy)};
+    const auto guidance = given("guidance");
+    if (net.takes_guidance()) {
+        complete = complete && guidance != inputs.end() && guidance->shape == std::vector<int64_t>{batch};
+        wanted += ", guidance [N]";
+    }
+    if (!complete)
+        fail(SDCPP_INVALID_ARGUMENT, net.name(), " takes x [N, ", net.in_channels(),
+             ", H, W] with sides in multiples of ", net.multiple(), ", timesteps [N]", wanted);
+    std::vector<Conditioning> conditionings(static_cast<size_t>(batch));
+    Noisy noisy;
+    noisy.shape = {x.shape[1], 1, x.shape[2], x.shape[3]};
+    noisy.picture_height = static_cast<int>(x.shape[2]) * facts_.latent.factor;
+    noisy.picture_width = static_cast<int>(x.shape[3]) * facts_.latent.factor;
+    for (int64_t row = 0; row < batch; ++row) {
+        Conditioning& one = conditionings[static_cast<size_t>(row)];
+        for (const Denoiser::Taken& taken : net.conditioning()) {
+            const auto values = given(taken.name)->row(row);
+            std::vector<int64_t> shape = given(taken.name)->shape;
+            shape.front() = 1;
+            one.items.push_back({Array::of(taken.name, std::move(shape), Floats(values.begin(), values.end()))});
+        }
+        noisy.conditionings.push_back(&one);
+        noisy.negative.push_back(false);
+    }
+    noisy.x.assign(x.floats().begin(), x.floats().end());
+    noisy.timesteps.assign(timesteps.floats().begin(), timesteps.floats().end());
+    if (net.takes_guidance()) noisy.more.push_back(*guidance);
+    const Array out = denoiser_->run(net.inputs(noisy));
+    return Array::of("x", {batch, net.out_channels(), x.shape[2], x.shape[3]}, net.prediction(out, noisy));
 }
 
-Output Model::evaluate(const std::string& network, std::vector<Input> inputs) {
+Array Model::evaluate(const std::string& network, std::vector<Array> inputs) {
     Executor& net = executor(network);
-    const auto input = [&](const char* name, size_t dimensions) -> Input& {
-        for (Input& one : inputs) {
+    const auto input = [&](const char* name, size_t dimensions) -> Array& {
+        for (Array& one : inputs) {
             if (one.name != name) continue;
             if (one.shape.size() != dimensions)
                 fail(SDCPP_INVALID_ARGUMENT, network, ": ", name, " must have ", dimensions, " dimensions");
@@ -60,23 +67,23 @@ Output Model::evaluate(const std::string& network, std::vector<Input> inputs) {
         }
         fail(SDCPP_INVALID_ARGUMENT, network, " takes an input ", name);
     };
-    for (const auto& text : texts_) {
-        if (text.get() != &net) continue;
+    const Role role = find(network).role;
+    if (role == Role::text_encoder) {
         const TextEncoder& encoder = net.as<TextEncoder>();
         const TextEncoder::Traits traits = encoder.traits();
-        const Input& tokens = input("tokens", 2);
+        const Array& tokens = input("tokens", 2);
         if (traits.positions > 0 && tokens.shape[1] != traits.positions)
             fail(SDCPP_INVALID_ARGUMENT, "tokens must be [N, ", traits.positions, "]");
         const std::span<const int32_t> ids(static_cast<const int32_t*>(tokens.data),
                                            static_cast<size_t>(tokens.shape[0] * tokens.shape[1]));
         require_tokens(ids, traits.vocabulary);
-        return std::move(net.run(encoder.inputs(ids, tokens.shape[0]), encoder.select(1, true, false)).front());
+        return std::move(net.run(encoder.inputs(ids, tokens.shape[0]), encoder.select({{0}, true})).front());
     }
-    const Input& x = input("x", 4);
-    if (&net == denoiser_.get()) return evaluate_denoiser(x, input("timesteps", 1), input("context", 3), inputs);
-    const bool encodes = network.ends_with("encoder");
-    const int64_t channels = encodes ? 3 : facts_.latent_channels;
-    if (x.shape[1] != channels || (encodes && (x.shape[2] % facts_.latent_factor || x.shape[3] % facts_.latent_factor)))
+    const Array& x = input("x", 4);
+    if (role == Role::denoiser) return evaluate_denoiser(x, input("timesteps", 1), inputs);
+    const bool encodes = role == Role::encoder || role == Role::tiny_encoder;
+    const int64_t channels = encodes ? 3 : facts_.latent.channels;
+    if (x.shape[1] != channels || (encodes && (x.shape[2] % facts_.latent.factor || x.shape[3] % facts_.latent.factor)))
         fail(SDCPP_INVALID_ARGUMENT, network, " takes x [N, ", channels, ", H, W]",
              encodes ? " with sides in multiples of the latent factor" : "");
     return net.run({x});

@@ -16,67 +16,62 @@ constexpr int pictures_streamed_together = 16;  // more take more host memory an
 
 Model::Model(const ModelOptions& options)
     : options_(options),
-      files_(options.paths),
+      files_(options.paths, namings()),
       device_(options.device, options.threads, &cancelled_, options.products),
       memory_(device_, Budget::from_gib(options.max_vram, options.whole_process)),
       family_(family_of(files_)) {
     const TypeRules types(options.wtype, options.tensor_type_rules);
     const StreamingOptions streaming{options.policy, options.stream_layers != 0, options.offload_to_cpu != 0,
                                      options.gpu_layers};
-    for (auto& [name, network] : make_networks(files_)) {
-        auto executor = std::make_unique<Executor>(device_, memory_, std::move(network), types, streaming);
+    for (NamedNetwork& made : make_networks(files_)) {
+        auto executor = std::make_unique<Executor>(device_, memory_, std::move(made.network), types, streaming);
         if (options.profile) executor->set_profile(&profile_);
-        if (name == "vae.decoder")
-            decoder_ = std::move(executor);
-        else if (name == "vae.encoder")
-            encoder_ = std::move(executor);
-        else if (name == "taesd.decoder")
-            tiny_decoder_ = std::move(executor);
-        else if (name == "taesd.encoder")
-            tiny_encoder_ = std::move(executor);
-        else if (dynamic_cast<const Denoiser*>(&executor->network()))
-            denoiser_ = std::move(executor);
-        else
-            texts_.push_back(std::move(executor));
+        networks_.push_back({std::string(made.part->name), made.part->role, std::move(executor)});
     }
+    denoiser_ = by_role(Role::denoiser);
+    const auto taken = family_.text.encoders();
+    for (const NamedExecutor& text : networks_)
+        if (text.role == Role::text_encoder && denoiser_ &&
+            std::find(taken.begin(), taken.end(), text.name) == taken.end())
+            log(SDCPP_LOG_WARNING, "the text encoder " + text.name + " is not used by " + std::string(family_.title));
 
-    for (const auto& text : texts_) {
-        const auto& taken = family_.text_encoders;
-        if (denoiser_ && std::find(taken.begin(), taken.end(), text->network().name()) == taken.end())
-            log(SDCPP_LOG_WARNING, "the text encoder " + text->network().name() + " is not used by " + family_.title);
-    }
     const Json& config = files_.config();
     const Json& scheduler = config["scheduler"];
-    const char* own = family_.v_prediction(files_) ? "v_prediction" : "epsilon";
-    facts_.v_prediction = !family_.flow && scheduler.string_or("prediction_type", own) == "v_prediction";
-    facts_.latent_scale = config["vae"].number_or("scaling_factor", family_.latent_scale);
-    facts_.latent_shift = config["vae"].number_or("shift_factor", family_.latent_shift);
-    if (!(facts_.latent_scale > 0)) fail(SDCPP_UNSUPPORTED_MODEL, "the VAE's scaling_factor must be above 0");
-    if (!family_.flow) {
+    const Prediction& prediction = family_.prediction;
+    if (prediction.flow) {
+        facts_.predicts = Predicts::velocity;
+    } else {
+        const char* own = prediction.v_prediction(files_) ? "v_prediction" : "epsilon";
+        const bool v = scheduler.string_or("prediction_type", own) == "v_prediction";
+        facts_.predicts = v ? Predicts::v : Predicts::noise;
         const bool zero_snr = files_.find("mark.ztsnr") || scheduler.boolean_or("rescale_betas_zero_snr", false);
-        table_ = NoiseTable(scheduler.string_or("beta_schedule", "scaled_linear"),
-                            scheduler.number_or("beta_start", 0.00085), scheduler.number_or("beta_end", 0.012),
-                            static_cast<int>(scheduler.number_or("num_train_timesteps", 1000)), zero_snr);
-        table_.aligned_sigmas = family_.aligned_sigmas;
+        diffusion_ = NoiseTable(scheduler.string_or("beta_schedule", "scaled_linear"),
+                                scheduler.number_or("beta_start", 0.00085), scheduler.number_or("beta_end", 0.012),
+                                static_cast<int>(scheduler.number_or("num_train_timesteps", 1000)), zero_snr);
+        diffusion_.aligned_sigmas.assign(prediction.aligned_sigmas.begin(), prediction.aligned_sigmas.end());
     }
-    if (decoder_) {
-        facts_.latent_channels = static_cast<int>(decoder_->as<VaeDecoder>().latent_channels());
-        facts_.latent_factor = static_cast<int>(decoder_->as<VaeDecoder>().factor());
+    LatentSpace& latent = facts_.latent;
+    latent = family_.latent;
+    latent.scale = config["vae"].number_or("scaling_factor", latent.scale);
+    latent.shift = config["vae"].number_or("shift_factor", latent.shift);
+    if (!(latent.scale > 0)) fail(SDCPP_UNSUPPORTED_MODEL, "the VAE's scaling_factor must be above 0");
+    const Executor* decoder = by_role(Role::decoder);
+    if (decoder) {
+        latent.channels = static_cast<int>(decoder->as<VaeDecoder>().latent_channels());
+        latent.factor = static_cast<int>(decoder->as<VaeDecoder>().factor());
     }
     if (const Denoiser* net = denoiser()) {
-        if (decoder_ && net->out_channels() != facts_.latent_channels)
+        if (decoder && net->out_channels() != latent.channels)
             fail(SDCPP_UNSUPPORTED_MODEL, "the diffusion model makes latents of ", net->out_channels(),
-                 " channels, the VAE takes ", facts_.latent_channels);
+                 " channels, the VAE takes ", latent.channels);
         if (net->in_channels() != net->out_channels())
             fail(SDCPP_UNSUPPORTED_MODEL, "a UNet with ", net->in_channels(),
                  " input channels (inpainting or image editing): not supported yet");
-        int64_t width = 0;
-        for (const TextEncoder* text : text_encoders()) width += text->traits().width;
-        if (width > 0 && width != net->context_width())
-            fail(SDCPP_UNSUPPORTED_MODEL, "the diffusion model takes text states ", net->context_width(),
+        if (const int64_t width = text_width(); width > 0 && width != net->width_of("context"))
+            fail(SDCPP_UNSUPPORTED_MODEL, "the diffusion model takes text states ", net->width_of("context"),
                  " wide, the text encoder makes ", width, "; they belong to different models");
-        facts_.latent_channels = static_cast<int>(net->out_channels());
-        facts_.size_multiple = facts_.latent_factor * static_cast<int>(net->multiple());
+        latent.channels = static_cast<int>(net->out_channels());
+        facts_.size_multiple = latent.factor * static_cast<int>(net->multiple());
     }
     device_.set_speed(options.speed);
     if (options.stream_layers == 1 && options.max_vram == 0)
@@ -107,43 +102,53 @@ Model::Use Model::use_of(const std::string& network, int width, int height, int 
     Executor& net = executor(network);
     if (batch < 1 || batch > most_together || chunks < 1 || chunks > 1000)
         fail(SDCPP_INVALID_ARGUMENT, "batch is 1 to ", most_together, ", chunks 1 to 1000");
-    for (const auto& text : texts_) {
-        if (text.get() != &net) continue;
-        const TextEncoder& encoder = text->as<TextEncoder>();
+    if (const NamedExecutor& named = find(network); named.role == Role::text_encoder) {
+        const TextEncoder& encoder = net.as<TextEncoder>();
         const int64_t positions = encoder.traits().positions;
         const int64_t rows = positions > 0 ? std::min(chunks, chunks_together) : 1;
         const std::vector<int32_t> tokens(static_cast<size_t>(rows * (positions > 0 ? positions : usual_tokens)));
-        return {encoder.inputs(tokens, rows), encoder.select(1, true, false)};
+        return {encoder.inputs(tokens, rows), encoder.select({{0}, true})};
     }
     require_size(width, height);
-    const int64_t h = height / facts_.latent_factor, w = width / facts_.latent_factor;
-    if (&net == denoiser_.get()) {
-        int64_t tokens = usual_tokens;
-        for (const TextEncoder* text : text_encoders())
-            if (text->traits().positions > 0) tokens = chunks * text->traits().positions;
+    const int64_t h = height / facts_.latent.factor, w = width / facts_.latent.factor;
+    if (&net == denoiser_) {
         const Denoiser& denoiser = denoiser_->as<Denoiser>();
-        Conditioning said;
-        said.states.shape = {1, 1, tokens, denoiser.context_width()};
-        said.states.data.resize(static_cast<size_t>(tokens * denoiser.context_width()));
-        said.pooled.resize(static_cast<size_t>(denoiser.pooled_width()));
+        Conditioning conditioning;
+        for (const Denoiser::Taken& taken : denoiser.conditioning()) {
+            std::vector<int64_t> shape = {1, taken.width};
+            if (taken.name == "context") shape.insert(shape.begin() + 1, text_tokens(chunks, usual_tokens));
+            Array zeros{taken.name, GGML_TYPE_F32, std::move(shape)};
+            zeros = Array::of(taken.name, zeros.shape, Floats(static_cast<size_t>(zeros.count())));
+            conditioning.items.push_back({std::move(zeros)});
+        }
         const auto count = static_cast<size_t>(batch * (guided ? 2 : 1));
-        Noisy noisy{std::vector<Noisy::Item>(count, {&said, false}), h, w, {}, Floats(count, 0.0f), height, width};
-        noisy.x.resize(count * static_cast<size_t>(denoiser.in_channels() * h * w));
+        Noisy noisy;
+        noisy.conditionings.assign(count, &conditioning);
+        noisy.negative.assign(count, false);
+        noisy.shape = {denoiser.in_channels(), 1, h, w};
+        noisy.x.resize(count * static_cast<size_t>(noisy.shape.count()));
+        noisy.timesteps.resize(count);
+        noisy.picture_height = height;
+        noisy.picture_width = width;
+        if (denoiser.takes_guidance()) noisy.more.push_back(Array::of("guidance", {noisy.rows()}, Floats(count)));
         return {denoiser.inputs(noisy), {}};
     }
-    if (network != "vae.decoder") fail(SDCPP_INVALID_ARGUMENT, "no plan can be shown of '", network, "'");
+    if (find(network).role != Role::decoder) fail(SDCPP_INVALID_ARGUMENT, "no plan can be shown of '", network, "'");
     const int64_t tile = tile_sides(net, static_cast<int>(h), static_cast<int>(w), {});
-    return {{{"x", GGML_TYPE_F32, {1, facts_.latent_channels, tile ? tile : h, tile ? tile : w}}}, {}};
+    return {{{"x", GGML_TYPE_F32, {1, facts_.latent.channels, tile ? tile : h, tile ? tile : w}}}, {}};
 }
 
 int Model::pictures_together(int width, int height, int count, bool guided) {
     if (!denoiser_ || count < 2) return 1;
-    const auto demand = [&](const std::string& network, bool in_pairs) {
-        return executor(network).demand(use_of(network, width, height, 1, in_pairs, 1).inputs);
+    const auto demand = [&](Role role, bool in_pairs) {
+        for (const NamedExecutor& one : networks_)
+            if (one.role == role)
+                return one.executor->demand(use_of(one.name, width, height, 1, in_pairs, 1).inputs);
+        return Executor::Demand{};
     };
-    const Executor::Demand sampling = demand(denoiser_->network().name(), guided);
+    const Executor::Demand sampling = demand(Role::denoiser, guided);
     // Decoding one picture pushes weights out if both networks' do not stay beside the larger workspace.
-    const Executor::Demand decoding = decoder_ ? demand("vae.decoder", false) : Executor::Demand{};
+    const Executor::Demand decoding = demand(Role::decoder, false);
     const uint64_t both = sampling.weights + decoding.weights + std::max(sampling.workspace, decoding.workspace);
     const bool stay = !sampling.streamed && !decoding.streamed && both <= sampling.limit;
     return stay ? 1 : std::min(count, pictures_streamed_together);
@@ -163,28 +168,32 @@ std::unique_lock<std::mutex> Model::start() {
 
 std::vector<Executor*> Model::executors() const {
     std::vector<Executor*> out;
-    for (const auto& text : texts_) out.push_back(text.get());
-    for (const auto* executor : {&denoiser_, &decoder_, &encoder_, &tiny_decoder_, &tiny_encoder_})
-        if (*executor) out.push_back(executor->get());
+    for (const NamedExecutor& one : networks_) out.push_back(one.executor.get());
     return out;
 }
 
 std::vector<std::string> Model::networks() const {
     std::vector<std::string> out;
-    for (const auto& text : texts_) out.push_back(text->network().name());
-    if (denoiser_) out.push_back(denoiser_->network().name());
-    for (const char* name : {"vae.decoder", "vae.encoder", "taesd.decoder", "taesd.encoder"})
-        if (has(name)) out.emplace_back(name);
+    for (const NamedExecutor& one : networks_) out.push_back(one.name);
     return out;
 }
 
+Executor* Model::by_role(Role role) const {
+    for (const NamedExecutor& one : networks_)
+        if (one.role == role) return one.executor.get();
+    return nullptr;
+}
+
+Executor& Model::need(Role role) const {
+    if (Executor* executor = by_role(role)) return *executor;
+    for (const Component* component : components())
+        for (const Component::Part& part : component->networks)
+            if (part.role == role) return this->executor(std::string(part.name));  // which says what is missing
+    fail(SDCPP_INTERNAL, "no component has this role");
+}
+
 bool Model::has(const std::string& network) const {
-    try {
-        executor(network);
-        return true;
-    } catch (const Error&) {
-        return false;
-    }
+    return std::any_of(networks_.begin(), networks_.end(), [&](const auto& one) { return one.name == network; });
 }
 
 std::string Model::default_of(const std::string& option) const {
@@ -196,43 +205,61 @@ std::string Model::default_of(const std::string& option) const {
         text << number;
         return text.str();
     }
-    const auto defaults = family_.defaults(files_);
+    const Defaults defaults = family_.defaults(files_);
     const auto found = defaults.find(option);
     return found == defaults.end() ? "" : found->second;
 }
 
 std::vector<const TextEncoder*> Model::text_encoders(std::string* lacking) const {
     std::vector<const TextEncoder*> out;
-    for (const std::string& name : family_.text_encoders) {
-        const auto found = std::find_if(texts_.begin(), texts_.end(),
-                                        [&](const auto& text) { return text->network().name() == name; });
-        if (found == texts_.end()) {
+    for (const std::string_view name : family_.text.encoders()) {
+        const auto found =
+            std::find_if(networks_.begin(), networks_.end(), [&](const auto& one) { return one.name == name; });
+        if (found == networks_.end()) {
             if (lacking) *lacking = name;
             return {};
         }
-        out.push_back(&(*found)->template as<TextEncoder>());
+        out.push_back(&found->executor->as<TextEncoder>());
     }
     return out;
 }
 
-Executor& Model::need(const std::unique_ptr<Executor>& executor, const char* what) const {
-    if (!executor) fail(SDCPP_MISSING_PART, "the model has no ", what, "; give a file that holds one");
-    return *executor;
+// Of the widest row of states that the family's recipe makes; 0 if an encoder is missing.
+int64_t Model::text_width() const {
+    if (text_encoders().empty()) return 0;
+    int64_t widest = 0;
+    for (const auto& row : family_.text.context) {
+        int64_t width = 0;
+        for (const TextStates& one : row)
+            width += executor(std::string(one.encoder)).as<TextEncoder>().traits().width *
+                     std::max<int64_t>(1, static_cast<int64_t>(one.layers_off.size()));
+        widest = std::max(widest, width);
+    }
+    return widest;
 }
 
-Executor& Model::executor(const std::string& network) const {
-    for (const auto& text : texts_)
-        if (text->network().name() == network) return *text;
-    if (denoiser_ && denoiser_->network().name() == network) return *denoiser_;
-    const auto& encoders = text_encoder_names();
-    if (std::find(encoders.begin(), encoders.end(), network) != encoders.end())
-        fail(SDCPP_MISSING_PART, "the model has no text encoder ", network, "; give one with text_encoders=…");
-    if (network == "unet" || network == "z_image")
-        fail(SDCPP_MISSING_PART, "the model has no diffusion model ", network, "; give a file that holds one");
-    if (network == "vae.decoder") return need(decoder_, "VAE decoder (vae=…)");
-    if (network == "vae.encoder") return need(encoder_, "VAE encoder (vae=…)");
-    if (network == "taesd.decoder") return need(tiny_decoder_, "TAESD decoder (taesd=…)");
-    if (network == "taesd.encoder") return need(tiny_encoder_, "TAESD encoder (taesd=…)");
+// Of a prompt of so many chunks, all rows of the recipe together; encoders without chunks count `usual`.
+int64_t Model::text_tokens(int chunks, int64_t usual) const {
+    int64_t tokens = 0;
+    for (const auto& row : family_.text.context) {
+        const std::string name(row.front().encoder);
+        const int64_t positions = has(name) ? executor(name).as<TextEncoder>().traits().positions : 0;
+        const auto length = family_.text.lengths.find(name);
+        tokens += length != family_.text.lengths.end() ? length->second(files_)
+                  : positions > 0                      ? chunks * positions
+                                                       : usual;
+    }
+    return tokens;
+}
+
+const Model::NamedExecutor& Model::find(const std::string& network) const {
+    for (const NamedExecutor& one : networks_)
+        if (one.name == network) return one;
+    for (const Component* component : components())
+        for (const Component::Part& part : component->networks)
+            if (part.name == network)
+                fail(SDCPP_MISSING_PART, "the model has no ", part.title, " (", network, "); give one with ",
+                     component->option, "=…");
     fail(SDCPP_INVALID_ARGUMENT, "unknown network '", network, "'");
 }
 

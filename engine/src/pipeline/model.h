@@ -11,10 +11,11 @@
 #include <string>
 #include <vector>
 
-#include "generation/samplers.h"
+#include "families/family.h"
+#include "generation/denoise.h"
+#include "generation/latent.h"
 #include "generation/schedule.h"
 #include "models/denoiser.h"
-#include "models/family.h"
 #include "models/text_encoder.h"
 #include "models/vae.h"
 #include "runtime/executor.h"
@@ -36,11 +37,11 @@ struct ModelOptions {
     bool profile = false, whole_process = false;
 };
 
+// What config, tensors and family say together.
 struct ModelFacts {
-    int latent_channels = 4, latent_factor = 8;
-    bool v_prediction = false;
-    double latent_scale = 1, latent_shift = 0;  // latents as sampled: (the autoencoder's - shift) * scale
-    int size_multiple = 64;                     // pixels
+    LatentSpace latent;
+    Predicts predicts = Predicts::noise;
+    int size_multiple = 64;  // pixels
 };
 
 // A prompt's tokens for one text encoder.
@@ -50,12 +51,17 @@ struct PromptTokens {
     int chunks = 1;
 };
 
+struct PromptShare {
+    const Conditioning* conditioning = nullptr;
+    Guide guide;
+};
+
 struct SampleOptions {
-    const Conditioning* cond = nullptr;
-    const Conditioning* uncond = nullptr;
+    std::vector<PromptShare> shares;
     int width = 0, height = 0, steps = 0;
     double cfg_scale = 1, eta = -1;
     double flow_shift = 0;  // 0: the model's own
+    float guidance = 3.5f;  // of denoisers that were distilled to take it
     std::string sampler, scheduler, rng;
     uint64_t seed = 0;  // of the first picture; the others' rise by one
     int batch = 1;      // pictures that are sampled step by step together
@@ -94,7 +100,7 @@ class Model {
     Floats decode(const DecodeOptions& options, std::span<const float> latent, int height, int width);
     // Mean of the latent of a picture [3, height, width] in -1..1, scaled.
     Floats encode(std::span<const float> picture, int height, int width);
-    Output evaluate(const std::string& network, std::vector<Input> inputs);
+    Array evaluate(const std::string& network, std::vector<Array> inputs);
 
     // A generation begins: budgets that follow free memory are read again.
     void begin();
@@ -121,15 +127,21 @@ class Model {
     [[nodiscard]] std::unique_lock<std::mutex> start();
 
   private:
-    Executor& need(const std::unique_ptr<Executor>& executor, const char* what) const;
-    Executor& executor(const std::string& network) const;
-    Output encode_states(Executor& executor, const PromptTokens& tokens, int clip_skip, Floats* pooled);
-    Floats predict(const Floats& x, double sigma, const SampleOptions& options, std::vector<Noisy::Item> conditionings);
+    struct NamedExecutor {
+        std::string name;
+        Role role;
+        std::unique_ptr<Executor> executor;
+    };
+    const NamedExecutor& find(const std::string& network) const;
+    Executor& executor(const std::string& network) const { return *find(network).executor; }
+    Executor* by_role(Role role) const;
+    Executor& need(Role role) const;
+    int64_t text_width() const;
+    int64_t text_tokens(int chunks, int64_t usual) const;
     NoiseTable noise_table(const SampleOptions& options) const;
-    Output evaluate_denoiser(const Input& x, const Input& timesteps, const Input& context,
-                             const std::vector<Input>& inputs);
+    Array evaluate_denoiser(const Array& x, const Array& timesteps, const std::vector<Array>& inputs);
     struct Use {
-        std::vector<Input> inputs;
+        std::vector<Array> inputs;
         Selection selection;
     };
     Use use_of(const std::string& network, int width, int height, int batch, bool guided, int chunks);
@@ -146,9 +158,9 @@ class Model {
     Profile profile_;
     const Family& family_;
     ModelFacts facts_;
-    NoiseTable table_;
-    std::vector<std::unique_ptr<Executor>> texts_;
-    std::unique_ptr<Executor> denoiser_, decoder_, encoder_, tiny_decoder_, tiny_encoder_;
+    NoiseTable diffusion_;                 // unless the family is a flow
+    std::vector<NamedExecutor> networks_;  // as they run
+    Executor* denoiser_ = nullptr;
 };
 
 }  // namespace sdcpp

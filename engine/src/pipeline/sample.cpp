@@ -23,38 +23,89 @@ class BatchRng : public Rng {
     std::vector<std::unique_ptr<Rng>> each_;
 };
 
-}  // namespace
+// A denoiser's predictions for latents of one run.
+class Predictor {
+  public:
+    Predictor(Executor& executor, const ModelFacts& facts, const NoiseTable& table, const SampleOptions& options)
+        : executor_(executor), net_(executor.as<Denoiser>()), facts_(facts), table_(table), options_(options) {}
 
-// The network's prediction for the latents `x` with each of `conditionings`, those of the first before the second's.
-Floats Model::predict(const Floats& x, double sigma, const SampleOptions& options,
-                      std::vector<Noisy::Item> conditionings) {
-    const Denoiser& net = denoiser_->as<Denoiser>();
-    const double scale = family_.flow ? 1 : 1 / std::sqrt(sigma * sigma + 1);
-    Noisy noisy;
-    noisy.height = options.height / facts_.latent_factor;
-    noisy.width = options.width / facts_.latent_factor;
-    noisy.picture_height = options.height;
-    noisy.picture_width = options.width;
-    for (const Noisy::Item& item : conditionings) {
-        noisy.items.insert(noisy.items.end(), static_cast<size_t>(options.batch), item);
-        for (const float value : x) noisy.x.push_back(static_cast<float>(value * scale));
+    // For each of `which` of the run's conditionings, one behind the other; together if they can be a batch.
+    Floats operator()(const Floats& x, double sigma, const std::vector<size_t>& which) const {
+        std::vector<const PromptShare*> shares;
+        for (const size_t number : which) shares.push_back(&options_.shares[number]);
+        if (std::all_of(shares.begin(), shares.end(), [&](const PromptShare* share) {
+                return joinable(*share->conditioning, *shares.front()->conditioning);
+            }))
+            return together(x, sigma, shares);
+        Floats out;
+        for (const PromptShare* share : shares) {
+            const Floats one = together(x, sigma, {share});
+            out.insert(out.end(), one.begin(), one.end());
+        }
+        return out;
     }
-    noisy.timesteps.assign(noisy.items.size(), static_cast<float>(table_.timestep_of(sigma)));
-    Output result = denoiser_->run(net.inputs(noisy));
-    return net.prediction(std::move(result), noisy);
+
+  private:
+    Floats together(const Floats& x, double sigma, const std::vector<const PromptShare*>& shares) const {
+        const double scale = table_.is_flow() ? 1 : 1 / std::sqrt(sigma * sigma + 1);
+        const auto batch = static_cast<size_t>(options_.batch);
+        Noisy noisy;
+        noisy.shape = {net_.in_channels(), 1, options_.height / facts_.latent.factor,
+                       options_.width / facts_.latent.factor};
+        noisy.picture_height = options_.height;
+        noisy.picture_width = options_.width;
+        for (const PromptShare* share : shares) {
+            noisy.conditionings.insert(noisy.conditionings.end(), batch, share->conditioning);
+            noisy.negative.insert(noisy.negative.end(), batch, share->guide.negative);
+            for (const float value : x) noisy.x.push_back(static_cast<float>(value * scale));
+        }
+        noisy.timesteps.assign(noisy.conditionings.size(), static_cast<float>(table_.timestep_of(sigma)));
+        if (net_.takes_guidance())
+            noisy.more.push_back(
+                Array::of("guidance", {noisy.rows()}, Floats(noisy.conditionings.size(), options_.guidance)));
+        return net_.prediction(executor_.run(net_.inputs(noisy)), noisy);
+    }
+
+    Executor& executor_;
+    const Denoiser& net_;
+    const ModelFacts& facts_;
+    const NoiseTable& table_;
+    const SampleOptions& options_;
+};
+
+void require_conditionings(const SampleOptions& options, const Denoiser& net) {
+    const auto count = [&](bool negative) {
+        return std::count_if(options.shares.begin(), options.shares.end(),
+                             [&](const PromptShare& share) { return share.guide.negative == negative; });
+    };
+    if (count(false) == 0) fail(SDCPP_INVALID_ARGUMENT, "a conditioning is needed");
+    if (options.cfg_scale != 1 && count(true) == 0)
+        fail(SDCPP_INVALID_ARGUMENT, "cfg_scale other than 1 needs an unconditional conditioning");
+    for (const PromptShare& share : options.shares) {
+        const auto& [negative, weight, start, end] = share.guide;
+        if (!(weight > 0 && std::isfinite(weight)) || !(start >= 0 && start < end && end <= 1))
+            fail(SDCPP_INVALID_ARGUMENT,
+                 "a conditioning needs a weight above 0 and a share of the steps within 0 to 1");
+        for (const Denoiser::Taken& taken : net.conditioning())
+            if (share.conditioning->at(taken.name).shape.back() != taken.width)
+                fail(SDCPP_INVALID_ARGUMENT, "the conditioning comes from another model");
+    }
 }
+
+}  // namespace
 
 // The family's levels of noise, moved for a flow by what the user, the config or the family says.
 NoiseTable Model::noise_table(const SampleOptions& options) const {
-    if (!family_.flow) return table_;
+    if (!family_.prediction.flow) return diffusion_;
     const Json& config = files_.config()["scheduler"];
-    double shift = config.number_or("shift", family_.flow_shift);
-    if (config.boolean_or("use_dynamic_shifting", false)) {  // by the number of patches of 2x2, linear in its logarithm
-        const double patches = static_cast<double>(options.height / facts_.latent_factor / 2) *
-                               static_cast<double>(options.width / facts_.latent_factor / 2);
-        const double few = config.number_or("base_image_seq_len", 256),
-                     many = config.number_or("max_image_seq_len", 4096);
-        const double low = config.number_or("base_shift", 0.5), high = config.number_or("max_shift", 1.15);
+    const FlowShift own = family_.prediction.flow_shift(files_);
+    double shift = config.number_or("shift", own.fixed);
+    if (config.boolean_or("use_dynamic_shifting", own.dynamic)) {
+        const double patches = static_cast<double>(options.height / facts_.latent.factor / 2) *
+                               static_cast<double>(options.width / facts_.latent.factor / 2);
+        const double few = config.number_or("base_image_seq_len", own.few),
+                     many = config.number_or("max_image_seq_len", own.many);
+        const double low = config.number_or("base_shift", own.low), high = config.number_or("max_shift", own.high);
         shift = std::exp(low + (high - low) * (patches - few) / (many - few));
     }
     return NoiseTable::flow(options.flow_shift > 0 ? options.flow_shift : shift);
@@ -62,61 +113,39 @@ NoiseTable Model::noise_table(const SampleOptions& options) const {
 
 Floats Model::sample(const SampleOptions& options) {
     if (!denoiser_) fail(SDCPP_MISSING_PART, "the model has no diffusion model (UNet …); give a file that holds one");
-    const Denoiser& net = denoiser_->as<Denoiser>();
     require_size(options.width, options.height);
-    if (!options.cond) fail(SDCPP_INVALID_ARGUMENT, "a conditioning is needed");
     if (!std::isfinite(options.cfg_scale)) fail(SDCPP_INVALID_ARGUMENT, "cfg_scale must be a finite number");
     if (options.batch < 1 || options.batch > most_together)
         fail(SDCPP_INVALID_ARGUMENT, "batch is ", options.batch, "; 1 to ", most_together, " are possible");
-    const bool guided = options.cfg_scale != 1;
-    if (guided && !options.uncond)
-        fail(SDCPP_INVALID_ARGUMENT, "cfg_scale other than 1 needs an unconditional conditioning");
-    for (const Conditioning* said : {options.cond, options.uncond})
-        if (said && (said->states.shape[3] != net.context_width() ||
-                     static_cast<int64_t>(said->pooled.size()) != net.pooled_width()))
-            fail(SDCPP_INVALID_ARGUMENT, "the conditioning comes from another model");
+    require_conditionings(options, denoiser_->as<Denoiser>());
 
     BatchRng rng(options.rng, options.seed, options.batch);
-    const size_t one = static_cast<size_t>(facts_.latent_channels) *
-                       static_cast<size_t>(options.width / facts_.latent_factor) *
-                       static_cast<size_t>(options.height / facts_.latent_factor);
-    Floats x(one * static_cast<size_t>(options.batch));
-    table_ = noise_table(options);
-    std::vector<double> sigmas = make_sigmas(options.scheduler, options.steps, table_);
+    const LatentShape shape = {facts_.latent.channels, 1, options.height / facts_.latent.factor,
+                               options.width / facts_.latent.factor};
+    const auto one = static_cast<size_t>(shape.count());
+    Floats noise(one * static_cast<size_t>(options.batch));
+    const NoiseTable table = noise_table(options);
+    std::vector<double> sigmas = make_sigmas(options.scheduler, options.steps, table);
     if (options.noise) {
         for (int i = 0; i < options.batch; ++i)
-            std::copy_n(options.noise, one, x.begin() + i * static_cast<std::ptrdiff_t>(one));
+            std::copy_n(options.noise, one, noise.begin() + i * static_cast<std::ptrdiff_t>(one));
     } else {
-        rng.normal(x);
+        rng.normal(noise);
     }
-    for (float& value : x) value = static_cast<float>(value * sigmas.front());
+    Floats x = noised(noise, {}, sigmas.front(), table.is_flow());
 
-    // What prompt and negative prompt say goes through the network together where it can.
-    const Noisy::Item wanted{options.cond, false}, unwanted{options.uncond, true};
-    const bool together = guided && (net.mixes_lengths() || options.cond->states.shape == options.uncond->states.shape);
+    std::vector<Guide> guides;
+    for (const PromptShare& share : options.shares) guides.push_back(share.guide);
+    const Predictor predictor(*denoiser_, facts_, table, options);
+    const Denoise clean = predicted(guided(predictor, guides, options.cfg_scale, sigmas), facts_.predicts);
     const auto denoise = [&](const Floats& noisy, double sigma) {
-        Floats prediction, free;
-        if (together) {
-            prediction = predict(noisy, sigma, options, {wanted, unwanted});
-            free.assign(prediction.begin() + static_cast<std::ptrdiff_t>(noisy.size()), prediction.end());
-        } else {
-            prediction = predict(noisy, sigma, options, {wanted});
-            if (guided) free = predict(noisy, sigma, options, {unwanted});
-        }
-        Floats clean(noisy.size());
-        const double shrink = 1 / (sigma * sigma + 1);
-        for (size_t i = 0; i < clean.size(); ++i) {
-            const double value = guided ? free[i] + options.cfg_scale * (prediction[i] - free[i]) : prediction[i];
-            clean[i] = static_cast<float>(facts_.v_prediction ? noisy[i] * shrink - value * sigma * std::sqrt(shrink)
-                                                              : noisy[i] - sigma * value);
-        }
-        require_finite(clean, "the latents");
-        return clean;
+        Floats out = clean(noisy, sigma);
+        require_finite(out, "the latents");
+        return out;
     };
-
     const auto begin = Clock::now();
     const int steps = static_cast<int>(sigmas.size()) - 1;
-    SamplerRun run{denoise, std::move(sigmas), rng, options.eta, family_.flow};
+    SamplerRun run{denoise, std::move(sigmas), rng, options.eta, table.is_flow()};
     run.after_step = [&](size_t step, const Floats& denoised) {
         if (options.callback && !options.callback(static_cast<int>(step), steps, seconds_since(begin), denoised))
             fail(SDCPP_CANCELLED, "stopped by the callback");

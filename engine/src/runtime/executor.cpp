@@ -41,9 +41,9 @@ std::vector<size_t> weights_of(const PlannedPiece& piece, size_t count) {
     return all;
 }
 
-std::vector<std::pair<std::string, std::vector<int64_t>>> shapes_of(const std::vector<Input>& inputs) {
+std::vector<std::pair<std::string, std::vector<int64_t>>> shapes_of(const std::vector<Array>& inputs) {
     std::vector<std::pair<std::string, std::vector<int64_t>>> out;
-    for (const Input& input : inputs) out.emplace_back(input.name, input.shape);
+    for (const Array& input : inputs) out.emplace_back(input.name, input.shape);
     return out;
 }
 
@@ -78,8 +78,8 @@ struct Executor::Prepared {
 
 namespace {
 
-int64_t batch_of(const std::vector<Input>& inputs) {
-    for (const Input& input : inputs)
+int64_t batch_of(const std::vector<Array>& inputs) {
+    for (const Array& input : inputs)
         if (!input.shared) return input.shape.front();
     return 1;
 }
@@ -229,7 +229,7 @@ std::shared_ptr<Courier> Executor::hire(const Prepared& prepared) {
 }
 
 // `place`: weights get the places that the plan gives them; otherwise they have them by `placed_`, or get them back.
-std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& inputs, const Selection& selection,
+std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& inputs, const Selection& selection,
                                                       Planned planned, const Memory::Limit& limit, bool place) {
     auto made = std::make_unique<Prepared>();
     made->selection = selection;
@@ -310,7 +310,7 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Input>& 
     return made;
 }
 
-Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Selection& selection) {
+Executor::Prepared& Executor::prepare(const std::vector<Array>& inputs, const Selection& selection) {
     const auto shapes = shapes_of(inputs);
     for (const auto& known : prepared_)
         if (known->shapes == shapes && known->selection == selection) return *known;
@@ -326,7 +326,7 @@ Executor::Prepared& Executor::prepare(const std::vector<Input>& inputs, const Se
 
 // Weights stay where a plan for other inputs put them, or come back there, if what these inputs need beside them fits:
 // only workspace and carries change.
-std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Input>& inputs, const Selection& selection,
+std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Array>& inputs, const Selection& selection,
                                                     const Flow& flow, const Memory::Limit& limit) {
     if (!placed_) return nullptr;
     std::vector<size_t> numbers;  // of these stages among those of the plan
@@ -346,6 +346,9 @@ std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Input>& in
         planned.plan.together = together;
         planned.plan.group = group;
         planned.plan.passes = batch / together;
+        planned.plan.streamed_bytes_per_step =
+            std::accumulate(planned.plan.streamed.begin(), planned.plan.streamed.end(), uint64_t{0}) *
+            static_cast<uint64_t>(planned.plan.passes);
         try {
             auto made = realize(inputs, selection, planned, limit, false);
             Plan& plan = made->planned.plan;
@@ -368,7 +371,7 @@ std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Input>& in
 }
 
 // First beside what the other networks hold; if weights would be streamed then, the others give up what is needed.
-std::unique_ptr<Executor::Prepared> Executor::plan_anew(const std::vector<Input>& inputs, const Selection& selection,
+std::unique_ptr<Executor::Prepared> Executor::plan_anew(const std::vector<Array>& inputs, const Selection& selection,
                                                         const Flow& flow, Memory::Limit limit) {
     const auto batch = static_cast<int>(batch_of(inputs));
     const uint64_t unclaimed = device_.queues_uploads() ? device_.unclaimed_bytes() : 0;
@@ -431,13 +434,13 @@ Selection Executor::completed(Selection selection) const {
     return selection;
 }
 
-Executor::Demand Executor::demand(const std::vector<Input>& inputs) {
+Executor::Demand Executor::demand(const std::vector<Array>& inputs) {
     const Selection selection = completed({});
     const auto batch = static_cast<int>(batch_of(inputs));
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
     const Memory::Limit all = limit(flow, selection.stages, batch);
-    Demand out{copied_bytes(selection.stages), whole_workspace(flow, batch), false, all.all_bytes};
-    if (all.plan_bytes == 0 || out.weights + out.workspace <= all.plan_bytes) return out;
+    if (all.plan_bytes == 0)
+        return {copied_bytes(selection.stages), whole_workspace(flow, batch), false, all.all_bytes};
     try {
         const Plan plan = choose(flow, selection.stages, batch, all.plan_bytes, all.reserved_bytes).plan;
         return {plan.resident_bytes, plan.peak_bytes - plan.resident_bytes, !plan.pieces.empty(), all.all_bytes};
@@ -446,7 +449,7 @@ Executor::Demand Executor::demand(const std::vector<Input>& inputs) {
     }
 }
 
-bool Executor::fits(const std::vector<Input>& inputs) {
+bool Executor::fits(const std::vector<Array>& inputs) {
     const Selection selection = completed({});
     const auto batch = static_cast<int>(batch_of(inputs));
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
@@ -460,7 +463,7 @@ bool Executor::fits(const std::vector<Input>& inputs) {
     }
 }
 
-RunReport Executor::preview(const std::vector<Input>& inputs, const Selection& given) {
+RunReport Executor::preview(const std::vector<Array>& inputs, const Selection& given) {
     const Selection selection = completed(given);
     const auto batch = static_cast<int>(batch_of(inputs));
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
@@ -483,7 +486,8 @@ void Executor::compute(const SegmentGraph& graph) {
         device_.compute(graph.graph);
 }
 
-void Executor::run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, std::vector<Output>& outputs) {
+void Executor::run_pass(Prepared& prepared, const std::vector<Array>& inputs, int pass,
+                        std::vector<std::vector<float>>& outputs) {
     const Plan& plan = prepared.planned.plan;
     const Flow& flow = *prepared.flow;
     const auto tensor_at = [&](size_t carry, int group, ggml_tensor& tensor) {
@@ -529,31 +533,33 @@ void Executor::run_pass(Prepared& prepared, const std::vector<Input>& inputs, in
         for (size_t i = 0; i < outputs.size(); ++i) {
             tensor_at(flow.results()[i], group, tensor);
             const auto count = static_cast<size_t>(ggml_nelements(&tensor));
-            std::vector<float>& data = outputs[i].data;
+            std::vector<float>& data = outputs[i];
             data.resize(data.size() + count);
             ggml_backend_tensor_get(&tensor, data.data() + data.size() - count, 0, count * sizeof(float));
         }
     }
 }
 
-std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Selection& given) {
+std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selection& given) {
     const Selection selection = completed(given);
     const auto start = Clock::now();
     memory_.begin_turn(*this);
     if (std::exchange(interrupted_, false) || store_.stale()) give_workspace();
     Prepared* prepared = &prepare(inputs, selection);
     const Plan& plan = prepared->planned.plan;
-    std::vector<Output> outputs;
-    for (const size_t carry : prepared->flow->results()) {
-        const auto& ne = prepared->flow->carries()[carry].ne;
-        Output& output = outputs.emplace_back();
-        output.shape.assign(ne.rbegin(), ne.rend());
-        output.shape[inputs.front().shape.size() == 4 ? 0 : 1] = prepared->batch();  // pictures, else rows of states
-    }
+    std::vector<std::vector<float>> values(selection.results.size());
     interrupted_ = true;
     const std::vector<double> before = prepared->segment_seconds;
-    for (int pass = 0; pass < plan.passes; ++pass) run_pass(*prepared, inputs, pass, outputs);
+    for (int pass = 0; pass < plan.passes; ++pass) run_pass(*prepared, inputs, pass, values);
     interrupted_ = false;
+    std::vector<Array> outputs;
+    for (size_t i = 0; i < values.size(); ++i) {
+        const auto& ne = prepared->flow->carries()[prepared->flow->results()[i]].ne;
+        const auto rank = static_cast<std::ptrdiff_t>(network_->result_rank());
+        std::vector<int64_t> shape(ne.rend() - rank, ne.rend());
+        shape.front() = prepared->batch();
+        outputs.push_back(Array::of(selection.results[i], std::move(shape), std::move(values[i])));
+    }
 
     const Courier::Counts counts = prepared->courier->take_counts();
     const double seconds = seconds_since(start);
@@ -609,7 +615,7 @@ std::vector<Output> Executor::run(const std::vector<Input>& inputs, const Select
 }
 
 // Whether a plan made for these inputs would be faster than the one that their weights lie by.
-bool Executor::worth_planning_anew(const Prepared& prepared, const std::vector<Input>& inputs) {
+bool Executor::worth_planning_anew(const Prepared& prepared, const std::vector<Array>& inputs) {
     const Flow flow(*network_, device_.kernels(), prepared.selection, inputs, 1);
     try {
         const Planned fresh =

@@ -56,11 +56,11 @@ class Executor : public MemoryUser {
 
     // Runs what is selected on `inputs`, which share the outermost side of those that are not shared, and returns the
     // results in the selection's order. Throws OverBudget, SDCPP_OUT_OF_MEMORY, SDCPP_CANCELLED.
-    std::vector<Output> run(const std::vector<Input>& inputs, const Selection& selection);
-    Output run(const std::vector<Input>& inputs) { return std::move(run(inputs, {}).front()); }
+    std::vector<Array> run(const std::vector<Array>& inputs, const Selection& selection);
+    Array run(const std::vector<Array>& inputs) { return std::move(run(inputs, {}).front()); }
 
     // The plan that run() would follow; nothing is loaded. `inputs` need no data.
-    RunReport preview(const std::vector<Input>& inputs, const Selection& selection = {});
+    RunReport preview(const std::vector<Array>& inputs, const Selection& selection = {});
 
     // What run() would hold: weights that stay, memory beside them; whether others would be streamed; and what all
     // networks may hold together.
@@ -69,10 +69,10 @@ class Executor : public MemoryUser {
         bool streamed = false;
         uint64_t limit = Memory::unlimited;
     };
-    Demand demand(const std::vector<Input>& inputs);
+    Demand demand(const std::vector<Array>& inputs);
 
     // Whether run() would find a plan.
-    bool fits(const std::vector<Input>& inputs);
+    bool fits(const std::vector<Array>& inputs);
 
     // A generation has ended. Without a limit, graphs and workspace are given back.
     void rest();
@@ -105,12 +105,12 @@ class Executor : public MemoryUser {
         std::vector<size_t> courier_stages;
         std::shared_ptr<Courier> courier;  // null: none stands within a pass
     };
-    Prepared& prepare(const std::vector<Input>& inputs, const Selection& selection);
-    std::unique_ptr<Prepared> adopt(const std::vector<Input>& inputs, const Selection& selection, const Flow& flow,
+    Prepared& prepare(const std::vector<Array>& inputs, const Selection& selection);
+    std::unique_ptr<Prepared> adopt(const std::vector<Array>& inputs, const Selection& selection, const Flow& flow,
                                     const Memory::Limit& limit);
-    std::unique_ptr<Prepared> plan_anew(const std::vector<Input>& inputs, const Selection& selection, const Flow& flow,
+    std::unique_ptr<Prepared> plan_anew(const std::vector<Array>& inputs, const Selection& selection, const Flow& flow,
                                         Memory::Limit limit);
-    std::unique_ptr<Prepared> realize(const std::vector<Input>& inputs, const Selection& selection, Planned planned,
+    std::unique_ptr<Prepared> realize(const std::vector<Array>& inputs, const Selection& selection, Planned planned,
                                       const Memory::Limit& limit, bool place);
     Selection completed(Selection selection) const;
     uint64_t whole_workspace(const Flow& flow, int batch) const;
@@ -119,11 +119,12 @@ class Executor : public MemoryUser {
     Planned choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget,
                    uint64_t reserved = 0);
     void release();
-    bool worth_planning_anew(const Prepared& prepared, const std::vector<Input>& inputs);
+    bool worth_planning_anew(const Prepared& prepared, const std::vector<Array>& inputs);
     std::vector<PlanStage> planned_stages(const Flow& flow, const std::vector<size_t>& stages);
     std::shared_ptr<Courier> hire(const Prepared& prepared);
     void place_weights(const std::vector<size_t>& stages, const Planned& planned);
-    void run_pass(Prepared& prepared, const std::vector<Input>& inputs, int pass, std::vector<Output>& outputs);
+    void run_pass(Prepared& prepared, const std::vector<Array>& inputs, int pass,
+                  std::vector<std::vector<float>>& outputs);
     void learn(Prepared& prepared, const std::vector<double>& segment_seconds);
     void compute(const SegmentGraph& graph);
     std::string stage_name(size_t stage) const;

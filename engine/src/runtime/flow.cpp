@@ -79,14 +79,17 @@ size_t Flow::add_carry(const ggml_tensor* tensor, int born) {
     return carries_.size() - 1;
 }
 
-Flow::Flow(const Network& network, const Kernels& kernels, const Selection& selection, const std::vector<Input>& inputs,
+Flow::Flow(const Network& network, const Kernels& kernels, const Selection& selection, const std::vector<Array>& inputs,
            int64_t batch)
     : network_(network), kernels_(kernels), stages_(selection.stages) {
     Names names;
     {
         const ggml_context_ptr context = new_context();
-        for (const Input& input : inputs) {
+        for (const Array& input : inputs) {
             std::array<int64_t, GGML_MAX_DIMS> ne = {1, 1, 1, 1};
+            if (input.shape.empty() || input.shape.size() > ne.size())
+                fail(SDCPP_INTERNAL, "the input ", input.name, " of ", network_.name(), " has ", input.shape.size(),
+                     " sides; networks fold theirs to 1 to 4");
             std::copy(input.shape.rbegin(), input.shape.rend(), ne.begin());
             if (!input.shared) ne[input.shape.size() - 1] = batch;
             input_carries_.push_back(

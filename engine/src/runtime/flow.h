@@ -40,7 +40,7 @@ class Flow {
   public:
     // `selection` names its stages. `batch`: of inputs that are not shared. The network's weights must have their
     // tensors.
-    Flow(const Network& network, const Kernels& kernels, const Selection& selection, const std::vector<Input>& inputs,
+    Flow(const Network& network, const Kernels& kernels, const Selection& selection, const std::vector<Array>& inputs,
          int64_t batch);
 
     size_t count() const { return stages_.size(); }

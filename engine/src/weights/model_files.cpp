@@ -20,37 +20,34 @@ fs::path component_file(const fs::path& folder) {
     fail(SDCPP_FILE_NOT_FOUND, "no weights (*.safetensors) in ", folder.string());
 }
 
-// The config of the one network whose tensors these are; "" where they are of several.
-std::string config_key(const std::vector<NamedTensor>& tensors) {
-    static const std::vector<std::pair<std::string_view, std::string_view>> keys = {
-        {"unet.", "unet"},           {"z_image.", "transformer"}, {"vae.", "vae"},
-        {"clip_l.", "text_encoder"}, {"clip_h.", "text_encoder"}, {"clip_g.", "text_encoder_2"},
-        {"llm.", "text_encoder"}};
-    for (const auto& [prefix, key] : keys)
-        if (!tensors.empty() &&
-            std::all_of(tensors.begin(), tensors.end(),
-                        [prefix = prefix](const NamedTensor& tensor) { return tensor.name.starts_with(prefix); }))
-            return std::string(key);
-    return "";
+// The component that all of these tensors belong to; null if there are several.
+const Naming* sole(const std::vector<NamedTensor>& tensors, const Namings& namings) {
+    for (const Naming* naming : namings) {
+        const std::string prefix = std::string(naming->name) + ".";
+        if (!tensors.empty() && std::all_of(tensors.begin(), tensors.end(),
+                                            [&](const NamedTensor& tensor) { return tensor.name.starts_with(prefix); }))
+            return naming;
+    }
+    return nullptr;
 }
 
 }  // namespace
 
-ModelFiles::ModelFiles(const std::vector<ModelPath>& paths) {
+ModelFiles::ModelFiles(const std::vector<ModelPath>& paths, const Namings& namings) : namings_(namings) {
     for (const ModelPath& given : paths) {
-        if (given.part == Part::any && fs::is_directory(given.path)) {
+        if (given.role.part.empty() && fs::is_directory(given.path)) {
             add_folder(given.path);
         } else {
-            add_file(given.path, given.part);
+            add_file(given);
         }
     }
 }
 
 // The config is the file's own, or a config.json beside it: of the whole model, or of a part as diffusers writes it.
-void ModelFiles::add_file(const fs::path& path, Part part) {
-    const TensorFile file = open_tensor_file(path);
-    std::vector<NamedTensor> named = canonical_tensors(file, part);
-    const std::string own_key = config_key(named);
+void ModelFiles::add_file(const ModelPath& given) {
+    const TensorFile file = open_tensor_file(given.path);
+    std::vector<NamedTensor> named = canonical_tensors(file, given.role, namings_);
+    const Naming* own = sole(named, namings_);
     drop_replaced(named);
     for (NamedTensor& one : named) tensors_[std::move(one.name)] = std::move(one.tensor);
     files_.insert(files_.end(), file.files.begin(), file.files.end());
@@ -64,61 +61,61 @@ void ModelFiles::add_file(const fs::path& path, Part part) {
     if (const auto kind = file.metadata.find("modelspec.prediction_type");
         kind != file.metadata.end() && kind->second == "v")
         add_config("scheduler", Json(Json::Object{{"prediction_type", Json(std::string("v_prediction"))}}));
-    if (const auto name = file.metadata.find("general.architecture");
-        name != file.metadata.end() && own_key == "text_encoder")
-        add_language_config(file, name->second);
-    const fs::path beside = path.parent_path() / "config.json";
+    if (own) add_metadata_config(file, *own);
+    const fs::path beside = given.path.parent_path() / "config.json";
     if (!fs::exists(beside)) return;
     const MappedFile text(beside);
     const Json json = Json::parse(text.text());
+    std::vector<std::string_view> keys = {"scheduler", "defaults"};
+    for (const Naming* naming : namings_) keys.push_back(naming->config);
     bool whole = false;
-    for (const std::string_view key :
-         {"unet", "transformer", "vae", "text_encoder", "text_encoder_2", "scheduler", "defaults"}) {
+    for (const std::string_view key : keys) {
         if (!json[key].object()) continue;
         add_config(key, json[key]);
         whole = true;
     }
-    if (!whole && !own_key.empty() && json.object()) add_config(own_key, json);
+    if (!whole && own && json.object()) add_config(own->config, json);
 }
 
 // A network in a later file takes the place of the whole one, which may have more tensors.
 void ModelFiles::drop_replaced(const std::vector<NamedTensor>& by) {
-    for (const std::string_view prefix :
-         {"unet.", "z_image.", "vae.decoder.", "vae.post_quant_conv.", "vae.encoder.", "vae.quant_conv.", "clip_l.",
-          "clip_g.", "clip_h.", "llm.", "taesd.decoder.", "taesd.encoder."})
-        if (std::any_of(by.begin(), by.end(),
-                        [&](const NamedTensor& tensor) { return tensor.name.starts_with(prefix); }))
-            std::erase_if(tensors_, [&](const auto& entry) { return entry.first.starts_with(prefix); });
+    for (const Naming* naming : namings_)
+        for (const std::vector<std::string_view>& network : naming->networks) {
+            const auto belongs = [&](const std::string& name) {
+                return std::any_of(network.begin(), network.end(),
+                                   [&](std::string_view prefix) { return name.starts_with(prefix); });
+            };
+            if (std::any_of(by.begin(), by.end(), [&](const NamedTensor& tensor) { return belongs(tensor.name); }))
+                std::erase_if(tensors_, [&](const auto& entry) { return belongs(entry.first); });
+        }
 }
 
-// What llama.cpp keeps as metadata of a language model, under transformers' names.
-void ModelFiles::add_language_config(const TensorFile& file, const std::string& architecture) {
+void ModelFiles::add_metadata_config(const TensorFile& file, const Naming& naming) {
+    const auto architecture = file.metadata.find("general.architecture");
+    if (architecture == file.metadata.end()) return;
     Json::Object members;
-    for (const auto& [theirs, ours] : {std::pair{".rope.freq_base", "rope_theta"},
-                                       {".attention.layer_norm_rms_epsilon", "rms_norm_eps"},
-                                       {".attention.head_count", "num_attention_heads"}}) {
-        const auto found = file.metadata.find(architecture + theirs);
-        if (found != file.metadata.end()) members.insert_or_assign(ours, Json::parse(found->second));
+    for (const auto& [theirs, ours] : naming.metadata) {
+        const auto found = file.metadata.find(architecture->second + std::string(theirs));
+        if (found != file.metadata.end()) members.insert_or_assign(std::string(ours), Json::parse(found->second));
     }
-    if (!members.empty()) add_config("text_encoder", Json(std::move(members)));
+    if (!members.empty()) add_config(naming.config, Json(std::move(members)));
 }
 
-std::vector<ModelPath> folder_parts(const fs::path& folder) {
+std::vector<ModelPath> folder_parts(const fs::path& folder, const Namings& namings) {
     const MappedFile index(folder / "model_index.json");
     const Json json = Json::parse(index.text());
+    std::map<std::string, std::string> kinds;  // by slot
+    for (const Naming* naming : namings)
+        for (const std::string_view slot : naming->slots) kinds.emplace(slot, naming->kind);
     std::vector<ModelPath> parts;
-    for (const auto& [key, part] : {std::pair{"unet", Part::diffusion},
-                                    {"transformer", Part::diffusion},
-                                    {"vae", Part::vae},
-                                    {"text_encoder", Part::text_encoder},
-                                    {"text_encoder_2", Part::clip_g}})
-        if (json[key].array() && json[key].array()->size() == 2 && (*json[key].array())[0].string())
-            parts.push_back({component_file(folder / key), part});
+    for (const auto& [slot, kind] : kinds)
+        if (const Json::Array* entry = json[slot].array(); entry && entry->size() == 2 && entry->front().string())
+            parts.push_back({component_file(folder / slot), {kind, slot}});
     return parts;
 }
 
 void ModelFiles::add_folder(const fs::path& folder) {
-    for (const ModelPath& part : folder_parts(folder)) add_file(part.path, part.part);
+    for (const ModelPath& part : folder_parts(folder, namings_)) add_file(part);
     if (const fs::path scheduler = folder / "scheduler" / "scheduler_config.json"; fs::exists(scheduler))
         add_config("scheduler", Json::parse(MappedFile(scheduler).text()));
 }

@@ -14,17 +14,17 @@
 namespace sdcpp {
 
 struct ModelPath {
-    std::filesystem::path path;  // a tensor file, an index of shards or, for Part::any, a diffusers folder
-    Part part = Part::any;
+    std::filesystem::path path;  // a tensor file, an index of shards or, if `role` is empty, a diffusers folder
+    FileRole role{};
 };
 
 // The tensor files of a diffusers folder, by its model_index.json.
-std::vector<ModelPath> folder_parts(const std::filesystem::path& folder);
+std::vector<ModelPath> folder_parts(const std::filesystem::path& folder, const Namings& namings);
 
 // Tensors under canonical names; a later file's tensors take the place of an earlier one's.
 class ModelFiles {
   public:
-    explicit ModelFiles(const std::vector<ModelPath>& paths);
+    ModelFiles(const std::vector<ModelPath>& paths, const Namings& namings);
 
     const TensorInfo* find(std::string_view name) const;
     bool has_prefix(std::string_view prefix) const;
@@ -36,18 +36,19 @@ class ModelFiles {
     // Its pages need not stay in memory.
     void forget(std::span<const std::byte> bytes) const { file_of(bytes).forget(bytes); }
 
-    // Objects "unet", "transformer", "vae", "text_encoder", "text_encoder_2", "scheduler" with the keys of diffusers'
-    // config files, "defaults" for generation options; from a diffusers folder, the metadata key "sdcpp.config", or a
-    // config.json beside a file.
+    // Objects with the keys of diffusers' config files, one under each component's name for it, "scheduler", and
+    // "defaults" for generation options; from a diffusers folder, the metadata key "sdcpp.config", or a config.json
+    // beside a file.
     const Json& config() const { return config_; }
 
   private:
-    void add_file(const std::filesystem::path& path, Part part);
+    void add_file(const ModelPath& given);
     void add_folder(const std::filesystem::path& folder);
     void drop_replaced(const std::vector<NamedTensor>& by);
-    void add_language_config(const TensorFile& file, const std::string& architecture);
+    void add_metadata_config(const TensorFile& file, const Naming& naming);
     void add_config(std::string_view key, Json value);
 
+    Namings namings_;
     std::map<std::string, TensorInfo, std::less<>> tensors_;
     std::vector<std::shared_ptr<const MappedFile>> files_;
     std::string format_;

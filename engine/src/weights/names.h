@@ -1,26 +1,28 @@
-// Canonical tensor names. Every network has one naming in the engine: the original checkpoints' for
-// `unet.input_blocks.0.0.weight`, `z_image.layers.0.…`, `vae.decoder.conv_in.weight`, `taesd.decoder.0.weight`, and
-// transformers' for text encoders, `clip_l.encoder.layers.0.…`, `clip_g.…`, `clip_h.…`, `llm.layers.0.…`. Files in
-// other namings are mapped to it; a tensor that holds q, k and v together becomes three.
+// Canonical tensor names: every component has one naming in the engine, the original checkpoints' for diffusion models
+// and autoencoders (`unet.input_blocks.0.0.weight`), transformers' for text encoders. Files in other namings are mapped
+// to it, and tensors that hold several are cut.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "io/tensor_file.h"
+#include "weights/naming.h"
 
 namespace sdcpp {
-
-// What a file was given as; `any` for a checkpoint that says by its prefixes what its tensors belong to, `text_encoder`
-// for one whose kind its tensors show.
-enum class Part { any, diffusion, vae, text_encoder, taesd, clip_l, clip_g, llm };
 
 struct NamedTensor {
     std::string name;  // canonical
     TensorInfo tensor;
 };
 
-// Tensors of `file` under their canonical names; those that no network uses are left out.
-std::vector<NamedTensor> canonical_tensors(const TensorFile& file, Part part);
+// What a file was given as: a component's name or a kind's, or "" if its own names say it. `slot`: see FileNames.
+struct FileRole {
+    std::string part, slot;
+};
+
+// Tensors of `file` under their canonical names. Those that no component uses are left out; those of a component that
+// is of the kind given but of no known sort begin with "unknown."; those that stand alone and mark how a model was
+// trained ("v_pred") begin with "mark.". Throws SDCPP_INVALID_ARGUMENT if `role` names no component or kind.
+std::vector<NamedTensor> canonical_tensors(const TensorFile& file, const FileRole& role, const Namings& namings);
 
 }  // namespace sdcpp

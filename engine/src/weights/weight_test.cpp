@@ -13,13 +13,24 @@ using namespace sdcpp;
 
 namespace {
 
+const Naming probe{.name = "probe",
+                   .kind = "probe",
+                   .prefixes = {"probe."},
+                   .slots = {},
+                   .config = "",
+                   .recognises = [](const FileNames&) { return 0; },
+                   .renamer = nullptr,
+                   .fused = {},
+                   .networks = {{"probe."}},
+                   .metadata = {}};
+
 // A safetensors file with a tensor of f8 values and the factor that belongs to it, gone with the object.
 struct ScaledFile {
     std::filesystem::path path = std::filesystem::temp_directory_path() / "sdcpp_weight_test.safetensors";
 
     explicit ScaledFile(const std::string& factor_shape) {
-        std::string header = R"({"model.diffusion_model.probe.weight":{"dtype":"F8_E4M3","shape":[2,4],)"
-                             R"("data_offsets":[0,8]},"model.diffusion_model.probe.scale_weight":{"dtype":"F32",)"
+        std::string header = R"({"probe.weight":{"dtype":"F8_E4M3","shape":[2,4],)"
+                             R"("data_offsets":[0,8]},"probe.scale_weight":{"dtype":"F32",)"
                              R"("shape":)" +
                              factor_shape + R"(,"data_offsets":[8,)" + (factor_shape == "[2]" ? "16" : "12") + "]}}";
         while (header.size() % 8 != 0) header += ' ';
@@ -39,9 +50,9 @@ struct ScaledFile {
 
 TEST_CASE("f8 tensors with a factor beside them are multiplied by it") {
     const ScaledFile file("[1]");
-    const ModelFiles files({{file.path}});
+    const ModelFiles files({{file.path}}, {&probe});
     WeightList list;
-    const Weight* weight = Scope(list, files, "unet.probe").weight("weight", WeightKind::matrix, {2, 4});
+    const Weight* weight = Scope(list, files, "probe").weight("weight", WeightKind::matrix, {2, 4});
     const ggml_type type = stored_type(*weight, {});
     CHECK(type == GGML_TYPE_F16);
     CHECK(weight->source->bytes_as(type).empty());
@@ -53,9 +64,9 @@ TEST_CASE("f8 tensors with a factor beside them are multiplied by it") {
 
 TEST_CASE("a factor that is not one number is refused") {
     const ScaledFile file("[2]");
-    const ModelFiles files({{file.path}});
+    const ModelFiles files({{file.path}}, {&probe});
     WeightList list;
-    const Scope scope(list, files, "unet.probe");
+    const Scope scope(list, files, "probe");
     CHECK(throws(SDCPP_UNSUPPORTED_MODEL, [&] { scope.weight("weight", WeightKind::matrix, {2, 4}); }));
     CHECK(throws(SDCPP_MISSING_PART, [&] { scope.weight("bias", WeightKind::vector, {2}); }));
 }

@@ -1,0 +1,54 @@
+// The components that models are made of, such as a UNet or a text encoder: how files name their tensors, and how their
+// networks are made. One file a component, one entry in components.cpp.
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "nn/network.h"
+#include "weights/model_files.h"
+
+namespace sdcpp {
+
+enum class Role { text_encoder, denoiser, decoder, encoder, tiny_decoder, tiny_encoder };
+
+struct Component {
+    struct Part {
+        std::string_view name;   // of the network, "vae.decoder"
+        std::string_view title;  // for people
+        Role role;
+        std::string_view prefix;  // its tensors' canonical names begin so; the files hold it if there is one
+        std::unique_ptr<Network> (*make)(const ModelFiles& files);
+    };
+    Naming naming;
+    std::vector<Part> networks;
+    std::string_view public_prefix;  // in files that are written, for other programs
+    std::string_view option;         // the keyword by which a user gives its file
+    std::string_view hint{};         // what to look for if it is missing: the usual file
+};
+
+// In the order in which networks run.
+const std::vector<const Component*>& components();
+const Component* find_component(std::string_view name);  // null if there is none
+// For reading files.
+const Namings& namings();
+
+// Every network that the files hold, in the order of components(). Throws SDCPP_UNSUPPORTED_MODEL if there is none, or
+// a diffusion model of no known sort.
+struct NamedNetwork {
+    const Component* component;
+    const Component::Part* part;
+    std::unique_ptr<Network> network;
+};
+std::vector<NamedNetwork> make_networks(const ModelFiles& files);
+
+template <typename Net>
+std::unique_ptr<Network> make_network(const ModelFiles& files) {
+    return std::make_unique<Net>(files);
+}
+
+// The components, each in its file.
+extern const Component clip_l, clip_g, clip_h, llm, unet, z_image, vae, taesd;
+
+}  // namespace sdcpp

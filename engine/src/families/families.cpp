@@ -1,0 +1,42 @@
+#include "families/family.h"
+
+#include <algorithm>
+
+namespace sdcpp {
+
+const std::vector<const Family*>& families() {
+    static const std::vector<const Family*> all = {&sd1, &sd2, &sdxl, &sdxl_refiner, &z_image_family};
+    return all;
+}
+
+const Family& default_family() { return sd1; }
+
+const Family& family_of(const ModelFiles& files) {
+    const Family* best = &default_family();
+    int most = 0;
+    for (const Family* family : families())
+        if (const int facts = family->recognises(files); facts > most) {
+            best = family;
+            most = facts;
+        }
+    return *best;
+}
+
+std::vector<std::string_view> TextRecipe::encoders() const {
+    std::vector<std::string_view> out;
+    const auto add = [&](std::string_view name) {
+        if (std::find(out.begin(), out.end(), name) == out.end()) out.push_back(name);
+    };
+    for (const auto& row : context)
+        for (const TextStates& one : row) add(one.encoder);
+    for (const PooledFrom& one : pooled) add(one.encoder);
+    return out;
+}
+
+std::string schedule_of(const ModelFiles& files) {
+    return files.config()["scheduler"].string_or("timestep_spacing", "") == "trailing" ? "simple" : "discrete";
+}
+
+bool marked_v(const ModelFiles& files) { return files.find("mark.v_pred") != nullptr; }
+
+}  // namespace sdcpp

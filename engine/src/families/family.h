@@ -1,0 +1,102 @@
+// The families of models: what belongs together, and what the tensors do not show. One file a family, one entry in
+// families.cpp.
+#pragma once
+
+#include <array>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "families/component.h"
+#include "generation/latent.h"
+
+namespace sdcpp {
+
+// What of a text encoder becomes part of a conditioning.
+struct TextStates {
+    std::string_view encoder;  // a component
+    std::vector<int>
+        layers_off{};     // states without so many last layers, side by side; empty: as the user's clip_skip says
+    bool normed = false;  // by the encoder's final norm
+};
+
+struct TextRecipe {
+    // States side by side along channels make a row; rows follow each other along tokens, the narrower ones filled up
+    // with zeros. They are the array "context".
+    std::vector<std::vector<TextStates>> context;
+    struct PooledFrom {
+        std::string_view encoder;
+        bool projected = true;
+    };
+    std::vector<PooledFrom> pooled{};  // vectors for the whole text that, joined, are the array "pooled"
+    bool zeros_for_empty_negative = false;
+    bool mixes_lengths = false;        // texts of different lengths may go through the denoiser together
+    std::string_view chat_template{};  // of language models, "{}" being the prompt
+    std::map<std::string_view, int (*)(const ModelFiles&)>
+        lengths{};  // tokens that an encoder's prompts are filled up to
+
+    // The encoders in the order in which they run, each once.
+    std::vector<std::string_view> encoders() const;
+};
+
+// How a flow's levels of noise are moved towards noise (Esser et al. 2024).
+struct FlowShift {
+    double fixed = 1;
+    // Grows with the number of patches of 2x2, linear in its logarithm, from `low` at `few` to `high` at `many`.
+    bool dynamic = false;
+    double few = 256, many = 4096, low = 0.5, high = 1.15;
+};
+
+// What the denoiser predicts, and the levels of noise that it knows.
+struct Prediction {
+    bool flow = false;  // from noise to picture (Lipman et al. 2023) rather than a diffusion
+    FlowShift (*flow_shift)(const ModelFiles& files) = nullptr;  // if the config does not say
+    std::span<const double> aligned_sigmas{};                    // of the schedule "ays"; empty: none are published
+    bool (*v_prediction)(const ModelFiles& files) = nullptr;     // of a diffusion, if the config does not say
+};
+
+struct Family {
+    std::string_view name, title;
+    // How many facts show that the files are this family's; 0: none. Most facts win.
+    int (*recognises)(const ModelFiles& files);
+    std::string_view denoiser;  // a component
+    TextRecipe text;
+    LatentSpace latent;
+    Prediction prediction;
+    std::map<std::string, std::string> (*defaults)(const ModelFiles& files);  // of generation options, by name
+    // Prefixes that other programs expect in this family's files, by component, in place of the component's own.
+    std::map<std::string_view, std::string_view> public_prefixes{};
+};
+
+const std::vector<const Family*>& families();
+// The family whose denoiser the files hold; the default one if they hold none.
+const Family& family_of(const ModelFiles& files);
+const Family& default_family();
+
+using Defaults = std::map<std::string, std::string>;
+
+// The families, each in its file.
+extern const Family sd1, sd2, sdxl, sdxl_refiner, z_image_family;
+
+// Shared by families of one descent.
+namespace latents {
+LatentSpace sd();    // four channels
+LatentSpace sdxl();  // four channels of another autoencoder
+LatentSpace flux();  // sixteen, with a shift
+}  // namespace latents
+
+// "discrete", or "simple" for models that are trained at trailing timesteps.
+std::string schedule_of(const ModelFiles& files);
+// Whether the files carry the mark of models that predict v.
+bool marked_v(const ModelFiles& files);
+// Noise levels of "Align Your Steps" (Sabour et al. 2024).
+inline constexpr std::array aligned_sigmas_sd1 = {14.6146412293, 6.4745760956, 3.8636745985, 2.6946151520,
+                                                  1.8841921177,  1.3943805092, 0.9642583904, 0.6523686016,
+                                                  0.3977456272,  0.1515232662, 0.0291671582};
+inline constexpr std::array aligned_sigmas_sdxl = {14.6146412293, 6.3184485287, 3.7681790315, 2.1811480769,
+                                                   1.3405244945,  0.8620721141, 0.5550693289, 0.3798540708,
+                                                   0.2332364134,  0.1114188177, 0.0291671582};
+
+}  // namespace sdcpp

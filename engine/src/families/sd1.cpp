@@ -1,0 +1,18 @@
+// Stable Diffusion 1.x (Rombach et al. 2022).
+#include "families/family.h"
+
+namespace sdcpp {
+
+const Family sd1 = {
+    .name = "sd1",
+    .title = "Stable Diffusion 1.x",
+    .recognises = [](const ModelFiles& files) { return files.has_prefix("unet.") ? 1 : 0; },
+    .denoiser = "unet",
+    .text = {.context = {{{.encoder = "clip_l", .normed = true}}}},
+    .latent = latents::sd(),
+    .prediction = {.aligned_sigmas = aligned_sigmas_sd1, .v_prediction = marked_v},
+    .defaults = [](const ModelFiles& files) -> Defaults { return {{"scheduler", schedule_of(files)}}; },
+    .public_prefixes = {{"clip_l", "cond_stage_model.transformer.text_model."}},
+};
+
+}  // namespace sdcpp

@@ -1,0 +1,40 @@
+// Z-Image's transformer: the released checkpoint's names, which fuse q, k and v, and diffusers'.
+#include "families/component.h"
+#include "models/z_image.h"
+
+namespace sdcpp {
+namespace {
+
+int recognises(const FileNames& file) {
+    return file.has("cap_embedder.1.weight") + file.has("x_embedder.weight") + file.has("all_x_embedder.2-1.weight");
+}
+
+std::string canonical(std::string name) {
+    static const Rules rules = {{"all_x_embedder.2-1.", "x_embedder."}, {"all_final_layer.2-1.", "final_layer."}};
+    static const Rules inner = {{".attention.to_out.0.", ".attention.out."},
+                                {".attention.norm_q.", ".attention.q_norm."},
+                                {".attention.norm_k.", ".attention.k_norm."}};
+    replace_start(name, rules);
+    for (const auto& [from, to] : inner) replace_first(name, from, to);
+    return name;
+}
+
+}  // namespace
+
+const Component z_image = {
+    .naming = {.name = "z_image",
+               .kind = "diffusion_model",
+               .prefixes = {"model.diffusion_model."},
+               .slots = {"transformer"},
+               .config = "transformer",
+               .recognises = recognises,
+               .renamer = [](const FileNames&) -> Renamer { return canonical; },
+               .fused = {{".attention.qkv.weight",
+                          {".attention.to_q.weight", ".attention.to_k.weight", ".attention.to_v.weight"}}},
+               .networks = {{"z_image."}}},
+    .networks = {{"z_image", "Z-Image transformer", Role::denoiser, "z_image.", make_network<ZImage>}},
+    .public_prefix = "model.diffusion_model.",
+    .option = "diffusion_model",
+};
+
+}  // namespace sdcpp

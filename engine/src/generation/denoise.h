@@ -1,0 +1,43 @@
+// Denoisers made of denoisers: functions from noisy latents and their level of noise to the clean estimate, as samplers
+// call them.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "generation/samplers.h"
+
+namespace sdcpp {
+
+using Denoise = std::function<Floats(const Floats& x, double sigma)>;
+// What a network says instead of it, not rounded before it is used.
+using Predict = std::function<std::vector<double>(const Floats& x, double sigma)>;
+
+// What a network predicts of x = signal * clean + sigma * noise.
+enum class Predicts {
+    noise,    // "epsilon" (Ho et al. 2020)
+    v,        // noise * signal' - clean * sigma' on the unit circle (Salimans & Ho 2022)
+    velocity  // noise - clean, of a flow (Lipman et al. 2023)
+};
+
+// The clean estimate from a network's prediction.
+Denoise predicted(Predict network, Predicts what);
+
+// A conditioning's part in a run.
+struct Guide {
+    bool negative = false;
+    double weight = 1;          // among those of its side
+    double start = 0, end = 1;  // share of the steps in which it counts
+};
+
+// Classifier-free guidance (Ho & Salimans 2022) of predictions: negative + scale * (positive - negative), each side the
+// weighted mean of the guides that count at the present step, or the positive alone if no negative counts. `predict`
+// returns the predictions for the guides `which`, one behind the other. `sigmas`: the run's.
+using PredictFor = std::function<Floats(const Floats& x, double sigma, const std::vector<size_t>& which)>;
+Predict guided(PredictFor predict, std::vector<Guide> guides, double scale, std::vector<double> sigmas);
+
+// Where a run starts: `latent` (empty: nothing) at the level of noise `sigma`, which `noise` of unit variance brings.
+Floats noised(std::span<const float> noise, std::span<const float> latent, double sigma, bool flow);
+
+}  // namespace sdcpp

@@ -1,0 +1,57 @@
+// Denoisers made of denoisers, against formulas written out.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "generation/denoise.h"
+#include "tests/throws.h"
+
+using namespace sdcpp;
+
+namespace {
+
+bool near(double a, double b) { return std::abs(a - b) < 1e-5; }
+
+}  // namespace
+
+TEST_CASE("each kind of prediction leads back to the clean value") {
+    const double clean = 0.7, noise = -1.3, sigma = 0.4;
+    const auto estimate = [&](double x, double prediction, Predicts what) {
+        const Predict network = [=](const Floats&, double) { return std::vector<double>{prediction}; };
+        return predicted(network, what)({static_cast<float>(x)}, sigma).front();
+    };
+    CHECK(near(estimate(clean + sigma * noise, noise, Predicts::noise), clean));
+    CHECK(near(estimate((1 - sigma) * clean + sigma * noise, noise - clean, Predicts::velocity), clean));
+    const double length = std::sqrt(1 + sigma * sigma);  // on the unit circle, signal and noise are 1 and sigma by it
+    CHECK(near(estimate(clean + sigma * noise, noise / length - clean * sigma / length, Predicts::v), clean));
+}
+
+TEST_CASE("guidance goes from the negative through the positive, by weights, in its share of the steps") {
+    const std::vector<double> sigmas = {8, 4, 2, 1, 0};
+    std::vector<std::vector<size_t>> asked;
+    const PredictFor predict = [&](const Floats&, double, const std::vector<size_t>& which) {
+        asked.push_back(which);
+        Floats out;
+        for (const size_t number : which) out.push_back(static_cast<float>(number + 1));
+        return out;
+    };
+    const auto at = [&](const std::vector<Guide>& guides, double scale, double sigma) {
+        return guided(predict, guides, scale, sigmas)({0}, sigma).front();
+    };
+    CHECK(at({{}, {.negative = true}}, 7, 8) == doctest::Approx(2 + 7 * (1 - 2)));
+    CHECK(at({{}, {.negative = true}}, 1, 8) == 1);
+    CHECK(asked.back() == std::vector<size_t>{0});
+    CHECK(at({{.weight = 3}, {.weight = 1}}, 7, 8) == doctest::Approx(0.75 * 1 + 0.25 * 2));
+    // the second half of the steps, sigmas between two of the schedule included
+    const std::vector<Guide> late = {{}, {.negative = true, .start = 0.5}};
+    for (const double sigma : {8.0, 4.0, 2.5}) CHECK(at(late, 7, sigma) == 1);
+    for (const double sigma : {2.0, 1.5, 1.0}) CHECK(at(late, 7, sigma) == doctest::Approx(2 - 7));
+    CHECK(throws(SDCPP_INVALID_ARGUMENT, [&] { (void)at({{.end = 0.5}}, 7, 1); }));
+}
+
+TEST_CASE("a run starts from noise, or from latents under it") {
+    const std::vector<float> noise = {1, -1}, latent = {4, 8};
+    CHECK(noised(noise, {}, 3, false) == Floats{3, -3});
+    CHECK(noised(noise, latent, 0.5, false) == Floats{4.5f, 7.5f});
+    CHECK(noised(noise, latent, 0.5, true) == Floats{2.5f, 3.5f});
+}
