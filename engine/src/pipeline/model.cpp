@@ -142,8 +142,7 @@ int Model::pictures_together(int width, int height, int count, bool guided) {
     if (!denoiser_ || count < 2) return 1;
     const auto demand = [&](Role role, bool in_pairs) {
         for (const NamedExecutor& one : networks_)
-            if (one.role == role)
-                return one.executor->demand(use_of(one.name, width, height, 1, in_pairs, 1).inputs);
+            if (one.role == role) return one.executor->demand(use_of(one.name, width, height, 1, in_pairs, 1).inputs);
         return Executor::Demand{};
     };
     const Executor::Demand sampling = demand(Role::denoiser, guided);

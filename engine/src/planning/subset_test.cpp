@@ -42,7 +42,8 @@ TEST_CASE("a plan for some stages keeps places, and nothing overwrites what is s
                 CHECK(piece.after < static_cast<int64_t>(piece.segment));
                 for (int64_t k = i - 1; k >= i - count; --k) {  // what came before into the same place is done with
                     const PlannedPiece& other = part.pieces[static_cast<size_t>((k + count) % count)];
-                    const bool overlap = piece.offset < other.offset + other.bytes && other.offset < piece.offset + piece.bytes;
+                    const bool overlap =
+                        piece.offset < other.offset + other.bytes && other.offset < piece.offset + piece.bytes;
                     const int64_t segment = static_cast<int64_t>(other.segment) - (k < 0 ? segments : 0);
                     CHECK((!overlap || segment <= piece.after));
                 }

@@ -28,12 +28,14 @@ std::vector<PlannedSegment> segments(const std::vector<std::pair<size_t, size_t>
 
 TEST_CASE("values that live at the same time do not overlap, others share their place") {
     // a chain of four stages with a skip from the first to the last
-    const std::vector<Carry> carries = {carry(1000, -1, 0), carry(1000, 0, 1), carry(500, 0, 3), carry(1000, 1, 2),
-                                        carry(1000, 2, 3), carry(300, 3, 4)};
+    const std::vector<Carry> carries = {carry(1000, -1, 0), carry(1000, 0, 1), carry(500, 0, 3),
+                                        carry(1000, 1, 2),  carry(1000, 2, 3), carry(300, 3, 4)};
     const auto single = segments({{0, 0}, {1, 1}, {2, 2}, {3, 3}});
     for (const int groups : {1, 3}) {
         const CarryLayout layout = lay_out(carries, single, groups);
-        const auto bytes = [&](size_t i) { return CarryLayout::aligned(carries[i].bytes) * static_cast<uint64_t>(groups); };
+        const auto bytes = [&](size_t i) {
+            return CarryLayout::aligned(carries[i].bytes) * static_cast<uint64_t>(groups);
+        };
         uint64_t end = 0;
         for (size_t i = 0; i < carries.size(); ++i) {
             end = std::max(end, layout.offsets[i] + bytes(i));

@@ -30,7 +30,9 @@ struct Fixture {
         for (ToyUser* user : {&text, &denoiser, &decoder}) memory.add(*user);
         memory.begin();
     }
-    Memory::Limit limit() { return memory.limit([] { return uint64_t{0}; }); }
+    Memory::Limit limit() {
+        return memory.limit([] { return uint64_t{0}; });
+    }
 };
 
 }  // namespace
@@ -46,8 +48,9 @@ TEST_CASE("a user's word becomes one of the budget's cases") {
 
 TEST_CASE("workspaces go before weights, and no more weights than needed") {
     Fixture f(140);
-    f.memory.make_room(f.decoder, 48, f.limit());
-    CHECK(f.text.workspace + f.denoiser.workspace > 0);  // 4 of 144 bytes are too many: one workspace is enough
+    f.memory.make_room(f.decoder, 45, f.limit());  // 141 bytes: the first workspace is enough
+    CHECK(f.text.workspace == 0);
+    CHECK(f.denoiser.workspace == 5);
     CHECK(f.text.weights + f.denoiser.weights == 90);
     f.memory.make_room(f.decoder, 55, f.limit());
     CHECK(f.text.workspace + f.denoiser.workspace == 0);
@@ -77,7 +80,7 @@ TEST_CASE("who has missed its turn is not waited for") {
         f.memory.begin_turn(f.denoiser);
         f.memory.begin_turn(f.decoder);
     }
-    f.memory.make_room(f.decoder, 15, f.limit());  // 105 bytes: 6 of workspace are enough
+    f.memory.make_room(f.decoder, 10, f.limit());  // 106 bytes: both workspaces are enough
     CHECK(f.text.weights == 10);
     f.memory.make_room(f.decoder, 19, f.limit());
     CHECK(f.text.weights == 1);

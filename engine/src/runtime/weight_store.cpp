@@ -180,7 +180,8 @@ void WeightStore::place(const std::vector<Place>& places, uint64_t shared_bytes,
         for (size_t i = 0; i < items_.size(); ++i) {
             if (streamed[i]) {
                 std::byte* address = shared_->data() + *streamed[i];
-                if (!items_[i].streamed || weights[i].tensor->data != address) attach(i, shared_->buffer.get(), address);
+                if (!items_[i].streamed || weights[i].tensor->data != address)
+                    attach(i, shared_->buffer.get(), address);
                 if (!items_[i].streamed) items_[i].streamed = true;
                 continue;
             }

@@ -82,7 +82,8 @@ const Weight* Scope::weight(std::string_view name, WeightKind kind, const std::v
         fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", full, " has shape ", shape_text(found.shape), ", expected ",
              shape_text(shape));
     if (!dtype_is_numeric(found.type))
-        fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", full, " has type ", dtype_name(found.type), ", which holds no weights");
+        fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", full, " has type ", dtype_name(found.type),
+             ", which holds no weights");
     auto source = source_of(files(), full, found);
     return list_->add({std::move(full), std::move(source), kind, shape, nullptr});
 }

@@ -76,8 +76,8 @@ TEST_CASE("a source gives its bytes unchanged only in their own type, and rows f
     std::vector<std::byte> bytes(stored.size() * sizeof(float));
     std::memcpy(bytes.data(), stored.data(), bytes.size());
     const MappedFile file("memory", bytes);
-    const auto source = std::make_shared<MappedSource>(
-        TensorInfo{"x", from_ggml(GGML_TYPE_F32), {3, 2}, file.bytes()}, file);
+    const auto source =
+        std::make_shared<MappedSource>(TensorInfo{"x", from_ggml(GGML_TYPE_F32), {3, 2}, file.bytes()}, file);
     CHECK(source->bytes_as(GGML_TYPE_F32).data() == file.bytes().data());
     CHECK(source->bytes_as(GGML_TYPE_F16).empty());
     std::vector<float> rows(4);
