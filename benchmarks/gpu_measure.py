@@ -18,8 +18,8 @@ from gpu_models import Job, Models
 from numpy.typing import NDArray
 
 import sdcpp_py
-from sdcpp_py import _binding, errors
-from sdcpp_py._engine import ffi, lib
+from sdcpp_py import errors
+from sdcpp_py.version import __version__, ggml_version
 
 GIB = 2**30
 _WARM_STEPS = 3  # the first loads, the second is measured, after which a new plan may be made
@@ -56,7 +56,7 @@ class Card:
         if self._nvml:
             facts |= {"card": _text(self._nvml.nvmlDeviceGetName(self._handle))}
             facts |= {"driver": _text(self._nvml.nvmlSystemGetDriverVersion())}
-        return facts | {"ggml": _binding.text(lib.sdcpp_ggml_version()), "version": _binding.text(lib.sdcpp_version())}
+        return facts | {"ggml": ggml_version, "version": __version__}
 
     def environment(self) -> Row:
         """The machine as it was found."""
@@ -147,9 +147,9 @@ class Bench:
         if job not in self._whole:
             with self.open(job, max_vram=0) as pipeline:
                 pipeline.evaluate(job.network, **self.models.inputs(job))
-                stages, held = pipeline._reports()[job.network].plan.stages, held_bytes(pipeline)
+                stages, held = pipeline._reports()[job.network].plan.stages, pipeline.take_memory()
                 weights = sum(stage.param_bytes for stage in stages)  # the processor has them mapped, and does not count them
-                self._whole[job] = (held["peak"] + max(0, weights - held["weight"])) / GIB
+                self._whole[job] = (held["peak"] + max(0, weights - held["weights"])) / GIB
         return self._whole[job]
 
     def spread(self, job: Job, count: int, policy: str = "auto") -> list[float]:
@@ -167,13 +167,6 @@ class Bench:
     def open(self, job: Job, *, link: float | None = None, **options: Any) -> sdcpp_py.Pipeline:
         """The job's model on the device."""
         return sdcpp_py.Pipeline(device=self.paced(link), **self.models.options(job), **options)
-
-
-def held_bytes(pipeline: sdcpp_py.Pipeline) -> dict[str, int]:
-    """What the engine has counted since the last call: bytes at most, by class."""
-    memory = ffi.new("sdcpp_memory*")
-    _binding.call(lib.sdcpp_take_memory, pipeline._model, memory)
-    return {name: int(getattr(memory, f"{name}_bytes")) for name in ("workspace", "weight", "slot", "carry", "peak", "mapped")}
 
 
 def fingerprint(output: NDArray[np.float32]) -> str:
@@ -249,7 +242,7 @@ def measure(
             for _ in range(min(steps, 2) if slow else steps):
                 output = step()
                 measured.reports.append(pipeline._reports()[job.network])
-            held = held_bytes(pipeline)
+            held = pipeline.take_memory()
     row |= _row_of(measured, held, memory, bench.card)
     row |= {"replanned": report.replanned, "finite": bool(np.isfinite(output).all())}
     return row | {"fingerprint": fingerprint(output), "steps_agree": bool(np.array_equal(first, output))}

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gpu_measure import GIB, Bench, Row, fingerprint, held_bytes, job_facts, measure
+from gpu_measure import GIB, Bench, Row, fingerprint, job_facts, measure
 from gpu_models import SCALES, Job, Models, drop_from_cache
 from gpu_record import Record
 
 import sdcpp_py
-from sdcpp_py import _binding, blas, errors
-from sdcpp_py._engine import ffi, lib
+from sdcpp_py import _engine, blas, errors
 
 Case = tuple[str, Callable[..., Row | list[Row]], tuple[Any, ...]]
 
@@ -77,11 +76,10 @@ def beside(bench: Bench, what: str) -> list[Row]:
 
 
 def engine_speed(bench: Bench, link: float | None) -> Row:
-    flops, speed = ffi.new("double*"), ffi.new("double*")
     library, _ = blas.choose()
     with blas.loading():
-        _binding.call(lib.sdcpp_device_speed, bench.paced(link).encode(), 0, library.encode(), flops, speed)
-    return bench.facts | {"link_gb_per_s": link, "tflops": flops[0] / 1e12, "measured_gb_per_s": speed[0] / 1e9}
+        flops, speed = _engine.device_speed(bench.paced(link), 0, library.encode())
+    return bench.facts | {"link_gb_per_s": link, "tflops": flops / 1e12, "measured_gb_per_s": speed / 1e9}
 
 
 def memory_without_model(bench: Bench) -> Row:
@@ -91,7 +89,7 @@ def memory_without_model(bench: Bench) -> Row:
         opened = bench.card.used()
         x, context = np.zeros((1, 4, 16, 16), np.float32), np.zeros((1, 77, 96), np.float32)
         pipeline.evaluate("unet", x=x, timesteps=np.full(1, 500.0), context=context)
-        computed, held = bench.card.used(), held_bytes(pipeline)["peak"]
+        computed, held = bench.card.used(), pipeline.take_memory()["peak"]
     row = {"driver_before_bytes": before, "driver_opened_bytes": opened, "driver_computed_bytes": computed}
     return bench.facts | row | {"engine_peak_bytes": held, "driver_after_bytes": bench.card.used()}
 
@@ -115,7 +113,7 @@ def identical(bench: Bench, job: Job, policy: str, number: int, resident: list[n
     with bench.open(job, max_vram=budget, plan_policy=policy) as pipeline:
         outputs = [pipeline.evaluate(job.network, **inputs) for _ in range(3)]
         plan = pipeline._reports()[job.network].plan
-        held = held_bytes(pipeline)["peak"]
+        held = pipeline.take_memory()["peak"]
     row = job_facts(bench, job, budget, None, policy)
     row |= {"identical": all(np.array_equal(output, resident[0]) for output in outputs)}
     row |= {"identical_runs": [bool(np.array_equal(output, resident[0])) for output in outputs]}

@@ -32,7 +32,9 @@ from typing import Any
 import numpy as np
 
 import sdcpp_py
-from sdcpp_py import errors, families, plan_picture, planner
+from sdcpp_py import errors, families
+from sdcpp_py.plan import picture as plan_picture
+from sdcpp_py.plan import planner
 
 GIB = 2**30
 

@@ -1,4 +1,4 @@
-"""Writes the C source of the extension `_engine` from the declarations in sdcpp.h. Run by CMake: build_binding.py HEADER OUT."""
+"""Writes the C source of the extension `sdcpp_py._engine._lib` from sdcpp.h. Run by CMake: build_binding.py HEADER OUT."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ def main() -> None:
     declarations = text[begin : text.index("/* cdef: end */")]
     ffi = FFI()
     ffi.cdef(declarations + CALLBACKS)
-    ffi.set_source("sdcpp_py._engine", '#include "sdcpp.h"', py_limited_api=True)
+    ffi.set_source("sdcpp_py._engine._lib", '#include "sdcpp.h"', py_limited_api=True)
     ffi.emit_c_code(str(out))
 
 

@@ -8,11 +8,13 @@ from sdcpp_py import errors, sampling
 from sdcpp_py.compat import StableDiffusion
 from sdcpp_py.images import save
 from sdcpp_py.model_info import devices, summarize
-from sdcpp_py.pipeline import Pipeline, Result, Step
+from sdcpp_py.pipeline import Pipeline
+from sdcpp_py.result import Report, Result, Step
 from sdcpp_py.version import __version__
 
 __all__ = [
     "Pipeline",
+    "Report",
     "Result",
     "StableDiffusion",
     "Step",

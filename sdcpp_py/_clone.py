@@ -19,4 +19,4 @@ def module_folders(own: Sequence[str]) -> list[str]:
 
 
 def _has_engine(folders: Sequence[str]) -> bool:
-    return any(path.suffix in (".so", ".pyd") for folder in folders for path in Path(folder).glob("_engine.*"))
+    return any(path.suffix in (".so", ".pyd") for folder in folders for path in Path(folder).glob("_engine/_lib.*"))

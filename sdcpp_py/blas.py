@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sdcpp_py import options
 
-KINDS = ("avx2", "avx512", "openblas")
+KINDS = options.MODEL["blas"].choices
 
 
 def choose(wanted: bool | str | None = None) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -13,13 +13,45 @@ from PIL import Image
 
 from sdcpp_py import options
 from sdcpp_py.errors import InvalidArgumentError
-from sdcpp_py.pipeline import Pipeline, Step
+from sdcpp_py.pipeline import Pipeline
+from sdcpp_py.result import Step
+
+# Their keyword for each of ours, and the value that says nothing.
+_OPENING: dict[str, tuple[str, Any]] = {
+    "diffusion_model": ("diffusion_model_path", ""),
+    "vae": ("vae_path", ""),
+    "llm": ("llm_path", ""),
+    "taesd": ("taesd_path", ""),
+    "wtype": ("wtype", "default"),
+    "tensor_type_rules": ("tensor_type_rules", ""),
+    "threads": ("n_threads", -1),
+    "rng": ("rng_type", None),
+    "max_vram": ("max_vram", None),
+    "offload_to_cpu": ("offload_params_to_cpu", False),
+}
+_GENERATING: dict[str, tuple[str, Any]] = {
+    "negative_prompt": ("negative_prompt", None),
+    "width": ("width", None),
+    "height": ("height", None),
+    "steps": ("sample_steps", None),
+    "cfg_scale": ("cfg_scale", None),
+    "sampler": ("sample_method", "default"),
+    "scheduler": ("scheduler", "default"),
+    "seed": ("seed", None),
+    "batch_count": ("batch_count", None),
+    "clip_skip": ("clip_skip", -1),
+    "eta": ("eta", 0.0),
+    "flow_shift": ("flow_shift", math.inf),
+    "guidance": ("guidance", None),
+    "vae_tiling": ("vae_tiling", False),
+    "vae_tile_overlap": ("vae_tile_overlap", None),
+}
 
 # Keywords that change nothing here: speed switches that are always on, or matters the engine decides itself.
 _IGNORED = {
     *("verbose", "flash_attn", "diffusion_flash_attn", "enable_mmap", "vae_decode_only", "diffusion_conv_direct"),
     *("vae_conv_direct", "lora_model_dir", "embedding_paths", "image_resize_method", "tae_preview_only", "upscale_tile_size"),
-    *("guidance", "skip_layers", "skip_layer_start", "skip_layer_end", "control_strength", "pm_style_strength"),
+    *("skip_layers", "skip_layer_start", "skip_layer_end", "control_strength", "pm_style_strength"),
     *("chroma_use_dit_mask", "chroma_t5_mask_pad", "vae_tile_size", "vae_relative_tile_size", "preview_interval"),
 }
 _NEUTRAL: tuple[Any, ...] = (
@@ -48,8 +80,9 @@ def _refuse(unsupported: dict[str, Any]) -> None:
             raise InvalidArgumentError(f"{name}={value!r:.60} is not supported in this version; leave it out")
 
 
-def _none(text: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
-    return text or None
+def _ours(table: Mapping[str, tuple[str, Any]], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Their keywords' values under our names; those that say nothing are left out."""
+    return {name: given[theirs] for name, (theirs, nothing) in table.items() if nothing is None or given[theirs] != nothing}
 
 
 class StableDiffusion:
@@ -74,21 +107,10 @@ class StableDiffusion:
         **others: Any,
     ) -> None:
         """Open a model. Raises what `Pipeline` raises."""
+        given = _ours(_OPENING, locals())
         _refuse(others)
-        self.pipeline = Pipeline(
-            _none(model_path),
-            diffusion_model=_none(diffusion_model_path),
-            vae=_none(vae_path),
-            text_encoders=[path for path in (clip_l_path, clip_g_path) if path],
-            llm=_none(llm_path),
-            taesd=_none(taesd_path),
-            wtype=None if wtype == "default" else wtype,
-            tensor_type_rules=tensor_type_rules or None,
-            threads=None if n_threads == -1 else n_threads,
-            rng=rng_type,
-            max_vram=max_vram,
-            offload_to_cpu=offload_params_to_cpu or None,
-        )
+        encoders = [path for path in (clip_l_path, clip_g_path) if path]
+        self.pipeline = Pipeline(model_path or None, text_encoders=encoders, **given)
         self._taesd = bool(taesd_path)
 
     def generate_image(
@@ -101,6 +123,7 @@ class StableDiffusion:
         width: int = 512,
         height: int = 512,
         cfg_scale: float = 7.0,
+        guidance: float = 3.5,
         scheduler: str = "default",
         sample_method: str = "default",
         sample_steps: int = 20,
@@ -115,35 +138,18 @@ class StableDiffusion:
         **others: Any,
     ) -> list[Image.Image]:
         """Make pictures. `progress_callback(step, steps, seconds)` is called after each step."""
+        given = _ours(_GENERATING, locals())
         _refuse(others)
         options.real("strength", strength, 0.0, 1.0)
         if init_image is not None:
             raise InvalidArgumentError("init_image is not supported in this version; leave it out")
-        report = progress_callback
 
         def after(step: Step) -> None:
-            if report is not None:
-                report(step.step, step.steps, step.seconds)
+            if progress_callback is not None:
+                progress_callback(step.step, step.steps, step.seconds)
 
-        return self.pipeline.generate(
-            prompt,
-            negative_prompt=negative_prompt,
-            width=width,
-            height=height,
-            steps=sample_steps,
-            cfg_scale=cfg_scale,
-            sampler=None if sample_method == "default" else sample_method,
-            scheduler=None if scheduler == "default" else scheduler,
-            seed=seed,
-            batch_count=batch_count,
-            clip_skip=None if clip_skip == -1 else clip_skip,
-            eta=None if eta == 0.0 else eta,
-            flow_shift=None if flow_shift == math.inf else flow_shift,
-            vae_tiling=True if vae_tiling else None,
-            vae_tile_overlap=vae_tile_overlap,
-            use_taesd=self._taesd,
-            callback=None if report is None else after,
-        ).images
+        callback = None if progress_callback is None else after
+        return self.pipeline.generate(prompt, **given, use_taesd=self._taesd, callback=callback).images
 
     def close(self) -> None:
         """Free the model."""

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sdcpp_py import _binding, options
-from sdcpp_py._engine import lib
+from sdcpp_py import _engine, options
 from sdcpp_py.errors import CancelledError, InvalidArgumentError
 from sdcpp_py.model_parts import ModelParts, PathLike
 from sdcpp_py.whole_file import whole_file
@@ -40,15 +39,13 @@ def convert(
     Raises InvalidArgumentError, ModelNotFoundError, BadFileError, UnsupportedModelError, MissingPartError, OSError.
     """
     parts = ModelParts(model, diffusion_model, vae, text_encoders, llm, taesd)
-    path = Path(os.fsdecode(_binding.path_bytes(target)))
+    path = Path(os.fsdecode(_engine.path_bytes(target)))
     if path.suffix.lower() != ".gguf":
         raise InvalidArgumentError(f"{path.name} does not end in .gguf, which is what is written")
     if not path.parent.is_dir():
         raise InvalidArgumentError(f"there is no folder {path.parent} to write into")
-    files, count, kept = parts.c_files()
-    kind = b"" if wtype is None else options.word("wtype", wtype).encode()
-    rules = b"" if tensor_type_rules is None else options.word("tensor_type_rules", tensor_type_rules).encode()
-    workers = 0 if threads is None else options.integer("threads", threads, 1, 512)
+    given = {"wtype": wtype, "tensor_type_rules": tensor_type_rules, "threads": threads}
+    chosen = options.checked(options.MODEL, given)
     stopped = threading.Event()
     shown = sys.stderr.isatty() if progress is None else progress
     with whole_file(path) as temporary, tqdm(unit="B", unit_scale=True, disable=not shown, leave=False) as bar:
@@ -59,8 +56,5 @@ def convert(
             if stopped.is_set():
                 raise CancelledError("cancelled")
 
-        hook = _binding.Callback(report)
-        arguments = (files, count, kind, rules, os.fsencode(temporary), workers, lib.sdcpp_py_progress, hook.handle)
-        _binding.call_interruptible(stopped.set, lib.sdcpp_convert, *arguments, callback=hook)
-    del kept
+        _engine.convert(parts.files, temporary, chosen, report, stopped.set)
     return path

@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
+import collections.abc
+
+
+def _in_python(name: str, value: str) -> str:
+    """An option as Python's keyword."""
+    if not value:
+        return name
+    try:
+        float(value)
+    except ValueError:
+        return f"{name}={value}" if value == "…" else f"{name}={value!r}"
+    return f"{name}={value}"
+
 
 class SdcppError(Exception):
     """Base of all errors of this package."""
 
+    #: The option that the message names after the word "option", as "name" or "name=value"; "" if it names none.
+    option: str = ""
+
+    def spelled(self, spell: collections.abc.Callable[[str, str], str]) -> str:
+        """The message with the option as ``spell(name, value)`` writes it."""
+        message = str(self.args[0]) if self.args else ""
+        if not self.option:
+            return message
+        name, _, value = self.option.partition("=")
+        return message.replace(f"option {self.option}", spell(name, value), 1)
+
+    def __str__(self) -> str:
+        """The message, options as Python's keywords."""
+        return self.spelled(_in_python)
+
 
 class InvalidArgumentError(SdcppError, ValueError):
-    """An option has a value that cannot be used; the message says which would do."""
+    """An option has a value that cannot be used; the message says which can."""
+
+    @classmethod
+    def of(cls, name: str, rest: str) -> InvalidArgumentError:
+        """An error about the option ``name``; the message is its name and ``rest``."""
+        error = cls(f"option {name} {rest}")
+        error.option = name
+        return error
 
 
 class ModelNotFoundError(SdcppError, FileNotFoundError):
@@ -25,6 +60,13 @@ class UnsupportedModelError(SdcppError, ValueError):
 
 class MissingPartError(SdcppError, ValueError):
     """A network that is needed (text encoder, UNet, VAE) is not in the files given."""
+
+    @classmethod
+    def of(cls, what: str, option: str) -> MissingPartError:
+        """An error that says to give what is missing with ``option``."""
+        error = cls(f"{what}; give one with option {option}=…")
+        error.option = f"{option}=…"
+        return error
 
 
 class OutOfMemoryError(SdcppError, MemoryError):
@@ -50,7 +92,7 @@ class ClosedError(SdcppError, ValueError):
 
 
 class BusyError(SdcppError, RuntimeError):
-    """The pipeline was used from within its own step callback, while it is at work."""
+    """The pipeline was used from within its own step callback, or by a thread that the callback seems to wait for."""
 
 
 class EngineError(SdcppError, RuntimeError):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sdcpp_py import options
-from sdcpp_py.planner import Stage
+from sdcpp_py.plan.planner import Stage
 
 #: Bytes a weight takes, by type: blocks of ggml's formats with their scales.
 BYTES_PER_WEIGHT = {

@@ -10,9 +10,11 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
+from sdcpp_py import _engine, options
 from sdcpp_py.errors import InvalidArgumentError, ModelNotFoundError
 from sdcpp_py.whole_file import whole_file
 
+_A1111_ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Clip skip")
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 
 
@@ -28,6 +30,17 @@ def parameters_text(prompt: str, negative_prompt: str, fields: Mapping[str, Any]
 
     lines.append(", ".join(f"{key}: {quoted(value)}" for key, value in fields.items()))
     return "\n".join(lines)
+
+
+def parameters_of(used: Mapping[str, Any], model: str) -> str:
+    """`parameters_text` of a picture made with the options ``used``, prompts among them, by the model called ``model``."""
+    fields = options.written(used)
+    fields["RNG"] = "GPU" if fields["RNG"] == "cuda" else "CPU"  # A1111's words
+    fields |= {"Model": model, "Version": f"sdcpp_py {_engine.version()}"}
+    first = [key for key in _A1111_ORDER if key in fields]
+    last = ["RNG", "Version"]
+    keys = [*first, *(key for key in fields if key not in (*first, *last)), *last]
+    return parameters_text(used["prompt"], used["negative_prompt"], {key: fields[key] for key in keys})
 
 
 def output_paths(pattern: str | os.PathLike[str], count: int) -> list[Path]:
@@ -52,11 +65,11 @@ def save(image: Image.Image, path: str | os.PathLike[str]) -> None:
     """Write `image` to `path` whole or not at all; a PNG carries the text `parameters` from `image.info`."""
     target = Path(path)
     check_output(target)
-    options: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
     kind = _FORMATS[target.suffix.lower()]
     if kind == "PNG" and "parameters" in image.info:
         text = PngImagePlugin.PngInfo()
         text.add_text("parameters", image.info["parameters"])
-        options["pnginfo"] = text
+        extra["pnginfo"] = text
     with whole_file(target) as temporary:
-        image.save(temporary, kind, **options)
+        image.save(temporary, kind, **extra)

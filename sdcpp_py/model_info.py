@@ -7,8 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdcpp_py import _binding, gpu_advice, options
-from sdcpp_py._engine import ffi, lib
+from sdcpp_py import _engine, gpu_advice, options
 
 _NETWORKS = {
     "unet.": "UNet",
@@ -61,48 +60,20 @@ class Device:
 
 def devices() -> list[Device]:
     """The devices of the ggml in use. Raises EngineError if its version is not the one that the engine was built for."""
-    found = []
-    for index in range(max(1, lib.sdcpp_device_count())):  # the processor is always there; what hides it is told by reading it
-        one = ffi.new("sdcpp_device*")
-        _binding.call(lib.sdcpp_device_get, index, one)
-        name, description = _binding.text(one.name), _binding.text(one.description)
-        found.append(Device(name, description, bool(one.is_cpu), one.free_bytes, one.total_bytes))
-    return found
+    return [Device(**device) for device in _engine.devices()["devices"]]
 
 
 def why_no_gpu() -> str:
     """Why `devices` has no GPU and what to type, in lines; "" if it has one. Raises EngineError, as `devices`."""
-    one = ffi.new("sdcpp_backend*")
-    counts: dict[str, int] = {}
-    while True:
-        _binding.call(lib.sdcpp_backend_get, len(counts), one)
-        if not (name := _binding.text(one.name)):
-            break
-        counts[name] = one.device_count
+    found = _engine.devices()
+    counts = {backend["name"]: backend["device_count"] for backend in found["backends"]}
     try:
         libraries = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
     except OSError:
         libraries = ""
-    trouble = _binding.text(one.trouble).splitlines()
+    trouble = found["trouble"].splitlines()
     packaged = not libraries or "/libggml/lib" in libraries
     return gpu_advice.no_gpu(counts, trouble, vulkan_loaded="libggml-vulkan" in libraries, packaged=packaged)
-
-
-def _list(path: str | os.PathLike[str], part: str) -> tuple[str, list[TensorEntry]]:
-    raw = ffi.new("char[]", _binding.path_bytes(path))
-    given = ffi.new("char[]", _binding.PARTS[part])
-    file = ffi.new("sdcpp_file*", (raw, given))
-    out = ffi.new("sdcpp_listing**")
-    _binding.call(lib.sdcpp_listing_open, file, out)
-    listing = ffi.gc(out[0], lib.sdcpp_listing_close)
-    tensor = ffi.new("sdcpp_tensor*")
-    entries = []
-    for index in range(lib.sdcpp_listing_count(listing)):
-        _binding.call(lib.sdcpp_listing_tensor, listing, index, tensor)
-        name, canonical = _binding.text(tensor.name), _binding.text(tensor.canonical)
-        shape = tuple(tensor.shape[0 : tensor.dimensions])
-        entries.append(TensorEntry(name, canonical, _binding.text(tensor.type), shape, tensor.bytes))
-    return _binding.text(lib.sdcpp_listing_format(listing)), entries
 
 
 def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummary:
@@ -111,7 +82,9 @@ def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummar
     ``part`` "diffusion", "vae", "text_encoder", "clip_l", "clip_g", "llm" or "taesd" says what a file of one part is; "any" lets
     its names say it.
     """
-    kind, tensors = _list(path, options.choice("part", part, list(_binding.PARTS)))
+    given = _engine.PartFile(_engine.path_bytes(path), options.choice("part", part, list(_engine.PARTS)))
+    listing = _engine.listing(given)
+    tensors = [TensorEntry(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in listing["tensors"]]
     by_type: Counter[str] = Counter()
     networks: Counter[str] = Counter()
     for tensor in tensors:
@@ -125,7 +98,7 @@ def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummar
     names = {tensor.canonical: tensor for tensor in tensors}
     family, needed = _family(names, networks)
     missing = [network for network in needed if network not in networks]
-    return ModelSummary(Path(path), kind, family, tensors, dict(by_type), dict(networks), missing)
+    return ModelSummary(Path(path), listing["format"], family, tensors, dict(by_type), dict(networks), missing)
 
 
 def _family(names: dict[str, TensorEntry], networks: Counter[str]) -> tuple[str, list[str]]:

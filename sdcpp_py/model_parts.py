@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from sdcpp_py import _binding
-from sdcpp_py._engine import ffi
+from sdcpp_py import _engine
 from sdcpp_py.errors import InvalidArgumentError
 
 PathLike = str | os.PathLike[str]
@@ -32,20 +30,14 @@ class ModelParts:
         given: list[tuple[PathLike | None, str]] = [(model, "any"), (diffusion_model, "diffusion")]
         given += [(path, "text_encoder") for path in text_encoders or ()]
         given += [(vae, "vae"), (llm, "llm"), (taesd, "taesd")]
-        self.parts = [(_binding.path_bytes(path), part) for path, part in given if path is not None]
-        if not self.parts:
+        self.files = [_engine.PartFile(_engine.path_bytes(path), part) for path, part in given if path is not None]
+        if not self.files:
             raise InvalidArgumentError("give a model, or its parts")
 
         def path_of(path: PathLike | None) -> Path | None:
             return None if path is None else Path(os.fsdecode(path))
 
         #: What the model is called by.
-        self.path = path_of(diffusion_model) or Path(os.fsdecode(self.parts[0][0]))
+        self.path = path_of(diffusion_model) or Path(os.fsdecode(self.files[0].path))
         #: Where a language model's tokenizer may lie.
         self.tokenizer_path = path_of(llm) or path_of(model)
-
-    def c_files(self) -> tuple[Any, int, Any]:
-        """An array of `sdcpp_file`, its length, and what must be kept while it is used."""
-        kept = [(ffi.new("char[]", path), ffi.new("char[]", _binding.PARTS[part])) for path, part in self.parts]
-        files = ffi.new("sdcpp_file[]", kept)
-        return files, len(self.parts), kept

@@ -1,32 +1,111 @@
-"""Options and their checks: everything is looked at before anything is loaded or computed."""
+"""The engine's options, and checks of values before anything is loaded or computed.
+
+The engine's table is the one place that says what an option is (`engine/src/pipeline/options.cpp`). Checks, defaults, the command
+line's flags and what is written into pictures are made from its rows.
+"""
 
 from __future__ import annotations
 
 import difflib
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sdcpp_py import _binding
+from sdcpp_py import _engine
 from sdcpp_py.errors import InvalidArgumentError
 
-MAX_SIDE = 16384
-MAX_STEPS = 10000
-MAX_BATCH = 1000
 
-SAMPLERS: tuple[str, ...] = tuple(_binding.names("sampler"))
-SCHEDULERS: tuple[str, ...] = tuple(_binding.names("scheduler"))
-RNGS: tuple[str, ...] = tuple(_binding.names("rng"))
+@dataclass(frozen=True)
+class Option:
+    """A row of the engine's table."""
+
+    set: str  #: what it is for: "model", "generate" or "plan"
+    name: str  #: Python's keyword
+    kind: str  #: "number", "integer", "text", "choice", "switch", "budget", "numbers" or "array"
+    least: float | None
+    most: float | None
+    choices: tuple[str, ...]  #: of a "choice"
+    default_from: str  #: "engine", "fixed", "model" or "random"
+    default: str  #: as text; of "model": what counts if the model has none of its own
+    group: str  #: a heading of the command line; "": the package's own, no user's
+    flags: tuple[str, ...]  #: on the command line
+    unit: str  #: what the command line's help calls the value
+    written: str  #: the key in a picture's metadata; "": not written
+    help: str
+
+    def parse(self, text: str) -> Any:
+        """The value that ``text`` gives for a default; None for ""."""
+        if not text:
+            return None
+        if self.kind == "switch":
+            return text == "true"
+        return int(text) if self.kind == "integer" else float(text) if self.kind == "number" else text
+
+    @property
+    def keyword_default(self) -> Any:
+        """The default of Python's keyword and of the flag: the fixed value, else None."""
+        return self.parse(self.default) if self.default_from == "fixed" else None
+
+    def check(self, value: Any, *, most: int | None = None) -> Any:
+        """``value`` as the engine takes it. Raises InvalidArgumentError."""
+        if self.kind == "integer":
+            assert self.least is not None and self.most is not None
+            return integer(self.name, value, int(self.least), int(self.most) if most is None else most)
+        if self.kind in ("number", "budget"):
+            assert self.least is not None and self.most is not None
+            return real(self.name, value, self.least, self.most)
+        if self.kind == "choice":
+            return choice(self.name, value, self.choices)
+        if self.kind == "text":
+            return word(self.name, value)
+        return bool(value) if self.kind == "switch" else value
+
+
+def _read(row: Mapping[str, Any]) -> Option:
+    return Option(**{**row, "choices": tuple(row["choices"]), "flags": tuple(row["flags"])})
+
+
+#: Every option of the engine.
+TABLE: tuple[Option, ...] = tuple(_read(row) for row in _engine.option_table())
+
+
+def rows(kind: str) -> dict[str, Option]:
+    """The options of a set by name, in the table's order."""
+    return {option.name: option for option in TABLE if option.set == kind}
+
+
+MODEL = rows("model")
+GENERATE = rows("generate")
+PLAN = rows("plan")
+
+SAMPLERS = GENERATE["sampler"].choices
+SCHEDULERS = GENERATE["scheduler"].choices
+RNGS = GENERATE["rng"].choices
+
+
+def given(table: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of ``values``, those of options in ``table``: a function's locals() in its first line are its keywords."""
+    return {name: values[name] for name in table if name in values}
+
+
+def checked(table: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Every value that is not None, checked; a keyword whose default is fixed must not be None."""
+    return {
+        name: table[name].check(value)
+        for name, value in values.items()
+        if value is not None or table[name].default_from == "fixed"
+    }
 
 
 def integer(name: str, value: Any, lowest: int, highest: int) -> int:
     """`value` if it is a whole number in range."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise InvalidArgumentError(f"{name} must be a whole number, not {value!r}")
+        raise InvalidArgumentError.of(name, f"must be a whole number, not {value!r}")
     number = int(value.__index__())
     if not lowest <= number <= highest:
-        raise InvalidArgumentError(f"{name} is {number}; {lowest} to {highest} are possible")
+        raise InvalidArgumentError.of(name, f"is {number}; {lowest} to {highest} are possible")
     return number
 
 
@@ -35,21 +114,16 @@ def real(name: str, value: Any, lowest: float, highest: float) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise InvalidArgumentError(f"{name} must be a number, not {value!r}") from None
+        raise InvalidArgumentError.of(name, f"must be a number, not {value!r}") from None
     if not math.isfinite(number) or not lowest <= number <= highest:
-        raise InvalidArgumentError(f"{name} is {number}; {lowest:g} to {highest:g} are possible")
+        raise InvalidArgumentError.of(name, f"is {number}; {lowest:g} to {highest:g} are possible")
     return number
-
-
-def flow_shift(value: Any) -> float:
-    """`value` if it is a shift that a flow can have."""
-    return real("flow_shift", value, 0.01, 100.0)
 
 
 def word(name: str, value: Any) -> str:
     """`value` if it is text."""
     if not isinstance(value, str) or "\0" in value:
-        raise InvalidArgumentError(f"{name} must be a str, not {value!r:.60}")
+        raise InvalidArgumentError.of(name, f"must be a str, not {value!r:.60}")
     return value
 
 
@@ -64,39 +138,40 @@ def choice(name: str, value: Any, known: Sequence[str]) -> str:
 
 def side(name: str, value: Any, multiple: int) -> int:
     """A width or height in pixels that the network takes."""
-    number = integer(name, value, 1, MAX_SIDE)
+    number = int(GENERATE[name].check(value))
     if number % multiple:
         below = max(multiple, number // multiple * multiple)
-        raise InvalidArgumentError(
-            f"{name} is {number}; this model takes multiples of {multiple}, such as {below} or {below + multiple}"
+        raise InvalidArgumentError.of(
+            name, f"is {number}; this model takes multiples of {multiple}, such as {below} or {below + multiple}"
         )
     return number
 
 
 def seed_value(seed: int | None) -> int:
     """`seed` itself, or a random one where it is None or below 0."""
-    if seed is None:
-        return secrets.randbits(32)
-    number = integer("seed", seed, -(2**63), 2**64 - 1)
+    number = -1 if seed is None else int(GENERATE["seed"].check(seed, most=2**64 - 1))
     return number if number >= 0 else secrets.randbits(32)
 
 
-def max_vram(value: float | str | None, device: str) -> float:
-    """A budget in GiB for ``device``; NaN: none was given. A string may name devices: "CUDA0=8,Vulkan1=4,2"."""
+def max_vram(value: float | str | None, device: str) -> float | None:
+    """A budget in GiB for ``device``; None: none was given. A string may name devices: "CUDA0=8,Vulkan1=4,2"."""
+    budget = MODEL["max_vram"]
     if value is None:
-        return math.nan
+        return None
     if isinstance(value, bool):
-        raise InvalidArgumentError("max_vram must be a number of GiB, not a bool")
+        raise InvalidArgumentError.of(budget.name, "must be a number of GiB, not a bool")
     if not isinstance(value, str):
-        return real("max_vram", value, -1e6, 1e6)
-    found, named = math.nan, False
+        return float(budget.check(value))
+    found, named = None, False
     for part in filter(None, (piece.strip() for piece in value.split(","))):
         name, equals, number = part.rpartition("=")
         try:
-            amount = real("max_vram", float(number), -1e6, 1e6)
+            amount = float(budget.check(float(number)))
         except ValueError:
             example = "8, -1 or CUDA0=8,4"
-            raise InvalidArgumentError(f"max_vram has {part!r}; a number of GiB is expected, for example {example}") from None
+            raise InvalidArgumentError.of(
+                budget.name, f"has {part!r}; a number of GiB is expected, for example {example}"
+            ) from None
         if equals and name.strip().lower() == device.lower():
             found, named = amount, True
         elif not named and (not equals or name.strip().lower() in ("all", "default", "*")):
@@ -104,6 +179,12 @@ def max_vram(value: float | str | None, device: str) -> float:
     return found
 
 
-def switch(value: bool | None) -> int:
-    """A switch as the engine takes it: -1 where nothing was said."""
-    return -1 if value is None else int(bool(value))
+def written(used: Mapping[str, Any]) -> dict[str, str]:
+    """What is written into a picture of the options that were used, by key; values that share a key are joined by "x"."""
+    fields: dict[str, str] = {}
+    for option in GENERATE.values():
+        value = used.get(option.name)
+        if option.written and value is not None:
+            shown = f"{value:g}" if option.kind == "number" else str(value)
+            fields[option.written] = f"{fields[option.written]}x{shown}" if option.written in fields else shown
+    return fields

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
-
-from sdcpp_py import _binding
-from sdcpp_py._engine import ffi, lib
 
 
 @dataclass(frozen=True)
@@ -22,20 +18,6 @@ class ProfileRow:
     seconds: float
     flops: float  #: multiplications and additions; of a Winograd convolution, those of the direct form
     bytes: float  #: of the values read and written
-
-
-def take(model: Any) -> list[ProfileRow]:
-    """The rows that the engine's model has recorded since the last call."""
-    out = ffi.new("sdcpp_profile**")
-    _binding.call(lib.sdcpp_take_profile, model, out)
-    profile = ffi.gc(out[0], lib.sdcpp_profile_free)
-    row = ffi.new("sdcpp_profile_row*")
-    rows = []
-    for index in range(lib.sdcpp_profile_count(profile)):
-        _binding.call(lib.sdcpp_profile_get, profile, index, row)
-        network, stage, operation = (_binding.text(text) for text in (row.network, row.stage, row.operation))
-        rows.append(ProfileRow(network, stage, operation, row.runs, row.seconds, row.flops, row.bytes))
-    return rows
 
 
 def _lines(rows: Iterable[ProfileRow], name: Callable[[ProfileRow], str], whole: float) -> list[str]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import functools
 import lzma
-import struct
 from importlib import resources
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from sdcpp_py import gguf_header
 from sdcpp_py.byte_letters import byte_letters
 from sdcpp_py.errors import BadFileError, UnsupportedModelError
 
@@ -25,8 +24,6 @@ _SPECIAL = (
     *("<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>"),
     *("<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>", "<think>", "</think>"),
 )
-_GGUF_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-_GGUF_STRING, _GGUF_ARRAY = 8, 9
 
 
 def _built(words: list[str], merges: list[tuple[str, str]], special: list[str]) -> Tokenizer:
@@ -59,49 +56,10 @@ def shipped() -> Tokenizer:
     return _built(words, merges, list(_SPECIAL))
 
 
-def _take(file: BinaryIO, form: str) -> Any:
-    size = struct.calcsize(form)
-    data = file.read(size)
-    if len(data) != size:
-        raise BadFileError("the GGUF header is truncated")
-    return struct.unpack(form, data)[0]
-
-
-def _take_string(file: BinaryIO) -> str:
-    size = _take(file, "<Q")
-    if size > 1 << 24:
-        raise BadFileError("a string in the GGUF header is too long")
-    return file.read(size).decode("utf-8", errors="replace")
-
-
-def _take_value(file: BinaryIO, kind: int) -> Any:
-    if kind == _GGUF_STRING:
-        return _take_string(file)
-    if kind == _GGUF_ARRAY:
-        item, count = _take(file, "<I"), _take(file, "<Q")
-        if item == _GGUF_STRING:
-            return [_take_string(file) for _ in range(min(count, 1 << 22))]
-        if item not in _GGUF_SIZES or count > 1 << 24:
-            raise BadFileError("the GGUF header has an array of unknown kind")
-        file.seek(_GGUF_SIZES[item] * count, 1)
-        return None
-    if kind not in _GGUF_SIZES:
-        raise BadFileError("the GGUF header has a value of unknown kind")
-    file.seek(_GGUF_SIZES[kind], 1)
-    return None
-
-
 @functools.lru_cache(maxsize=2)
 def from_gguf(path: Path) -> Tokenizer | None:
     """The tokenizer that a GGUF file holds, None where it holds none. Raises BadFileError, UnsupportedModelError."""
-    found: dict[str, Any] = {}
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF" or _take(file, "<I") not in (2, 3):
-            return None
-        _tensors, pairs = _take(file, "<Q"), _take(file, "<Q")
-        for _ in range(min(pairs, 1 << 16)):
-            key = _take_string(file)
-            found[key] = _take_value(file, _take(file, "<I"))
+    found = gguf_header.read(path)
     words, lines = found.get("tokenizer.ggml.tokens"), found.get("tokenizer.ggml.merges")
     if not words or not lines:
         return None

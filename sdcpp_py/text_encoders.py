@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sdcpp_py import _binding, prompt, qwen_tokenizer
-from sdcpp_py._engine import ffi, lib
+from sdcpp_py import prompt, qwen_tokenizer
+from sdcpp_py._engine import TextEncoder
 from sdcpp_py.errors import InvalidArgumentError
 
 MAX_TOKENS = 4096  # of a prompt for a language model
 _TEMPLATES = {"z-image": "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"}  # the models' own chat templates
-
-
-@dataclass(frozen=True)
-class TextEncoder:
-    """A text encoder as `sdcpp_text_encoder` describes it."""
-
-    name: str
-    tokenizer: str
-    positions: int  #: tokens in a chunk; 0: any number
-    layers: int
-    padding: int
-
-
-def of_model(model: Any) -> list[TextEncoder]:
-    """The text encoders of an open model, in the order in which its family takes them."""
-    out = []
-    one = ffi.new("sdcpp_text_encoder*")
-    for index in range(lib.sdcpp_text_encoder_count(model)):
-        _binding.call(lib.sdcpp_text_encoder_get, model, index, one)
-        out.append(TextEncoder(_binding.text(one.name), _binding.text(one.tokenizer), one.positions, one.layers, one.padding))
-    return out
 
 
 def tokenize(

@@ -1,7 +1,6 @@
 """The package's version, as the engine was built with it."""
 
-from sdcpp_py import _binding
-from sdcpp_py._engine import lib
+from sdcpp_py import _engine
 
-__version__ = _binding.text(lib.sdcpp_version())
-ggml_version = _binding.text(lib.sdcpp_ggml_version())
+__version__ = _engine.version()
+ggml_version = _engine.ggml_version()

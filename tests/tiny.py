@@ -75,11 +75,28 @@ _FAMILIES: dict[str, tuple[dict[str, tuple[str, str]], dict[str, object]]] = {  
         },
         {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0},
     ),
+    "flux.1": (
+        {
+            "transformer": ("diffusers", "f_transformer"),
+            "vae": ("diffusers", "z_vae"),
+            "text_encoder": ("transformers", "text_encoder"),
+            "text_encoder_2": ("transformers", "f_text_encoder_2"),
+        },
+        {
+            "_class_name": "FlowMatchEulerDiscreteScheduler",
+            "use_dynamic_shifting": True,
+            "base_shift": 0.5,
+            "max_shift": 1.15,
+            "base_image_seq_len": 256,
+            "max_image_seq_len": 4096,
+            "shift": 3.0,
+        },
+    ),
 }
 
 
 def write_family(folder: Path, family: str, convert=lambda array: array) -> Path:
-    """A model of "sdxl" or "z-image" as a diffusers folder; `convert` as in `write_folder`."""
+    """A model of a family in `_FAMILIES` as a diffusers folder; `convert` as in `write_folder`."""
     parts, scheduler = _FAMILIES[family]
     for name, (library, tiny_part) in parts.items():
         (folder / name).mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ get_target_property(SDCPP_GGML_LIBRARY ggml::ggml LOCATION)
 get_filename_component(SDCPP_GGML_FOLDER "${SDCPP_GGML_LIBRARY}" DIRECTORY)
 get_filename_component(ggml_prefix "${SDCPP_GGML_FOLDER}" DIRECTORY)
 if(EXISTS "${ggml_prefix}/__init__.py")
-  set(SDCPP_GGML_RUN_PATH "$ORIGIN/../libggml/lib64;$ORIGIN/../libggml/lib")
+  set(SDCPP_GGML_RUN_PATH "$ORIGIN/../../libggml/lib64;$ORIGIN/../../libggml/lib")
 else()
   set(SDCPP_GGML_RUN_PATH "${SDCPP_GGML_FOLDER}")
   # ggml installs its libraries without run paths of their own: only RPATH, unlike RUNPATH, helps them find each other.

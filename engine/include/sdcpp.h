@@ -1,21 +1,23 @@
 /* sdcpp: diffusion models on one's own machine. The C interface of the engine, and the whole of it.
  *
  *     sdcpp_error error = {0};
- *     sdcpp_model_params params = {0};
- *     sdcpp_model_params_default(&params);
- *     const sdcpp_file file = {"model.safetensors", SDCPP_PART_ANY};
- *     params.files = &file;
- *     params.file_count = 1;
+ *     sdcpp_options* options = NULL;
  *     sdcpp_model* model = NULL;
- *     if (sdcpp_model_open(&params, &model, &error) != SDCPP_OK) { puts(error.message); return 1; }
+ *     const sdcpp_file file = {"model.safetensors", NULL};
+ *     if (sdcpp_options_new("model", &options, &error) != SDCPP_OK ||
+ *         sdcpp_option_set_text(options, "wtype", "q8_0", &error) != SDCPP_OK ||
+ *         sdcpp_model_open(&file, 1, options, &model, &error) != SDCPP_OK) { puts(error.message); return 1; }
  *     ...
  *     sdcpp_model_close(model);
+ *     sdcpp_options_free(options);
  *
  * Every function that can fail returns a status and writes a message into `error` in the same call (`error` may be
  * NULL). Nothing is thrown, printed or aborted on bad input. Pointers given to a function stay the caller's; handles it
- * gives out are freed by their own close function. Numbers are little-endian, arrays contiguous, shapes outermost
- * first. Threads: calls on one model wait for each other, except sdcpp_cancel, which may come from any thread at any
- * time; different models run side by side. sdcpp_set_log_callback should be called before other threads use the engine.
+ * gives out are freed by their own close function, texts by sdcpp_text_free. Numbers are little-endian, arrays
+ * contiguous, shapes outermost first. Threads: calls on one model wait for each other, except sdcpp_cancel, which may
+ * come from any thread at any time; different models run side by side. Within a callback of a model's run, other calls
+ * from the same thread on that model return SDCPP_BUSY. sdcpp_set_log_callback should be called before other threads
+ * use the engine.
  */
 #ifndef SDCPP_H
 #define SDCPP_H
@@ -35,6 +37,10 @@ extern "C" {
 
 /* cdef: begin (what stands between these marks is read by the Python binding too) */
 
+/* Rises with each change to this header that callers must follow. sdcpp_abi_version gives the library's. */
+#define SDCPP_ABI_VERSION 2
+int32_t sdcpp_abi_version(void);
+
 typedef enum sdcpp_status {
     SDCPP_OK = 0,
     SDCPP_INVALID_ARGUMENT = 1,
@@ -46,12 +52,15 @@ typedef enum sdcpp_status {
     SDCPP_CANCELLED = 7,
     SDCPP_NOT_FINITE = 8, /* a network gave NaN or infinity */
     SDCPP_INTERNAL = 9,
-    SDCPP_OVER_BUDGET = 10 /* no plan stays under the memory budget; see sdcpp_error.least_bytes */
+    SDCPP_OVER_BUDGET = 10, /* no plan stays under the memory budget; see sdcpp_error.least_bytes */
+    SDCPP_BUSY = 11         /* the model is at work until the callback that made this call returns */
 } sdcpp_status;
 
 typedef struct sdcpp_error {
     int32_t status; /* an sdcpp_status */
     char message[1020];
+    char option[64]; /* an option that the message names as "option NAME" or "option NAME=VALUE": what stands after the
+                        word; "" = none */
     uint64_t least_bytes; /* with SDCPP_OVER_BUDGET: the smallest budget that would do */
 } sdcpp_error;
 
@@ -70,99 +79,64 @@ const char* sdcpp_ggml_version(void);
 /* Messages go to `callback` from now on, from any thread; NULL: nowhere (the default). */
 void sdcpp_set_log_callback(sdcpp_log_callback callback, void* user_data);
 
-/* Devices of the ggml in use. */
-typedef struct sdcpp_device {
-    char name[64];
-    char description[128];
-    int32_t is_cpu;
-    uint64_t free_bytes, total_bytes;
-} sdcpp_device;
-int32_t sdcpp_device_count(void);
-int sdcpp_device_get(int32_t index, sdcpp_device* out, sdcpp_error* error);
-/* Backends that the ggml in use was built with, those without a device too. `name` is "" past the last. `trouble`: what
- * backends said went wrong as they looked for devices, a line each; it is the same for all of them. */
-typedef struct sdcpp_backend {
-    char name[64];
-    int32_t device_count;
-    char trouble[1020];
-} sdcpp_backend;
-int sdcpp_backend_get(int32_t index, sdcpp_backend* out, sdcpp_error* error);
-int32_t sdcpp_physical_cores(void);
+/* Reports are JSON texts (RFC 8259, UTF-8 if the names in files are), which the caller frees. */
+void sdcpp_text_free(char* text);
+
+/* {"devices": [{name, description, is_cpu, free_bytes, total_bytes}], "backends": [{name, device_count}], "trouble"}:
+ * the devices of the ggml in use; its backends, those without a device too; and the errors of backends that looked for
+ * devices, a line each. */
+int sdcpp_devices(char** json, sdcpp_error* error);
+
+/* Options are set by name. sdcpp_option_table lists them all: [{set, name, kind, least, most, choices, default_from,
+ * default, group, flags, unit, written, help}]. `set` is what the option is for: "model" (opening one), "generate"
+ * (prompts, sampling, decoding, plans of a model) or "plan" (the planner by itself). `kind`: "number", "integer",
+ * "text", "choice" (one of `choices`), "switch", "budget" (a number of GiB), "numbers" (text, separated by commas) or
+ * "array". `default_from`: "engine" (decided as it runs), "fixed" (`default`), "model" (the model's own, else
+ * `default`) or "random". `group`, `flags` and `unit` are the command line's, `written` the key in a picture's
+ * metadata. */
+int sdcpp_option_table(char** json, sdcpp_error* error);
+
+/* Options of one set. An option that is not set takes its default. */
+typedef struct sdcpp_options sdcpp_options;
+int sdcpp_options_new(const char* set, sdcpp_options** out, sdcpp_error* error);
+void sdcpp_options_free(sdcpp_options* options);
+/* Each returns SDCPP_INVALID_ARGUMENT for a name that is not in the set (the message has near ones) and for a value of
+ * another kind or out of bounds. Switches are 0 and 1. Text sets an option of any kind but "array"; integers past 2^53
+ * need it. */
+int sdcpp_option_set_number(sdcpp_options* options, const char* name, double value, sdcpp_error* error);
+int sdcpp_option_set_text(sdcpp_options* options, const char* name, const char* value, sdcpp_error* error);
+/* Copies floats of this shape. */
+int sdcpp_option_set_array(sdcpp_options* options, const char* name, const float* data, const int64_t* shape,
+                           int32_t dimensions, sdcpp_error* error);
 
 typedef struct sdcpp_file {
     const char* path; /* UTF-8 */
-    /* What it is given as: NULL or "" for a checkpoint whose tensor names say what they belong to or a diffusers folder;
-     * else a component ("clip_l", "vae" ...) or a kind of them ("diffusion_model", "text_encoder"), which its tensors
-     * then tell. */
+    /* What it is given as: NULL or "" for a checkpoint whose tensor names say what they belong to or a diffusers
+     * folder; else a component ("clip_l", "vae" ...) or a kind of them ("diffusion_model", "text_encoder"), which its
+     * tensors then tell. */
     const char* part;
 } sdcpp_file;
 
-/* The contents of a tensor file or a diffusers folder, for looking at: nothing is loaded. */
-typedef struct sdcpp_listing sdcpp_listing;
-typedef struct sdcpp_tensor {
-    const char* name;      /* as in the file; lives as long as the listing */
-    const char* canonical; /* the engine's name for it, "" where no network uses it */
-    char type[16];         /* f32, f16, q8_0 ... */
-    int32_t dimensions;
-    int64_t shape[8];
-    uint64_t bytes;
-} sdcpp_tensor;
-int sdcpp_listing_open(const sdcpp_file* file, sdcpp_listing** out, sdcpp_error* error);
-void sdcpp_listing_close(sdcpp_listing* listing);
-size_t sdcpp_listing_count(const sdcpp_listing* listing);
-int sdcpp_listing_tensor(const sdcpp_listing* listing, size_t index, sdcpp_tensor* out, sdcpp_error* error);
-const char* sdcpp_listing_format(const sdcpp_listing* listing);
-/* The metadata value of `key`, or NULL. */
-const char* sdcpp_listing_metadata(const sdcpp_listing* listing, const char* key);
+/* The contents of a tensor file or a diffusers folder: {"format", "tensors": [{name, canonical, type, shape, bytes}]}.
+ * `canonical` is the engine's name for a tensor, "" if no network uses it. Nothing is loaded. */
+int sdcpp_listing(const sdcpp_file* file, char** json, sdcpp_error* error);
 
 /* A model: its files, networks and device. */
 typedef struct sdcpp_model sdcpp_model;
 
-typedef struct sdcpp_model_params {
-    const sdcpp_file* files; /* later files' tensors take the place of earlier ones' */
-    size_t file_count;
-    const char*
-        wtype; /* type of the linear layers' weights: NULL or "" = as in the file, else f32, f16, q8_0, q4_K ... */
-    const char* tensor_type_rules; /* NULL, or "pattern=type,..." for tensors whose canonical names match */
-    const char* device;            /* "auto" or a device's name */
-    int32_t threads;               /* of the CPU device; 0 = physical cores */
-    double max_vram; /* GiB that all networks together may hold: 0 = no budget, below 0 = what is free less that,
-                        NaN = a budget only where not all fits into free memory */
-    int32_t stream_layers, offload_to_cpu; /* -1 = automatic, 0 = no, 1 = yes */
-    int32_t gpu_layers;                    /* most resident blocks; below 0 = any number */
-    const char* plan_policy;               /* "auto", "pipelined", "capped", "full" */
-    double flops_per_s, link_bytes_per_s;  /* of the device; 0 = measured when a plan needs them */
-    const char* blas; /* NULL or "": the CPU device computes with ggml's kernels alone; else the file of the OpenBLAS
-                         of the package scipy-openblas32, for products that the engine has no kernels of its own for */
-    const char* products;  /* NULL or "": the best for this processor; "avx2", "avx512", "openblas": for comparing */
-    int32_t bf16;          /* 1 = the CPU device multiplies large matrices in bf16, where it can */
-    int32_t whole_process; /* 1 = a budget of the CPU device counts what the process holds beside the networks, too */
-    int32_t profile;       /* 1 = runs are recorded for sdcpp_take_profile, each operation by itself */
-} sdcpp_model_params;
-void sdcpp_model_params_default(sdcpp_model_params* params);
-
-/* Opens the files and checks every network's tensors; weights are read at first use. */
-int sdcpp_model_open(const sdcpp_model_params* params, sdcpp_model** out, sdcpp_error* error);
+/* Opens the files and checks every network's tensors; weights are read at first use. Later files' tensors take the
+ * place of earlier ones'. `options`: the set "model", or NULL. */
+int sdcpp_model_open(const sdcpp_file* files, size_t file_count, const sdcpp_options* options, sdcpp_model** out,
+                     sdcpp_error* error);
 void sdcpp_model_close(sdcpp_model* model);
 
-typedef struct sdcpp_model_info {
-    char family[32];   /* "sd1", "sd2", "sdxl", "sdxl-refiner", "z-image" */
-    char denoiser[32]; /* the diffusion model's name among the networks, "" where there is none */
-    char lacking[32];  /* the first text encoder that the family needs and the files lack, "" where there is none */
-    int32_t has_vae_decoder, has_vae_encoder, has_taesd_decoder;
-    int32_t latent_channels, latent_factor; /* pixels per latent side */
-    int32_t size_multiple;                  /* width and height must be whole multiples of this many pixels */
-    int32_t v_prediction, flow;
-    char device[64];
-} sdcpp_model_info;
-int sdcpp_model_get_info(const sdcpp_model* model, sdcpp_model_info* out, sdcpp_error* error);
-/* The name of the model's family for people; a static string. */
-const char* sdcpp_model_family_title(const sdcpp_model* model);
-/* The value of a generation option (width, steps, cfg_scale, sampler, scheduler, clip_skip ...) that the model wants,
- * as text; NULL where it says nothing. Lives until the next call. */
-const char* sdcpp_model_default(sdcpp_model* model, const char* key);
-/* The names of the model's networks in the order in which they run; NULL past the last. Lives as long as the model. */
-const char* sdcpp_model_network(const sdcpp_model* model, int32_t index);
+/* {family, title, networks, denoiser, lacking, latent_channels, latent_factor, size_multiple, v_prediction, flow,
+ * device, defaults}. `family` is "sd1", "sd2", "sdxl", "sdxl-refiner" or "z-image", `title` its name for people;
+ * `networks` are in the order in which they run; `denoiser` is the diffusion model among them, "" if absent; `lacking`
+ * the first text encoder that the family needs and the files lack, or ""; `latent_factor` pixels per latent side; width
+ * and height must be whole multiples of `size_multiple` pixels; `defaults` are those of options whose default is the
+ * model's, as text. */
+int sdcpp_model_report(const sdcpp_model* model, char** json, sdcpp_error* error);
 
 /* A text encoder of the model, in the order in which the family takes them. */
 typedef struct sdcpp_text_encoder {
@@ -178,12 +152,12 @@ int sdcpp_text_encoder_get(const sdcpp_model* model, int32_t index, sdcpp_text_e
 /* Stops what the model is computing, within one operation; the call under way returns SDCPP_CANCELLED. */
 void sdcpp_cancel(sdcpp_model* model);
 
-/* Writes what the networks in `files` use into one GGUF file at `path`, in types as in sdcpp_model_params. Memory stays
- * small whatever the model's size. `callback` may be NULL; anything but 0 from it stops. */
+/* Writes what the networks in `files` use into one GGUF file at `path`. `options`: wtype, tensor_type_rules and threads
+ * of the set "model", or NULL. Memory stays small whatever the model's size. `callback` may be NULL; anything but 0
+ * from it stops. */
 typedef int (*sdcpp_progress_callback)(uint64_t bytes, uint64_t all_bytes, void* user_data);
-int sdcpp_convert(const sdcpp_file* files, size_t file_count, const char* wtype, const char* tensor_type_rules,
-                  const char* path, int32_t threads, sdcpp_progress_callback callback, void* user_data,
-                  sdcpp_error* error);
+int sdcpp_convert(const sdcpp_file* files, size_t file_count, const sdcpp_options* options, const char* path,
+                  sdcpp_progress_callback callback, void* user_data, sdcpp_error* error);
 
 /* What a prompt says, as the diffusion model takes it. */
 typedef struct sdcpp_conditioning sdcpp_conditioning;
@@ -194,9 +168,9 @@ typedef struct sdcpp_tokens {
     const float* weights;
     int32_t count, chunks;
 } sdcpp_tokens;
-/* `tokens` for each of the text encoders. `clip_skip` 1 = all layers, 2 = without the last. Chunks are joined along
+/* `tokens` for each of the text encoders. `options`: clip_skip of the set "generate", or NULL. Chunks are joined along
  * positions. `nothing`: the prompt is an empty negative one, for which SDXL takes zeros. */
-int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t count, int32_t clip_skip,
+int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t count, const sdcpp_options* options,
                         int32_t nothing, sdcpp_conditioning** out, sdcpp_error* error);
 /* The states and their shape [1, tokens, C]; they live as long as the conditioning. */
 const float* sdcpp_conditioning_data(const sdcpp_conditioning* conditioning, int64_t shape[3]);
@@ -207,50 +181,32 @@ void sdcpp_conditioning_free(sdcpp_conditioning* conditioning);
  */
 typedef int (*sdcpp_step_callback)(int32_t step, int32_t steps, double seconds, const float* latent, void* user_data);
 
-typedef struct sdcpp_sample_params {
-    const sdcpp_conditioning* cond;
-    const sdcpp_conditioning* uncond; /* may be NULL where cfg_scale is 1 */
-    int32_t width, height;            /* pixels */
-    int32_t steps;
-    float cfg_scale;
-    float flow_shift;      /* of flow models: more than 1 spends more steps near noise; 0 = the model's own */
-    float eta;             /* noise of the stochastic samplers and ddim; < 0 = the sampler's own */
-    const char* sampler;   /* see sdcpp_name */
-    const char* scheduler; /* see sdcpp_name */
-    const char* rng;       /* "cuda" (Philox) or "cpu" (mt19937), both as PyTorch's */
-    uint64_t seed;         /* of the first picture; the others' rise by one */
-    int32_t batch;         /* pictures sampled together, step by step; the same numbers as one by one */
-    const float* noise;    /* NULL, or every picture's first noise, unit variance, [C, H/f, W/f] */
-    sdcpp_step_callback callback;
-    void* user_data;
-} sdcpp_sample_params;
-void sdcpp_sample_params_default(sdcpp_sample_params* params);
+/* What a prompt contributes to a run. */
+typedef struct sdcpp_prompt_share {
+    const sdcpp_conditioning* conditioning;
+    int32_t negative; /* 1 = guidance leads away from it */
+    float weight;     /* among those of its side */
+    float start, end; /* share of the steps, 0 to 1 */
+} sdcpp_prompt_share;
 
-/* Samples; `latent` receives [batch, C, H/f, W/f] floats. */
-int sdcpp_sample(sdcpp_model* model, const sdcpp_sample_params* params, float* latent, sdcpp_error* error);
+/* Samples; `latent` receives [batch_count, C, H/f, W/f] floats. `options`: the set "generate", or NULL; batch_count
+ * pictures go through the network together, with the same numbers as one by one. One positive share at least and,
+ * unless cfg_scale is 1, one negative share are needed. `callback` may be NULL. */
+int sdcpp_sample(sdcpp_model* model, const sdcpp_prompt_share* shares, size_t count, const sdcpp_options* options,
+                 sdcpp_step_callback callback, void* user_data, float* latent, sdcpp_error* error);
 
-typedef struct sdcpp_decode_params {
-    int32_t tiling; /* -1 = where the picture is large, 0 = never, 1 = always */
-    int32_t tile;   /* latent sides of a tile; 0 = 64 */
-    float overlap;  /* share of a tile that its neighbours cover too, 0 to 0.5; < 0 = 0.25 */
-    int32_t taesd;  /* 1 = decode with the tiny autoencoder */
-} sdcpp_decode_params;
-void sdcpp_decode_params_default(sdcpp_decode_params* params);
-
-/* A latent [C, h, w] to a picture [h*f, w*f, 3] of bytes. */
-int sdcpp_decode(sdcpp_model* model, const sdcpp_decode_params* params, const float* latent, int32_t latent_height,
+/* A latent [C, h, w] to a picture [h*f, w*f, 3] of bytes. `options`: vae_tiling … use_taesd of the set "generate", or
+ * NULL. */
+int sdcpp_decode(sdcpp_model* model, const sdcpp_options* options, const float* latent, int32_t latent_height,
                  int32_t latent_width, uint8_t* picture, sdcpp_error* error);
 /* A picture [height, width, 3] of bytes to the mean of its latent [C, height/f, width/f]. */
 int sdcpp_encode(sdcpp_model* model, const uint8_t* picture, int32_t height, int32_t width, float* latent,
                  sdcpp_error* error);
 
-/* Bytes held on the device since the last call, each at its most: workspaces, resident weights, slots of streamed ones,
- * values between segments, all together; and what is mapped from files. Then workspaces that are free to be had again
- * are given back. */
-typedef struct sdcpp_memory {
-    uint64_t workspace_bytes, weight_bytes, slot_bytes, carry_bytes, peak_bytes, mapped_bytes;
-} sdcpp_memory;
-int sdcpp_take_memory(sdcpp_model* model, sdcpp_memory* out, sdcpp_error* error);
+/* {workspace, weights, slots, carries, peak, mapped}: bytes held on the device since the last call, each at its most:
+ * workspaces, resident weights, slots of streamed ones, values between segments, all together; and what is mapped from
+ * files. Then workspaces that are free to be had again are given back. */
+int sdcpp_take_memory(sdcpp_model* model, char** json, sdcpp_error* error);
 
 /* Runs one network once: for tests and benchmarks. Networks: text encoders (tokens i32 [N, T]; all layers and the final
  * norm), the diffusion model (x [N, C, H, W], timesteps [N] from 0, clean, to 1000, context [N, T, D] and, for SDXL,
@@ -259,7 +215,7 @@ int sdcpp_take_memory(sdcpp_model* model, sdcpp_memory* out, sdcpp_error* error)
  * `shape`. */
 typedef struct sdcpp_array {
     const char* name;
-    const void* data; /* int32 for tokens, else float */
+    const void* data;   /* int32 for tokens, else float */
     int32_t dimensions; /* 1 to 6 */
     int64_t shape[6];
 } sdcpp_array;
@@ -276,88 +232,37 @@ typedef struct sdcpp_stage {
     size_t part_count;
     int32_t same_block; /* as the stage before: "full" and "capped" do not cut there, layers are counted so */
 } sdcpp_stage;
-typedef struct sdcpp_plan_params {
-    uint64_t budget_bytes; /* 0 = none */
-    const char* policy;    /* "auto", "pipelined", "capped", "full", "capped+prefetch" */
-    int32_t stream_layers, offload_to_cpu;
-    double link_bytes_per_s;
-    int32_t microbatches;
-    double dispatch_seconds; /* of starting one graph */
-    int32_t gpu_layers;      /* most resident blocks that have weights; < 0 = any number */
-} sdcpp_plan_params;
-void sdcpp_plan_params_default(sdcpp_plan_params* params);
-
-typedef struct sdcpp_plan sdcpp_plan;
-typedef struct sdcpp_plan_summary {
-    char policy[32];
-    size_t stage_count, segment_count, slot_count, piece_count;
-    int32_t together, group, passes; /* microbatches in turn at a stage; of those in one graph; passes a step */
-    uint64_t slot_bytes[4], resident_bytes, streamed_bytes_per_step, peak_bytes, workspace_bytes, carry_bytes;
-    uint64_t budget_bytes; /* 0 = none */
-    double link_bytes_per_s, predicted_step_seconds, limit_step_seconds;
-} sdcpp_plan_summary;
-typedef struct sdcpp_segment {
-    size_t first, last; /* stages, both included */
-    uint64_t param_bytes, compute_bytes, footprint_bytes, streamed_bytes;
-    int32_t resident; /* all of its stages are */
-    int32_t slot;     /* -1 = none */
-    /* Steady state, seconds from the step's start; uploads may begin before it. */
-    double upload_start, upload_end, compute_start, compute_end;
-    double measured_seconds; /* of compute, the mean of all runs; < 0 = not run */
-} sdcpp_segment;
-/* Weights of a stage that are uploaded as one in each pass; `offset`: within all slots, one behind the other. */
-typedef struct sdcpp_piece {
-    size_t segment, stage;
-    uint64_t bytes, offset;
-    double upload_start, upload_end; /* steady state, seconds from the pass's start */
-} sdcpp_piece;
-int sdcpp_plan_make(const sdcpp_stage* stages, size_t count, const sdcpp_plan_params* params, sdcpp_plan** out,
-                    sdcpp_error* error);
-void sdcpp_plan_free(sdcpp_plan* plan);
-int sdcpp_plan_get_summary(const sdcpp_plan* plan, sdcpp_plan_summary* out, sdcpp_error* error);
-int sdcpp_plan_get_segment(const sdcpp_plan* plan, size_t index, sdcpp_segment* out, sdcpp_error* error);
-int sdcpp_plan_get_piece(const sdcpp_plan* plan, size_t index, sdcpp_piece* out, sdcpp_error* error);
-/* The stage as it was planned with (its name and parts live as long as the plan), whether all of it is resident, and
- * how many bytes of it are streamed. */
-int sdcpp_plan_get_stage(const sdcpp_plan* plan, size_t index, sdcpp_stage* out, int32_t* resident,
-                         uint64_t* streamed_bytes, sdcpp_error* error);
+/* A plan of these stages; `options`: the set "plan", or NULL. {policy, stages, segments, pieces, resident_stages,
+ * streamed_stage_bytes, resident_bytes, streamed_bytes_per_step, peak_bytes, workspace_bytes, carry_bytes, slots,
+ * together, group, passes, predicted_step_seconds, limit_step_seconds}. Microbatches: `together` go through a stage
+ * before the next stage's turn, `group` of them in one graph; `passes` go through all segments in a step. A segment is
+ * {first, last (stages, both included), param_bytes, compute_bytes, footprint_bytes, streamed_bytes, resident, slot,
+ * upload_seconds, compute_span}, a piece, which is uploaded as one in each pass, {segment, stage, bytes, offset (within
+ * all slots, one behind the other), upload_seconds}. Times are start and end in a steady step, in seconds from its
+ * start; uploads may begin before it. */
+int sdcpp_plan(const sdcpp_stage* stages, size_t count, const sdcpp_options* options, char** json, sdcpp_error* error);
 
 /* Says that a generation begins: a budget that follows free memory is read again. */
 int sdcpp_begin(sdcpp_model* model, sdcpp_error* error);
-/* The plan of a text encoder, the diffusion model or "vae.decoder" for pictures of this size: nothing is loaded.
- * `guided`: with a negative prompt; `chunks`: of 77 tokens. */
-int sdcpp_model_plan(sdcpp_model* model, const char* network, int32_t width, int32_t height, int32_t batch,
-                     int32_t guided, int32_t chunks, sdcpp_plan** out, sdcpp_error* error);
-/* How many of `count` pictures are best sampled together (sdcpp_sample_params.batch): all of them, up to a bound, if
-   weights would be uploaded again for each picture under the memory budget; otherwise 1. */
-int sdcpp_pictures_together(sdcpp_model* model, int32_t width, int32_t height, int32_t count, int32_t guided,
-                            int32_t* out, sdcpp_error* error);
-/* What a network did since the last call; `plan` is NULL where it did not run. */
-typedef struct sdcpp_run {
-    uint64_t runs, first_runs, uploaded_bytes, loaded_bytes; /* uploads in all; those of plans' first runs, residents
-                                                                included */
-    double seconds, first_seconds, compute_seconds, first_compute_seconds, stall_seconds, upload_seconds;
-    int32_t replanned;
-} sdcpp_run;
-int sdcpp_take_report(sdcpp_model* model, const char* network, sdcpp_plan** plan, sdcpp_run* out, sdcpp_error* error);
-/* Where the time of a model opened with `profile` went since the last call. */
-typedef struct sdcpp_profile sdcpp_profile;
-typedef struct sdcpp_profile_row {
-    const char *network, *stage, *operation; /* live as long as the profile */
-    uint64_t runs;
-    double seconds, flops, bytes; /* multiplications and additions; values read and written */
-} sdcpp_profile_row;
-int sdcpp_take_profile(sdcpp_model* model, sdcpp_profile** out, sdcpp_error* error);
-void sdcpp_profile_free(sdcpp_profile* profile);
-size_t sdcpp_profile_count(const sdcpp_profile* profile);
-int sdcpp_profile_get(const sdcpp_profile* profile, size_t index, sdcpp_profile_row* out, sdcpp_error* error);
+/* The plan, as sdcpp_plan describes it, of a text encoder, the diffusion model or "vae.decoder"; nothing is loaded.
+ * `options`: width, height, batch_count and cfg_scale of the set "generate", or NULL; `chunks`: of 77 tokens. */
+int sdcpp_model_plan(sdcpp_model* model, const char* network, const sdcpp_options* options, int32_t chunks, char** json,
+                     sdcpp_error* error);
+/* How many pictures of a batch are best sampled together: all, up to a bound, if weights would be uploaded again for
+ * each picture under the memory budget; otherwise 1. `options`: as for sdcpp_model_plan. */
+int sdcpp_pictures_together(sdcpp_model* model, const sdcpp_options* options, int32_t* out, sdcpp_error* error);
+/* What the networks did since the last call, for each that ran: [{network, plan, runs, first_runs, uploaded_bytes,
+ * loaded_bytes, seconds, first_seconds, compute_seconds, first_compute_seconds, stall_seconds, upload_seconds,
+ * replanned}]. First runs are those of a plan, which load what is resident; `loaded_bytes` are theirs. */
+int sdcpp_take_runs(sdcpp_model* model, char** json, sdcpp_error* error);
+/* Where the time of a model opened with the option profile went since the last call: [{network, stage, operation, runs,
+ * seconds, flops, bytes}]. */
+int sdcpp_take_profile(sdcpp_model* model, char** json, sdcpp_error* error);
 /* Measures a device: multiplications and additions a second in large layers, bytes a second to it. */
 int sdcpp_device_speed(const char* device, int32_t threads, const char* blas, double* flops_per_s,
                        double* link_bytes_per_s, sdcpp_error* error);
 
-/* Sampling without a model. `kind` is "sampler", "scheduler" or "rng"; gives the name with that number, NULL past the
- * last. */
-const char* sdcpp_name(const char* kind, int32_t index);
+/* Sampling without a model; sdcpp_option_table has the names of samplers, schedules and generators. */
 /* Standard normal numbers: `count` of them from the generator `rng` seeded with `seed`, after `skip` earlier draws of
  * `count`. */
 int sdcpp_noise(const char* rng, uint64_t seed, uint32_t skip, size_t count, float* out, sdcpp_error* error);

@@ -5,9 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, ZImageTransformer2DModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    FluxTransformer2DModel,
+    UNet2DConditionModel,
+    ZImageTransformer2DModel,
+)
 from tiny import values
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, Qwen3Config, Qwen3Model
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    Qwen3Config,
+    Qwen3Model,
+    T5Config,
+    T5EncoderModel,
+)
 
 CONFIGS = {
     "unet": {"norm_num_groups": 8, "attention_head_dim": 4},
@@ -18,15 +32,26 @@ CONFIGS = {
     "z_transformer": {"axes_dims": [4, 6, 6], "rope_theta": 256.0},
     "z_vae": {"norm_num_groups": 8, "scaling_factor": 0.3611, "shift_factor": 0.1159},
     "z_text_encoder": {"rms_norm_eps": 1e-6, "rope_theta": 1e6},
+    "f_transformer": {"axes_dims_rope": [4, 6, 6]},
+    "f_text_encoder_2": {"layer_norm_epsilon": 1e-6, "relative_attention_max_distance": 128},
 }
 
 
+def shapes(net: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of the network's weights; one that stands under several names is listed under the first."""
+    seen: set[int] = set()
+    out = {}
+    for name, value in net.state_dict().items():
+        if value.is_floating_point() and value.data_ptr() not in seen:
+            seen.add(value.data_ptr())
+            out[name] = tuple(value.shape)
+    return out
+
+
 def _filled(name: str, net: torch.nn.Module) -> torch.nn.Module:
-    state = {
-        k: torch.from_numpy(values(f"{name}.{k}", tuple(v.shape))) for k, v in net.state_dict().items() if v.is_floating_point()
-    }
+    state = {key: torch.from_numpy(values(f"{name}.{key}", shape)) for key, shape in shapes(net).items()}
     missing, unexpected = net.load_state_dict(state, strict=False)
-    assert not unexpected and all("position_ids" in key for key in missing)
+    assert not unexpected and all("position_ids" in key or key == "encoder.embed_tokens.weight" for key in missing)
     return net.eval()
 
 
@@ -133,6 +158,36 @@ def z_text_encoder() -> Qwen3Model:
     return _filled("z_text_encoder", Qwen3Model(config))
 
 
+def f_transformer(guided: bool = True) -> FluxTransformer2DModel:
+    net = FluxTransformer2DModel(
+        in_channels=64,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        joint_attention_dim=40,
+        pooled_projection_dim=32,
+        guidance_embeds=guided,
+        **CONFIGS["f_transformer"],
+    )
+    return _filled("f_transformer", net)
+
+
+def f_text_encoder_2() -> T5EncoderModel:
+    config = T5Config(
+        vocab_size=32128,
+        d_model=40,
+        d_kv=12,
+        d_ff=56,
+        num_layers=3,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        **CONFIGS["f_text_encoder_2"],
+    )
+    return _filled("f_text_encoder_2", T5EncoderModel(config))
+
+
 NETWORKS = {"unet": unet, "vae": vae, "text_encoder": text_encoder, "taesd": taesd}
 NETWORKS |= {"xl_unet": xl_unet, "xl_text_encoder_2": xl_text_encoder_2}
 NETWORKS |= {"z_transformer": z_transformer, "z_vae": z_vae, "z_text_encoder": z_text_encoder}
+NETWORKS |= {"f_transformer": f_transformer, "f_text_encoder_2": f_text_encoder_2}

@@ -30,7 +30,7 @@ from sdcpp_py import clip_tokenizer, prompt, sampling
 
 def shapes() -> None:
     tensors = {
-        name: {k: list(v.shape) for k, v in make().state_dict().items() if v.is_floating_point()}
+        name: {key: list(shape) for key, shape in tiny_models.shapes(make()).items()}
         for name, make in tiny_models.NETWORKS.items()
     }
     text = json.dumps({"made by": "tests/oracle/write_goldens.py", "configs": tiny_models.CONFIGS, "tensors": tensors})

@@ -40,7 +40,7 @@ def test_the_prompt_is_given_once(folder, tmp_path, capsys):
         (["-o", "/no/such/folder/x.png"], "does not exist"),
         (["--sampling-method", "eulr"], "euler"),
         (["--steps", "0"], "steps"),
-        (["--max-vram", "much"], "max_vram"),
+        (["--max-vram", "much"], "--max-vram"),
         (["--max-vram", "0.01", "--device", "CPU"], "of the process itself"),
         (["--vae", "/none.safetensors"], "no such file"),
     ],

@@ -31,7 +31,9 @@ def test_modules_come_from_the_first_folder_that_has_the_engine(tmp_path, monkey
         folder.mkdir(parents=True)
     monkeypatch.setattr(sys, "path", [str(clone.parent), str(other.parent), str(installed.parent)])
     assert module_folders([str(clone)]) == [str(clone)]
-    (installed / "_engine.abi3.so").touch()
+    (installed / "_engine").mkdir()
+    (installed / "_engine" / "_lib.abi3.so").touch()
     assert module_folders([str(clone)]) == [str(installed)]
-    (clone / "_engine.abi3.so").touch()
+    (clone / "_engine").mkdir()
+    (clone / "_engine" / "_lib.abi3.so").touch()
     assert module_folders([str(clone)]) == [str(clone)]

@@ -164,10 +164,10 @@ def test_marks_of_v_prediction_and_zero_snr_are_honoured(folders, tmp_path):
     config = {"sdcpp.config": json.dumps(configs)}
     path = tiny.write_safetensors(tmp_path / "one.safetensors", {**tensors, **marks}, config)
     with sdcpp_py.Pipeline(path) as marked:
-        assert marked._info.v_prediction
+        assert marked._facts["v_prediction"]
     convert(path, tmp_path / "two.gguf")
     with sdcpp_py.Pipeline(tmp_path / "two.gguf") as kept:
-        assert kept._info.v_prediction
+        assert kept._facts["v_prediction"]
 
 
 LLAMA_CPP = [

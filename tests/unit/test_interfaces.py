@@ -1,41 +1,48 @@
-"""Pipeline, facade and command line share names, order and defaults."""
+"""Pipeline, facade and command line share names, order, types and defaults: those of the engine's table of options."""
 
 import inspect
+import math
+import re
+import types
+import typing
 
 import pytest
 
 import sdcpp_py
-from sdcpp_py import cli
+from sdcpp_py import cli, compat, convert, images, options
+from sdcpp_py.cli import flags
+from sdcpp_py.plan import planner
 
-# The facade's names where they differ: those of stable-diffusion-cpp-python.
-FACADE = {
-    "model": "model_path",
-    "vae": "vae_path",
-    "text_encoders": "clip_l_path",
-    "taesd": "taesd_path",
-    "threads": "n_threads",
-    "rng": "rng_type",
-    "offload_to_cpu": "offload_params_to_cpu",
-    "steps": "sample_steps",
-    "sampler": "sample_method",
-    "callback": "progress_callback",
-}
-FACADE_DEFAULTS = {
+# The keywords of stable-diffusion-cpp-python, in its order, with its defaults.
+OPENING = {
     "model_path": "",
+    "clip_l_path": "",
+    "clip_g_path": "",
+    "diffusion_model_path": "",
+    "llm_path": "",
     "vae_path": "",
     "taesd_path": "",
     "n_threads": -1,
     "wtype": "default",
+    "tensor_type_rules": "",
     "rng_type": "cuda",
+    "offload_params_to_cpu": False,
+    "max_vram": 0,
+}
+GENERATING = {
+    "prompt": inspect.Parameter.empty,
     "negative_prompt": "",
     "clip_skip": -1,
+    "init_image": None,
     "width": 512,
     "height": 512,
     "cfg_scale": 7.0,
+    "guidance": 3.5,
     "scheduler": "default",
     "sample_method": "default",
     "sample_steps": 20,
     "eta": 0.0,
+    "flow_shift": math.inf,
     "strength": 0.75,
     "seed": 42,
     "batch_count": 1,
@@ -79,21 +86,222 @@ def test_the_command_line_has_every_option_with_the_same_default():
             assert given[name] == parameter.default, name
 
 
-def test_the_facade_has_the_other_packages_names_and_defaults():
-    found = {**parameters(sdcpp_py.StableDiffusion), **parameters(sdcpp_py.StableDiffusion.generate_image)}
-    for name, default in FACADE_DEFAULTS.items():
-        assert found[name].default == default, name
+def test_the_facade_has_the_other_packages_names_order_and_defaults():
+    for function, expected in ((sdcpp_py.StableDiffusion, OPENING), (sdcpp_py.StableDiffusion.generate_image, GENERATING)):
+        found = {name: one.default for name, one in parameters(function).items() if one.kind is not inspect.Parameter.VAR_KEYWORD}
+        assert list(found.items()) == list(expected.items())
 
 
-def test_shared_options_stand_in_the_same_order():
-    def order(first, second, renamed):
-        ours = [renamed.get(name, name) for name in parameters(first)]
-        theirs = list(parameters(second))
-        shared = [name for name in ours if name in theirs]
-        return shared, [name for name in theirs if name in shared]
+NOT_IN_TABLE = {
+    sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "rng"},
+    sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "callback", "progress"},
+    planner.plan: {"stages"},
+}
+NOT_KEYWORDS = {"blas_library", "rng"}  # the package's own; of the pipeline, for all of its pictures
 
-    ours, theirs = order(sdcpp_py.Pipeline, sdcpp_py.StableDiffusion, FACADE)
-    assert len(ours) >= 8 and set(ours) == set(theirs)
+
+@pytest.mark.parametrize(
+    ("function", "table"),
+    [(sdcpp_py.Pipeline, options.MODEL), (sdcpp_py.Pipeline.generate, options.GENERATE), (planner.plan, options.PLAN)],
+)
+def test_keywords_are_the_tables_in_its_order(function, table):
+    found = {name: one for name, one in parameters(function).items() if name not in NOT_IN_TABLE[function]}
+    expected = [name for name in table if name not in NOT_KEYWORDS]
+    assert list(found) == expected
+    for name, parameter in found.items():
+        assert parameter.default == table[name].keyword_default or (function is planner.plan and name == "budget_bytes"), name
+
+
+TYPES = {
+    "number": float,
+    "integer": int,
+    "text": str,
+    "choice": str,
+    "switch": bool,
+    "budget": float | str,
+    "numbers": tuple[float, float],
+}
+
+
+@pytest.mark.parametrize(
+    ("function", "table"),
+    [
+        (sdcpp_py.Pipeline.__init__, options.MODEL),
+        (sdcpp_py.Pipeline.generate, options.GENERATE),
+        (sdcpp_py.Pipeline.decode, options.GENERATE),
+        (sdcpp_py.Pipeline.plan, options.GENERATE),
+        (planner.plan, options.PLAN),
+        (convert.convert, options.MODEL),
+    ],
+)
+def test_keywords_have_the_tables_types(function, table):
+    hints = typing.get_type_hints(function)
+    for name in set(table) & set(hints):
+        option = table[name]
+        if option.kind == "array":
+            continue
+        expected = TYPES[option.kind] if option.default_from == "fixed" else TYPES[option.kind] | None
+        if name == "blas":
+            expected = bool | expected
+        assert set(typing.get_args(hints[name]) or [hints[name]]) == (
+            set(typing.get_args(expected)) if isinstance(expected, types.UnionType) else {expected}
+        ), name
+
+
+def test_completion_and_help_show_every_keyword():
+    import pydoc
+
+    text = pydoc.render_doc(sdcpp_py.Pipeline.generate, renderer=pydoc.plaintext)
+    assert all(re.search(rf"\b{name}: ", text) for name in options.GENERATE if name not in NOT_KEYWORDS)
+
+
+class Recorder:
+    """Stands for `Pipeline`: keeps what it is given."""
+
+    opened: typing.ClassVar[dict] = {}
+    made: typing.ClassVar[dict] = {}
+
+    def __init__(self, *arguments, **given):
+        Recorder.opened = {"model": arguments[0], **given}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def generate(self, prompt, **given):
+        Recorder.made = {"prompt": prompt, **given}
+        timings = dict.fromkeys(("total", "encode", "sample", "decode"), 0.0)
+        return types.SimpleNamespace(images=[], seed=1, timings=timings, reports={})
+
+    def take_profile(self):
+        return []
+
+
+def other_value(option):
+    """A value that is not the option's default, as Python and as the command line have it."""
+    if option.kind == "switch":
+        return True
+    if option.kind == "choice":
+        return option.choices[-1]
+    return {"integer": 9, "number": 0.25, "text": "f16", "budget": "3.5"}[option.kind]
+
+
+def test_the_command_line_passes_every_option_on(monkeypatch):
+    monkeypatch.setattr(cli.generate, "Pipeline", Recorder)
+    given, expected = [], {}
+    for option in (*options.MODEL.values(), *options.GENERATE.values()):
+        if not option.flags or option.name == "blas":
+            continue
+        expected[option.name] = other_value(option)
+        given += [option.flags[-1]] if option.kind == "switch" else [option.flags[-1], str(expected[option.name])]
+    parts = {name: f"{name}.gguf" for name in ("diffusion_model", "vae", "llm", "taesd")}
+    for name, path in parts.items():
+        given += ["--" + name.replace("_", "-"), path]
+    given += ["--clip_l", "l", "--clip_g", "g", "-m", "x.gguf", "--no-blas", "-n", "no", "--no-progress"]
+    assert cli.main(["generate", "a cat", *given]) == 0
+    rng = {"rng": expected.pop("rng")}
+    model = {name: value for name, value in expected.items() if name in options.MODEL}
+    assert Recorder.opened == {
+        **{"model": "x.gguf", **parts, "text_encoders": ["l", "g"], **model, **rng},
+        **{"blas": False, "whole_process": True},
+    }
+    picture = {name: value for name, value in expected.items() if name in options.GENERATE}
+    more = {"prompt": "a cat", "negative_prompt": "no", "use_taesd": True, "progress": False}
+    assert Recorder.made == {**picture, **more}
+    assert len(expected) > 20
+
+
+def test_the_command_line_says_nothing_of_what_was_left_out(monkeypatch):
+    monkeypatch.setattr(cli.generate, "Pipeline", Recorder)
+    assert cli.main(["generate", "a cat"]) == 0
+    defaults = {name: one.default for name, one in parameters(sdcpp_py.Pipeline).items()}
+    assert Recorder.opened == {name: defaults[name] for name in Recorder.opened} | {"whole_process": True}
+    defaults = {name: one.default for name, one in parameters(sdcpp_py.Pipeline.generate).items()}
+    assert Recorder.made == {name: defaults[name] for name in Recorder.made} | {"prompt": "a cat"}
+
+
+def test_the_facade_passes_every_keyword_on(monkeypatch):
+    monkeypatch.setattr(compat, "Pipeline", Recorder)
+    paths = {name: f"{name}.gguf" for name in OPENING if name.endswith("_path")}
+    others = {"n_threads": 3, "wtype": "q8_0", "tensor_type_rules": "a=f16", "rng_type": "cpu", "max_vram": 2.5}
+    model = sdcpp_py.StableDiffusion(**paths, **others, offload_params_to_cpu=True)
+    assert Recorder.opened == {
+        "model": "model_path.gguf",
+        "diffusion_model": "diffusion_model_path.gguf",
+        "vae": "vae_path.gguf",
+        "text_encoders": ["clip_l_path.gguf", "clip_g_path.gguf"],
+        "llm": "llm_path.gguf",
+        "taesd": "taesd_path.gguf",
+        "wtype": "q8_0",
+        "tensor_type_rules": "a=f16",
+        "threads": 3,
+        "rng": "cpu",
+        "max_vram": 2.5,
+        "offload_to_cpu": True,
+    }
+    assert {"model_path", *paths, *others, "offload_params_to_cpu"} == set(OPENING)
+    given = {
+        "negative_prompt": "no",
+        "clip_skip": 2,
+        "width": 64,
+        "height": 128,
+        "cfg_scale": 3.0,
+        "guidance": 2.0,
+        "scheduler": "karras",
+        "sample_method": "heun",
+        "sample_steps": 7,
+        "eta": 0.5,
+        "flow_shift": 2.5,
+        "seed": 9,
+        "batch_count": 2,
+        "vae_tiling": True,
+        "vae_tile_overlap": 0.25,
+    }
+    model.generate_image("a cat", **given, strength=0.5, init_image=None, progress_callback=None)
+    renamed = {"sample_method": "sampler", "sample_steps": "steps"}
+    expected = {renamed.get(name, name): value for name, value in given.items()}
+    assert Recorder.made == {"prompt": "a cat", **expected, "use_taesd": True, "callback": None}
+    assert {"prompt", "strength", "init_image", "progress_callback", *given} == set(GENERATING)
+
+
+def test_the_facades_defaults_leave_the_engine_its_own(monkeypatch):
+    monkeypatch.setattr(compat, "Pipeline", Recorder)
+    sdcpp_py.StableDiffusion().generate_image("x")
+    assert Recorder.opened == {"model": None, "text_encoders": [], "rng": "cuda", "max_vram": 0}
+    made = {"width": 512, "height": 512, "steps": 20, "cfg_scale": 7.0, "guidance": 3.5, "seed": 42, "batch_count": 1}
+    more = {"prompt": "x", "negative_prompt": "", "vae_tile_overlap": 0.5, "use_taesd": False, "callback": None}
+    assert Recorder.made == made | more
+
+
+def test_what_is_written_into_a_picture_comes_from_the_table():
+    used = {"width": 64, "height": 128, "steps": 3, "cfg_scale": 2.5, "sampler": "euler", "scheduler": "karras", "seed": 7}
+    text = images.parameters_of({**used, "clip_skip": 2, "rng": "cpu", "prompt": "a", "negative_prompt": ""}, "my, model")
+    version = sdcpp_py.__version__
+    assert text == (
+        "a\nSteps: 3, Sampler: euler, Schedule type: karras, CFG scale: 2.5, Seed: 7, Size: 64x128, "
+        f'Model: "my, model", Clip skip: 2, RNG: CPU, Version: sdcpp_py {version}'
+    )
+    keys = {option.written for option in options.GENERATE.values() if option.written}
+    assert keys == {"Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Clip skip", "RNG"}
+
+
+@pytest.mark.parametrize("value", ["a, b", "a: b", "a\nb"])
+def test_values_that_would_break_the_text_are_quoted(value):
+    assert images.parameters_text("p", "n", {"Model": value}) == f'p\nNegative prompt: n\nModel: "{value}"'
+
+
+def test_an_error_spells_the_option_as_its_face_does():
+    error = sdcpp_py.errors.InvalidArgumentError.of("cfg_scale", "is 9000; 0 to 1000 are possible")
+    assert str(error) == "cfg_scale is 9000; 0 to 1000 are possible"
+    assert error.spelled(flags.spell) == "--cfg-scale is 9000; 0 to 1000 are possible"
+    missing = sdcpp_py.errors.MissingPartError.of("x has no VAE decoder", "vae")
+    assert str(missing) == "x has no VAE decoder; give one with vae=…"
+    assert missing.spelled(flags.spell) == "x has no VAE decoder; give one with --vae FILE"
+    other = sdcpp_py.errors.NotFiniteError("try option wtype=f32")
+    other.option = "wtype=f32"
+    assert (str(other), other.spelled(flags.spell)) == ("try wtype='f32'", "try --type f32")
 
 
 def test_the_facade_generates(folder):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import sdcpp_py
-from sdcpp_py import sampling
+from sdcpp_py import options, sampling
 
 SMALL = {"width": 64, "height": 64, "steps": 3, "sampler": "euler"}
 
@@ -34,9 +34,9 @@ def test_a_batch_counts_seeds_up(pipeline):
 def test_both_generators_and_all_samplers_run(folder, pipeline):
     with sdcpp_py.Pipeline(folder, rng="cpu") as other:
         assert not np.array_equal(pixels(other.generate("x", **SMALL, seed=1)), pixels(pipeline.generate("x", **SMALL, seed=1)))
-    for sampler in sdcpp_py.pipeline.options.SAMPLERS:
+    for sampler in options.SAMPLERS:
         assert pipeline.generate("x", **{**SMALL, "sampler": sampler}).images
-    for scheduler in sdcpp_py.pipeline.options.SCHEDULERS:
+    for scheduler in options.SCHEDULERS:
         assert pipeline.generate("x", **SMALL, scheduler=scheduler).images
 
 

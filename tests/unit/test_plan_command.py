@@ -5,7 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from sdcpp_py import cli, errors, families, planner
+from sdcpp_py import cli, errors, families
+from sdcpp_py.plan import planner
 
 GIB = 2**30
 
@@ -70,7 +71,7 @@ def test_a_file_and_a_curve(capsys, tmp_path):
         (["--family", "flux", "-W", "1001"], "width"),
         (["--family", "flux", "model.safetensors"], "not both"),
         (["--device-profile", "rtx"], "rtx3060"),
-        (["--max-vram", "much"], "max_vram"),
+        (["--max-vram", "much"], "--max-vram"),
         (["--max-vram", "0.0001"], "would do"),
         (["--link-gbs", "-1"], "link_gbs"),
         (["--plot", "plan.xyz"], ".png"),

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sdcpp_py import errors, planner
-from sdcpp_py.planner import Plan, Stage, plan
+from sdcpp_py import errors
+from sdcpp_py.plan import planner
+from sdcpp_py.plan.planner import Plan, Stage, plan
 
 MIB = 2**20
 

@@ -1,11 +1,13 @@
 // What every function of the C interface is wrapped in.
 #pragma once
 
+#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <string_view>
 
 #include "base/error.h"
+#include "io/json.h"
 #include "planning/planner.h"
 
 namespace sdcpp {
@@ -19,10 +21,11 @@ void copy_text(char (&target)[N], std::string_view text) {
     target[size] = '\0';
 }
 
-inline int report(sdcpp_error* error, sdcpp_status status, std::string_view message) {
+inline int report(sdcpp_error* error, sdcpp_status status, std::string_view message, std::string_view option = "") {
     if (error) {
         error->status = status;
         copy_text(error->message, message);
+        copy_text(error->option, option);
     }
     return status;
 }
@@ -33,7 +36,7 @@ int guarded(sdcpp_error* error, Body body) {
         body();
         return report(error, SDCPP_OK, "");
     } catch (const Error& problem) {
-        return report(error, problem.status(), problem.what());
+        return report(error, problem.status(), problem.what(), problem.option());
     } catch (const OverBudget& problem) {
         if (error) error->least_bytes = problem.least_bytes();
         return report(error, SDCPP_OVER_BUDGET, problem.what());
@@ -46,6 +49,17 @@ int guarded(sdcpp_error* error, Body body) {
     } catch (...) {
         return report(error, SDCPP_INTERNAL, "unknown failure");
     }
+}
+
+// Writes what `make` returns as a text that sdcpp_text_free frees.
+template <typename Make>
+void give_json(char** json, Make make) {
+    if (!json) fail(SDCPP_INVALID_ARGUMENT, "json is NULL");
+    const std::string text = make().dump();
+    auto* copy = static_cast<char*>(std::malloc(text.size() + 1));
+    if (!copy) throw std::bad_alloc();
+    std::memcpy(copy, text.c_str(), text.size() + 1);
+    *json = copy;
 }
 
 inline void need(const void* pointer, const char* what) {

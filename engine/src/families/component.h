@@ -49,6 +49,6 @@ std::unique_ptr<Network> make_network(const ModelFiles& files) {
 }
 
 // The components, each in its file.
-extern const Component clip_l, clip_g, clip_h, llm, unet, z_image, vae, taesd;
+extern const Component clip_l, clip_g, clip_h, t5, llm, unet, z_image, flux, vae, taesd;
 
 }  // namespace sdcpp

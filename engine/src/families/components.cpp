@@ -7,7 +7,8 @@
 namespace sdcpp {
 
 const std::vector<const Component*>& components() {
-    static const std::vector<const Component*> all = {&clip_l, &clip_g, &clip_h, &llm, &unet, &z_image, &vae, &taesd};
+    static const std::vector<const Component*> all = {&clip_l, &clip_g,  &clip_h, &t5,  &llm,
+                                                      &unet,   &z_image, &flux,   &vae, &taesd};
     return all;
 }
 

@@ -5,7 +5,7 @@
 namespace sdcpp {
 
 const std::vector<const Family*>& families() {
-    static const std::vector<const Family*> all = {&sd1, &sd2, &sdxl, &sdxl_refiner, &z_image_family};
+    static const std::vector<const Family*> all = {&sd1, &sd2, &sdxl, &sdxl_refiner, &z_image_family, &flux_1};
     return all;
 }
 

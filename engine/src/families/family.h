@@ -78,7 +78,7 @@ const Family& default_family();
 using Defaults = std::map<std::string, std::string>;
 
 // The families, each in its file.
-extern const Family sd1, sd2, sdxl, sdxl_refiner, z_image_family;
+extern const Family sd1, sd2, sdxl, sdxl_refiner, z_image_family, flux_1;
 
 // Shared by families of one descent.
 namespace latents {

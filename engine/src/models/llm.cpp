@@ -135,24 +135,4 @@ std::vector<Array> Llm::inputs(std::span<const int32_t> tokens, int64_t rows) co
             Array::of("positions", {length}, std::move(positions), true)};
 }
 
-Selection Llm::select(const Wanted& wanted) const {
-    if (wanted.pooled != Pooled::no) fail(SDCPP_INTERNAL, name(), " gives no vector for a whole text");
-    const auto layers = static_cast<size_t>(layers_);
-    size_t last = 0;
-    for (const int off : wanted.layers_off) last = std::max(last, layers - static_cast<size_t>(off));
-    Selection out{{}, {}};
-    for (const int off : wanted.layers_off) {
-        const size_t kept = layers - static_cast<size_t>(off);
-        out.results.push_back(kept == last ? "x" : "states." + std::to_string(kept));
-    }
-    for (size_t layer = 0; layer < last; ++layer) {
-        out.stages.insert(out.stages.end(), {3 * layer, 3 * layer + 1});
-        const std::string kept = "states." + std::to_string(layer + 1);
-        if (std::find(out.results.begin(), out.results.end(), kept) != out.results.end())
-            out.stages.push_back(3 * layer + 2);
-    }
-    if (wanted.normed) out.stages.push_back(3 * layers);
-    return out;
-}
-
 }  // namespace sdcpp

@@ -14,7 +14,7 @@ class Llm : public TextEncoder {
 
     Traits traits() const override;
     std::vector<Array> inputs(std::span<const int32_t> tokens, int64_t rows) const override;
-    Selection select(const Wanted& wanted) const override;
+    Selection select(const Wanted& wanted) const override { return select_layers(wanted, 0); }
 
   private:
     int64_t width_, vocabulary_;

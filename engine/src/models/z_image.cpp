@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "models/patches.h"
+#include "models/rope.h"
 #include "nn/layers.h"
 
 namespace sdcpp {
@@ -20,15 +21,6 @@ constexpr int64_t sequence_multiple = 32;  // sequences are filled up to whole m
 constexpr float eps = 1e-5f;
 
 int64_t filled(int64_t tokens) { return (tokens + sequence_multiple - 1) / sequence_multiple * sequence_multiple; }
-
-// Part `number` of `count` along the innermost side of [N, count * C], as [N, 1, C].
-ggml_tensor* chunk(Graph& g, ggml_tensor* x, int64_t number, int64_t count) {
-    const int64_t width = x->ne[0] / count;
-    return ggml_cont(g.context, ggml_view_3d(g.context, x, width, 1, x->ne[1], x->nb[1], x->nb[1],
-                                             static_cast<size_t>(number * width) * x->nb[0]));
-}
-
-ggml_tensor* one_plus(Graph& g, ggml_tensor* x) { return ggml_scale_bias(g.context, x, 1, 1); }
 
 struct Attention {
     Linear to_q, to_k, to_v, out;
@@ -214,19 +206,6 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
     });
 }
 
-// The factors of rotate_pairs() for an axis' places from 0 on: cosines and sines, each [places, axis].
-ZImage::Rope ZImage::rope(size_t axis, int64_t places) const {
-    Rope out;
-    for (int64_t place = 0; place < places; ++place)
-        for (int i = 0; i < axes_[axis]; i += 2) {
-            const double angle = static_cast<double>(place) * std::pow(theta_, -static_cast<double>(i) / axes_[axis]);
-            const auto cosine = static_cast<float>(std::cos(angle)), sine = static_cast<float>(std::sin(angle));
-            out.cosines.insert(out.cosines.end(), {cosine, cosine});
-            out.sines.insert(out.sines.end(), {-sine, sine});
-        }
-    return out;
-}
-
 // What depends on sizes alone: which tokens are the text's own, positions, and masks if texts differ in length.
 std::vector<Array> ZImage::positions(int64_t rows, int64_t columns, const std::vector<int64_t>& texts) const {
     const auto count = static_cast<int64_t>(texts.size());
@@ -234,14 +213,9 @@ std::vector<Array> ZImage::positions(int64_t rows, int64_t columns, const std::v
     const int64_t longest = filled(*std::max_element(texts.begin(), texts.end()));
     const bool mixed = std::any_of(texts.begin(), texts.end(), [&](int64_t text) { return filled(text) != longest; });
 
-    const std::array<Rope, 3> ropes = {rope(0, longest + 2), rope(1, rows), rope(2, columns)};
+    const RotaryTable table(axes_, theta_, {longest + 2, rows, columns});
     const auto place = [&](std::vector<float>& into, int64_t sequence, int64_t row, int64_t column) {
-        const std::array<int64_t, 3> places = {sequence, row, column};
-        for (const auto table : {&Rope::cosines, &Rope::sines})
-            for (size_t axis = 0; axis < places.size(); ++axis) {
-                const auto first = (ropes[axis].*table).begin() + places[axis] * axes_[axis];
-                into.insert(into.end(), first, first + axes_[axis]);
-            }
+        table.append(into, std::array<int64_t, 3>{sequence, row, column});
     };
     std::vector<float> kept, x_rope, context_rope;
     x_rope.reserve(static_cast<size_t>(count * picture_filled * 2 * head_));

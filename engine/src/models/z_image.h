@@ -25,15 +25,11 @@ class ZImage : public Denoiser {
   private:
     static constexpr int64_t patch = 2;
 
-    struct Rope {
-        std::vector<float> cosines, sines;
-    };
     struct Sizes {
         int64_t rows = 0, columns = 0;  // patches
         std::vector<int64_t> texts{};   // tokens
         bool operator==(const Sizes&) const = default;
     };
-    Rope rope(size_t axis, int64_t places) const;
     std::vector<Array> positions(int64_t rows, int64_t columns, const std::vector<int64_t>& texts) const;
 
     int64_t channels_, width_, context_width_, head_, sinusoids_;

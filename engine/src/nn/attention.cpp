@@ -102,4 +102,19 @@ ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
     return ggml_reshape_3d(c, out, channels, queries, batch);
 }
 
+ggml_tensor* biased_attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads,
+                              ggml_tensor* bias) {
+    ggml_context* c = g.context;
+    const int64_t channels = q->ne[0], batch = q->ne[2];
+    const auto by_heads = [&](ggml_tensor* x) {  // [N, T, C] to [N, heads, T, d]
+        return ggml_permute(c, ggml_reshape_4d(c, x, channels / heads, heads, x->ne[1], batch), 0, 2, 1, 3);
+    };
+    ggml_tensor* scores = ggml_mul_mat(c, ggml_cont(c, by_heads(k)), ggml_cont(c, by_heads(q)));
+    sum_in_f32(scores);
+    ggml_tensor* shares = ggml_soft_max_ext(c, scores, bias, 1.0f, 0.0f);
+    ggml_tensor* out = ggml_mul_mat(c, ggml_cont(c, ggml_permute(c, by_heads(v), 1, 0, 2, 3)), shares);
+    sum_in_f32(out);
+    return ggml_reshape_3d(c, ggml_cont(c, ggml_permute(c, out, 0, 2, 1, 3)), channels, q->ne[1], batch);
+}
+
 }  // namespace sdcpp

@@ -77,6 +77,10 @@ class RmsNorm {
 ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads,
                        ggml_tensor* mask = nullptr);
 
+// softmax(q k^T + bias) v, without a scale: q, k and v [N, T, C], bias f32 [heads, Tq, Tk].
+ggml_tensor* biased_attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads,
+                              ggml_tensor* bias);
+
 // [N, C, H, W] to [N, H*W, C] and back.
 ggml_tensor* to_tokens(Graph& g, ggml_tensor* x);
 ggml_tensor* from_tokens(Graph& g, ggml_tensor* tokens, int64_t width, int64_t height);
@@ -88,6 +92,17 @@ ggml_tensor* rotate_pairs(Graph& g, ggml_tensor* x, ggml_tensor* rope, int64_t h
 
 // The first half of x's innermost side times gelu of the second.
 ggml_tensor* geglu(Graph& g, ggml_tensor* x);
+
+// x / 2 * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) (Hendrycks & Gimpel 2016), in f32.
+ggml_tensor* gelu_tanh(Graph& g, ggml_tensor* x);
+
+// Part `number` of `count` along the innermost side of [N, count * C], as [N, 1, C].
+ggml_tensor* chunk(Graph& g, ggml_tensor* x, int64_t number, int64_t count);
+
+ggml_tensor* one_plus(Graph& g, ggml_tensor* x);
+
+// Tokens [first, first + count) of x [N, T, C].
+ggml_tensor* tokens_of(Graph& g, ggml_tensor* x, int64_t first, int64_t count);
 
 // Twice the size, nearest neighbour.
 ggml_tensor* upsample(Graph& g, ggml_tensor* x);

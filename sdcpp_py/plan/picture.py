@@ -6,7 +6,8 @@ import os
 
 from PIL import Image, ImageDraw, ImageFont
 
-from sdcpp_py.planner import Plan
+from sdcpp_py import images
+from sdcpp_py.plan.planner import Plan
 
 _WIDTH, _MARGIN, _LANE = 1200, 90, 46
 _INK, _PAPER, _LINE = "#222222", "#ffffff", "#cccccc"
@@ -72,8 +73,6 @@ def draw(plan: Plan, *, title: str = "") -> Image.Image:
 
 def save(plan: Plan, path: str | os.PathLike[str], *, title: str = "") -> None:
     """`draw` into a file; its suffix says the format."""
-    from sdcpp_py import images
-
     images.save(draw(plan, title=title), path)
 
 
@@ -110,6 +109,4 @@ def draw_curve(lines: dict[str, list[tuple[float, float]]]) -> Image.Image:
 
 def save_curve(lines: dict[str, list[tuple[float, float]]], path: str | os.PathLike[str]) -> None:
     """`draw_curve` into a file."""
-    from sdcpp_py import images
-
     images.save(draw_curve(lines), path)

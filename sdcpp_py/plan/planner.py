@@ -8,14 +8,13 @@ or uncond half.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdcpp_py import _binding, options
-from sdcpp_py._engine import ffi, lib
+from sdcpp_py import _engine, options
 
-POLICIES = ("auto", "pipelined", "capped", "full", "capped+prefetch")
+POLICIES = options.PLAN["policy"].choices
 _MOST_BYTES = 2**48
 _MIB = 2**20
 
@@ -143,93 +142,29 @@ def plan(
 
     The result is the same for the same arguments. Raises OverBudgetError where nothing fits, InvalidArgumentError.
     """
-    fields = ("param_bytes", "compute_bytes", "carry_in_bytes", "carry_out_bytes", "extra_bytes")
-    records, kept = ffi.new("sdcpp_stage[]", len(stages)), []
-    for record, stage in zip(records, stages):
-        kept.append(ffi.new("char[]", stage.name.encode()))
-        record.name = kept[-1]
-        for name in fields:
-            setattr(record, name, options.integer(f"{stage.name}: {name}", getattr(stage, name), 0, _MOST_BYTES))
+    given = options.given(options.PLAN, locals())
+    records = []
+    for stage in stages:
+        sizes = {
+            name: options.integer(f"{stage.name}: {name}", getattr(stage, name), 0, _MOST_BYTES)
+            for name in ("param_bytes", "compute_bytes", "carry_in_bytes", "carry_out_bytes", "extra_bytes")
+        }
         parts = [options.integer(f"{stage.name}: parts", part, 0, _MOST_BYTES) for part in stage.parts]
-        kept.append(ffi.new("uint64_t[]", parts))
-        record.parts, record.part_count = kept[-1] if parts else ffi.NULL, len(parts)
-        record.same_block = bool(stage.same_block)
-        record.seconds = options.real(f"{stage.name}: seconds", stage.seconds, 0.0, 1e9)
-    chosen = ffi.new("char[]", options.choice("policy", policy, POLICIES).encode())
-    params = ffi.new("sdcpp_plan_params*")
-    params.budget_bytes = options.integer("budget_bytes", budget_bytes, 0, 2**50)
-    params.policy = chosen
-    params.stream_layers, params.offload_to_cpu = bool(stream_layers), bool(offload_to_cpu)
-    params.link_bytes_per_s = options.real("link_bytes_per_s", link_bytes_per_s, 1.0, 1e18)
-    params.microbatches = options.integer("microbatches", microbatches, 1, 1024)
-    params.dispatch_seconds = options.real("dispatch_seconds", dispatch_seconds, 0.0, 1e6)
-    params.gpu_layers = -1 if gpu_layers is None else options.integer("gpu_layers", gpu_layers, -1, 10**6)
-    out = ffi.new("sdcpp_plan**")
-    _binding.call(lib.sdcpp_plan_make, records, len(stages), params, out)
-    return from_handle(ffi.gc(out[0], lib.sdcpp_plan_free))
+        seconds = options.real(f"{stage.name}: seconds", stage.seconds, 0.0, 1e9)
+        same = bool(stage.same_block)
+        records.append({"name": stage.name, **sizes, "parts": parts, "seconds": seconds, "same_block": same})
+    return of_engine(_engine.plan(records, options.checked(options.PLAN, given)))
 
 
-def from_handle(handle: Any) -> Plan:
-    """A plan of the engine as a `Plan`."""
-    summary, segment, piece = ffi.new("sdcpp_plan_summary*"), ffi.new("sdcpp_segment*"), ffi.new("sdcpp_piece*")
-    stage = ffi.new("sdcpp_stage*")
-    flag, streamed = ffi.new("int32_t*"), ffi.new("uint64_t*")
-    _binding.call(lib.sdcpp_plan_get_summary, handle, summary)
-    stages, residents, sizes, segments, pieces = [], [], [], [], []
-    for index in range(summary.stage_count):
-        _binding.call(lib.sdcpp_plan_get_stage, handle, index, stage, flag, streamed)
-        stages.append(
-            Stage(
-                _binding.text(stage.name),
-                stage.param_bytes,
-                stage.compute_bytes,
-                stage.carry_in_bytes,
-                stage.carry_out_bytes,
-                stage.extra_bytes,
-                stage.seconds,
-                tuple(stage.parts[i] for i in range(stage.part_count)),
-                bool(stage.same_block),
-            )
-        )
-        sizes.append(streamed[0])
-        if flag[0]:
-            residents.append(index)
-    for index in range(summary.segment_count):
-        _binding.call(lib.sdcpp_plan_get_segment, handle, index, segment)
-        segments.append(
-            Segment(
-                segment.first,
-                segment.last,
-                segment.param_bytes,
-                segment.compute_bytes,
-                segment.footprint_bytes,
-                segment.streamed_bytes,
-                bool(segment.resident),
-                None if segment.slot < 0 else segment.slot,
-                (segment.upload_start, segment.upload_end),
-                (segment.compute_start, segment.compute_end),
-            )
-        )
-    for index in range(summary.piece_count):
-        _binding.call(lib.sdcpp_plan_get_piece, handle, index, piece)
-        span = (piece.upload_start, piece.upload_end)
-        pieces.append(Piece(piece.segment, piece.stage, piece.bytes, piece.offset, span))
-    return Plan(
-        _binding.text(summary.policy),
-        tuple(stages),
-        tuple(segments),
-        tuple(pieces),
-        tuple(residents),
-        tuple(sizes),
-        summary.resident_bytes,
-        summary.streamed_bytes_per_step,
-        summary.peak_bytes,
-        summary.workspace_bytes,
-        summary.carry_bytes,
-        tuple(summary.slot_bytes[i] for i in range(summary.slot_count)),
-        summary.together,
-        summary.group,
-        summary.passes,
-        summary.predicted_step_seconds,
-        summary.limit_step_seconds,
-    )
+def of_engine(found: Mapping[str, Any]) -> Plan:
+    """A plan as the engine reports it."""
+
+    def with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+    lists = {
+        "stages": tuple(Stage(**with_tuples(stage)) for stage in found["stages"]),
+        "segments": tuple(Segment(**with_tuples(segment)) for segment in found["segments"]),
+        "pieces": tuple(Piece(**with_tuples(piece)) for piece in found["pieces"]),
+    }
+    return Plan(**{**with_tuples(found), **lists})

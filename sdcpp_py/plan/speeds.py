@@ -7,8 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from sdcpp_py import _binding, blas, model_info
-from sdcpp_py._engine import ffi, lib
+from sdcpp_py import _engine, blas
 
 
 def cache_folder() -> Path:
@@ -22,9 +21,9 @@ def cache_folder() -> Path:
 
 def device_speed(device: str, threads: int) -> tuple[float, float]:
     """Multiplications and additions a second in large layers, and bytes a second to the device."""
-    description = next((one.description for one in model_info.devices() if one.name.lower() == device.lower()), "")
+    description = next((one["description"] for one in _engine.devices()["devices"] if one["name"].lower() == device.lower()), "")
     library, _kind = blas.choose()
-    key = f"{device} {description} threads={threads} blas={bool(library)} {_binding.text(lib.sdcpp_version())}"
+    key = f"{device} {description} threads={threads} blas={bool(library)} {_engine.version()}"
     path = cache_folder() / "devices.json"
     try:
         known = json.loads(path.read_text())
@@ -32,10 +31,8 @@ def device_speed(device: str, threads: int) -> tuple[float, float]:
         return float(flops), float(link)
     except (OSError, ValueError, KeyError, TypeError):
         known = {}
-    flops_out, link_out = ffi.new("double*"), ffi.new("double*")
     with blas.loading():
-        _binding.call(lib.sdcpp_device_speed, device.encode(), threads, os.fsencode(library), flops_out, link_out)
-    found = float(flops_out[0]), float(link_out[0])
+        found = _engine.device_speed(device, threads, os.fsencode(library))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(f".{os.getpid()}")

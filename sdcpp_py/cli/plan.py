@@ -1,4 +1,4 @@
-"""The command `sdcpp plan`: which layers would stay on a device and which would stream."""
+"""`sdcpp plan`: which layers would stay on a device and which would stream."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from sdcpp_py import families, options, planner
+from sdcpp_py import families, images, options
+from sdcpp_py.cli import flags
+from sdcpp_py.cli.sizes import size_text
 from sdcpp_py.errors import InvalidArgumentError, OverBudgetError
-from sdcpp_py.planner import Plan
+from sdcpp_py.options import GENERATE, MODEL
+from sdcpp_py.pipeline import Pipeline
+from sdcpp_py.plan import picture, planner
+from sdcpp_py.plan.planner import Plan
 
 _GIB = 2**30
 _CURVE_POINTS = 24
@@ -24,15 +29,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     plan = commands.add_parser("plan", help="which layers would stay on the device and which would stream; nothing is loaded")
     plan.add_argument("model", metavar="MODEL", nargs="?", help="left out: the small model that comes with the package")
     plan.add_argument("--family", metavar="NAME", help="in place of a file: " + ", ".join(families.names()))
-    plan.add_argument("-W", "--width", type=int, metavar="PIXELS")
-    plan.add_argument("-H", "--height", type=int, metavar="PIXELS")
-    plan.add_argument("-b", "--batch-count", type=int, default=1, metavar="N")
-    plan.add_argument("--cfg-scale", type=float, metavar="X")
-    plan.add_argument("--type", "--wtype", dest="wtype", metavar="NAME")
+    for name in ("width", "height", "batch_count", "cfg_scale"):
+        flags.add_option(plan, GENERATE[name])
+    flags.add_option(plan, MODEL["wtype"], "--wtype")
     plan.add_argument("--network", metavar="NAME", help="unet, clip_l, vae.decoder … (left out: the diffusion model)")
     plan.add_argument("--max-vram", metavar="GIB", help="the budget (left out: the device's memory)")
-    plan.add_argument("--policy", dest="plan_policy", default="auto", metavar="NAME", help=", ".join(planner.POLICIES[:4]))
-    plan.add_argument("-ngl", "--gpu-layers", type=int, metavar="N")
+    flags.add_option(plan, MODEL["plan_policy"], "--policy")
+    flags.add_option(plan, MODEL["gpu_layers"])
     plan.add_argument("--device-profile", default="rtx3060", metavar="NAME", help=", ".join(families.PROFILES))
     plan.add_argument("--vram", type=float, metavar="GIB", help="of a device that is not here")
     plan.add_argument("--link-gbs", type=float, metavar="GB/S", help="its uploads")
@@ -41,15 +44,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     plan.add_argument("--curve", action="store_true", help="seconds per step for budgets from the least to all")
     plan.add_argument("--plot", metavar="FILE", help="a picture of the plan, or of the curve")
     plan.set_defaults(run=run)
-
-
-def size_text(count: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.2f} GiB"
 
 
 def _profile(arguments: argparse.Namespace) -> families.Profile:
@@ -66,7 +60,7 @@ def _family_planner(arguments: argparse.Namespace, profile: families.Profile) ->
     stages = families.stages(arguments.family, wtype=arguments.wtype or "bf16", width=width, height=height, tflops=profile.tflops)
     cfg_scale = arguments.cfg_scale
     guided = families.is_guided(arguments.family) if cfg_scale is None else cfg_scale != 1.0
-    batch = options.integer("batch_count", arguments.batch_count, 1, options.MAX_BATCH)
+    batch = GENERATE["batch_count"].check(arguments.batch_count)
 
     def make(policy: str, budget: float) -> Plan:
         return planner.plan(
@@ -82,8 +76,6 @@ def _family_planner(arguments: argparse.Namespace, profile: families.Profile) ->
 
 
 def _file_planner(arguments: argparse.Namespace, profile: families.Profile) -> Planner:
-    from sdcpp_py.pipeline import Pipeline
-
     def make(policy: str, budget: float) -> Plan:
         with Pipeline(
             arguments.model,
@@ -144,19 +136,17 @@ def _print_curve(found: list[tuple[float, Plan]]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     profile = _profile(arguments)
-    wanted = options.choice("policy", arguments.plan_policy, planner.POLICIES[:4])
+    wanted = MODEL["plan_policy"].check(arguments.plan_policy)
     make = (_file_planner if arguments.family is None else _family_planner)(arguments, profile)
     plot = None if arguments.plot is None else Path(arguments.plot)
     if plot is not None:
-        from sdcpp_py import images
-
         images.check_output(plot)
     budget = profile.vram_gib
     if arguments.max_vram is not None:
         try:
-            budget = options.real("max_vram", arguments.max_vram, -1e6, 1e6)
+            budget = MODEL["max_vram"].check(arguments.max_vram)
         except InvalidArgumentError:
-            raise InvalidArgumentError(f"max_vram is {arguments.max_vram!r}; a plan needs GiB, such as 12") from None
+            raise InvalidArgumentError.of("max_vram", f"is {arguments.max_vram!r}; a plan needs GiB, such as 12") from None
         budget = budget if budget > 0 else max(0.0, profile.vram_gib + budget) if budget < 0 else 0.0
     if arguments.curve:
         points = curve(make, wanted)
@@ -165,12 +155,10 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             _print_curve(points)
         if plot is not None:
-            from sdcpp_py import plan_picture
-
-            plan_picture.save_curve({wanted: [(at, plan.predicted_step_seconds) for at, plan in points]}, plot)
+            picture.save_curve({wanted: [(at, plan.predicted_step_seconds) for at, plan in points]}, plot)
         return 0
     found = {}
-    for policy in dict.fromkeys((wanted, *planner.POLICIES[1:4])):
+    for policy in dict.fromkeys((wanted, *MODEL["plan_policy"].choices[1:])):
         try:
             found[policy] = make(policy, budget)
         except OverBudgetError:
@@ -186,9 +174,7 @@ def run(arguments: argparse.Namespace) -> int:
             row = f"{size_text(sizes[0]):>12} {size_text(sizes[1]):>16} {size_text(sizes[2]):>12}"
             print(f"{policy:12} {len(plan.segments):8} {row} {plan.predicted_step_seconds:8.3f} s")
     if plot is not None:
-        from sdcpp_py import plan_picture
-
         what = arguments.family or (Path(arguments.model).name if arguments.model else "the embedded model")
         title = f"{what}, max_vram {budget:g} GiB, link {profile.link_gb_per_s:g} GB/s, policy {found[wanted].policy}"
-        plan_picture.save(found[wanted], plot, title=title)
+        picture.save(found[wanted], plot, title=title)
     return 0

@@ -1,0 +1,93 @@
+// FLUX.1's transformer: the released checkpoint's names, which fuse, and diffusers'.
+#include "families/component.h"
+#include "models/flux.h"
+
+namespace sdcpp {
+namespace {
+
+int recognises(const FileNames& file) {
+    const bool single = file.has("single_blocks.0.linear1.weight") && file.has("vector_in.in_layer.weight");
+    const bool diffusers = file.has("single_transformer_blocks.0.proj_mlp.weight") &&
+                           file.has("time_text_embed.text_embedder.linear_1.weight");
+    return 2 * single + 2 * diffusers;
+}
+
+std::string canonical(std::string name) {
+    static const Rules whole = {{"x_embedder.", "img_in."},
+                                {"context_embedder.", "txt_in."},
+                                {"time_text_embed.timestep_embedder.linear_1.", "time_in.in_layer."},
+                                {"time_text_embed.timestep_embedder.linear_2.", "time_in.out_layer."},
+                                {"time_text_embed.guidance_embedder.linear_1.", "guidance_in.in_layer."},
+                                {"time_text_embed.guidance_embedder.linear_2.", "guidance_in.out_layer."},
+                                {"time_text_embed.text_embedder.linear_1.", "vector_in.in_layer."},
+                                {"time_text_embed.text_embedder.linear_2.", "vector_in.out_layer."},
+                                {"norm_out.linear.", "final_layer.scale_shift."},
+                                {"final_layer.adaLN_modulation.1.", "final_layer.shift_scale."},
+                                {"proj_out.", "final_layer.linear."}};
+    static const Rules blocks = {{"transformer_blocks.", "double_blocks."},
+                                 {"single_transformer_blocks.", "single_blocks."}};
+    static const Rules twofold = {{"norm1.linear.", "img_mod.lin."},
+                                  {"norm1_context.linear.", "txt_mod.lin."},
+                                  {"attn.to_out.0.", "img_attn.proj."},
+                                  {"attn.to_add_out.", "txt_attn.proj."},
+                                  {"attn.to_", "img_attn.to_"},
+                                  {"attn.add_q_proj.", "txt_attn.to_q."},
+                                  {"attn.add_k_proj.", "txt_attn.to_k."},
+                                  {"attn.add_v_proj.", "txt_attn.to_v."},
+                                  {"attn.norm_q.", "img_attn.norm.query_norm."},
+                                  {"attn.norm_k.", "img_attn.norm.key_norm."},
+                                  {"attn.norm_added_q.", "txt_attn.norm.query_norm."},
+                                  {"attn.norm_added_k.", "txt_attn.norm.key_norm."},
+                                  {"ff.net.0.proj.", "img_mlp.0."},
+                                  {"ff.net.2.", "img_mlp.2."},
+                                  {"ff_context.net.0.proj.", "txt_mlp.0."},
+                                  {"ff_context.net.2.", "txt_mlp.2."}};
+    static const Rules single = {
+        {"norm.linear.", "modulation.lin."}, {"attn.to_", "to_"},   {"attn.norm_q.", "norm.query_norm."},
+        {"attn.norm_k.", "norm.key_norm."},  {"proj_mlp.", "mlp."}, {"proj_out.", "linear2."}};
+    if (replace_start(name, whole)) return name;
+    replace_start(name, blocks);
+    std::string_view rest = name;
+    for (const auto& [start, rules] : {std::pair{"double_blocks.", &twofold}, {"single_blocks.", &single}})
+        if (const auto block = take_number(rest, start, ".")) {
+            std::string inner(rest);
+            replace_start(inner, *rules);
+            if (inner.ends_with("_norm.scale")) inner.replace(inner.size() - 5, 5, "weight");
+            return start + std::to_string(*block) + "." + inner;
+        }
+    return name;
+}
+
+// The last modulation's halves stand in another order in diffusers' files.
+std::vector<Fusion> fusions() {
+    static const std::string_view attention[] = {".qkv.weight", ".qkv.bias"};
+    std::vector<Fusion> out;
+    out.push_back({attention[0], {".to_q.weight", ".to_k.weight", ".to_v.weight"}});
+    out.push_back({attention[1], {".to_q.bias", ".to_k.bias", ".to_v.bias"}});
+    out.push_back({".linear1.weight", {".to_q.weight", ".to_k.weight", ".to_v.weight", ".mlp.weight"}, {1, 1, 1, 4}});
+    out.push_back({".linear1.bias", {".to_q.bias", ".to_k.bias", ".to_v.bias", ".mlp.bias"}, {1, 1, 1, 4}});
+    out.push_back({".shift_scale.weight", {".shift.weight", ".scale.weight"}});
+    out.push_back({".shift_scale.bias", {".shift.bias", ".scale.bias"}});
+    out.push_back({".scale_shift.weight", {".scale.weight", ".shift.weight"}});
+    out.push_back({".scale_shift.bias", {".scale.bias", ".shift.bias"}});
+    return out;
+}
+
+}  // namespace
+
+const Component flux = {
+    .naming = {.name = "flux",
+               .kind = "diffusion_model",
+               .prefixes = {"model.diffusion_model."},
+               .slots = {"transformer"},
+               .config = "transformer",
+               .recognises = recognises,
+               .renamer = [](const FileNames&) -> Renamer { return canonical; },
+               .fused = fusions(),
+               .networks = {{"flux."}}},
+    .networks = {{"flux", "FLUX.1 transformer", Role::denoiser, "flux.", make_network<Flux>}},
+    .public_prefix = "model.diffusion_model.",
+    .option = "diffusion_model",
+};
+
+}  // namespace sdcpp

@@ -1,0 +1,274 @@
+#include "models/flux.h"
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <numeric>
+#include <optional>
+
+#include "base/error.h"
+#include "models/patches.h"
+#include "models/rope.h"
+#include "nn/layers.h"
+
+namespace sdcpp {
+namespace {
+
+constexpr float eps = 1e-6f;
+
+struct Embedding {
+    Linear in_layer, out_layer;
+
+    Embedding(const Scope& s, int64_t width)
+        : in_layer(s / "in_layer", s.side("in_layer.weight", 1), width, WeightKind::edge),
+          out_layer(s / "out_layer", width, width, WeightKind::edge) {}
+
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const {
+        return out_layer(g, ggml_silu(g.context, in_layer(g, x)));
+    }
+};
+
+// x normed over its channels, times one plus a scale, plus a shift.
+ggml_tensor* modulated(Graph& g, ggml_tensor* x, ggml_tensor* shift, ggml_tensor* scale) {
+    ggml_context* c = g.context;
+    return ggml_add(c, ggml_mul(c, ggml_norm(c, x, eps), one_plus(g, scale)), shift);
+}
+
+// What of a stream goes into attention: queries and keys normed by head, and turned by their places.
+struct Projections {
+    Linear to_q, to_k, to_v;
+    RmsNorm query_norm, key_norm;
+    int64_t head;
+
+    Projections(const Scope& s, const Scope& norms, int64_t width, int64_t size)
+        : to_q(s / "to_q", width, width),
+          to_k(s / "to_k", width, width),
+          to_v(s / "to_v", width, width),
+          query_norm(norms / "query_norm", size, eps),
+          key_norm(norms / "key_norm", size, eps),
+          head(size) {}
+
+    ggml_tensor* normed(Graph& g, ggml_tensor* x, const RmsNorm& norm) const {
+        ggml_tensor* split = ggml_reshape_4d(g.context, x, head, x->ne[0] / head, x->ne[1], x->ne[2]);
+        return ggml_reshape_3d(g.context, norm(g, split), x->ne[0], x->ne[1], x->ne[2]);
+    }
+    ggml_tensor* q(Graph& g, ggml_tensor* x) const { return normed(g, to_q(g, x), query_norm); }
+    ggml_tensor* k(Graph& g, ggml_tensor* x) const { return normed(g, to_k(g, x), key_norm); }
+    ggml_tensor* v(Graph& g, ggml_tensor* x) const { return to_v(g, x); }
+};
+
+// One of a double block's two streams. Its modulation is six vectors: shift, scale and gate of the attention and of the
+// feed-forward layers.
+struct StreamAttention {
+    Linear mod;
+    Projections projections;
+    Linear proj;
+
+    StreamAttention(const Scope& s, const std::string& stream, int64_t width, int64_t head)
+        : mod(s / (stream + "_mod.lin"), width, 6 * width),
+          projections(s / (stream + "_attn"), s / (stream + "_attn.norm"), width, head),
+          proj(s / (stream + "_attn.proj"), width, width) {}
+};
+
+struct DoubleAttention {
+    StreamAttention img, txt;
+    int64_t heads;
+
+    DoubleAttention(const Scope& s, int64_t width, int64_t head)
+        : img(s, "img", width, head), txt(s, "txt", width, head), heads(width / head) {}
+
+    void operator()(Graph& g, Values& v) const {
+        ggml_context* c = g.context;
+        ggml_tensor* vec = ggml_silu(c, v.at("vec"));
+        ggml_tensor *img_mod = img.mod(g, vec), *txt_mod = txt.mod(g, vec);
+        v["img_mod"] = img_mod;
+        v["txt_mod"] = txt_mod;
+        ggml_tensor *x = v.at("x"), *context = v.at("context");
+        ggml_tensor* xn = modulated(g, x, chunk(g, img_mod, 0, 6), chunk(g, img_mod, 1, 6));
+        ggml_tensor* cn = modulated(g, context, chunk(g, txt_mod, 0, 6), chunk(g, txt_mod, 1, 6));
+        ggml_tensor* q = ggml_concat(c, txt.projections.q(g, cn), img.projections.q(g, xn), 1);
+        ggml_tensor* k = ggml_concat(c, txt.projections.k(g, cn), img.projections.k(g, xn), 1);
+        ggml_tensor* values = ggml_concat(c, txt.projections.v(g, cn), img.projections.v(g, xn), 1);
+        q = rotate_pairs(g, q, v.at("rope"), heads);
+        k = rotate_pairs(g, k, v.at("rope"), heads);
+        ggml_tensor* attended = attention(g, q, k, values, heads);
+        ggml_tensor* to_text = tokens_of(g, attended, 0, context->ne[1]);
+        ggml_tensor* to_picture = tokens_of(g, attended, context->ne[1], x->ne[1]);
+        v["x"] = ggml_add(c, x, ggml_mul(c, img.proj(g, to_picture), chunk(g, img_mod, 2, 6)));
+        v["context"] = ggml_add(c, context, ggml_mul(c, txt.proj(g, to_text), chunk(g, txt_mod, 2, 6)));
+    }
+};
+
+struct DoubleFeedForward {
+    struct Stream {
+        Linear in, out;
+
+        Stream(const Scope& s, int64_t width) : in(s / 0, width, s.side("0.weight", 0)), out(s / 2, in.out(), width) {}
+
+        ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* mod) const {
+            ggml_context* c = g.context;
+            ggml_tensor* n = modulated(g, x, chunk(g, mod, 3, 6), chunk(g, mod, 4, 6));
+            return ggml_add(c, x, ggml_mul(c, out(g, gelu_tanh(g, in(g, n))), chunk(g, mod, 5, 6)));
+        }
+    };
+    Stream img, txt;
+
+    DoubleFeedForward(const Scope& s, int64_t width) : img(s / "img_mlp", width), txt(s / "txt_mlp", width) {}
+
+    void operator()(Graph& g, Values& v) const {
+        v["x"] = img(g, v.at("x"), v.at("img_mod"));
+        v["context"] = txt(g, v.at("context"), v.at("txt_mod"));
+        v.erase("img_mod");
+        v.erase("txt_mod");
+    }
+};
+
+// A single block's attention and the first of its feed-forward layers, side by side; the second half joins them.
+struct SingleIn {
+    Linear modulation;
+    Projections projections;
+    Linear mlp;
+    int64_t heads;
+
+    SingleIn(const Scope& s, int64_t width, int64_t head)
+        : modulation(s / "modulation.lin", width, 3 * width),
+          projections(s, s / "norm", width, head),
+          mlp(s / "mlp", width, s.side("mlp.weight", 0)),
+          heads(width / head) {}
+
+    void operator()(Graph& g, Values& v) const {
+        ggml_context* c = g.context;
+        ggml_tensor* mod = modulation(g, ggml_silu(c, v.at("vec")));
+        ggml_tensor* n = modulated(g, v.at("x"), chunk(g, mod, 0, 3), chunk(g, mod, 1, 3));
+        ggml_tensor* q = rotate_pairs(g, projections.q(g, n), v.at("rope"), heads);
+        ggml_tensor* k = rotate_pairs(g, projections.k(g, n), v.at("rope"), heads);
+        v["attended"] = attention(g, q, k, projections.v(g, n), heads);
+        v["mlp"] = gelu_tanh(g, mlp(g, n));
+        v["gate"] = chunk(g, mod, 2, 3);
+    }
+};
+
+struct SingleOut {
+    Linear linear2;
+
+    SingleOut(const Scope& s, int64_t width) : linear2(s / "linear2", s.side("linear2.weight", 1), width) {}
+
+    void operator()(Graph& g, Values& v) const {
+        ggml_context* c = g.context;
+        ggml_tensor* both = ggml_concat(c, v.at("attended"), v.at("mlp"), 0);
+        v["x"] = ggml_add(c, v.at("x"), ggml_mul(c, linear2(g, both), v.at("gate")));
+        for (const char* done : {"attended", "mlp", "gate"}) v.erase(done);
+    }
+};
+
+}  // namespace
+
+Flux::Flux(const ModelFiles& files) : Denoiser(files, "flux") {
+    const Scope s = root();
+    const Json& config = files.config()["transformer"];
+    width_ = s.side("img_in.weight", 0);
+    const int64_t patch_width = s.side("img_in.weight", 1);
+    in_channels_ = patch_width / (patch * patch);
+    out_channels_ = s.side("final_layer.linear.weight", 0) / (patch * patch);
+    context_width_ = s.side("txt_in.weight", 1);
+    pooled_width_ = s.side("vector_in.in_layer.weight", 1);
+    sinusoids_ = s.side("time_in.in_layer.weight", 1);
+    head_ = s.side("double_blocks.0.img_attn.norm.query_norm.weight", 0);
+    guided_ = s.has("guidance_in");
+    theta_ = config.number_or("theta", 10000);
+    axes_ = config.integers("axes_dims_rope");
+    if (axes_.empty()) {
+        const auto first = static_cast<int>(head_ / 8), each = static_cast<int>(head_ * 7 / 16);
+        axes_ = {first, each, each};  // 16, 56 and 56 of the released models' 128
+    }
+    const bool even = axes_.size() == 3 &&
+                      std::all_of(axes_.begin(), axes_.end(), [](int axis) { return axis >= 2 && axis % 2 == 0; });
+    if (!even || std::accumulate(axes_.begin(), axes_.end(), 0) != head_ || width_ % head_ != 0 || patch_width % 4 != 0)
+        fail(SDCPP_UNSUPPORTED_MODEL, "a FLUX transformer with a width of ", width_, " in heads of ", head_,
+             ": \"axes_dims_rope\" in its config must be three even numbers that add up to a head");
+
+    stage("embedders", [&] {
+        struct Embedders {
+            Embedding time, vector;
+            std::optional<Embedding> guidance;
+        };
+        const auto made = std::make_shared<Embedders>(
+            Embedders{Embedding(s / "time_in", width_), Embedding(s / "vector_in", width_), std::nullopt});
+        if (guided_) made->guidance.emplace(s / "guidance_in", width_);
+        return [made](Graph& g, Values& v) {
+            ggml_tensor* vec = made->time(g, v.at("time"));
+            if (made->guidance) vec = ggml_add(g.context, vec, (*made->guidance)(g, v.at("guidance")));
+            v["vec"] = ggml_add(g.context, vec, made->vector(g, v.at("pooled")));
+        };
+    });
+    stage("img_in", [&] {
+        return [in = Linear(s / "img_in", patch_width, width_, WeightKind::edge)](Graph& g, Values& v) {
+            v["x"] = in(g, v.at("x"));
+        };
+    });
+    stage("txt_in", [&] {
+        return [in = Linear(s / "txt_in", context_width_, width_, WeightKind::edge)](Graph& g, Values& v) {
+            v["context"] = in(g, v.at("context"));
+        };
+    });
+    for (int i = 0; i < s.count("double_blocks"); ++i) {
+        const Scope block = s / "double_blocks" / i;
+        const std::string name = "double_blocks." + std::to_string(i);
+        stage(name, [&] { return DoubleAttention(block, width_, head_); });
+        stage(name + ".1", [&] { return DoubleFeedForward(block, width_); }, true);
+    }
+    stage("join",
+          [] { return [](Graph& g, Values& v) { v["x"] = ggml_concat(g.context, v.at("context"), v.at("x"), 1); }; });
+    for (int i = 0; i < s.count("single_blocks"); ++i) {
+        const Scope block = s / "single_blocks" / i;
+        const std::string name = "single_blocks." + std::to_string(i);
+        stage(name, [&] { return SingleIn(block, width_, head_); });
+        stage(name + ".1", [&] { return SingleOut(block, width_); }, true);
+    }
+    stage("final_layer", [&] {
+        const Scope f = s / "final_layer";
+        return [shift = Linear(f / "shift", width_, width_, WeightKind::edge),
+                scale = Linear(f / "scale", width_, width_, WeightKind::edge),
+                linear = Linear(f / "linear", width_, out_channels_ * patch * patch, WeightKind::edge)](Graph& g,
+                                                                                                        Values& v) {
+            ggml_context* c = g.context;
+            ggml_tensor* vec = ggml_silu(c, v.at("vec"));
+            ggml_tensor* x = v.at("x");
+            const int64_t text = v.at("context")->ne[1];
+            x = tokens_of(g, x, text, x->ne[1] - text);
+            v["x"] = linear(g, modulated(g, x, chunk(g, shift(g, vec), 0, 1), chunk(g, scale(g, vec), 0, 1)));
+        };
+    });
+}
+
+std::vector<Array> Flux::inputs(const Noisy& noisy) const {
+    const int64_t rows = noisy.shape.height / patch, columns = noisy.shape.width / patch;
+    Array context = joined(noisy.conditionings, "context");
+    const int64_t text = context.shape[1];
+    const RotaryTable table(axes_, theta_, {1, rows, columns});
+    std::vector<float> rope;
+    for (int64_t n = 0; n < noisy.rows(); ++n) {
+        for (int64_t t = 0; t < text; ++t) table.append(rope, std::array<int64_t, 3>{0, 0, 0});
+        for (int64_t t = 0; t < rows * columns; ++t)
+            table.append(rope, std::array<int64_t, 3>{0, t / columns, t % columns});
+    }
+    std::vector<Array> out = {Array::of("x", {noisy.rows(), rows * columns, in_channels_ * patch * patch},
+                                        patches(noisy.x, noisy.shape, patch, PatchOrder::channel_first)),
+                              Array::of("time", {noisy.rows(), sinusoids_}, sinusoids(noisy.timesteps, sinusoids_)),
+                              std::move(context), joined(noisy.conditionings, "pooled"),
+                              Array::of("rope", {noisy.rows(), text + rows * columns, 2 * head_}, std::move(rope))};
+    if (guided_) {
+        std::vector<float> scales(noisy.find("guidance")->floats().begin(), noisy.find("guidance")->floats().end());
+        for (float& scale : scales) scale *= 1000;
+        out.push_back(Array::of("guidance", {noisy.rows(), sinusoids_}, sinusoids(scales, sinusoids_)));
+    }
+    return out;
+}
+
+std::vector<float> Flux::prediction(const Array& result, const Noisy& noisy) const {
+    LatentShape shape = noisy.shape;
+    shape.channels = out_channels_;
+    return from_patches(result, shape, patch, PatchOrder::channel_first);
+}
+
+}  // namespace sdcpp

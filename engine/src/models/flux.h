@@ -1,0 +1,37 @@
+// The multimodal diffusion transformer of FLUX.1 (Black Forest Labs 2024): blocks of two streams, then of one.
+#pragma once
+
+#include "models/denoiser.h"
+
+namespace sdcpp {
+
+// Values in: "x" [N, Tx, P] patches of the latent, "time" and, if it was distilled to take it, "guidance" [N, 256]
+// sinusoids, "pooled" [N, D'] and "context" [N, Tc, D] of the text, "rope" [N, Tc + Tx, 2 d] the positions for
+// rotate_pairs(). Out: "x" [N, Tx, P], the direction from the picture to the noise.
+class Flux : public Denoiser {
+  public:
+    explicit Flux(const ModelFiles& files);
+
+    // Residuals pass the largest f16.
+    bool wide_range() const override { return true; }
+    size_t result_rank() const override { return 3; }
+    int64_t in_channels() const override { return in_channels_; }
+    int64_t out_channels() const override { return out_channels_; }
+    int64_t multiple() const override { return patch; }
+    std::vector<Taken> conditioning() const override {
+        return {{"context", context_width_}, {"pooled", pooled_width_}};
+    }
+    bool takes_guidance() const override { return guided_; }
+    std::vector<Array> inputs(const Noisy& noisy) const override;
+    std::vector<float> prediction(const Array& result, const Noisy& noisy) const override;
+
+  private:
+    static constexpr int64_t patch = 2;
+
+    int64_t in_channels_, out_channels_, width_, context_width_, pooled_width_, head_, sinusoids_;
+    bool guided_;
+    std::vector<int> axes_;  // how many values of a head each of the three axes rotates
+    double theta_;
+};
+
+}  // namespace sdcpp

@@ -1,0 +1,28 @@
+// Rotary positions (Su et al. 2021) along several axes: each rotates its own part of a head's values.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace sdcpp {
+
+// The factors of rotate_pairs() for places along axes, from tables.
+class RotaryTable {
+  public:
+    // `axes`: how many values of a head each axis rotates; `counts`: places of each axis, from 0 on.
+    RotaryTable(const std::vector<int>& axes, double theta, const std::vector<int64_t>& counts);
+
+    // Adds one token's factors: for each of a head's values its cosine, then for each its sine, negative for the first
+    // of a pair. `places`: one an axis.
+    void append(std::vector<float>& into, std::span<const int64_t> places) const;
+
+  private:
+    struct Axis {
+        int size;
+        std::vector<float> cosines, sines;  // [places, size]
+    };
+    std::vector<Axis> axes_;
+};
+
+}  // namespace sdcpp

@@ -1,0 +1,734 @@
+#include "pipeline/options.h"
+
+#include <charconv>
+#include <cmath>
+#include <random>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/names.h"
+#include "generation/rng.h"
+#include "generation/samplers.h"
+#include "generation/schedule.h"
+#include "pipeline/checks.h"
+
+namespace sdcpp {
+namespace {
+
+const std::vector<std::string>& policies() {
+    static const std::vector<std::string> names = {"auto", "pipelined", "capped", "full"};
+    return names;
+}
+const std::vector<std::string>& compared_policies() {
+    static const std::vector<std::string> names = {"auto", "pipelined", "capped", "full", "capped+prefetch"};
+    return names;
+}
+const std::vector<std::string>& product_kinds() {
+    static const std::vector<std::string> names = {"avx2", "avx512", "openblas"};
+    return names;
+}
+const std::vector<std::string>& precisions() {
+    static const std::vector<std::string> names = {"f32", "bf16"};
+    return names;
+}
+
+Policy policy_named(const std::string& name) {
+    for (const Policy policy :
+         {Policy::automatic, Policy::pipelined, Policy::capped, Policy::full, Policy::capped_prefetch})
+        if (name == policy_name(policy)) return policy;
+    fail(SDCPP_INTERNAL, "policy '", name, "' is in a list of choices and nowhere else");
+}
+
+template <typename Field>
+void assign(Field& field, const OptionValue& value) {
+    if constexpr (std::is_same_v<Field, std::string>) {
+        field = std::get<std::string>(value);
+    } else if constexpr (std::is_same_v<Field, Policy>) {
+        field = policy_named(std::get<std::string>(value));
+    } else if (const bool* yes = std::get_if<bool>(&value)) {
+        field = static_cast<Field>(*yes);
+    } else if (const int64_t* whole = std::get_if<int64_t>(&value)) {
+        field = static_cast<Field>(*whole);
+    } else if (const uint64_t* large = std::get_if<uint64_t>(&value)) {
+        field = static_cast<Field>(*large);
+    } else {
+        field = static_cast<Field>(std::get<double>(value));
+    }
+}
+
+// Stores into a member of the set's struct, or into a member of a member.
+template <typename Target, typename Field>
+Target target_of(Field Target::*);
+
+template <auto Member>
+void into(void* target, const OptionValue& value) {
+    using Target = decltype(target_of(Member));
+    assign(static_cast<Target*>(target)->*Member, value);
+}
+template <auto Outer, auto Member>
+void within(void* target, const OptionValue& value) {
+    using Target = decltype(target_of(Outer));
+    assign((static_cast<Target*>(target)->*Outer).*Member, value);
+}
+
+template <auto Member>
+constexpr auto sampled = within<&GenerateOptions::sample, Member>;
+template <auto Member>
+constexpr auto decoded = within<&GenerateOptions::decode, Member>;
+
+void store_noise(void* target, const OptionValue& value) {
+    const auto& array = std::get<OptionArray>(value);
+    static_cast<GenerateOptions*>(target)->sample.noise = array.data.data();
+    static_cast<GenerateOptions*>(target)->noise_shape = array.shape;
+}
+
+void store_link_speed(void* target, const OptionValue& value) {
+    const auto& numbers = std::get<std::vector<double>>(value);
+    if (numbers.size() != 2)
+        fail(SDCPP_INVALID_ARGUMENT, OptionName{"link_speed"}, " is two numbers: FLOP/s and bytes per second");
+    auto& speed = static_cast<ModelOptions*>(target)->speed;
+    speed.flops_per_s = numbers[0];
+    speed.link_bytes_per_s = numbers[1];
+}
+
+void store_precision(void* target, const OptionValue& value) {
+    static_cast<ModelOptions*>(target)->products.bf16 = std::get<std::string>(value) == "bf16";
+}
+
+constexpr double most_gib = 1e6, most_blocks = 1e6;
+constexpr double most_seed = 18446744073709551615.0, least_seed = -9223372036854775808.0;
+
+}  // namespace
+
+const std::vector<Option>& option_table() {
+    using Kind = OptionKind;
+    using From = DefaultFrom;
+    constexpr OptionSet model = OptionSet::model, generate = OptionSet::generate, plan = OptionSet::plan;
+    static const std::vector<Option> table = {
+        {.set = model,
+         .name = "wtype",
+         .kind = Kind::text,
+         .group = "model",
+         .flags = "--type",
+         .unit = "TYPE",
+         .help = "weight type of linear layers: f32, f16, bf16, q8_0, q4_K … (left out: as in the file)",
+         .store = into<&ModelOptions::wtype>},
+        {.set = model,
+         .name = "tensor_type_rules",
+         .kind = Kind::text,
+         .group = "model",
+         .flags = "--tensor-type-rules",
+         .unit = "RULES",
+         .help = "types by name, such as '^vae=f32,attn=q8_0': pattern=type, the first match counts",
+         .store = into<&ModelOptions::tensor_type_rules>},
+        {.set = model,
+         .name = "threads",
+         .kind = Kind::integer,
+         .least = 1,
+         .most = 512,
+         .group = "machine",
+         .flags = "-t --threads",
+         .unit = "N",
+         .help = "threads of the CPU device (left out: physical cores)",
+         .store = into<&ModelOptions::threads>},
+        {.set = generate,
+         .name = "rng",
+         .kind = Kind::choice,
+         .choices = rng_names,
+         .from = From::fixed,
+         .otherwise = "cuda",
+         .group = "sampling",
+         .flags = "--rng",
+         .unit = "NAME",
+         .written = "RNG",
+         .help = "whose noise to draw",
+         .store = sampled<&SampleOptions::rng>},
+        {.set = model,
+         .name = "device",
+         .kind = Kind::text,
+         .from = From::fixed,
+         .otherwise = "auto",
+         .group = "machine",
+         .flags = "--device",
+         .unit = "NAME",
+         .help = "a name that `sdcpp devices` lists, or auto",
+         .store = into<&ModelOptions::device>},
+        {.set = model,
+         .name = "max_vram",
+         .kind = Kind::budget,
+         .least = -most_gib,
+         .most = most_gib,
+         .group = "memory",
+         .flags = "--max-vram",
+         .unit = "GIB",
+         .help = "what networks may hold on the device; below 0: free memory less that; 0: no limit (left out: a limit "
+                 "only if not all fits)",
+         .store = into<&ModelOptions::max_vram>},
+        {.set = model,
+         .name = "stream_layers",
+         .kind = Kind::toggle,
+         .group = "memory",
+         .flags = "--stream-layers",
+         .help = "keep some layers on the device (what a budget does anyway)",
+         .store = into<&ModelOptions::stream_layers>},
+        {.set = model,
+         .name = "offload_to_cpu",
+         .kind = Kind::toggle,
+         .group = "memory",
+         .flags = "--offload-to-cpu",
+         .help = "keep weights off the device (what a budget does anyway)",
+         .store = into<&ModelOptions::offload_to_cpu>},
+        {.set = model,
+         .name = "plan_policy",
+         .kind = Kind::choice,
+         .choices = policies,
+         .from = From::fixed,
+         .otherwise = "auto",
+         .group = "memory",
+         .flags = "--plan-policy",
+         .unit = "NAME",
+         .help = "how layers are streamed, for comparing",
+         .store = into<&ModelOptions::policy>},
+        {.set = model,
+         .name = "gpu_layers",
+         .kind = Kind::integer,
+         .least = -1,
+         .most = most_blocks,
+         .group = "memory",
+         .flags = "-ngl --gpu-layers",
+         .unit = "N",
+         .help = "at most so many layers stay on the device; below 0: any number",
+         .store = into<&ModelOptions::gpu_layers>},
+        {.set = model,
+         .name = "whole_process",
+         .kind = Kind::toggle,
+         .from = From::fixed,
+         .otherwise = "false",
+         .group = "memory",
+         .help = "a budget on the CPU counts all that the process holds, not the networks alone",
+         .store = into<&ModelOptions::whole_process>},
+        {.set = model,
+         .name = "link_speed",
+         .kind = Kind::numbers,
+         .least = 0,
+         .most = 1e30,
+         .group = "machine",
+         .help = "the device's FLOP/s and the bytes per second to it (left out: measured if a plan needs them)",
+         .store = store_link_speed},
+        {.set = model,
+         .name = "blas",
+         .kind = Kind::choice,
+         .choices = product_kinds,
+         .group = "machine",
+         .flags = "--no-blas",
+         .help = "the CPU computes with ggml's kernels alone",
+         .store = within<&ModelOptions::products, &ProductsChoice::kind>},
+        {.set = model,
+         .name = "blas_library",
+         .kind = Kind::text,
+         .help = "the file of the OpenBLAS of the package scipy-openblas32; left out: ggml's kernels alone",
+         .store = within<&ModelOptions::products, &ProductsChoice::library>},
+        {.set = model,
+         .name = "matmul_precision",
+         .kind = Kind::choice,
+         .choices = precisions,
+         .from = From::fixed,
+         .otherwise = "f32",
+         .group = "machine",
+         .flags = "--matmul-precision",
+         .unit = "NAME",
+         .help = "of large matrix products on the CPU; bf16 is faster on processors that compute with it",
+         .store = store_precision},
+        {.set = model,
+         .name = "profile",
+         .kind = Kind::toggle,
+         .from = From::fixed,
+         .otherwise = "false",
+         .group = "machine",
+         .flags = "--profile",
+         .help = "record where the time goes, by kind of operation and by stage",
+         .store = into<&ModelOptions::profile>},
+
+        {.set = generate,
+         .name = "width",
+         .kind = Kind::integer,
+         .least = 1,
+         .most = max_pixels_side,
+         .from = From::model,
+         .otherwise = "512",
+         .group = "picture",
+         .flags = "-W --width",
+         .unit = "PIXELS",
+         .written = "Size",
+         .help = "pixels across",
+         .store = sampled<&SampleOptions::width>},
+        {.set = generate,
+         .name = "height",
+         .kind = Kind::integer,
+         .least = 1,
+         .most = max_pixels_side,
+         .from = From::model,
+         .otherwise = "512",
+         .group = "picture",
+         .flags = "-H --height",
+         .unit = "PIXELS",
+         .written = "Size",
+         .help = "pixels down",
+         .store = sampled<&SampleOptions::height>},
+        {.set = generate,
+         .name = "steps",
+         .kind = Kind::integer,
+         .least = 1,
+         .most = 10000,
+         .from = From::model,
+         .otherwise = "20",
+         .group = "sampling",
+         .flags = "--steps",
+         .unit = "N",
+         .written = "Steps",
+         .help = "steps of the sampler",
+         .store = sampled<&SampleOptions::steps>},
+        {.set = generate,
+         .name = "cfg_scale",
+         .kind = Kind::number,
+         .least = 0,
+         .most = 1000,
+         .from = From::model,
+         .otherwise = "7",
+         .group = "sampling",
+         .flags = "--cfg-scale",
+         .unit = "X",
+         .written = "CFG scale",
+         .help = "guidance; 1 = none",
+         .store = sampled<&SampleOptions::cfg_scale>},
+        {.set = generate,
+         .name = "sampler",
+         .kind = Kind::choice,
+         .choices = sampler_names,
+         .from = From::model,
+         .otherwise = "euler_a",
+         .group = "sampling",
+         .flags = "--sampling-method",
+         .unit = "NAME",
+         .written = "Sampler",
+         .help = "how noise is taken away",
+         .store = sampled<&SampleOptions::sampler>},
+        {.set = generate,
+         .name = "scheduler",
+         .kind = Kind::choice,
+         .choices = scheduler_names,
+         .from = From::model,
+         .otherwise = "discrete",
+         .group = "sampling",
+         .flags = "--scheduler",
+         .unit = "NAME",
+         .written = "Schedule type",
+         .help = "the noise levels of the steps",
+         .store = sampled<&SampleOptions::scheduler>},
+        {.set = generate,
+         .name = "seed",
+         .kind = Kind::integer,
+         .least = least_seed,
+         .most = most_seed,
+         .from = From::random,
+         .group = "picture",
+         .flags = "-s --seed",
+         .unit = "N",
+         .written = "Seed",
+         .help = "of the first picture, the others' rise by one; left out or below 0: random",
+         .store = sampled<&SampleOptions::seed>},
+        {.set = generate,
+         .name = "batch_count",
+         .kind = Kind::integer,
+         .least = 1,
+         .most = 1000,
+         .from = From::fixed,
+         .otherwise = "1",
+         .group = "picture",
+         .flags = "-b --batch-count",
+         .unit = "N",
+         .help = "how many pictures; the seed rises by one",
+         .store = sampled<&SampleOptions::batch>},
+        {.set = generate,
+         .name = "clip_skip",
+         .kind = Kind::integer,
+         .least = 1,
+         .most = 1000,
+         .from = From::model,
+         .otherwise = "1",
+         .group = "sampling",
+         .flags = "--clip-skip",
+         .unit = "N",
+         .written = "Clip skip",
+         .help = "1 = all layers of the text encoder, 2 = without the last",
+         .store = into<&GenerateOptions::clip_skip>},
+        {.set = generate,
+         .name = "eta",
+         .kind = Kind::number,
+         .least = 0,
+         .most = 1,
+         .group = "sampling",
+         .flags = "--eta",
+         .unit = "X",
+         .help = "renewed noise of stochastic samplers and ddim, 0 to 1",
+         .store = sampled<&SampleOptions::eta>},
+        {.set = generate,
+         .name = "flow_shift",
+         .kind = Kind::number,
+         .least = 0.01,
+         .most = 100,
+         .group = "sampling",
+         .flags = "--flow-shift",
+         .unit = "X",
+         .help = "of flow models: above 1 spends more steps near noise",
+         .store = sampled<&SampleOptions::flow_shift>},
+        {.set = generate,
+         .name = "guidance",
+         .kind = Kind::number,
+         .least = 0,
+         .most = 100,
+         .group = "sampling",
+         .flags = "--guidance",
+         .unit = "X",
+         .help = "of models that were distilled to take it (left out: 3.5)",
+         .store = sampled<&SampleOptions::guidance>},
+        {.set = generate,
+         .name = "noise",
+         .kind = Kind::array,
+         .group = "sampling",
+         .help = "the first noise [C, H/f, W/f] of unit variance, instead of the seed's",
+         .store = store_noise},
+        {.set = generate,
+         .name = "vae_tiling",
+         .kind = Kind::toggle,
+         .group = "decoding",
+         .flags = "--vae-tiling",
+         .help = "decode in tiles (left out: if the picture is large)",
+         .store = decoded<&DecodeOptions::tiling>},
+        {.set = generate,
+         .name = "vae_tile_size",
+         .kind = Kind::integer,
+         .least = 8,
+         .most = 2048,
+         .group = "decoding",
+         .flags = "--vae-tile-size",
+         .unit = "N",
+         .help = "latent sides of a tile (left out: 64, or what memory allows)",
+         .store = decoded<&DecodeOptions::tile>},
+        {.set = generate,
+         .name = "vae_tile_overlap",
+         .kind = Kind::number,
+         .least = 0,
+         .most = 0.5,
+         .group = "decoding",
+         .flags = "--vae-tile-overlap",
+         .unit = "X",
+         .help = "share of a tile that neighbours cover too (left out: 0.25)",
+         .store = decoded<&DecodeOptions::overlap>},
+        {.set = generate,
+         .name = "use_taesd",
+         .kind = Kind::toggle,
+         .from = From::fixed,
+         .otherwise = "false",
+         .group = "decoding",
+         .help = "decode with the tiny autoencoder",
+         .store = decoded<&DecodeOptions::taesd>},
+
+        {.set = plan,
+         .name = "budget_bytes",
+         .kind = Kind::integer,
+         .least = 0,
+         .most = 1125899906842624.0,
+         .from = From::fixed,
+         .otherwise = "0",
+         .group = "plan",
+         .help = "bytes of device memory; 0: no budget",
+         .store = into<&PlanOptions::budget_bytes>},
+        {.set = plan,
+         .name = "policy",
+         .kind = Kind::choice,
+         .choices = compared_policies,
+         .from = From::fixed,
+         .otherwise = "auto",
+         .group = "plan",
+         .help = "how layers are streamed",
+         .store = into<&PlanOptions::policy>},
+        {.set = plan,
+         .name = "stream_layers",
+         .kind = Kind::toggle,
+         .from = From::fixed,
+         .otherwise = "true",
+         .group = "plan",
+         .help = "keep some layers on the device",
+         .store = into<&PlanOptions::stream_layers>},
+        {.set = plan,
+         .name = "offload_to_cpu",
+         .kind = Kind::toggle,
+         .from = From::fixed,
+         .otherwise = "true",
+         .group = "plan",
+         .help = "keep weights off the device",
+         .store = into<&PlanOptions::offload_to_cpu>},
+        {.set = plan,
+         .name = "link_bytes_per_s",
+         .kind = Kind::number,
+         .least = 1,
+         .most = 1e18,
+         .from = From::fixed,
+         .otherwise = "12e9",
+         .group = "plan",
+         .help = "the speed of uploads",
+         .store = into<&PlanOptions::link_bytes_per_s>},
+        {.set = plan,
+         .name = "microbatches",
+         .kind = Kind::integer,
+         .least = 1,
+         .most = 1024,
+         .from = From::fixed,
+         .otherwise = "1",
+         .group = "plan",
+         .help = "halves of pictures that go through the network in a step",
+         .store = into<&PlanOptions::microbatches>},
+        {.set = plan,
+         .name = "dispatch_seconds",
+         .kind = Kind::number,
+         .least = 0,
+         .most = 1e6,
+         .from = From::fixed,
+         .otherwise = "0",
+         .group = "plan",
+         .help = "the cost of starting a graph",
+         .store = into<&PlanOptions::dispatch_seconds>},
+        {.set = plan,
+         .name = "gpu_layers",
+         .kind = Kind::integer,
+         .least = -1,
+         .most = most_blocks,
+         .group = "plan",
+         .help = "the most blocks that may be resident; below 0: any number",
+         .store = into<&PlanOptions::most_resident>},
+    };
+    return table;
+}
+
+namespace {
+
+const char* text_of(OptionSet set) {
+    return set == OptionSet::model ? "model" : set == OptionSet::generate ? "generate" : "plan";
+}
+
+const char* text_of(OptionKind kind) {
+    switch (kind) {
+        case OptionKind::number:
+            return "number";
+        case OptionKind::integer:
+            return "integer";
+        case OptionKind::text:
+            return "text";
+        case OptionKind::choice:
+            return "choice";
+        case OptionKind::toggle:
+            return "switch";
+        case OptionKind::budget:
+            return "budget";
+        case OptionKind::numbers:
+            return "numbers";
+        case OptionKind::array:
+            return "array";
+    }
+    return "";
+}
+
+const char* text_of(DefaultFrom from) {
+    switch (from) {
+        case DefaultFrom::engine:
+            return "engine";
+        case DefaultFrom::fixed:
+            return "fixed";
+        case DefaultFrom::model:
+            return "model";
+        case DefaultFrom::random:
+            return "random";
+    }
+    return "";
+}
+
+[[noreturn]] void wrong_kind(const Option& option, const std::string& given) {
+    const bool vowel = option.kind == OptionKind::integer || option.kind == OptionKind::array;
+    fail(SDCPP_INVALID_ARGUMENT, OptionName{option.name}, " must be ", vowel ? "an " : "a ", text_of(option.kind),
+         ", not ", given);
+}
+
+std::string shown(double value) {
+    std::ostringstream out;
+    out << value;
+    return out.str();
+}
+
+double in_bounds(const Option& option, double value) {
+    if (!std::isfinite(value) || value < option.least || value > option.most)
+        fail(SDCPP_INVALID_ARGUMENT, OptionName{option.name}, " is ", shown(value), "; ", shown(option.least), " to ",
+             shown(option.most), " are possible");
+    return value;
+}
+
+// `text` as one number, whole.
+bool read_number(std::string_view text, double& out) {
+    while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+    while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+    const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), out);
+    return !text.empty() && problem == std::errc() && end == text.data() + text.size();
+}
+
+// Integers of 64 bits, with or without sign.
+OptionValue parse_integer(const Option& option, const std::string& text) {
+    const char *first = text.data(), *last = first + text.size();
+    int64_t whole = 0;
+    auto read = std::from_chars(first, last, whole);
+    if (read.ec == std::errc() && read.ptr == last) {
+        in_bounds(option, static_cast<double>(whole));
+        return whole;
+    }
+    uint64_t large = 0;
+    read = std::from_chars(first, last, large);
+    if (read.ec != std::errc() || read.ptr != last) wrong_kind(option, "'" + text.substr(0, 60) + "'");
+    in_bounds(option, static_cast<double>(large));
+    return large;
+}
+
+}  // namespace
+
+OptionValue parse_option(const Option& option, const std::string& text) {
+    double number = 0;
+    switch (option.kind) {
+        case OptionKind::integer:
+            return parse_integer(option, text);
+        case OptionKind::number:
+        case OptionKind::budget:
+            if (!read_number(text, number)) wrong_kind(option, "'" + text.substr(0, 60) + "'");
+            return in_bounds(option, number);
+        case OptionKind::text:
+            return text;
+        case OptionKind::choice:
+            return require_name(option.name, text, option.choices());
+        case OptionKind::toggle:
+            if (text == "true" || text == "1") return true;
+            if (text == "false" || text == "0") return false;
+            wrong_kind(option, "'" + text.substr(0, 60) + "'");
+        case OptionKind::numbers: {
+            std::vector<double> list;
+            std::istringstream parts(text);
+            for (std::string part; std::getline(parts, part, ',');) {
+                if (!read_number(part, number)) wrong_kind(option, "'" + text.substr(0, 60) + "'");
+                list.push_back(in_bounds(option, number));
+            }
+            return list;
+        }
+        case OptionKind::array:
+            break;
+    }
+    wrong_kind(option, "text");
+}
+
+std::string default_text(const Option& option, const std::function<std::string(const std::string&)>& model_default) {
+    if (option.from == DefaultFrom::model && model_default)
+        if (std::string own = model_default(option.name); !own.empty()) return own;
+    return option.from == DefaultFrom::fixed || option.from == DefaultFrom::model ? option.otherwise : "";
+}
+
+Options::Options(std::string_view set) : set_(OptionSet::model) {
+    const std::string found = require_name("set of options", std::string(set), {"model", "generate", "plan"});
+    set_ = found == "model" ? OptionSet::model : found == "generate" ? OptionSet::generate : OptionSet::plan;
+}
+
+const Option& Options::row(const std::string& name) const {
+    std::vector<std::string> known;
+    for (const Option& option : option_table()) {
+        if (option.set != set_) continue;
+        if (option.name == name) return option;
+        known.emplace_back(option.name);
+    }
+    require_name("option", name, known);
+    fail(SDCPP_INTERNAL, "option '", name, "' was found twice");
+}
+
+void Options::set_number(const std::string& name, double value) {
+    const Option& option = row(name);
+    switch (option.kind) {
+        case OptionKind::number:
+        case OptionKind::budget:
+            values_[name] = in_bounds(option, value);
+            return;
+        case OptionKind::integer:
+            in_bounds(option, value);
+            if (value != std::floor(value) || std::abs(value) > 9007199254740992.0) wrong_kind(option, shown(value));
+            values_[name] = static_cast<int64_t>(value);
+            return;
+        case OptionKind::toggle:
+            if (value != 0 && value != 1) wrong_kind(option, shown(value));
+            values_[name] = value == 1;
+            return;
+        default:
+            wrong_kind(option, "the number " + shown(value));
+    }
+}
+
+void Options::set_text(const std::string& name, const std::string& value) {
+    values_[name] = parse_option(row(name), value);
+}
+
+void Options::set_array(const std::string& name, OptionArray value) {
+    const Option& option = row(name);
+    if (option.kind != OptionKind::array) wrong_kind(option, "an array");
+    for (const float one : value.data)
+        if (!std::isfinite(one)) fail(SDCPP_INVALID_ARGUMENT, OptionName{option.name}, " must be finite numbers");
+    values_[name] = std::move(value);
+}
+
+void Options::store_into(OptionSet wanted, void* target,
+                         const std::function<std::string(const std::string&)>& own) const {
+    if (set_ != wanted)
+        fail(SDCPP_INVALID_ARGUMENT, "these are options of the set '", text_of(set_), "'; '", text_of(wanted),
+             "' is needed");
+    for (const Option& option : option_table()) {
+        if (option.set != set_) continue;
+        const auto given = values_.find(option.name);
+        const int64_t* whole = given == values_.end() ? nullptr : std::get_if<int64_t>(&given->second);
+        const bool drawn = option.from == DefaultFrom::random && whole && *whole < 0;  // as if it had been left out
+        if (given != values_.end() && !drawn)
+            option.store(target, given->second);
+        else if (option.from == DefaultFrom::random)
+            option.store(target, static_cast<int64_t>(std::random_device()()));
+        else if (const std::string text = default_text(option, own); !text.empty())
+            option.store(target, parse_option(option, text));
+    }
+}
+
+Json option_table_json() {
+    Json::Array rows;
+    for (const Option& option : option_table()) {
+        Json::Array choices;
+        if (option.choices)
+            for (const std::string& name : option.choices()) choices.emplace_back(name);
+        Json::Array flags;
+        std::istringstream words(option.flags);
+        for (std::string word; words >> word;) flags.emplace_back(word);
+        const bool bounded = option.most > option.least;
+        rows.emplace_back(Json::Object{{"set", Json(std::string(text_of(option.set)))},
+                                       {"name", Json(std::string(option.name))},
+                                       {"kind", Json(std::string(text_of(option.kind)))},
+                                       {"least", bounded ? Json(option.least) : Json()},
+                                       {"most", bounded ? Json(option.most) : Json()},
+                                       {"choices", Json(std::move(choices))},
+                                       {"default_from", Json(std::string(text_of(option.from)))},
+                                       {"default", Json(default_text(option, nullptr))},
+                                       {"group", Json(std::string(option.group))},
+                                       {"flags", Json(std::move(flags))},
+                                       {"unit", Json(std::string(option.unit))},
+                                       {"written", Json(std::string(option.written))},
+                                       {"help", Json(std::string(option.help))}});
+    }
+    return Json(std::move(rows));
+}
+
+}  // namespace sdcpp

@@ -1,0 +1,203 @@
+#include "pipeline/reports.h"
+
+#include <map>
+
+#include "families/family.h"
+#include "io/tensor_file.h"
+#include "pipeline/options.h"
+#include "weights/names.h"
+
+namespace sdcpp {
+namespace {
+
+template <typename Count>
+Json whole(Count value) {
+    return Json(static_cast<int64_t>(value));
+}
+
+Json span(double start, double end) { return Json(Json::Array{Json(start), Json(end)}); }
+
+template <typename Values>
+Json wholes(const Values& values) {
+    Json::Array out;
+    for (const auto value : values) out.push_back(whole(value));
+    return Json(std::move(out));
+}
+
+Json texts(const std::vector<std::string>& values) {
+    Json::Array out;
+    for (const std::string& value : values) out.emplace_back(value);
+    return Json(std::move(out));
+}
+
+Json stage_json(const PlanStage& stage) {
+    return Json(Json::Object{{"name", Json(stage.name)},
+                             {"param_bytes", whole(stage.param_bytes)},
+                             {"compute_bytes", whole(stage.compute_bytes)},
+                             {"carry_in_bytes", whole(stage.carry_in_bytes)},
+                             {"carry_out_bytes", whole(stage.carry_out_bytes)},
+                             {"extra_bytes", whole(stage.extra_bytes)},
+                             {"seconds", Json(stage.seconds)},
+                             {"parts", wholes(stage.parts)},
+                             {"same_block", Json(stage.same_block)}});
+}
+
+// Adds a file's tensors; `prefix` is put before their names.
+void add_tensors(Json::Array& out, std::string& format, const ModelPath& path, const std::string& prefix) {
+    const TensorFile file = open_tensor_file(path.path);
+    std::map<std::string, std::string, std::less<>> canonical;
+    for (const NamedTensor& named : canonical_tensors(file, path.role, namings()))
+        canonical[named.tensor.name] = named.name;
+    format = file.format;
+    for (const TensorInfo& tensor : file.tensors) {
+        const auto found = canonical.find(tensor.name);
+        out.emplace_back(Json::Object{{"name", Json(prefix + tensor.name)},
+                                      {"canonical", Json(found == canonical.end() ? std::string() : found->second)},
+                                      {"type", Json(std::string(dtype_name(tensor.type)))},
+                                      {"shape", wholes(tensor.shape)},
+                                      {"bytes", whole(tensor.bytes.size())}});
+    }
+}
+
+}  // namespace
+
+Json devices_json() {
+    Json::Array devices, backends;
+    for (const DeviceInfo& device : list_devices())
+        devices.emplace_back(Json::Object{{"name", Json(device.name)},
+                                          {"description", Json(device.description)},
+                                          {"is_cpu", Json(device.is_cpu)},
+                                          {"free_bytes", whole(device.free_bytes)},
+                                          {"total_bytes", whole(device.total_bytes)}});
+    for (const BackendInfo& backend : list_backends())
+        backends.emplace_back(
+            Json::Object{{"name", Json(backend.name)}, {"device_count", whole(backend.device_count)}});
+    return Json(Json::Object{{"devices", Json(std::move(devices))},
+                             {"backends", Json(std::move(backends))},
+                             {"trouble", Json(backend_trouble())}});
+}
+
+Json listing_json(const ModelPath& path) {
+    Json::Array tensors;
+    std::string format;
+    if (std::filesystem::is_directory(path.path)) {
+        for (const ModelPath& part : folder_parts(path.path, namings()))
+            add_tensors(tensors, format, part, part.path.parent_path().filename().string() + "/");
+    } else {
+        add_tensors(tensors, format, path, "");
+    }
+    return Json(Json::Object{{"format", Json(std::move(format))}, {"tensors", Json(std::move(tensors))}});
+}
+
+Json model_json(const Model& model) {
+    std::string lacking;
+    (void)model.text_encoders(&lacking);
+    Json::Object defaults;
+    for (const Option& option : option_table())
+        if (option.from == DefaultFrom::model)
+            defaults[option.name] =
+                Json(default_text(option, [&](const std::string& name) { return model.default_of(name); }));
+    const ModelFacts& facts = model.facts();
+    return Json(Json::Object{{"family", Json(std::string(model.family().name))},
+                             {"title", Json(std::string(model.family().title))},
+                             {"networks", texts(model.networks())},
+                             {"denoiser", Json(std::string(model.denoiser() ? model.denoiser()->name() : ""))},
+                             {"lacking", Json(std::move(lacking))},
+                             {"latent_channels", whole(facts.latent.channels)},
+                             {"latent_factor", whole(facts.latent.factor)},
+                             {"size_multiple", whole(facts.size_multiple)},
+                             {"v_prediction", Json(facts.predicts == Predicts::v)},
+                             {"flow", Json(model.family().prediction.flow)},
+                             {"device", Json(std::string(model.device().name()))},
+                             {"defaults", Json(std::move(defaults))}});
+}
+
+Json plan_json(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan) {
+    const Timeline times = timeline(stages, options, plan);
+    Json::Array listed, residents, segments, pieces;
+    for (size_t i = 0; i < stages.size(); ++i) {
+        listed.push_back(stage_json(stages[i]));
+        if (plan.resident[i]) residents.push_back(whole(i));
+    }
+    for (size_t i = 0; i < plan.segments.size(); ++i) {
+        const PlannedSegment& s = plan.segments[i];
+        const SegmentTimes& t = times.segments[i];
+        segments.emplace_back(Json::Object{{"first", whole(s.first)},
+                                           {"last", whole(s.last)},
+                                           {"param_bytes", whole(s.param_bytes)},
+                                           {"compute_bytes", whole(s.compute_bytes)},
+                                           {"footprint_bytes", whole(s.footprint_bytes)},
+                                           {"streamed_bytes", whole(s.streamed_bytes)},
+                                           {"resident", Json(s.resident)},
+                                           {"slot", s.slot < 0 ? Json() : whole(s.slot)},
+                                           {"upload_seconds", span(t.upload_start, t.upload_end)},
+                                           {"compute_span", span(t.compute_start, t.compute_end)}});
+    }
+    for (size_t i = 0; i < plan.pieces.size(); ++i) {
+        const PlannedPiece& p = plan.pieces[i];
+        const PieceTimes& t = times.pieces[i];
+        pieces.emplace_back(Json::Object{{"segment", whole(p.segment)},
+                                         {"stage", whole(p.stage)},
+                                         {"bytes", whole(p.bytes)},
+                                         {"offset", whole(p.offset)},
+                                         {"upload_seconds", span(t.upload_start, t.upload_end)}});
+    }
+    return Json(Json::Object{{"policy", Json(std::string(policy_name(plan.policy)))},
+                             {"stages", Json(std::move(listed))},
+                             {"segments", Json(std::move(segments))},
+                             {"pieces", Json(std::move(pieces))},
+                             {"resident_stages", Json(std::move(residents))},
+                             {"streamed_stage_bytes", wholes(plan.streamed)},
+                             {"resident_bytes", whole(plan.resident_bytes)},
+                             {"streamed_bytes_per_step", whole(plan.streamed_bytes_per_step)},
+                             {"peak_bytes", whole(plan.peak_bytes)},
+                             {"workspace_bytes", whole(plan.workspace_bytes)},
+                             {"carry_bytes", whole(plan.carry_bytes)},
+                             {"slots", wholes(plan.slots)},
+                             {"together", whole(plan.together)},
+                             {"group", whole(plan.group)},
+                             {"passes", whole(plan.passes)},
+                             {"predicted_step_seconds", Json(plan.predicted_step_seconds)},
+                             {"limit_step_seconds", Json(plan.limit_step_seconds)}});
+}
+
+Json run_json(const std::string& network, const RunReport& report) {
+    return Json(Json::Object{{"network", Json(network)},
+                             {"plan", plan_json(report.stages, report.options, report.plan)},
+                             {"runs", whole(report.runs)},
+                             {"uploaded_bytes", whole(report.uploaded_bytes)},
+                             {"first_runs", whole(report.first_runs)},
+                             {"loaded_bytes", whole(report.loaded_bytes)},
+                             {"seconds", Json(report.seconds)},
+                             {"first_seconds", Json(report.first_seconds)},
+                             {"compute_seconds", Json(report.compute_seconds)},
+                             {"first_compute_seconds", Json(report.first_compute_seconds)},
+                             {"stall_seconds", Json(report.stall_seconds)},
+                             {"upload_seconds", Json(report.upload_seconds)},
+                             {"replanned", Json(report.replanned)}});
+}
+
+Json memory_json(const Model::Memory& memory) {
+    const auto held = [&](MemoryClass kind) { return whole(memory.peak.by_class[static_cast<size_t>(kind)]); };
+    return Json(Json::Object{{"workspace", held(MemoryClass::workspace)},
+                             {"weights", held(MemoryClass::weights)},
+                             {"slots", held(MemoryClass::slots)},
+                             {"carries", held(MemoryClass::carries)},
+                             {"peak", whole(memory.peak.total)},
+                             {"mapped", whole(memory.mapped)}});
+}
+
+Json profile_json(const std::vector<ProfileRow>& rows) {
+    Json::Array out;
+    for (const ProfileRow& row : rows)
+        out.emplace_back(Json::Object{{"network", Json(row.network)},
+                                      {"stage", Json(row.stage)},
+                                      {"operation", Json(row.operation)},
+                                      {"runs", whole(row.runs)},
+                                      {"seconds", Json(row.seconds)},
+                                      {"flops", Json(row.flops)},
+                                      {"bytes", Json(row.bytes)}});
+    return Json(std::move(out));
+}
+
+}  // namespace sdcpp

@@ -1,0 +1,27 @@
+// Reports for people, tests and other languages: each is one JSON value.
+#pragma once
+
+#include <vector>
+
+#include "device/device.h"
+#include "io/json.h"
+#include "pipeline/model.h"
+#include "planning/planner.h"
+#include "runtime/profile.h"
+
+namespace sdcpp {
+
+// Devices and backends of the ggml in use.
+Json devices_json();
+// The tensors of a file, or of a diffusers folder whose files' folders stand before their names.
+Json listing_json(const ModelPath& path);
+// What the model is made of, what it takes, and what options are if they are left out.
+Json model_json(const Model& model);
+// A plan with its stages, segments and pieces, and when each is uploaded and computed in a steady step.
+Json plan_json(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan);
+// What a network of the model did: its plan, and the sums over its runs.
+Json run_json(const std::string& network, const RunReport& report);
+Json memory_json(const Model::Memory& memory);
+Json profile_json(const std::vector<ProfileRow>& rows);
+
+}  // namespace sdcpp

@@ -1,0 +1,36 @@
+"""The C border: typed functions, one for each call of `sdcpp.h`. Nothing else in the package uses `ffi`.
+
+Values come in as Python's and go out as Python's; reports are dicts made from the engine's JSON texts. What the engine reports as
+an error is raised as an exception of `sdcpp_py.errors`.
+"""
+
+from sdcpp_py._engine.calls import Callback
+from sdcpp_py._engine.files import convert, listing, path_bytes
+from sdcpp_py._engine.machine import device_speed, devices, ggml_version, version
+from sdcpp_py._engine.model import PARTS, Conditioning, Model, PartFile, Share, TextEncoder
+from sdcpp_py._engine.options import Options, option_table
+from sdcpp_py._engine.planning import plan
+from sdcpp_py._engine.samplers import noise, run_sampler, sigmas
+
+__all__ = [
+    "PARTS",
+    "Callback",
+    "Conditioning",
+    "Model",
+    "Options",
+    "PartFile",
+    "Share",
+    "TextEncoder",
+    "convert",
+    "device_speed",
+    "devices",
+    "ggml_version",
+    "listing",
+    "noise",
+    "option_table",
+    "path_bytes",
+    "plan",
+    "run_sampler",
+    "sigmas",
+    "version",
+]

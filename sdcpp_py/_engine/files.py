@@ -1,0 +1,49 @@
+"""Files: what they hold, and conversion."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sdcpp_py._engine.calls import Callback, call_interruptible, call_json
+from sdcpp_py._engine.loading import lib
+from sdcpp_py._engine.model import PartFile, c_files
+from sdcpp_py._engine.options import Options
+from sdcpp_py.errors import InvalidArgumentError
+
+
+def path_bytes(path: str | os.PathLike[str]) -> bytes:
+    """A path as the engine takes it. Raises InvalidArgumentError for what cannot be one."""
+    try:
+        raw = os.fsencode(path)
+    except (TypeError, UnicodeError) as error:
+        raise InvalidArgumentError(f"{path!r:.80} is no path: {error}") from None
+    if b"\0" in raw:
+        raise InvalidArgumentError("a path contains a NUL character")
+    return raw
+
+
+def listing(file: PartFile) -> dict[str, Any]:
+    """The contents of a tensor file or a diffusers folder."""
+    files, _, kept = c_files([file])
+    found = call_json(lib.sdcpp_listing, files)
+    del kept
+    return dict(found)
+
+
+def convert(
+    files: Sequence[PartFile],
+    target: Path,
+    options: Mapping[str, Any],
+    on_progress: Callable[[int, int], None],
+    stop: Callable[[], None],
+) -> None:
+    """Write what the networks in ``files`` use into the GGUF file ``target``; ``on_progress`` gets bytes done and all bytes."""
+    given, count, kept = c_files(files)
+    hook = Callback(on_progress)
+    chosen = Options("model", options)
+    arguments = (given, count, chosen.handle, os.fsencode(target), lib.sdcpp_py_progress, hook.handle)
+    call_interruptible(stop, lib.sdcpp_convert, *arguments, callback=hook)
+    del kept

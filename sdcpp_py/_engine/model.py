@@ -1,0 +1,248 @@
+"""An open model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdcpp_py._engine.calls import Callback, call, call_interruptible, call_json, text
+from sdcpp_py._engine.loading import ffi, lib
+from sdcpp_py._engine.options import Options
+from sdcpp_py.errors import ClosedError, InvalidArgumentError
+
+Floats = NDArray[np.float32]
+Stop = Callable[[], None]
+
+#: What a file can be given as, under the engine's names.
+PARTS: dict[str, bytes] = {
+    "any": b"",
+    "diffusion": b"diffusion_model",
+    "vae": b"vae",
+    "text_encoder": b"text_encoder",
+    "taesd": b"taesd",
+    "clip_l": b"clip_l",
+    "clip_g": b"clip_g",
+    "llm": b"llm",
+}
+
+
+class PartFile(NamedTuple):
+    """A file, and which of PARTS it is given as."""
+
+    path: bytes
+    part: str
+
+
+class TextEncoder(NamedTuple):
+    """A text encoder as `sdcpp_text_encoder` describes it."""
+
+    name: str
+    tokenizer: str
+    positions: int  #: tokens in a chunk; 0: any number
+    layers: int
+    padding: int
+
+
+class Tokens(Protocol):
+    """A prompt's tokens for one text encoder."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """[chunks, positions], begin and end marks and padding included."""
+
+    @property
+    def weights(self) -> Sequence[float]:
+        """One a token."""
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks the ids are."""
+
+    @property
+    def weighted(self) -> bool:
+        """Whether any weight is not 1."""
+
+
+class Conditioning:
+    """What a prompt says, as the diffusion model takes it."""
+
+    def __init__(self, pointer: Any) -> None:
+        """Take over the engine's object."""
+        self.handle = ffi.gc(pointer, lib.sdcpp_conditioning_free)
+
+    def states(self) -> Floats:
+        """A copy of the text encoders' states, float32 [1, tokens, C]."""
+        shape = ffi.new("int64_t[3]")
+        data = lib.sdcpp_conditioning_data(self.handle, shape)
+        sides = list(shape)
+        return np.frombuffer(ffi.buffer(data, 4 * int(np.prod(sides))), np.float32).reshape(sides).copy()
+
+
+class Share(NamedTuple):
+    """What a prompt contributes to a run, see `sdcpp_prompt_share`."""
+
+    conditioning: Conditioning
+    negative: bool = False
+    weight: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+
+def c_files(files: Sequence[PartFile]) -> tuple[Any, int, Any]:
+    """An array of `sdcpp_file`, its length, and what must be kept while it is used."""
+    kept = [(ffi.new("char[]", file.path), ffi.new("char[]", PARTS[file.part])) for file in files]
+    return ffi.new("sdcpp_file[]", kept), len(files), kept
+
+
+class Model:
+    """An open model. Calls from several threads wait for each other. ``stop`` is what Ctrl-C calls while a function runs."""
+
+    def __init__(self, files: Sequence[PartFile], options: Mapping[str, Any]) -> None:
+        """Open the files; ``options`` are of the set "model"."""
+        given, count, kept = c_files(files)
+        out = ffi.new("sdcpp_model**")
+        call(lib.sdcpp_model_open, given, count, Options("model", options).handle, out)
+        del kept
+        self._handle: Any = ffi.gc(out[0], lib.sdcpp_model_close)
+        self._guard = threading.Lock()  # the model is not freed while it is told to stop
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._handle is None
+
+    def close(self) -> None:
+        """Free the model. No other call may be under way."""
+        with self._guard:
+            if self._handle is not None:
+                ffi.release(self._handle)
+                self._handle = None
+
+    def cancel(self) -> None:
+        """Stop the call under way, from any thread."""
+        with self._guard:
+            if self._handle is not None:
+                lib.sdcpp_cancel(self._handle)
+
+    @property
+    def _open(self) -> Any:
+        if self._handle is None:
+            raise ClosedError("this model is closed")
+        return self._handle
+
+    def report(self) -> dict[str, Any]:
+        """What the model is made of, what it takes, and what options are if they are left out."""
+        return dict(call_json(lib.sdcpp_model_report, self._open))
+
+    def text_encoders(self) -> list[TextEncoder]:
+        """The text encoders, in the order in which the family takes them; empty if one is missing."""
+        found, one = [], ffi.new("sdcpp_text_encoder*")
+        for index in range(lib.sdcpp_text_encoder_count(self._open)):
+            call(lib.sdcpp_text_encoder_get, self._open, index, one)
+            found.append(TextEncoder(text(one.name), text(one.tokenizer), one.positions, one.layers, one.padding))
+        return found
+
+    def begin(self) -> None:
+        """Say that a generation begins: a budget that follows free memory is read again."""
+        call(lib.sdcpp_begin, self._open)
+
+    def encode_prompt(self, tokens: Sequence[Tokens], clip_skip: int, nothing: bool, *, stop: Stop) -> Conditioning:
+        """``tokens`` for each text encoder; ``nothing``: the prompt is an empty negative one."""
+        out = ffi.new("sdcpp_conditioning**")
+        given, kept = ffi.new("sdcpp_tokens[]", len(tokens)), []
+        for slot, one in zip(given, tokens):
+            kept.append(ffi.new("int32_t[]", one.ids))
+            slot.ids, slot.count, slot.chunks = kept[-1], len(one.ids), one.chunks
+            if one.weighted:
+                kept.append(ffi.new("float[]", one.weights))
+                slot.weights = kept[-1]
+        options = Options("generate", {"clip_skip": clip_skip})
+        call_interruptible(stop, lib.sdcpp_encode_prompt, self._open, given, len(tokens), options.handle, nothing, out)
+        return Conditioning(out[0])
+
+    def sample(
+        self,
+        shares: Sequence[Share],
+        options: Mapping[str, Any],
+        shape: tuple[int, ...],
+        on_step: Callable[[int, int, float, Floats], None],
+        *,
+        stop: Stop,
+    ) -> Floats:
+        """Latents of ``shape``, [batch, C, H/f, W/f]; ``on_step`` gets step, steps, seconds and the clean estimate, a view."""
+        latents = np.empty(shape, np.float32)
+
+        def after_step(step: int, steps: int, seconds: float, estimate: Any) -> None:
+            view = np.frombuffer(ffi.buffer(estimate, latents.nbytes), np.float32).reshape(shape)
+            on_step(step, steps, seconds, view)
+
+        hook, chosen = Callback(after_step), Options("generate", options)
+        given = ffi.new("sdcpp_prompt_share[]", [(s.conditioning.handle, *s[1:]) for s in shares])
+        target = ffi.from_buffer("float[]", latents)
+        arguments = (self._open, given, len(shares), chosen.handle, lib.sdcpp_py_step, hook.handle, target)
+        call_interruptible(stop, lib.sdcpp_sample, *arguments, callback=hook)
+        return latents
+
+    def decode(self, latent: Floats, factor: int, options: Mapping[str, Any], *, stop: Stop) -> NDArray[np.uint8]:
+        """A latent [C, h, w] to a picture [h * factor, w * factor, 3]; ``options`` are of the set "generate"."""
+        height, width = latent.shape[1:]
+        pixels = np.empty((height * factor, width * factor, 3), np.uint8)
+        source, target = ffi.from_buffer("float[]", latent), ffi.from_buffer("uint8_t[]", pixels)
+        chosen = Options("generate", options)
+        call_interruptible(stop, lib.sdcpp_decode, self._open, chosen.handle, source, height, width, target)
+        return pixels
+
+    def encode(self, pixels: NDArray[np.uint8], shape: tuple[int, int, int], *, stop: Stop) -> Floats:
+        """A picture [height, width, 3] to the mean of its latent, of ``shape``."""
+        latent = np.empty(shape, np.float32)
+        source, target = ffi.from_buffer("uint8_t[]", pixels), ffi.from_buffer("float[]", latent)
+        call_interruptible(stop, lib.sdcpp_encode, self._open, source, pixels.shape[0], pixels.shape[1], target)
+        return latent
+
+    def plan(self, network: str, options: Mapping[str, Any], chunks: int = 1) -> dict[str, Any]:
+        """The plan of a network for pictures as ``options`` of the set "generate" say; nothing is loaded."""
+        chosen = Options("generate", options)
+        return dict(call_json(lib.sdcpp_model_plan, self._open, network.encode(), chosen.handle, chunks))
+
+    def pictures_together(self, options: Mapping[str, Any]) -> int:
+        """How many of the "batch_count" pictures that ``options`` say are best sampled together."""
+        chosen, out = Options("generate", options), ffi.new("int32_t*")
+        call(lib.sdcpp_pictures_together, self._open, chosen.handle, out)
+        return int(out[0])
+
+    def take_runs(self) -> list[dict[str, Any]]:
+        """What each network did since the last call, for those that ran."""
+        return list(call_json(lib.sdcpp_take_runs, self._open))
+
+    def take_memory(self) -> dict[str, int]:
+        """Bytes held since the last call, at most: "workspace", "weights", "slots", "carries", "peak", "mapped"."""
+        return dict(call_json(lib.sdcpp_take_memory, self._open))
+
+    def take_profile(self) -> list[dict[str, Any]]:
+        """Where the time went since the last call."""
+        return list(call_json(lib.sdcpp_take_profile, self._open))
+
+    def evaluate(self, network: str, inputs: Mapping[str, NDArray[Any]], *, stop: Stop) -> Floats:
+        """Run one network once; int32 for "tokens", else float32, as sdcpp.h says for sdcpp_evaluate."""
+        arrays = {
+            name: np.ascontiguousarray(value, np.int32 if name == "tokens" else np.float32) for name, value in inputs.items()
+        }
+        kept = [ffi.new("char[]", name.encode()) for name in arrays]
+        given = ffi.new("sdcpp_array[]", len(arrays))
+        for slot, name, array in zip(given, kept, arrays.values()):
+            if not 1 <= array.ndim <= 6:
+                raise InvalidArgumentError("inputs have 1 to 6 dimensions")
+            slot.name, slot.data, slot.dimensions = name, ffi.cast("void*", array.ctypes.data), array.ndim
+            slot.shape[0 : array.ndim] = list(array.shape)
+        largest = max((array.size for array in arrays.values()), default=1)
+        room = np.empty(largest * 256 + (1 << 20), np.float32)
+        shape = ffi.new("int64_t[4]")
+        target = ffi.from_buffer("float[]", room)
+        arguments = (self._open, network.encode(), given, len(arrays), target, room.size, shape)
+        call_interruptible(stop, lib.sdcpp_evaluate, *arguments)
+        sides = list(shape)
+        return room[: int(np.prod(sides))].reshape(sides).copy()

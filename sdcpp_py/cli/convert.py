@@ -1,0 +1,33 @@
+"""`sdcpp convert`: a model as one GGUF file."""
+
+from __future__ import annotations
+
+import argparse
+
+from sdcpp_py.cli import flags
+from sdcpp_py.cli.sizes import size_text
+from sdcpp_py.convert import convert
+from sdcpp_py.options import MODEL
+
+_OPTIONS = {name: MODEL[name] for name in ("wtype", "tensor_type_rules", "threads")}
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's arguments."""
+    parser = commands.add_parser("convert", help="write a model as one GGUF file, in other types of weights", allow_abbrev=False)
+    parser.add_argument("-m", "--model", metavar="PATH", help="safetensors, GGUF, .ckpt or a diffusers folder")
+    given = parser.add_argument_group("parts and types")
+    flags.add_parts(given)
+    for option in _OPTIONS.values():
+        flags.add_option(given, option)
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the file to write, .gguf")
+    parser.add_argument("--no-progress", dest="progress", action="store_false", default=None, help="no progress bar")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry the command out."""
+    given = {**flags.parts(arguments), **flags.values(arguments, _OPTIONS)}
+    path = convert(arguments.model, arguments.output, **given, progress=arguments.progress)
+    print(f"{path}  {size_text(path.stat().st_size)}")
+    return 0

@@ -1,0 +1,32 @@
+"""`sdcpp info`: what is in a model file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sdcpp_py.cli.sizes import size_text
+from sdcpp_py.model_info import summarize
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's arguments."""
+    info = commands.add_parser("info", help="what is in a model file")
+    info.add_argument("model", metavar="MODEL")
+    info.add_argument("--tensors", action="store_true", help="list every tensor")
+    info.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry the command out."""
+    summary = summarize(Path(arguments.model))
+    print(f"{summary.path.name}: {summary.family}, {summary.format}, {len(summary.tensors)} tensors")
+    for network, count in summary.networks.items():
+        print(f"  {network:32} {count / 1e6:10.2f} M parameters")
+    for kind, size in sorted(summary.bytes_by_type.items()):
+        print(f"  {kind:32} {size_text(size):>12}")
+    print("  missing for text to image: " + (", ".join(summary.missing) or "nothing"))
+    if arguments.tensors:
+        for tensor in summary.tensors:
+            print(f"  {tensor.name}  {tensor.type} {list(tensor.shape)}")
+    return 0
