@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import sdcpp_py
 from sdcpp_py import errors
-from sdcpp_py.version import __version__, ggml_version
+from sdcpp_py._version import __version__, ggml_version
 
 GIB = 2**30
 _WARM_STEPS = 3  # the first loads, the second is measured, after which a new plan may be made

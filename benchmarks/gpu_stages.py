@@ -23,7 +23,7 @@ from gpu_models import SCALES, Job, Models, drop_from_cache
 from gpu_record import Record
 
 import sdcpp_py
-from sdcpp_py import _engine, blas, errors
+from sdcpp_py import _blas, _engine, errors
 
 Case = tuple[str, Callable[..., Row | list[Row]], tuple[Any, ...]]
 
@@ -76,8 +76,8 @@ def beside(bench: Bench, what: str) -> list[Row]:
 
 
 def engine_speed(bench: Bench, link: float | None) -> Row:
-    library, _ = blas.choose()
-    with blas.loading():
+    library, _ = _blas.choose()
+    with _blas.loading():
         flops, speed = _engine.device_speed(bench.paced(link), 0, library.encode())
     return bench.facts | {"link_gb_per_s": link, "tflops": flops / 1e12, "measured_gb_per_s": speed / 1e9}
 

@@ -5,12 +5,12 @@ from sdcpp_py._clone import module_folders
 __path__ = module_folders(__path__)  # before any module that needs the engine
 
 from sdcpp_py import errors, sampling
-from sdcpp_py.compat import StableDiffusion
-from sdcpp_py.images import save
-from sdcpp_py.model_info import devices, summarize
+from sdcpp_py._compat import StableDiffusion
+from sdcpp_py._images import save
+from sdcpp_py._model_info import devices, summarize
+from sdcpp_py._result import Report, Result, Step
+from sdcpp_py._version import __version__
 from sdcpp_py.pipeline import Pipeline
-from sdcpp_py.result import Report, Result, Step
-from sdcpp_py.version import __version__
 
 __all__ = [
     "Pipeline",

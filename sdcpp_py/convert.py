@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from sdcpp_py import _engine, options
+from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
+from sdcpp_py._whole_file import whole_file
 from sdcpp_py.errors import CancelledError, InvalidArgumentError
-from sdcpp_py.model_parts import ModelParts, PathLike
-from sdcpp_py.whole_file import whole_file
 
 
 def convert(
@@ -25,6 +25,7 @@ def convert(
     text_encoders: PathLike | Sequence[PathLike] | None = None,
     llm: PathLike | None = None,
     taesd: PathLike | None = None,
+    parts: Mapping[str, PathLike] | None = None,
     wtype: str | None = None,
     tensor_type_rules: str | None = None,
     threads: int | None = None,
@@ -38,7 +39,8 @@ def convert(
 
     Raises InvalidArgumentError, ModelNotFoundError, BadFileError, UnsupportedModelError, MissingPartError, OSError.
     """
-    parts = ModelParts(model, diffusion_model, vae, text_encoders, llm, taesd)
+    named = locals()
+    files = ModelParts(model, {name: named[name] for name in FILE_KEYWORDS}).files
     path = Path(os.fsdecode(_engine.path_bytes(target)))
     if path.suffix.lower() != ".gguf":
         raise InvalidArgumentError(f"{path.name} does not end in .gguf, which is what is written")
@@ -56,5 +58,5 @@ def convert(
             if stopped.is_set():
                 raise CancelledError("cancelled")
 
-        _engine.convert(parts.files, temporary, chosen, report, stopped.set)
+        _engine.convert(files, temporary, chosen, report, stopped.set)
     return path

@@ -39,9 +39,9 @@ class InvalidArgumentError(SdcppError, ValueError):
     """An option has a value that cannot be used; the message says which can."""
 
     @classmethod
-    def of(cls, name: str, rest: str) -> InvalidArgumentError:
-        """An error about the option ``name``; the message is its name and ``rest``."""
-        error = cls(f"option {name} {rest}")
+    def of(cls, name: str, rest: str, *, before: str = "") -> InvalidArgumentError:
+        """An error about the option ``name``; the message is ``before``, its name and ``rest``."""
+        error = cls(f"{before}option {name} {rest}")
         error.option = name
         return error
 
@@ -74,9 +74,9 @@ class OutOfMemoryError(SdcppError, MemoryError):
 
 
 class OverBudgetError(OutOfMemoryError):
-    """No plan stays under the memory budget; the message names the stage and what would do."""
+    """No plan stays under the memory budget; the message names the stage and the smallest budget."""
 
-    least_bytes: int = 0  #: the smallest budget that would do
+    least_bytes: int = 0  #: the smallest budget that is enough
 
 
 class CancelledError(SdcppError):

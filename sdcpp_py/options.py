@@ -133,7 +133,7 @@ def choice(name: str, value: Any, known: Sequence[str]) -> str:
         return value
     near = difflib.get_close_matches(str(value)[:40], known, n=3, cutoff=0.3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ";"
-    raise InvalidArgumentError(f"unknown {name} {value!r:.60}{hint} There are: {', '.join(known)}")
+    raise InvalidArgumentError.of(name, f"{value!r:.60}{hint} There are: {', '.join(known)}", before="unknown ")
 
 
 def side(name: str, value: Any, multiple: int) -> int:

@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from sdcpp_py import _engine, images, options, prompt
-from sdcpp_py import blas as blas_library
-from sdcpp_py import text_encoders as encoders
+from sdcpp_py import _blas as blas_library
+from sdcpp_py import _engine, _images, options
+from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
+from sdcpp_py._result import Report, Result, Step
 from sdcpp_py.errors import BusyError, CancelledError, ClosedError, InvalidArgumentError, MissingPartError
-from sdcpp_py.model_parts import ModelParts, PathLike
-from sdcpp_py.plan import planner, speeds
+from sdcpp_py.plan import _speeds, planner
 from sdcpp_py.profile import ProfileRow
-from sdcpp_py.result import Report, Result, Step
+from sdcpp_py.text import _encoders as encoders
+from sdcpp_py.text import prompt
 
 _CACHED_PROMPTS = 16
 _DECODING = {name: option for name, option in options.GENERATE.items() if option.group == "decoding"}
@@ -42,8 +43,8 @@ class Pipeline:
 
     ``model`` is a checkpoint (safetensors, GGUF, .ckpt/.pt), an index of shards, a diffusers folder, or None for the small model
     that comes with the package. ``diffusion_model``, ``vae``, ``text_encoders``, ``llm`` and ``taesd`` name files whose tensors
-    take the place of the model's; a model may also be given by them alone, as Z-Image is: ``diffusion_model`` with ``llm``, its
-    language model, and ``vae``.
+    take the place of the model's; a model may also be given by them alone. ``parts`` does so for any component by its name in
+    `sdcpp_py._model_parts.COMPONENTS`.
     ``wtype`` converts linear layers' weights on load ("f32", "f16", "q8_0", "q4_K" …; None: as in the file); first and last
     layers become nothing coarser than q8_0. ``tensor_type_rules`` "pattern=type,…" does so for tensors whose canonical names
     (`sdcpp info --tensors` shows them) a regular expression is found in, such as "^vae=f32,attn=q8_0". ``threads`` None
@@ -76,6 +77,7 @@ class Pipeline:
         text_encoders: PathLike | Sequence[PathLike] | None = None,
         llm: PathLike | None = None,
         taesd: PathLike | None = None,
+        parts: Mapping[str, PathLike] | None = None,
         wtype: str | None = None,
         tensor_type_rules: str | None = None,
         threads: int | None = None,
@@ -93,7 +95,8 @@ class Pipeline:
         profile: bool = False,
     ) -> None:
         """Open the files and check them; weights are read at first use."""
-        given = options.given(options.MODEL, locals())
+        named = locals()
+        given = options.given(options.MODEL, named)
         self._model: _engine.Model | None = None
         self._lock = threading.RLock()  # one run at a time
         self._in_callback: tuple[int, float] | None = None  # the thread that calls back, and since when
@@ -107,18 +110,18 @@ class Pipeline:
         if library:
             chosen["blas_library"] = library
         base = embedded_model() if model is None and diffusion_model is None else model
-        self._parts = ModelParts(base, diffusion_model, vae, text_encoders, llm, taesd)
-        self.model_path = self._parts.path
+        files = ModelParts(base, {name: named[name] for name in FILE_KEYWORDS})
+        self.model_path = files.path
         budgeted = budget is not None and budget != 0
         if link_speed is None and budgeted and not device.lower().startswith("simulated"):
-            chosen["link_speed"] = speeds.device_speed(device, chosen.get("threads", 0))
+            chosen["link_speed"] = _speeds.device_speed(device, chosen.get("threads", 0))
         with blas_library.loading():
-            self._model = _engine.Model(self._parts.files, chosen)
+            self._model = _engine.Model(files.files, chosen)
         self._facts = self._model.report()
         self.device: str = self._facts["device"]
-        #: The model's family: "sd1", "sd2", "sdxl", "sdxl-refiner" or "z-image".
+        #: The model's family, by the engine's name for it.
         self.family: str = self._facts["family"]
-        self._encoders = self._model.text_encoders()
+        self._encoders = encoders.of_report(self._facts["text_encoders"])
         #: The names of the model's networks, in the order in which they run.
         self.networks: list[str] = self._facts["networks"]
 
@@ -262,21 +265,15 @@ class Pipeline:
         return int(self._facts["latent_channels"]), height // factor, width // factor
 
     def _require_parts(self, use_taesd: bool) -> None:
-        name, lacking = self.model_path.name, self._facts["lacking"]
-        if lacking:
-            what = f"{name} has no text encoder {lacking}, which {self._facts['title']} needs"
-            raise MissingPartError.of(what, "llm" if lacking == "llm" else "text_encoders")
-        if not self._facts["denoiser"]:
-            raise MissingPartError(f"{name} has no diffusion model such as a UNet; give a model that holds one")
-        if use_taesd and "taesd.decoder" not in self.networks:
-            raise MissingPartError.of(f"{name} has no TAESD decoder", "taesd")
-        if not use_taesd and "vae.decoder" not in self.networks:
-            raise MissingPartError.of(f"{name} has no VAE decoder", "vae")
+        missing = self._facts["missing_with_taesd" if use_taesd else "missing"]
+        if missing:
+            what = f"{self.model_path.name} has no {missing[0]['title']}, which {self._facts['title']} needs"
+            raise MissingPartError.of(what, missing[0]["option"])
 
     def _shares(self, wanted: str, unwanted: str, used: Mapping[str, Any]) -> list[_engine.Share]:
         """What both prompts say; the prompt alone without guidance."""
         texts = [wanted, unwanted] if used["cfg_scale"] != 1.0 else [wanted]
-        tokens = encoders.tokenize(self._encoders, texts, self.family, self._parts.tokenizer_path)
+        tokens = encoders.tokenize(self._encoders, texts)
         shares = [_engine.Share(self._conditioning(tokens[0], used["clip_skip"]))]
         for ids in tokens[1:]:
             shares.append(_engine.Share(self._conditioning(ids, used["clip_skip"], nothing=not unwanted), negative=True))
@@ -316,7 +313,7 @@ class Pipeline:
             start = time.perf_counter()
             image = Image.fromarray(self._pixels(latents[index], used))
             own = {**told, "seed": (used["seed"] + index) % 2**64}
-            image.info["parameters"] = images.parameters_of(own, self.model_path.stem)
+            image.info["parameters"] = _images.parameters_of(own, self.model_path.stem)
             timings["decode"] += time.perf_counter() - start
             return image
 
@@ -371,7 +368,7 @@ class Pipeline:
             count = options.GENERATE["batch_count"].check(batch_count)
             used["batch_count"] = count
             used["batch_count"] = self._together(used)
-            return planner.of_engine(model.plan(network or self._facts["denoiser"] or "unet", used))
+            return planner.of_engine(model.plan(network or self._facts["denoiser"], used))
 
     def _together(self, used: Mapping[str, Any]) -> int:
         """How many pictures are sampled together: several if layers are streamed, so that they are uploaded once for all."""
@@ -440,7 +437,7 @@ class Pipeline:
         with self._alone():
             self._require_open()
             skip = self._checked_clip_skip(clip_skip)
-            tokens = encoders.tokenize(self._encoders, [text], self.family, self._parts.tokenizer_path)
+            tokens = encoders.tokenize(self._encoders, [text])
             return self._conditioning(tokens[0], skip).states()
 
     def evaluate(self, network: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:

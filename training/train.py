@@ -33,7 +33,7 @@ from pictures import (
 from PIL import Image
 from torch import Tensor, nn
 
-from sdcpp_py.clip_tokenizer import BEGIN, END, encode
+from sdcpp_py.text._clip_tokenizer import BEGIN, END, encode
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NEUTRAL_WORD = 49405  # an entry no caption uses; it stands for every word the model has not learnt

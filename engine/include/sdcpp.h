@@ -117,8 +117,14 @@ typedef struct sdcpp_file {
     const char* part;
 } sdcpp_file;
 
-/* The contents of a tensor file or a diffusers folder: {"format", "tensors": [{name, canonical, type, shape, bytes}]}.
- * `canonical` is the engine's name for a tensor, "" if no network uses it. Nothing is loaded. */
+/* The components that models are made of: [{name, kind, title, option, flags, help}]. `option` is the keyword by which
+ * users give a component's file, `flags` are the command line's; components may share them. */
+int sdcpp_components(char** json, sdcpp_error* error);
+
+/* The contents of a tensor file or a diffusers folder: {format, family, networks: [{name, title, parameters}], missing,
+ * tensors: [{name, canonical, type, shape, bytes}]}. `family` is "" if there is no diffusion model, `missing` titles of
+ * what text to image needs beside it; `canonical` is the engine's name for a tensor, "" if no network uses it. Nothing
+ * is loaded. */
 int sdcpp_listing(const sdcpp_file* file, char** json, sdcpp_error* error);
 
 /* A model: its files, networks and device. */
@@ -130,24 +136,16 @@ int sdcpp_model_open(const sdcpp_file* files, size_t file_count, const sdcpp_opt
                      sdcpp_error* error);
 void sdcpp_model_close(sdcpp_model* model);
 
-/* {family, title, networks, denoiser, lacking, latent_channels, latent_factor, size_multiple, v_prediction, flow,
- * device, defaults}. `family` is "sd1", "sd2", "sdxl", "sdxl-refiner" or "z-image", `title` its name for people;
- * `networks` are in the order in which they run; `denoiser` is the diffusion model among them, "" if absent; `lacking`
- * the first text encoder that the family needs and the files lack, or ""; `latent_factor` pixels per latent side; width
- * and height must be whole multiples of `size_multiple` pixels; `defaults` are those of options whose default is the
- * model's, as text. */
+/* {family, title, networks, denoiser, text_encoders, missing, missing_with_taesd, takes_guidance, latent_channels,
+ * latent_factor, size_multiple, v_prediction, flow, device, defaults}. `family` is its name in the engine, `title` its
+ * name for people; `networks` are in the order in which they run; `denoiser` is the diffusion model among them, "" if
+ * absent. `text_encoders`, in the order in which the family takes them and empty if one is missing: [{name, tokenizer,
+ * positions, length, layers, padding, template, file}] with `positions` tokens in a chunk, begin and end marks
+ * included, 0 = any number in one chunk; `length` what a prompt is filled up to with `padding`, 0 = nothing; "{}" in
+ * `template` stands for the prompt; `file` holds its weights. `missing`: [{name, title, option}], components that text
+ * to image needs. `latent_factor`: pixels per latent side; width and height must be whole multiples of `size_multiple`
+ * pixels; `defaults` are those of options whose default is the model's, as text. */
 int sdcpp_model_report(const sdcpp_model* model, char** json, sdcpp_error* error);
-
-/* A text encoder of the model, in the order in which the family takes them. */
-typedef struct sdcpp_text_encoder {
-    char name[32];
-    char tokenizer[32]; /* "clip" or "qwen2" */
-    int32_t positions;  /* tokens in a chunk (77), begin and end marks included; 0 = any number, in one chunk */
-    int32_t vocabulary, width, layers;
-    int32_t padding; /* the token that fills a chunk */
-} sdcpp_text_encoder;
-int32_t sdcpp_text_encoder_count(const sdcpp_model* model); /* 0 where one is missing */
-int sdcpp_text_encoder_get(const sdcpp_model* model, int32_t index, sdcpp_text_encoder* out, sdcpp_error* error);
 
 /* Stops what the model is computing, within one operation; the call under way returns SDCPP_CANCELLED. */
 void sdcpp_cancel(sdcpp_model* model);

@@ -5,22 +5,21 @@ an error is raised as an exception of `sdcpp_py.errors`.
 """
 
 from sdcpp_py._engine.calls import Callback
-from sdcpp_py._engine.files import convert, listing, path_bytes
+from sdcpp_py._engine.files import components, convert, listing, path_bytes
 from sdcpp_py._engine.machine import device_speed, devices, ggml_version, version
-from sdcpp_py._engine.model import PARTS, Conditioning, Model, PartFile, Share, TextEncoder
+from sdcpp_py._engine.model import Conditioning, Model, PartFile, Share
 from sdcpp_py._engine.options import Options, option_table
 from sdcpp_py._engine.planning import plan
 from sdcpp_py._engine.samplers import noise, run_sampler, sigmas
 
 __all__ = [
-    "PARTS",
     "Callback",
     "Conditioning",
     "Model",
     "Options",
     "PartFile",
     "Share",
-    "TextEncoder",
+    "components",
     "convert",
     "device_speed",
     "devices",

@@ -30,7 +30,7 @@ _EXCEPTIONS: dict[int, type[errors.SdcppError]] = {
     lib.SDCPP_OVER_BUDGET: errors.OverBudgetError,
     lib.SDCPP_BUSY: errors.BusyError,
 }
-_END_SECONDS = 20.0  # the interpreter's end waits so long for daemon threads to leave the engine
+_END_SECONDS = 10.0  # the interpreter's end waits so long for daemon threads to leave the engine
 
 _ending = threading.Event()
 _in_daemons: dict[object, Callable[[], None] | None] = {}  # calls under way in daemon threads, and what stops each
@@ -91,12 +91,12 @@ def call(function: Any, *arguments: Any, callback: Callback | None = None, stop:
     ``stop`` ends what the function does. It is called if the interpreter ends while a daemon thread is in here, which then ends
     quietly.
     """
-    _leave_if_ending()
     error = ffi.new("sdcpp_error*")
     daemon, key = threading.current_thread().daemon, object()
     if daemon:
         _in_daemons[key] = stop
     try:
+        _leave_if_ending()
         status = function(*arguments, error)
     finally:
         _in_daemons.pop(key, None)

@@ -25,6 +25,11 @@ def path_bytes(path: str | os.PathLike[str]) -> bytes:
     return raw
 
 
+def components() -> list[dict[str, Any]]:
+    """The components that models are made of, and how users give their files."""
+    return list(call_json(lib.sdcpp_components))
+
+
 def listing(file: PartFile) -> dict[str, Any]:
     """The contents of a tensor file or a diffusers folder."""
     files, _, kept = c_files([file])

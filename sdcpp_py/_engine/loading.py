@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdcpp_py import gpu_advice
+from sdcpp_py import _gpu_advice
 
 _ABI_VERSION = 2  # SDCPP_ABI_VERSION of the header that these sources were written for
 
@@ -13,7 +13,7 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError("the compiled engine is not beside these sources: run `pip install .`") from error
 except ImportError as error:
-    raise ImportError(f"{error}\n{gpu_advice.not_loaded(str(error))}".strip()) from error
+    raise ImportError(f"{error}\n{_gpu_advice.not_loaded(str(error))}".strip()) from error
 
 
 def check_abi(found: int) -> None:

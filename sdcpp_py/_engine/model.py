@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sdcpp_py._engine.calls import Callback, call, call_interruptible, call_json, text
+from sdcpp_py._engine.calls import Callback, call, call_interruptible, call_json
 from sdcpp_py._engine.loading import ffi, lib
 from sdcpp_py._engine.options import Options
 from sdcpp_py.errors import ClosedError, InvalidArgumentError
@@ -17,34 +17,12 @@ from sdcpp_py.errors import ClosedError, InvalidArgumentError
 Floats = NDArray[np.float32]
 Stop = Callable[[], None]
 
-#: What a file can be given as, under the engine's names.
-PARTS: dict[str, bytes] = {
-    "any": b"",
-    "diffusion": b"diffusion_model",
-    "vae": b"vae",
-    "text_encoder": b"text_encoder",
-    "taesd": b"taesd",
-    "clip_l": b"clip_l",
-    "clip_g": b"clip_g",
-    "llm": b"llm",
-}
-
 
 class PartFile(NamedTuple):
-    """A file, and which of PARTS it is given as."""
+    """A file, and what it is given as: a component's name, a kind of components, or "" if its tensors say it."""
 
     path: bytes
     part: str
-
-
-class TextEncoder(NamedTuple):
-    """A text encoder as `sdcpp_text_encoder` describes it."""
-
-    name: str
-    tokenizer: str
-    positions: int  #: tokens in a chunk; 0: any number
-    layers: int
-    padding: int
 
 
 class Tokens(Protocol):
@@ -94,7 +72,7 @@ class Share(NamedTuple):
 
 def c_files(files: Sequence[PartFile]) -> tuple[Any, int, Any]:
     """An array of `sdcpp_file`, its length, and what must be kept while it is used."""
-    kept = [(ffi.new("char[]", file.path), ffi.new("char[]", PARTS[file.part])) for file in files]
+    kept = [(ffi.new("char[]", file.path), ffi.new("char[]", file.part.encode())) for file in files]
     return ffi.new("sdcpp_file[]", kept), len(files), kept
 
 
@@ -137,14 +115,6 @@ class Model:
     def report(self) -> dict[str, Any]:
         """What the model is made of, what it takes, and what options are if they are left out."""
         return dict(call_json(lib.sdcpp_model_report, self._open))
-
-    def text_encoders(self) -> list[TextEncoder]:
-        """The text encoders, in the order in which the family takes them; empty if one is missing."""
-        found, one = [], ffi.new("sdcpp_text_encoder*")
-        for index in range(lib.sdcpp_text_encoder_count(self._open)):
-            call(lib.sdcpp_text_encoder_get, self._open, index, one)
-            found.append(TextEncoder(text(one.name), text(one.tokenizer), one.positions, one.layers, one.padding))
-        return found
 
     def begin(self) -> None:
         """Say that a generation begins: a budget that follows free memory is read again."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from sdcpp_py._model_info import devices, why_no_gpu
 from sdcpp_py.cli.sizes import size_text
-from sdcpp_py.model_info import devices, why_no_gpu
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

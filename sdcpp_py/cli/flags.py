@@ -6,22 +6,10 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from sdcpp_py._model_parts import COMPONENTS
 from sdcpp_py.options import GENERATE, MODEL, Option
 
 _TYPES: dict[str, Any] = {"integer": int, "number": float}  # a budget may be text, such as "CUDA0=8,4"
-
-#: Flags of the files that make up a model: keyword, flags, help.
-_PARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
-    ("diffusion_model", ("--diffusion-model",), "a UNet or transformer alone, in place of the model's or without --model"),
-    ("vae", ("--vae",), "a VAE to use in place of the model's"),
-    (
-        "text_encoders",
-        ("--clip_l", "--clip_g", "--text-encoder"),
-        "a CLIP text encoder in place of the model's; may be given for each",
-    ),
-    ("llm", ("--llm",), "the language model that reads the prompt (Z-Image: Qwen3 4B)"),
-    ("taesd", ("--taesd",), "decode with this tiny autoencoder"),
-)
 
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
 
@@ -42,25 +30,36 @@ def add_option(parser: Parser, option: Option, *more: str) -> None:
         parser.add_argument(*names, dest=option.name, type=kind, metavar=option.unit, default=option.keyword_default, help=text)
 
 
-def add_group(parser: argparse.ArgumentParser, group: str) -> argparse._ArgumentGroup:
-    """A heading with the flags of the options that the table puts under it."""
-    made = parser.add_argument_group(group)
+def add_options(heading: argparse._ArgumentGroup) -> None:
+    """The flags of the options that the table puts under a heading, by its title."""
     for option in (*MODEL.values(), *GENERATE.values()):
-        if option.group == group and option.flags:
-            add_option(made, option)
-    return made
+        if option.group == heading.title and option.flags:
+            add_option(heading, option)
+
+
+def _part_flags() -> dict[str, tuple[str, str]]:
+    """Keyword and help of every flag that names a component's file."""
+    return {flag: (component.option, component.help) for component in COMPONENTS for flag in component.flags}
 
 
 def add_parts(parser: Parser) -> None:
     """The flags of the files that make up a model."""
-    for name, names, text in _PARTS:
-        action = "append" if name == "text_encoders" else "store"
-        parser.add_argument(*names, dest=name, action=action, metavar="FILE", help=text)
+    for flag, (_, text) in _part_flags().items():
+        parser.add_argument(flag, dest=flag.strip("-"), metavar="FILE", help=text)
+    parser.add_argument("--text-encoder", action="append", metavar="FILE", help="a text encoder of a kind that its file shows")
 
 
 def parts(arguments: argparse.Namespace) -> dict[str, Any]:
     """The files that make up a model, as `Pipeline` and `convert` take them."""
-    return {name: getattr(arguments, name) for name, _, _ in _PARTS}
+    found: dict[str, Any] = {}
+    encoders = list(arguments.text_encoder or ())
+    for flag, (option, _) in _part_flags().items():
+        path = getattr(arguments, flag.strip("-"))
+        if option != "text_encoders":
+            found[option] = path
+        elif path:
+            encoders.append(path)
+    return {**found, "text_encoders": encoders or None}
 
 
 def values(arguments: argparse.Namespace, table: Mapping[str, Option]) -> dict[str, Any]:
@@ -71,7 +70,7 @@ def values(arguments: argparse.Namespace, table: Mapping[str, Option]) -> dict[s
 def spell(name: str, value: str) -> str:
     """An option as the command line writes it: its long flag."""
     known = {**GENERATE, **MODEL}
-    names = known[name].flags if name in known else next((names for part, names, _ in _PARTS if part == name), ())
+    names = known[name].flags if name in known else [flag for flag, (option, _) in _part_flags().items() if option == name]
     flag = next((one for one in names if one.startswith("--")), name)
     if not value:
         return flag

@@ -6,12 +6,12 @@ import argparse
 import logging
 import sys
 
-from sdcpp_py import images, profile
+from sdcpp_py import _images, profile
+from sdcpp_py._result import Result
 from sdcpp_py.cli import flags
 from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.options import GENERATE, MODEL
 from sdcpp_py.pipeline import Pipeline
-from sdcpp_py.result import Result
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,21 +27,21 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     prompt.add_argument("positional", nargs="?", metavar="PROMPT", help="what to show; (word:1.2) weighs more, [word] less")
     prompt.add_argument("-p", "--prompt", dest="prompt", metavar="TEXT", help="the same, as an option")
     prompt.add_argument("-n", "--negative-prompt", default="", metavar="TEXT", help="what not to show")
-    model = flags.add_group(parser, "model")
+    headings = ("model", "picture", "sampling", "decoding", "memory", "machine")
+    model, picture, sampling, decoding, memory, machine = (parser.add_argument_group(title) for title in headings)
     model.add_argument(
         "-m", "--model", metavar="PATH", help="safetensors, GGUF, .ckpt or a diffusers folder (left out: the embedded model)"
     )
     flags.add_parts(model)
-    flags.add_group(parser, "picture").add_argument(
+    for heading in (model, picture, sampling, decoding, memory, machine):
+        flags.add_options(heading)
+    picture.add_argument(
         "-o",
         "--output",
         default="output.png",
         metavar="FILE",
         help="png, jpg, webp or bmp; %%d numbers a batch (default: %(default)s)",
     )
-    for group in ("sampling", "decoding", "memory"):
-        flags.add_group(parser, group)
-    machine = flags.add_group(parser, "machine")
     machine.add_argument("-v", "--verbose", action="store_true", help="show what the engine logs")
     machine.add_argument("--no-progress", dest="progress", action="store_false", default=None, help="no progress bar")
     parser.set_defaults(run=run)
@@ -53,9 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidArgumentError('give the prompt once: sdcpp generate "what to show"')
     if arguments.verbose:
         logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(message)s")
-    paths = images.output_paths(arguments.output, max(1, arguments.batch_count))
+    paths = _images.output_paths(arguments.output, max(1, arguments.batch_count))
     for path in paths:
-        images.check_output(path)
+        _images.check_output(path)
     opening = {**flags.parts(arguments), **flags.values(arguments, MODEL)}
     making = flags.values(arguments, GENERATE)
     # The command line is a whole process: what --max-vram limits on the CPU is all of it.
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         rows = pipeline.take_profile()
     for image, path in zip(result.images, paths):
-        images.save(image, path)
+        _images.save(image, path)
         print(path)
     _tell(result, verbose=arguments.verbose)
     if rows:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sdcpp_py._model_info import summarize
 from sdcpp_py.cli.sizes import size_text
-from sdcpp_py.model_info import summarize
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from sdcpp_py import families, images, options
+from sdcpp_py import _images, families, options
 from sdcpp_py.cli import flags
 from sdcpp_py.cli.sizes import size_text
 from sdcpp_py.errors import InvalidArgumentError, OverBudgetError
@@ -28,6 +28,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command's options."""
     plan = commands.add_parser("plan", help="which layers would stay on the device and which would stream; nothing is loaded")
     plan.add_argument("model", metavar="MODEL", nargs="?", help="left out: the small model that comes with the package")
+    flags.add_parts(plan)
     plan.add_argument("--family", metavar="NAME", help="in place of a file: " + ", ".join(families.names()))
     for name in ("width", "height", "batch_count", "cfg_scale"):
         flags.add_option(plan, GENERATE[name])
@@ -54,7 +55,7 @@ def _profile(arguments: argparse.Namespace) -> families.Profile:
 
 
 def _family_planner(arguments: argparse.Namespace, profile: families.Profile) -> Planner:
-    if arguments.model is not None:
+    if arguments.model is not None or any(flags.parts(arguments).values()):
         raise InvalidArgumentError("give a model file or --family, not both")
     width, height = arguments.width or 1024, arguments.height or 1024
     stages = families.stages(arguments.family, wtype=arguments.wtype or "bf16", width=width, height=height, tflops=profile.tflops)
@@ -79,6 +80,7 @@ def _file_planner(arguments: argparse.Namespace, profile: families.Profile) -> P
     def make(policy: str, budget: float) -> Plan:
         with Pipeline(
             arguments.model,
+            **flags.parts(arguments),
             wtype=arguments.wtype,
             max_vram=budget,
             plan_policy=policy,
@@ -140,7 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
     make = (_file_planner if arguments.family is None else _family_planner)(arguments, profile)
     plot = None if arguments.plot is None else Path(arguments.plot)
     if plot is not None:
-        images.check_output(plot)
+        _images.check_output(plot)
     budget = profile.vram_gib
     if arguments.max_vram is not None:
         try:
@@ -174,7 +176,8 @@ def run(arguments: argparse.Namespace) -> int:
             row = f"{size_text(sizes[0]):>12} {size_text(sizes[1]):>16} {size_text(sizes[2]):>12}"
             print(f"{policy:12} {len(plan.segments):8} {row} {plan.predicted_step_seconds:8.3f} s")
     if plot is not None:
-        what = arguments.family or (Path(arguments.model).name if arguments.model else "the embedded model")
+        path = arguments.diffusion_model or arguments.model
+        what = arguments.family or (Path(path).name if path else "the embedded model")
         title = f"{what}, max_vram {budget:g} GiB, link {profile.link_gb_per_s:g} GB/s, policy {found[wanted].policy}"
         picture.save(found[wanted], plot, title=title)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from sdcpp_py.version import __version__, ggml_version
+from sdcpp_py._version import __version__, ggml_version
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

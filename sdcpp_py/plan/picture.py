@@ -6,7 +6,7 @@ import os
 
 from PIL import Image, ImageDraw, ImageFont
 
-from sdcpp_py import images
+from sdcpp_py import _images
 from sdcpp_py.plan.planner import Plan
 
 _WIDTH, _MARGIN, _LANE = 1200, 90, 46
@@ -73,7 +73,7 @@ def draw(plan: Plan, *, title: str = "") -> Image.Image:
 
 def save(plan: Plan, path: str | os.PathLike[str], *, title: str = "") -> None:
     """`draw` into a file; its suffix says the format."""
-    images.save(draw(plan, title=title), path)
+    _images.save(draw(plan, title=title), path)
 
 
 def draw_curve(lines: dict[str, list[tuple[float, float]]]) -> Image.Image:
@@ -109,4 +109,4 @@ def draw_curve(lines: dict[str, list[tuple[float, float]]]) -> Image.Image:
 
 def save_curve(lines: dict[str, list[tuple[float, float]]], path: str | os.PathLike[str]) -> None:
     """`draw_curve` into a file."""
-    images.save(draw_curve(lines), path)
+    _images.save(draw_curve(lines), path)

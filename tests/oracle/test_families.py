@@ -16,7 +16,8 @@ from diffusers import (
 from tiny import open_clip
 
 import sdcpp_py
-from sdcpp_py import prompt, qwen_tokenizer, sampling
+from sdcpp_py import sampling
+from sdcpp_py.text import _qwen_tokenizer, prompt
 
 TOLERANCE = 1e-4
 
@@ -140,7 +141,7 @@ def test_language_model(tmp_path, error, blas):
 
 
 def chat_tokens(text):
-    return qwen_tokenizer.shipped().encode(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n").ids
+    return _qwen_tokenizer.shipped().encode(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n").ids
 
 
 def their_direction(net, x, t, contexts):

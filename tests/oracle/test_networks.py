@@ -53,7 +53,7 @@ def test_taesd(pipeline, error, randn):
 
 @torch.no_grad()
 def test_clip_skip_leaves_out_the_last_layer(pipeline, error):
-    from sdcpp_py import prompt
+    from sdcpp_py.text import prompt
 
     ids = torch.tensor([prompt.tokenize("a red circle").ids])
     net = tiny_models.text_encoder()

@@ -10,7 +10,8 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipe
 from tiny import NOISE, write_folder
 
 import sdcpp_py
-from sdcpp_py import prompt, sampling
+from sdcpp_py import sampling
+from sdcpp_py.text import prompt
 
 
 @torch.no_grad()

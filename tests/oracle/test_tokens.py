@@ -10,8 +10,8 @@ import pytest
 import tiktoken
 from transformers import CLIPTokenizer, Qwen2Tokenizer
 
-from sdcpp_py import clip_tokenizer, qwen_tokenizer
-from sdcpp_py.byte_letters import byte_letters
+from sdcpp_py.text import _clip_tokenizer, _qwen_tokenizer
+from sdcpp_py.text._byte_letters import byte_letters
 
 FRAGMENTS = [
     *("it's", "they're", "I'LL", "can't", "rock'n'roll", "3.14159", "1,000,000", "50%", "C++", "#hashtag", "@user", "e-mail"),
@@ -68,7 +68,7 @@ def reference(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clip")
     packed = resources.files("sdcpp_py").joinpath("data/clip_merges.txt.gz").read_bytes()
     (folder / "merges.txt").write_text("#version: 0.2\n" + gzip.decompress(packed).decode(), encoding="utf-8")
-    vocabulary = clip_tokenizer.clip_tokenizer().get_vocab(with_added_tokens=False)
+    vocabulary = _clip_tokenizer.clip_tokenizer().get_vocab(with_added_tokens=False)
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     return CLIPTokenizer.from_pretrained(folder)
 
@@ -82,23 +82,23 @@ def hard_prompts(count=600):
 
 def test_ids_equal_transformers_on_600_hard_prompts(reference):
     for text in hard_prompts():
-        assert clip_tokenizer.encode(text) == reference(text, add_special_tokens=False)["input_ids"], repr(text)
+        assert _clip_tokenizer.encode(text) == reference(text, add_special_tokens=False)["input_ids"], repr(text)
 
 
 def test_the_vocabulary_is_clips():
     """Known ids of the published vocabulary, so that a wrong numbering cannot agree with itself."""
-    assert clip_tokenizer.encode("a photo of a cat") == [320, 1125, 539, 320, 2368]
-    assert (clip_tokenizer.BEGIN, clip_tokenizer.END) == (49406, 49407)
+    assert _clip_tokenizer.encode("a photo of a cat") == [320, 1125, 539, 320, 2368]
+    assert (_clip_tokenizer.BEGIN, _clip_tokenizer.END) == (49406, 49407)
 
 
 @pytest.fixture(scope="module")
 def qwen_state():
-    return json.loads(qwen_tokenizer.shipped().to_str())["model"]
+    return json.loads(_qwen_tokenizer.shipped().to_str())["model"]
 
 
 def test_qwen_ids_equal_transformers_on_600_hard_prompts(qwen_state):
     reference = Qwen2Tokenizer(vocab=qwen_state["vocab"], merges=[tuple(pair) for pair in qwen_state["merges"]])
-    ours = qwen_tokenizer.shipped()
+    ours = _qwen_tokenizer.shipped()
     for text in hard_prompts():
         if "<|" not in text:
             assert ours.encode(text).ids == reference(text)["input_ids"], repr(text)
@@ -110,8 +110,8 @@ def test_qwen_ids_equal_tiktoken_on_600_hard_prompts(qwen_state):
     ranks = {bytes(letters[letter] for letter in word): rank for word, rank in qwen_state["vocab"].items()}
     assert len(ranks) == 151643
     special = {"<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645, "<think>": 151667, "</think>": 151668}
-    reference = tiktoken.Encoding("qwen", pat_str=qwen_tokenizer._SPLIT, mergeable_ranks=ranks, special_tokens=special)
-    ours = qwen_tokenizer.shipped()
+    reference = tiktoken.Encoding("qwen", pat_str=_qwen_tokenizer._SPLIT, mergeable_ranks=ranks, special_tokens=special)
+    ours = _qwen_tokenizer.shipped()
     for text in [*hard_prompts(), "a very long prompt, " * 300, "<|im_start|>user\nx<|im_end|>\n<think>\n</think>"]:
         composed = unicodedata.normalize("NFC", text)
         assert ours.encode(text).ids == reference.encode(composed, allowed_special="all"), repr(text)

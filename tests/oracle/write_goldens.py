@@ -25,7 +25,8 @@ from test_tokens import hard_prompts
 from tiny import GOLDENS, NOISE
 from transformers import CLIPTokenizer
 
-from sdcpp_py import clip_tokenizer, prompt, sampling
+from sdcpp_py import sampling
+from sdcpp_py.text import _clip_tokenizer, prompt
 
 
 def shapes() -> None:
@@ -114,9 +115,9 @@ def samplers() -> dict[str, np.ndarray]:
 
 def tokens() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        merges = gzip.decompress((Path(clip_tokenizer.__file__).parent / "data" / "clip_merges.txt.gz").read_bytes()).decode()
+        merges = gzip.decompress((Path(_clip_tokenizer.__file__).parent / "data" / "clip_merges.txt.gz").read_bytes()).decode()
         (Path(folder) / "merges.txt").write_text("#version: 0.2\n" + merges, encoding="utf-8")
-        vocabulary = clip_tokenizer.clip_tokenizer().get_vocab(with_added_tokens=False)
+        vocabulary = _clip_tokenizer.clip_tokenizer().get_vocab(with_added_tokens=False)
         (Path(folder) / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
         reference = CLIPTokenizer.from_pretrained(folder)
         pairs = [[text, reference(text, add_special_tokens=False)["input_ids"]] for text in hard_prompts()]

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import sdcpp_py
-from sdcpp_py import cli, gpu_advice
+from sdcpp_py import _gpu_advice, cli
 
 SMALL = ["-W", "64", "-H", "64", "--steps", "2"]
 
@@ -38,11 +38,13 @@ def test_the_prompt_is_given_once(folder, tmp_path, capsys):
         (["-m", "/none.safetensors"], "no such file"),
         (["-o", "x.xyz"], ".png"),
         (["-o", "/no/such/folder/x.png"], "does not exist"),
-        (["--sampling-method", "eulr"], "euler"),
+        (["--sampling-method", "eulr"], "unknown --sampling-method 'eulr'; did you mean euler"),
         (["--steps", "0"], "steps"),
         (["--max-vram", "much"], "--max-vram"),
         (["--max-vram", "0.01", "--device", "CPU"], "of the process itself"),
         (["--vae", "/none.safetensors"], "no such file"),
+        (["--max-vram", "0.0001", "--device", "simulated:vram=1"], "; --max-vram 0.0"),
+        (["--cfg-scale", "-2"], "sdcpp: --cfg-scale is -2.0; 0 to 1000 are possible"),
     ],
 )
 def test_errors_are_told_in_a_line(arguments, says, capsys, tmp_path, monkeypatch):
@@ -97,7 +99,7 @@ def test_devices_says_what_to_type_for_a_gpu(capsys):
     out = run(capsys, "devices")[1]
     assert "No GPU: " in out
     if "as PyPI's wheel" in out:
-        assert gpu_advice.CUDA_COMMAND in out and gpu_advice.VULKAN_COMMAND in out
+        assert _gpu_advice.CUDA_COMMAND in out and _gpu_advice.VULKAN_COMMAND in out
 
 
 CUDA_TROUBLE = "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected"
@@ -106,8 +108,8 @@ CUDA_TROUBLE = "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable devic
 @pytest.mark.parametrize(
     ("backends", "trouble", "vulkan_loaded", "says"),
     [
-        ({"CPU": 1}, [], False, [gpu_advice.CUDA_COMMAND, gpu_advice.VULKAN_COMMAND]),
-        ({"BLAS": 1, "CPU": 1}, [], False, [gpu_advice.CUDA_COMMAND]),
+        ({"CPU": 1}, [], False, [_gpu_advice.CUDA_COMMAND, _gpu_advice.VULKAN_COMMAND]),
+        ({"BLAS": 1, "CPU": 1}, [], False, [_gpu_advice.CUDA_COMMAND]),
         ({"CUDA": 0, "CPU": 1}, [CUDA_TROUBLE], False, ["finds no device (no CUDA-capable device is detected)."]),
         ({"CUDA": 0, "CPU": 1}, [], False, ["CUDA is built in but finds no device.", "nvidia-smi"]),
         ({"Vulkan": 0, "CPU": 1}, [CUDA_TROUBLE], False, ["finds no device.", "GGML_VK_VISIBLE_DEVICES=0"]),
@@ -116,17 +118,17 @@ CUDA_TROUBLE = "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable devic
     ],
 )
 def test_why_there_is_no_gpu(backends, trouble, vulkan_loaded, says):
-    text = gpu_advice.no_gpu(backends, trouble, vulkan_loaded=vulkan_loaded)
+    text = _gpu_advice.no_gpu(backends, trouble, vulkan_loaded=vulkan_loaded)
     assert all(part in text for part in says)
 
 
 def test_a_ggml_of_ones_own_is_built_again_rather_than_the_package():
-    text = gpu_advice.no_gpu({"CPU": 1}, [], packaged=False)
+    text = _gpu_advice.no_gpu({"CPU": 1}, [], packaged=False)
     assert "-DGGML_CUDA=ON" in text and "pip" not in text
 
 
 def test_nothing_is_said_if_there_is_a_gpu():
-    assert gpu_advice.no_gpu({"CUDA": 1, "Vulkan": 0, "CPU": 1}, []) == ""
+    assert _gpu_advice.no_gpu({"CUDA": 1, "Vulkan": 0, "CPU": 1}, []) == ""
 
 
 @pytest.mark.parametrize(
@@ -141,8 +143,8 @@ def test_nothing_is_said_if_there_is_a_gpu():
     ],
 )
 def test_an_engine_that_cannot_be_loaded_says_what_to_do(problem, says):
-    assert says in gpu_advice.not_loaded(problem)
+    assert says in _gpu_advice.not_loaded(problem)
 
 
 def test_an_unknown_loading_problem_is_left_as_it_is():
-    assert gpu_advice.not_loaded("something else") == ""
+    assert _gpu_advice.not_loaded("something else") == ""

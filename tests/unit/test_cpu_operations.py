@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import sdcpp_py
-from sdcpp_py import blas, errors
+from sdcpp_py import _blas, errors
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +64,15 @@ def test_cancelling_comes_within_an_operation():
 
 
 def test_the_library_is_found_and_can_be_left_out(monkeypatch):
-    assert os.path.exists(blas.choose()[0])
-    assert blas.choose(False) == ("", "")
+    assert os.path.exists(_blas.choose()[0])
+    assert _blas.choose(False) == ("", "")
     monkeypatch.setenv("SDCPP_BLAS", "0")
-    assert blas.choose() == ("", "")
-    assert os.path.exists(blas.choose(True)[0])
+    assert _blas.choose() == ("", "")
+    assert os.path.exists(_blas.choose(True)[0])
     monkeypatch.setenv("SDCPP_BLAS", "openblas")
-    assert blas.choose()[1] == "openblas"
+    assert _blas.choose()[1] == "openblas"
     with pytest.raises(errors.InvalidArgumentError):
-        blas.choose("fast")
+        _blas.choose("fast")
 
 
 def products(kind):
@@ -83,7 +83,7 @@ def products(kind):
         pytest.skip(f"this processor has no {kind}")
 
 
-@pytest.mark.parametrize("kind", blas.KINDS)
+@pytest.mark.parametrize("kind", _blas.KINDS)
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (24, 40), (72, 64)])  # larger than what is left to ggml
 def test_all_matrix_products_agree(both, kind, height, width):
     rng = np.random.default_rng(height * width)
@@ -125,6 +125,6 @@ def test_threads_of_the_library_are_not_started_and_the_environment_is_as_before
             monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
         else:
             monkeypatch.setenv("OPENBLAS_NUM_THREADS", value)
-        with blas.loading():
+        with _blas.loading():
             assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
         assert os.environ.get("OPENBLAS_NUM_THREADS") == value

@@ -154,6 +154,18 @@ def test_an_absent_part_is_named(folder):
         only_unet.generate("x", **SMALL)
 
 
+def test_errors_spell_options_as_python_does(folder):
+    unet = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    with sdcpp_py.Pipeline(unet, text_encoders=folder / "text_encoder" / "model.safetensors") as no_vae:
+        with pytest.raises(errors.MissingPartError, match=r"has no VAE decoder; give one with vae=…$"):
+            no_vae.generate("x", **SMALL)
+        with pytest.raises(errors.MissingPartError, match=r"\(taesd.decoder\); give one with taesd=…$"):
+            no_vae.decode(np.zeros((4, 8, 8)), use_taesd=True)
+    with pytest.raises(errors.OverBudgetError, match=r"; max_vram=0\.[0-9]+ \(GiB\) is enough; ") as caught:
+        sdcpp_py.Pipeline(max_vram=1e-4, device="CPU").plan()
+    assert caught.value.option.startswith("max_vram=0.")
+
+
 def test_a_wrong_shape_is_named(folder, tmp_path):
     tensors = tiny.part("unet")
     tensors["conv_out.bias"] = np.zeros(9, np.float32)
@@ -167,7 +179,7 @@ def test_nan_weights_are_found(folder, tmp_path):
     tensors = tiny.part("unet")
     tensors["conv_out.bias"][:] = np.nan
     tiny.write_safetensors(tmp_path / "m" / "unet" / "diffusion_pytorch_model.safetensors", tensors)
-    with sdcpp_py.Pipeline(tmp_path / "m") as broken, pytest.raises(errors.NotFiniteError, match="NaN"):
+    with sdcpp_py.Pipeline(tmp_path / "m") as broken, pytest.raises(errors.NotFiniteError, match="try wtype='f32'"):
         broken.generate("x", **SMALL)
 
 

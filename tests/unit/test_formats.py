@@ -69,7 +69,7 @@ def test_threads_do_not_change_the_numbers(folder, exact):
 
 
 def original_names(folder):
-    from sdcpp_py import model_info
+    from sdcpp_py import _model_info
 
     out = {}
     for part, file, prefix in (
@@ -78,7 +78,7 @@ def original_names(folder):
         ("text_encoder", "text_encoder/model.safetensors", "cond_stage_model.transformer.text_model."),
     ):
         arrays = tiny.part(part)
-        for entry in model_info.summarize(folder / file, part="diffusion" if part == "unet" else part).tensors:
+        for entry in _model_info.summarize(folder / file, part="diffusion" if part == "unet" else part).tensors:
             out[prefix + entry.canonical.split(".", 1)[1]] = arrays[entry.name]
     return out
 

@@ -1,5 +1,6 @@
 """Pipeline, facade and command line share names, order, types and defaults: those of the engine's table of options."""
 
+import argparse
 import inspect
 import math
 import re
@@ -9,7 +10,7 @@ import typing
 import pytest
 
 import sdcpp_py
-from sdcpp_py import cli, compat, convert, images, options
+from sdcpp_py import _compat, _images, cli, convert, options
 from sdcpp_py.cli import flags
 from sdcpp_py.plan import planner
 
@@ -77,7 +78,8 @@ def test_options_are_keyword_only():
 def test_the_command_line_has_every_option_with_the_same_default():
     given = command_line()
     # `sdcpp plan` takes link_speed as two numbers; the command line is a whole process
-    left_out = {"prompt", "noise", "callback", "use_taesd", "link_speed", "whole_process"}
+    left_out = {"prompt", "noise", "callback", "use_taesd", "link_speed", "whole_process", "parts"}
+    given |= cli.flags.parts(argparse.Namespace(**given))
     for function in (sdcpp_py.Pipeline, sdcpp_py.Pipeline.generate):
         for name, parameter in parameters(function).items():
             if name in left_out:
@@ -93,7 +95,7 @@ def test_the_facade_has_the_other_packages_names_order_and_defaults():
 
 
 NOT_IN_TABLE = {
-    sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "rng"},
+    sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "parts", "rng"},
     sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "callback", "progress"},
     planner.plan: {"stages"},
 }
@@ -223,7 +225,7 @@ def test_the_command_line_says_nothing_of_what_was_left_out(monkeypatch):
 
 
 def test_the_facade_passes_every_keyword_on(monkeypatch):
-    monkeypatch.setattr(compat, "Pipeline", Recorder)
+    monkeypatch.setattr(_compat, "Pipeline", Recorder)
     paths = {name: f"{name}.gguf" for name in OPENING if name.endswith("_path")}
     others = {"n_threads": 3, "wtype": "q8_0", "tensor_type_rules": "a=f16", "rng_type": "cpu", "max_vram": 2.5}
     model = sdcpp_py.StableDiffusion(**paths, **others, offload_params_to_cpu=True)
@@ -267,7 +269,7 @@ def test_the_facade_passes_every_keyword_on(monkeypatch):
 
 
 def test_the_facades_defaults_leave_the_engine_its_own(monkeypatch):
-    monkeypatch.setattr(compat, "Pipeline", Recorder)
+    monkeypatch.setattr(_compat, "Pipeline", Recorder)
     sdcpp_py.StableDiffusion().generate_image("x")
     assert Recorder.opened == {"model": None, "text_encoders": [], "rng": "cuda", "max_vram": 0}
     made = {"width": 512, "height": 512, "steps": 20, "cfg_scale": 7.0, "guidance": 3.5, "seed": 42, "batch_count": 1}
@@ -277,7 +279,7 @@ def test_the_facades_defaults_leave_the_engine_its_own(monkeypatch):
 
 def test_what_is_written_into_a_picture_comes_from_the_table():
     used = {"width": 64, "height": 128, "steps": 3, "cfg_scale": 2.5, "sampler": "euler", "scheduler": "karras", "seed": 7}
-    text = images.parameters_of({**used, "clip_skip": 2, "rng": "cpu", "prompt": "a", "negative_prompt": ""}, "my, model")
+    text = _images.parameters_of({**used, "clip_skip": 2, "rng": "cpu", "prompt": "a", "negative_prompt": ""}, "my, model")
     version = sdcpp_py.__version__
     assert text == (
         "a\nSteps: 3, Sampler: euler, Schedule type: karras, CFG scale: 2.5, Seed: 7, Size: 64x128, "
@@ -289,7 +291,7 @@ def test_what_is_written_into_a_picture_comes_from_the_table():
 
 @pytest.mark.parametrize("value", ["a, b", "a: b", "a\nb"])
 def test_values_that_would_break_the_text_are_quoted(value):
-    assert images.parameters_text("p", "n", {"Model": value}) == f'p\nNegative prompt: n\nModel: "{value}"'
+    assert _images.parameters_text("p", "n", {"Model": value}) == f'p\nNegative prompt: n\nModel: "{value}"'
 
 
 def test_an_error_spells_the_option_as_its_face_does():
@@ -325,5 +327,5 @@ def test_the_facade_refuses_what_it_cannot_do(folder):
             model.generate_image("x", control_image="x.png")
         with pytest.raises(ValueError, match="init_image"):
             model.generate_image("x", init_image="x.png")
-    with pytest.raises(ValueError, match="t5xxl_path"):
-        sdcpp_py.StableDiffusion(folder, t5xxl_path="t5.safetensors")
+    with pytest.raises(ValueError, match="clip_vision_path"):
+        sdcpp_py.StableDiffusion(folder, clip_vision_path="vision.safetensors")

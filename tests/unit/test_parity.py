@@ -8,13 +8,14 @@ import pytest
 import tiny
 
 import sdcpp_py
-from sdcpp_py import blas, clip_tokenizer, sampling
+from sdcpp_py import _blas, sampling
+from sdcpp_py.text import _clip_tokenizer
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["blas", "ggml"])
 def pipeline(folder, request):
     """On the CPU operations of our own and on ggml's."""
-    assert blas.choose(request.param)[0] or not request.param
+    assert _blas.choose(request.param)[0] or not request.param
     with sdcpp_py.Pipeline(folder, taesd=folder / "taesd.safetensors", blas=request.param) as made:
         yield made
 
@@ -102,7 +103,7 @@ def test_tokens_equal_transformers():
     pairs = json.loads(gzip.decompress((tiny.GOLDENS / "tokens.json.gz").read_bytes()))
     assert len(pairs) >= 500
     for text, ids in pairs:
-        assert clip_tokenizer.encode(text) == ids, repr(text)
+        assert _clip_tokenizer.encode(text) == ids, repr(text)
 
 
 def test_sdxl_networks(families, goldens):

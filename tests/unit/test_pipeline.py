@@ -59,6 +59,30 @@ def test_the_same_prompt_is_encoded_once(pipeline):
     assert len(pipeline._prompts) == cached
 
 
+def test_the_cache_of_prompts_forgets_the_oldest(folder):
+    with sdcpp_py.Pipeline(folder) as fresh:
+        encode, encoded = fresh._model.encode_prompt, []
+        fresh._model.encode_prompt = lambda *given, **more: (encoded.append(given), encode(*given, **more))[1]
+        most = sdcpp_py.pipeline._CACHED_PROMPTS
+        for number in range(most):
+            fresh.prompt_states(f"prompt {number}")
+        fresh.prompt_states("prompt 0")  # is now the one used last
+        assert len(encoded) == len(fresh._prompts) == most
+        fresh.prompt_states("one more")
+        assert len(fresh._prompts) == most
+        fresh.prompt_states("prompt 0")
+        assert len(encoded) == most + 1
+        fresh.prompt_states("prompt 1")
+        assert len(encoded) == most + 2
+
+
+def test_reports_are_of_the_pipelines_networks(pipeline):
+    result = pipeline.generate("a prompt of its own", **SMALL)
+    assert list(result.reports) == [name for name in pipeline.networks if name in ("clip_l", "unet", "vae.decoder")]
+    for report in result.reports.values():
+        assert report.runs >= 1 and report.seconds > 0 and report.plan.stages and report.plan.segments
+
+
 def test_callbacks_see_every_step(pipeline):
     seen = []
     pipeline.generate("x", **SMALL, batch_count=2, callback=seen.append)

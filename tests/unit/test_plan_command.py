@@ -1,8 +1,10 @@
 """`sdcpp plan`: families without a file, devices that are not here, pictures."""
 
 import json
+import types
 
 import pytest
+import tiny
 from PIL import Image
 
 from sdcpp_py import cli, errors, families
@@ -63,6 +65,18 @@ def test_a_file_and_a_curve(capsys, tmp_path):
     assert status == 0 and "streamed a step" in out
 
 
+def test_a_model_given_by_its_parts_is_planned(tmp_path, capsys):
+    folder = tiny.write_family(tmp_path, "z-image")
+    parts = ["--diffusion-model", folder / "transformer" / "diffusion_pytorch_model.safetensors"]
+    parts += ["--vae", folder / "vae" / "diffusion_pytorch_model.safetensors"]
+    parts += ["--llm", folder / "text_encoder" / "model.safetensors"]
+    for network in ("z_image", "llm", "vae.decoder"):
+        size = ["-W", "64", "-H", "64", "--cfg-scale", "1"]
+        status, out, _ = run(capsys, *map(str, parts), "--network", network, *size, "--json")
+        assert status == 0 and json.loads(out)["auto"]["stages"]
+    assert run(capsys, *map(str, parts), "--family", "flux")[0] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -72,7 +86,7 @@ def test_a_file_and_a_curve(capsys, tmp_path):
         (["--family", "flux", "model.safetensors"], "not both"),
         (["--device-profile", "rtx"], "rtx3060"),
         (["--max-vram", "much"], "--max-vram"),
-        (["--max-vram", "0.0001"], "would do"),
+        (["--max-vram", "0.0001"], "(GiB) is enough"),
         (["--link-gbs", "-1"], "link_gbs"),
         (["--plot", "plan.xyz"], ".png"),
     ],
@@ -80,6 +94,13 @@ def test_a_file_and_a_curve(capsys, tmp_path):
 def test_errors_are_told(arguments, says, capsys):
     status, _, err = run(capsys, *arguments)
     assert status == 1 and says in err and "Traceback" not in err
+
+
+def test_the_knee_is_the_smallest_budget_that_is_nearly_as_fast_as_any():
+    seconds = {1.0: 2.0, 2.0: 1.9, 3.0: 1.06, 4.0: 1.05, 5.0: 1.0, 6.0: 1.0}
+    points = [(budget, types.SimpleNamespace(predicted_step_seconds=time)) for budget, time in seconds.items()]
+    assert cli.plan.knee(points) == 4.0
+    assert cli.plan.knee(points[:2]) == 2.0
 
 
 def test_unknown_names_in_python():

@@ -2,9 +2,9 @@ import time
 
 import pytest
 
-from sdcpp_py import clip_tokenizer
 from sdcpp_py.errors import InvalidArgumentError
-from sdcpp_py.prompt import parse_weights, tokenize
+from sdcpp_py.text import _clip_tokenizer
+from sdcpp_py.text.prompt import parse_weights, tokenize
 
 
 def spans(text):
@@ -45,8 +45,8 @@ def test_long_prompts_go_into_chunks_of_75():
     tokens = tokenize("red " * 80)
     assert tokens.chunks == 2
     assert len(tokens.ids) == 154
-    assert tokens.ids[0] == tokens.ids[77] == clip_tokenizer.BEGIN
-    assert tokens.ids[76] == tokens.ids[153] == clip_tokenizer.END
+    assert tokens.ids[0] == tokens.ids[77] == _clip_tokenizer.BEGIN
+    assert tokens.ids[76] == tokens.ids[153] == _clip_tokenizer.END
 
 
 def test_break_starts_a_chunk_and_chunks_can_be_filled_up():

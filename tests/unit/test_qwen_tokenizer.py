@@ -5,7 +5,8 @@ import struct
 
 import pytest
 
-from sdcpp_py import errors, qwen_tokenizer
+from sdcpp_py import errors
+from sdcpp_py.text import _qwen_tokenizer
 
 TEXT = "<|im_start|>user\nA red circle, 一只猫 🐈, it's 3.14<|im_end|>\n"
 
@@ -20,7 +21,7 @@ def strings(values):
 
 @pytest.fixture(scope="module")
 def state():
-    return json.loads(qwen_tokenizer.shipped().to_str())
+    return json.loads(_qwen_tokenizer.shipped().to_str())
 
 
 def gguf_of(state, pre="qwen2"):
@@ -40,23 +41,23 @@ def gguf_of(state, pre="qwen2"):
 
 def test_known_ids():
     """Of the published vocabulary."""
-    ids = qwen_tokenizer.shipped().encode("<|im_start|>user\nhello world<|im_end|>").ids
+    ids = _qwen_tokenizer.shipped().encode("<|im_start|>user\nhello world<|im_end|>").ids
     assert ids == [151644, 872, 198, 14990, 1879, 151645]
 
 
 def test_from_a_ggufs_metadata(tmp_path, state):
     path = tmp_path / "Qwen3-4B.gguf"
     path.write_bytes(gguf_of(state))
-    own = qwen_tokenizer.for_model(path)
-    assert own is not qwen_tokenizer.shipped()
-    assert own.encode(TEXT).ids == qwen_tokenizer.shipped().encode(TEXT).ids
+    own = _qwen_tokenizer.for_model(path)
+    assert own is not _qwen_tokenizer.shipped()
+    assert own.encode(TEXT).ids == _qwen_tokenizer.shipped().encode(TEXT).ids
 
 
 def test_another_kind_of_tokenizer_is_refused(tmp_path, state):
     path = tmp_path / "other.gguf"
     path.write_bytes(gguf_of(state, pre="llama-bpe"))
     with pytest.raises(errors.UnsupportedModelError, match="llama-bpe"):
-        qwen_tokenizer.for_model(path)
+        _qwen_tokenizer.for_model(path)
 
 
 @pytest.mark.parametrize("part", [0.001, 0.3, 0.9])
@@ -65,22 +66,22 @@ def test_a_truncated_gguf_is_told(tmp_path, state, part):
     path = tmp_path / f"cut{part}.gguf"
     path.write_bytes(whole[: max(5, int(len(whole) * part))])
     with pytest.raises(errors.BadFileError):
-        qwen_tokenizer.for_model(path)
+        _qwen_tokenizer.for_model(path)
 
 
 def test_from_a_tokenizer_beside_the_model(tmp_path):
     (tmp_path / "tokenizer").mkdir()
-    qwen_tokenizer.shipped().save(str(tmp_path / "tokenizer" / "tokenizer.json"))
+    _qwen_tokenizer.shipped().save(str(tmp_path / "tokenizer" / "tokenizer.json"))
     (tmp_path / "model.safetensors").write_bytes(b"")
     for place in (tmp_path, tmp_path / "model.safetensors"):
-        found = qwen_tokenizer.for_model(place)
-        assert found is not qwen_tokenizer.shipped() and found.encode(TEXT).ids == qwen_tokenizer.shipped().encode(TEXT).ids
+        found = _qwen_tokenizer.for_model(place)
+        assert found is not _qwen_tokenizer.shipped() and found.encode(TEXT).ids == _qwen_tokenizer.shipped().encode(TEXT).ids
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "tokenizer.json").write_text("{}")
     with pytest.raises(errors.BadFileError):
-        qwen_tokenizer.for_model(tmp_path / "bad")
+        _qwen_tokenizer.for_model(tmp_path / "bad")
 
 
 def test_the_shipped_one_where_there_is_no_other(tmp_path):
-    assert qwen_tokenizer.for_model(tmp_path) is qwen_tokenizer.shipped()
-    assert qwen_tokenizer.for_model(None) is qwen_tokenizer.shipped()
+    assert _qwen_tokenizer.for_model(tmp_path) is _qwen_tokenizer.shipped()
+    assert _qwen_tokenizer.for_model(None) is _qwen_tokenizer.shipped()

@@ -52,6 +52,10 @@ int sdcpp_devices(char** json, sdcpp_error* error) {
     return guarded(error, [&] { give_json(json, [] { return devices_json(); }); });
 }
 
+int sdcpp_components(char** json, sdcpp_error* error) {
+    return guarded(error, [&] { give_json(json, [] { return components_json(); }); });
+}
+
 int sdcpp_listing(const sdcpp_file* file, char** json, sdcpp_error* error) {
     return guarded(error, [&] {
         need(file, "file");
@@ -128,34 +132,6 @@ int sdcpp_model_report(const sdcpp_model* model, char** json, sdcpp_error* error
     return guarded(error, [&] {
         need(model, "model");
         give_json(json, [&] { return model_json(model->model); });
-    });
-}
-
-int32_t sdcpp_text_encoder_count(const sdcpp_model* model) {
-    try {
-        return model ? static_cast<int32_t>(model->model.text_encoders().size()) : 0;
-    } catch (...) {
-        return 0;
-    }
-}
-
-int sdcpp_text_encoder_get(const sdcpp_model* model, int32_t index, sdcpp_text_encoder* out, sdcpp_error* error) {
-    return guarded(error, [&] {
-        need(model, "model");
-        need(out, "out");
-        const auto encoders = model->model.text_encoders();
-        if (index < 0 || static_cast<size_t>(index) >= encoders.size())
-            fail(SDCPP_INVALID_ARGUMENT, "no text encoder number ", index);
-        const TextEncoder& encoder = *encoders[static_cast<size_t>(index)];
-        const TextEncoder::Traits traits = encoder.traits();
-        *out = {};
-        copy_text(out->name, encoder.name());
-        copy_text(out->tokenizer, traits.tokenizer);
-        out->positions = static_cast<int32_t>(traits.positions);
-        out->vocabulary = static_cast<int32_t>(traits.vocabulary);
-        out->width = static_cast<int32_t>(traits.width);
-        out->layers = traits.layers;
-        out->padding = traits.padding;
     });
 }
 

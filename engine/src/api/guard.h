@@ -39,7 +39,7 @@ int guarded(sdcpp_error* error, Body body) {
         return report(error, problem.status(), problem.what(), problem.option());
     } catch (const OverBudget& problem) {
         if (error) error->least_bytes = problem.least_bytes();
-        return report(error, SDCPP_OVER_BUDGET, problem.what());
+        return report(error, SDCPP_OVER_BUDGET, problem.what(), problem.option());
     } catch (const std::invalid_argument& problem) {
         return report(error, SDCPP_INVALID_ARGUMENT, problem.what());
     } catch (const std::bad_alloc&) {

@@ -71,7 +71,8 @@ const Component clip_l = {
                   }}},
     .public_prefix = "text_encoders.clip_l.transformer.text_model.",
     .option = "text_encoders",
-    .hint = "clip_l.safetensors",
+    .flags = "--clip_l",
+    .help = "the CLIP-L text encoder, such as clip_l.safetensors",
 };
 
 // open_clip fills chunks with zeros, OpenAI's tokenizer with end marks.
@@ -93,7 +94,8 @@ const Component clip_g = {
                   }}},
     .public_prefix = "text_encoders.clip_g.transformer.text_model.",
     .option = "text_encoders",
-    .hint = "clip_g.safetensors",
+    .flags = "--clip_g",
+    .help = "the CLIP-G text encoder, such as clip_g.safetensors",
 };
 
 const Component clip_h = {
@@ -113,6 +115,8 @@ const Component clip_h = {
                   }}},
     .public_prefix = "text_encoders.clip_h.transformer.text_model.",
     .option = "text_encoders",
+    .flags = "",
+    .help = "",
 };
 
 }  // namespace sdcpp

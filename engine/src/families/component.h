@@ -24,13 +24,15 @@ struct Component {
     Naming naming;
     std::vector<Part> networks;
     std::string_view public_prefix;  // in files that are written, for other programs
-    std::string_view option;         // the keyword by which a user gives its file
-    std::string_view hint{};         // what to look for if it is missing: the usual file
+    // How a user gives its file: the keyword, the flags of the command line separated by spaces, and what the help
+    // says. Components of one keyword share it.
+    std::string_view option, flags, help;
 };
 
 // In the order in which networks run.
 const std::vector<const Component*>& components();
-const Component* find_component(std::string_view name);  // null if there is none
+const Component* find_component(std::string_view name);         // null if there is none
+const Component::Part& network_of(const Component& component);  // its first
 // For reading files.
 const Namings& namings();
 

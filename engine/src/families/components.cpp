@@ -18,6 +18,8 @@ const Component* find_component(std::string_view name) {
     return nullptr;
 }
 
+const Component::Part& network_of(const Component& component) { return component.networks.front(); }
+
 const Namings& namings() {
     static const Namings all = [] {
         Namings out;

@@ -88,6 +88,8 @@ const Component flux = {
     .networks = {{"flux", "FLUX.1 transformer", Role::denoiser, "flux.", make_network<Flux>}},
     .public_prefix = "model.diffusion_model.",
     .option = "diffusion_model",
+    .flags = "--diffusion-model",
+    .help = "a UNet or transformer alone, in place of the model's or without one",
 };
 
 }  // namespace sdcpp

@@ -47,6 +47,8 @@ const Component llm = {
     .networks = {{"llm", "text encoder (language model)", Role::text_encoder, "llm.", make_network<Llm>}},
     .public_prefix = "text_encoders.llm.",
     .option = "llm",
+    .flags = "--llm",
+    .help = "the language model that reads the prompt",
 };
 
 }  // namespace sdcpp

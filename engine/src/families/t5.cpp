@@ -48,8 +48,9 @@ const Component t5 = {
                .metadata = {{".attention.layer_norm_rms_epsilon", "layer_norm_epsilon"}}},
     .networks = {{"t5", "text encoder (T5)", Role::text_encoder, "t5.", make_network<T5>}},
     .public_prefix = "text_encoders.t5xxl.transformer.",
-    .option = "t5",
-    .hint = "t5xxl_fp16.safetensors",
+    .option = "text_encoders",
+    .flags = "--t5xxl",
+    .help = "the T5 text encoder, such as t5xxl_fp16.safetensors",
 };
 
 }  // namespace sdcpp

@@ -52,6 +52,8 @@ const Component taesd = {
                  {"taesd.encoder", "TAESD encoder", Role::tiny_encoder, "taesd.encoder.", encoder}},
     .public_prefix = "taesd.",
     .option = "taesd",
+    .flags = "--taesd",
+    .help = "decode with this tiny autoencoder",
 };
 
 }  // namespace sdcpp

@@ -86,6 +86,8 @@ const Component unet = {
     .networks = {{"unet", "UNet", Role::denoiser, "unet.", make_network<UNet>}},
     .public_prefix = "model.diffusion_model.",
     .option = "diffusion_model",
+    .flags = "--diffusion-model",
+    .help = "a UNet or transformer alone, in place of the model's or without one",
 };
 
 }  // namespace sdcpp

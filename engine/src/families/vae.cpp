@@ -66,6 +66,8 @@ const Component vae = {
                  {"vae.encoder", "VAE encoder", Role::encoder, "vae.encoder.", make_network<VaeEncoder>}},
     .public_prefix = "first_stage_model.",
     .option = "vae",
+    .flags = "--vae",
+    .help = "a VAE to use in place of the model's",
 };
 
 }  // namespace sdcpp

@@ -35,6 +35,8 @@ const Component z_image = {
     .networks = {{"z_image", "Z-Image transformer", Role::denoiser, "z_image.", make_network<ZImage>}},
     .public_prefix = "model.diffusion_model.",
     .option = "diffusion_model",
+    .flags = "--diffusion-model",
+    .help = "a UNet or transformer alone, in place of the model's or without one",
 };
 
 }  // namespace sdcpp

@@ -18,9 +18,9 @@ constexpr int64_t most_tokens = 77000;  // of a prompt
 inline void require_finite(const Floats& values, const char* what) {
     for (const float value : values)
         if (!std::isfinite(value))
-            fail(
-                SDCPP_NOT_FINITE, what,
-                " contain NaN or infinity; the weights may be damaged, or a type too coarse for them: try wtype='f32'");
+            fail(SDCPP_NOT_FINITE, what,
+                 " contain NaN or infinity; the weights may be damaged, or a type too coarse for them: try ",
+                 OptionName{"wtype", "f32"});
 }
 
 inline void require_tokens(std::span<const int32_t> tokens, int64_t vocabulary) {

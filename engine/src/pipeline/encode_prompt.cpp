@@ -98,7 +98,8 @@ Conditioning Model::encode_prompt(std::span<const PromptTokens> tokens, int clip
     std::string lacking;
     const auto encoders = text_encoders(&lacking);
     if (encoders.empty())
-        fail(SDCPP_MISSING_PART, "the model has no text encoder ", lacking, "; give one with text_encoders=…");
+        fail(SDCPP_MISSING_PART, "the model has no text encoder ", lacking, "; give one with ",
+             OptionName{"text_encoders", "…"});
     if (tokens.size() != encoders.size())
         fail(SDCPP_INVALID_ARGUMENT, family_.title, " takes tokens for ", encoders.size(), " text encoders");
     const Denoiser* net = denoiser();

@@ -258,7 +258,7 @@ const Model::NamedExecutor& Model::find(const std::string& network) const {
         for (const Component::Part& part : component->networks)
             if (part.name == network)
                 fail(SDCPP_MISSING_PART, "the model has no ", part.title, " (", network, "); give one with ",
-                     component->option, "=…");
+                     OptionName{component->option, "…"});
     fail(SDCPP_INVALID_ARGUMENT, "unknown network '", network, "'");
 }
 

@@ -1,8 +1,9 @@
 #include "pipeline/reports.h"
 
 #include <map>
+#include <sstream>
 
-#include "families/family.h"
+#include "families/summary.h"
 #include "io/tensor_file.h"
 #include "pipeline/options.h"
 #include "weights/names.h"
@@ -77,6 +78,22 @@ Json devices_json() {
                              {"trouble", Json(backend_trouble())}});
 }
 
+Json components_json() {
+    Json::Array out;
+    for (const Component* component : components()) {
+        Json::Array flags;
+        std::istringstream words{std::string(component->flags)};
+        for (std::string word; words >> word;) flags.emplace_back(word);
+        out.emplace_back(Json::Object{{"name", Json(std::string(component->naming.name))},
+                                      {"kind", Json(std::string(component->naming.kind))},
+                                      {"title", Json(std::string(network_of(*component).title))},
+                                      {"option", Json(std::string(component->option))},
+                                      {"flags", Json(std::move(flags))},
+                                      {"help", Json(std::string(component->help))}});
+    }
+    return Json(std::move(out));
+}
+
 Json listing_json(const ModelPath& path) {
     Json::Array tensors;
     std::string format;
@@ -86,12 +103,55 @@ Json listing_json(const ModelPath& path) {
     } else {
         add_tensors(tensors, format, path, "");
     }
-    return Json(Json::Object{{"format", Json(std::move(format))}, {"tensors", Json(std::move(tensors))}});
+    const FilesSummary summary = summarize(ModelFiles({path}, namings()));
+    Json::Array networks, missing;
+    for (const FilesSummary::Network& network : summary.networks)
+        networks.emplace_back(Json::Object{{"name", Json(std::string(network.part->name))},
+                                           {"title", Json(std::string(network.part->title))},
+                                           {"parameters", whole(network.parameters)}});
+    for (const Component* component : summary.missing) missing.emplace_back(std::string(network_of(*component).title));
+    return Json(Json::Object{{"format", Json(std::move(format))},
+                             {"family", Json(std::string(summary.family ? summary.family->title : ""))},
+                             {"networks", Json(std::move(networks))},
+                             {"missing", Json(std::move(missing))},
+                             {"tensors", Json(std::move(tensors))}});
 }
 
+namespace {
+
+// The parts that text to image needs and the model lacks.
+Json missing_json(const Model& model, bool tiny) {
+    Json::Array out;
+    for (const Component* component : missing_components(model.files(), model.family(), tiny))
+        out.emplace_back(Json::Object{{"name", Json(std::string(component->naming.name))},
+                                      {"title", Json(std::string(network_of(*component).title))},
+                                      {"option", Json(std::string(component->option))}});
+    return Json(std::move(out));
+}
+
+Json text_encoders_json(const Model& model) {
+    const TextRecipe& recipe = model.family().text;
+    Json::Array out;
+    for (const TextEncoder* encoder : model.text_encoders()) {
+        const TextEncoder::Traits traits = encoder->traits();
+        const auto length = recipe.lengths.find(encoder->name());
+        const bool talks = traits.positions == 0 && length == recipe.lengths.end();
+        out.emplace_back(Json::Object{
+            {"name", Json(encoder->name())},
+            {"tokenizer", Json(traits.tokenizer)},
+            {"positions", whole(traits.positions)},
+            {"length", whole(length == recipe.lengths.end() ? 0 : length->second(model.files()))},
+            {"layers", whole(traits.layers)},
+            {"padding", whole(traits.padding)},
+            {"template", Json(std::string(talks && !recipe.chat_template.empty() ? recipe.chat_template : "{}"))},
+            {"file", Json(model.file_of(*encoder).string())}});
+    }
+    return Json(std::move(out));
+}
+
+}  // namespace
+
 Json model_json(const Model& model) {
-    std::string lacking;
-    (void)model.text_encoders(&lacking);
     Json::Object defaults;
     for (const Option& option : option_table())
         if (option.from == DefaultFrom::model)
@@ -102,7 +162,10 @@ Json model_json(const Model& model) {
                              {"title", Json(std::string(model.family().title))},
                              {"networks", texts(model.networks())},
                              {"denoiser", Json(std::string(model.denoiser() ? model.denoiser()->name() : ""))},
-                             {"lacking", Json(std::move(lacking))},
+                             {"text_encoders", text_encoders_json(model)},
+                             {"missing", missing_json(model, false)},
+                             {"missing_with_taesd", missing_json(model, true)},
+                             {"takes_guidance", Json(model.denoiser() && model.denoiser()->takes_guidance())},
                              {"latent_channels", whole(facts.latent.channels)},
                              {"latent_factor", whole(facts.latent.factor)},
                              {"size_multiple", whole(facts.size_multiple)},

@@ -13,6 +13,8 @@ namespace sdcpp {
 
 // Devices and backends of the ggml in use.
 Json devices_json();
+// The components that models are made of and how users give their files, as sdcpp_components() describes them.
+Json components_json();
 // The tensors of a file, or of a diffusers folder whose files' folders stand before their names.
 Json listing_json(const ModelPath& path);
 // What the model is made of, what it takes, and what options are if they are left out.

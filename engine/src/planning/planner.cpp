@@ -77,16 +77,17 @@ std::string mib(uint64_t bytes) {
         if (need(i) > need(worst)) worst = i;
     const PlanStage& stage = instance.stages[worst];
     const bool by_weights = stage.param_bytes > need(worst) / 2;
+    const std::string enough =
+        std::to_string(std::ceil(static_cast<double>(least) / (1 << 30) * 1000) / 1000).substr(0, 6);
     throw OverBudget(
         (reserved > 0 ? "the budget" : "a budget of " + mib(instance.options.budget_bytes)) + " is too small: stage " +
             stage.name + " alone takes " + mib(need(worst)) + " (" + mib(stage.param_bytes) +
             " of weights, the rest for computing)" +
-            (reserved > 0 ? " beside the " + mib(reserved) + " of the process itself" : "") + "; max_vram=" +
-            std::to_string(std::ceil(static_cast<double>(least) / (1 << 30) * 1000) / 1000).substr(0, 6) +
-            " (GiB) would do; " +
+            (reserved > 0 ? " beside the " + mib(reserved) + " of the process itself" : "") +
+            "; option max_vram=" + enough + " (GiB) is enough; " +
             (by_weights ? "a coarser wtype such as q8_0 lowers it"
                         : "a smaller picture, fewer pictures at once or (for the decoder) VAE tiling lowers it"),
-        worst, least);
+        worst, least, "max_vram=" + enough);
 }
 
 }  // namespace

@@ -83,17 +83,19 @@ struct Plan {
     double limit_step_seconds = 0;      // no plan under this budget can be faster
 };
 
-// No plan stays under the budget. `least_bytes` would do.
+// No plan stays under the budget; `least_bytes` is enough. The message names the option that would say so.
 class OverBudget : public std::runtime_error {
   public:
-    OverBudget(const std::string& message, size_t stage, uint64_t least_bytes)
-        : std::runtime_error(message), stage_(stage), least_bytes_(least_bytes) {}
+    OverBudget(const std::string& message, size_t stage, uint64_t least_bytes, std::string option = "")
+        : std::runtime_error(message), stage_(stage), least_bytes_(least_bytes), option_(std::move(option)) {}
     size_t stage() const { return stage_; }
     uint64_t least_bytes() const { return least_bytes_; }
+    const std::string& option() const { return option_; }  // as Error::option()
 
   private:
     size_t stage_;
     uint64_t least_bytes_;
+    std::string option_;
 };
 
 // A budget that no model reaches: a plan under it is made with sizes and times, and everything stays.

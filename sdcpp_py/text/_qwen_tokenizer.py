@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from sdcpp_py import gguf_header
-from sdcpp_py.byte_letters import byte_letters
-from sdcpp_py.errors import BadFileError, UnsupportedModelError
+from sdcpp_py.errors import UnsupportedModelError
+from sdcpp_py.text import _gguf_header, _tokenizer_json
+from sdcpp_py.text._byte_letters import byte_letters
 
 _SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _SPECIAL = (
@@ -59,7 +59,7 @@ def shipped() -> Tokenizer:
 @functools.lru_cache(maxsize=2)
 def from_gguf(path: Path) -> Tokenizer | None:
     """The tokenizer that a GGUF file holds, None where it holds none. Raises BadFileError, UnsupportedModelError."""
-    found = gguf_header.read(path)
+    found = _gguf_header.read(path)
     words, lines = found.get("tokenizer.ggml.tokens"), found.get("tokenizer.ggml.merges")
     if not words or not lines:
         return None
@@ -71,22 +71,11 @@ def from_gguf(path: Path) -> Tokenizer | None:
     return _built(words, merges, special)
 
 
-@functools.lru_cache(maxsize=2)
-def _from_json(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as problem:
-        raise BadFileError(f"{path} is no tokenizer: {problem}") from problem
-
-
 def for_model(path: Path | None) -> Tokenizer:
     """The tokenizer of the language model in the file or folder `path`; None: the shipped one."""
-    if path is not None and path.is_file():
-        if path.suffix == ".gguf" and (own := from_gguf(path)) is not None:
-            return own
-        path = path.parent
-    if path is not None:
-        for place in (path / "tokenizer.json", path / "tokenizer" / "tokenizer.json"):
-            if place.is_file():
-                return _from_json(place)
+    if path is not None and path.suffix == ".gguf" and path.is_file() and (own := from_gguf(path)) is not None:
+        return own
+    for place in _tokenizer_json.places(path):
+        if (found := _tokenizer_json.read(place, "BPE")) is not None:
+            return found
     return shipped()

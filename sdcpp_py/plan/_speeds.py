@@ -6,8 +6,9 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from sdcpp_py import _engine, blas
+from sdcpp_py import _blas, _engine
 
 
 def cache_folder() -> Path:
@@ -22,16 +23,16 @@ def cache_folder() -> Path:
 def device_speed(device: str, threads: int) -> tuple[float, float]:
     """Multiplications and additions a second in large layers, and bytes a second to the device."""
     description = next((one["description"] for one in _engine.devices()["devices"] if one["name"].lower() == device.lower()), "")
-    library, _kind = blas.choose()
+    library, _kind = _blas.choose()
     key = f"{device} {description} threads={threads} blas={bool(library)} {_engine.version()}"
     path = cache_folder() / "devices.json"
+    known = _read(path)
     try:
-        known = json.loads(path.read_text())
         flops, link = known[key]
         return float(flops), float(link)
-    except (OSError, ValueError, KeyError, TypeError):
-        known = {}
-    with blas.loading():
+    except (ValueError, KeyError, TypeError):
+        pass  # not measured yet, or not written by this version
+    with _blas.loading():
         found = _engine.device_speed(device, threads, os.fsencode(library))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,3 +42,11 @@ def device_speed(device: str, threads: int) -> tuple[float, float]:
     except OSError:
         pass  # measured again next time
     return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

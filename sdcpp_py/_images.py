@@ -11,8 +11,8 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from sdcpp_py import _engine, options
+from sdcpp_py._whole_file import whole_file
 from sdcpp_py.errors import InvalidArgumentError, ModelNotFoundError
-from sdcpp_py.whole_file import whole_file
 
 _A1111_ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Clip skip")
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}

@@ -12,9 +12,10 @@ from typing import Any
 from PIL import Image
 
 from sdcpp_py import options
+from sdcpp_py._model_parts import COMPONENTS
+from sdcpp_py._result import Step
 from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.pipeline import Pipeline
-from sdcpp_py.result import Step
 
 # Their keyword for each of ours, and the value that says nothing.
 _OPENING: dict[str, tuple[str, Any]] = {
@@ -108,8 +109,11 @@ class StableDiffusion:
     ) -> None:
         """Open a model. Raises what `Pipeline` raises."""
         given = _ours(_OPENING, locals())
-        _refuse(others)
         encoders = [path for path in (clip_l_path, clip_g_path) if path]
+        for flag in (flag for component in COMPONENTS for flag in component.flags):
+            if path := others.pop(f"{flag.strip('-')}_path", None):
+                encoders.append(path)
+        _refuse(others)
         self.pipeline = Pipeline(model_path or None, text_encoders=encoders, **given)
         self._taesd = bool(taesd_path)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sdcpp_py import clip_tokenizer
 from sdcpp_py.errors import InvalidArgumentError
+from sdcpp_py.text import _clip_tokenizer
 
 MAX_CHARACTERS = 100_000
 MAX_CHUNKS = 64
@@ -99,7 +99,7 @@ def check(prompt: str) -> None:
         raise InvalidArgumentError(f"the prompt has {len(prompt)} characters; up to {MAX_CHARACTERS} are possible")
 
 
-def tokenize(prompt: str, positions: int = 77, chunks: int = 1, padding: int = clip_tokenizer.END) -> Tokens:
+def tokenize(prompt: str, positions: int = 77, chunks: int = 1, padding: int = _clip_tokenizer.END) -> Tokens:
     """Token ids and weights of `prompt` in chunks of `positions`, filled up with `padding`, and to at least `chunks` of them.
 
     Raises InvalidArgumentError past 100 000 characters or 64 chunks.
@@ -115,7 +115,7 @@ def tokenize(prompt: str, positions: int = 77, chunks: int = 1, padding: int = c
     def close() -> None:
         nonlocal filled
         empty = room - len(part_ids)
-        ids.extend([clip_tokenizer.BEGIN, *part_ids, clip_tokenizer.END, *[padding] * empty])
+        ids.extend([_clip_tokenizer.BEGIN, *part_ids, _clip_tokenizer.END, *[padding] * empty])
         weights.extend([1.0, *part_weights, 1.0, *[1.0] * empty])
         part_ids.clear()
         part_weights.clear()
@@ -125,7 +125,7 @@ def tokenize(prompt: str, positions: int = 77, chunks: int = 1, padding: int = c
         if span.text is None:
             close()
             continue
-        for token in clip_tokenizer.encode(span.text):
+        for token in _clip_tokenizer.encode(span.text):
             if len(part_ids) == room:
                 close()
             part_ids.append(token)

@@ -14,10 +14,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from sdcpp_py import gguf_header
 from sdcpp_py.errors import BadFileError
-
-END, PADDING = 1, 0
+from sdcpp_py.text import _gguf_header, _tokenizer_json
 
 
 def _shipped_text() -> str:
@@ -33,7 +31,7 @@ def shipped() -> Tokenizer:
 @functools.lru_cache(maxsize=2)
 def from_gguf(path: Path) -> Tokenizer | None:
     """The tokenizer that a GGUF file holds, None if it holds none. Raises BadFileError."""
-    found = gguf_header.read(path)
+    found = _gguf_header.read(path)
     pieces, scores = found.get("tokenizer.ggml.tokens"), found.get("tokenizer.ggml.scores")
     if not pieces or not scores or found.get("tokenizer.ggml.model") != "t5":
         return None
@@ -48,22 +46,11 @@ def from_gguf(path: Path) -> Tokenizer | None:
     return Tokenizer.from_str(json.dumps(description))
 
 
-@functools.lru_cache(maxsize=2)
-def _from_json(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as problem:
-        raise BadFileError(f"{path} is no tokenizer: {problem}") from problem
-
-
 def for_model(path: Path | None) -> Tokenizer:
     """The tokenizer of the text encoder in the file or folder `path`; None: the shipped one."""
-    if path is not None and path.is_file():
-        if path.suffix == ".gguf" and (own := from_gguf(path)) is not None:
-            return own
-        path = path.parent
-    if path is not None:
-        for place in (path / "tokenizer_2" / "tokenizer.json", path / "tokenizer_3" / "tokenizer.json"):
-            if place.is_file():
-                return _from_json(place)
+    if path is not None and path.suffix == ".gguf" and path.is_file() and (own := from_gguf(path)) is not None:
+        return own
+    for place in _tokenizer_json.places(path):
+        if (found := _tokenizer_json.read(place, "Unigram")) is not None:
+            return found
     return shipped()

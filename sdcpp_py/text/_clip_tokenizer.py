@@ -8,7 +8,7 @@ from importlib import resources
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from sdcpp_py.byte_letters import byte_letters
+from sdcpp_py.text._byte_letters import byte_letters
 
 BEGIN = 49406
 END = 49407

@@ -1,0 +1,44 @@
+#include "families/summary.h"
+
+#include <algorithm>
+
+namespace sdcpp {
+namespace {
+
+bool holds(const ModelFiles& files, const Component::Part& part) { return files.has_prefix(part.prefix); }
+
+const Component& of_role(Role role) {
+    return **std::find_if(components().begin(), components().end(), [&](const Component* component) {
+        return std::any_of(component->networks.begin(), component->networks.end(),
+                           [&](const Component::Part& part) { return part.role == role; });
+    });
+}
+
+}  // namespace
+
+std::vector<const Component*> missing_components(const ModelFiles& files, const Family& family, bool tiny) {
+    std::vector<const Component*> needed = {find_component(family.denoiser)};
+    for (const std::string_view name : family.text.encoders()) needed.push_back(find_component(name));
+    needed.push_back(&of_role(tiny ? Role::tiny_decoder : Role::decoder));
+    std::erase_if(needed, [&](const Component* component) { return holds(files, network_of(*component)); });
+    return needed;
+}
+
+FilesSummary summarize(const ModelFiles& files) {
+    FilesSummary out;
+    for (const Component* component : components())
+        for (const Component::Part& part : component->networks) {
+            if (!holds(files, part)) continue;
+            int64_t parameters = 0;
+            for (auto at = files.tensors().lower_bound(part.prefix);
+                 at != files.tensors().end() && at->first.starts_with(part.prefix); ++at)
+                parameters += at->second.count();
+            out.networks.push_back({&part, parameters});
+        }
+    const Family& family = family_of(files);
+    if (family.recognises(files) > 0) out.family = &family;
+    out.missing = missing_components(files, family);
+    return out;
+}
+
+}  // namespace sdcpp

@@ -1,0 +1,27 @@
+// What files hold and lack, for people.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "families/family.h"
+
+namespace sdcpp {
+
+struct FilesSummary {
+    const Family* family = nullptr;  // null if the files hold no diffusion model
+    struct Network {
+        const Component::Part* part;
+        int64_t parameters;
+    };
+    std::vector<Network> networks;  // that they hold, as they run
+    // What text to image needs beside them: the family's, or the default one's.
+    std::vector<const Component*> missing;
+};
+FilesSummary summarize(const ModelFiles& files);
+
+// Components that text to image needs and the files lack. `tiny`: it is decoded with the tiny autoencoder.
+std::vector<const Component*> missing_components(const ModelFiles& files, const Family& family, bool tiny = false);
+
+}  // namespace sdcpp

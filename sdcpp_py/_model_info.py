@@ -1,0 +1,80 @@
+"""What is in a model file, and what the machine has to run it on."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdcpp_py import _engine, _gpu_advice
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor of a file."""
+
+    name: str
+    canonical: str  #: the engine's name for it, "" where no network uses it
+    type: str
+    shape: tuple[int, ...]  #: outermost first
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """What a model file holds."""
+
+    path: Path
+    format: str
+    family: str
+    tensors: list[TensorEntry]
+    bytes_by_type: dict[str, int]
+    networks: dict[str, int]  #: parameters of each network found
+    missing: list[str]  #: networks that text-to-image needs and the file lacks
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that networks can run on."""
+
+    name: str
+    description: str
+    is_cpu: bool
+    free_bytes: int
+    total_bytes: int
+
+
+def devices() -> list[Device]:
+    """The devices of the ggml in use. Raises EngineError if its version is not the one that the engine was built for."""
+    return [Device(**device) for device in _engine.devices()["devices"]]
+
+
+def why_no_gpu() -> str:
+    """Why `devices` has no GPU and what to type, in lines; "" if it has one. Raises EngineError, as `devices`."""
+    found = _engine.devices()
+    counts = {backend["name"]: backend["device_count"] for backend in found["backends"]}
+    try:
+        libraries = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        libraries = ""
+    trouble = found["trouble"].splitlines()
+    packaged = not libraries or "/libggml/lib" in libraries
+    return _gpu_advice.no_gpu(counts, trouble, vulkan_loaded="libggml-vulkan" in libraries, packaged=packaged)
+
+
+def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummary:
+    """List a tensor file's contents without loading it. Raises ModelNotFoundError, BadFileError.
+
+    ``part`` says what a file of one part is: a component or a kind of components of `sdcpp_py._model_parts.COMPONENTS`; "any" lets
+    its names say it.
+    """
+    given = _engine.PartFile(_engine.path_bytes(path), {"any": "", "diffusion": "diffusion_model"}.get(part, part))
+    listing = _engine.listing(given)
+    tensors = [TensorEntry(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in listing["tensors"]]
+    by_type: Counter[str] = Counter()
+    for tensor in tensors:
+        by_type[tensor.type] += tensor.bytes
+    networks = {network["title"]: network["parameters"] for network in listing["networks"]}
+    family = listing["family"] or ("a part of a model" if networks else "unknown")
+    return ModelSummary(Path(path), listing["format"], family, tensors, dict(by_type), networks, listing["missing"])

@@ -1,0 +1,55 @@
+"""The files that make up a model, as `Pipeline` and `convert` take them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdcpp_py import _engine
+from sdcpp_py.errors import InvalidArgumentError
+
+PathLike = str | os.PathLike[str]
+#: Keywords that name files.
+FILE_KEYWORDS = ("diffusion_model", "vae", "text_encoders", "llm", "taesd", "parts")
+
+
+@dataclass(frozen=True)
+class Component:
+    """A row of the engine's table of components."""
+
+    name: str
+    kind: str  #: components of one kind take each other's place
+    title: str  #: for people
+    option: str  #: the keyword by which a user gives its file
+    flags: tuple[str, ...]  #: on the command line
+    help: str
+
+
+COMPONENTS: tuple[Component, ...] = tuple(Component(**{**row, "flags": tuple(row["flags"])}) for row in _engine.components())
+
+
+class ModelParts:
+    """Paths and what each is given as; later ones' tensors take the place of earlier ones'."""
+
+    def __init__(self, model: PathLike | None, keywords: Mapping[str, Any]) -> None:
+        """``keywords``: values of FILE_KEYWORDS; paths by component or kind of components, "parts" being a mapping of those.
+
+        Raises InvalidArgumentError for what is no path, for an unknown part, or if there is none.
+        """
+        given = [("", model)] if model is not None else []
+        for name, paths in keywords.items():
+            if isinstance(paths, Mapping):
+                given += paths.items()
+            elif paths is not None:
+                kind = "text_encoder" if name == "text_encoders" else name
+                several = [paths] if isinstance(paths, (str, os.PathLike)) or not isinstance(paths, Sequence) else paths
+                given += [(kind, path) for path in several]
+        self.files = [_engine.PartFile(_engine.path_bytes(path), part) for part, path in given]
+        if not self.files:
+            raise InvalidArgumentError("give a model, or its parts")
+        #: What the model is called by: the diffusion model's file, else the first.
+        named = next((file for file in self.files if file.part == "diffusion_model"), self.files[0])
+        self.path = Path(os.fsdecode(named.path))

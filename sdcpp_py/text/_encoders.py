@@ -1,0 +1,67 @@
+"""What a model's text encoders take: a prompt as tokens for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from sdcpp_py.errors import InvalidArgumentError
+from sdcpp_py.text import _qwen_tokenizer, _t5_tokenizer, prompt
+
+MAX_TOKENS = 4096  # of a prompt for an encoder that takes any number
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A text encoder as the model's report describes it."""
+
+    name: str
+    tokenizer: str  #: a name in TOKENIZERS, or "clip"
+    positions: int  #: tokens in a chunk; 0: any number
+    length: int  #: what a prompt is filled up to; 0: nothing
+    layers: int
+    padding: int  #: the token that fills up
+    template: str  #: "{}" stands for the prompt
+    file: Path  #: that holds its weights
+
+
+def of_report(rows: Sequence[Mapping[str, Any]]) -> list[TextEncoder]:
+    """The text encoders of an open model, in the order in which its family takes them."""
+    return [TextEncoder(**{**row, "file": Path(row["file"])}) for row in rows]
+
+
+#: Tokenizers of encoders that take one chunk of any length, by name: from the encoder's file.
+TOKENIZERS: dict[str, Callable[[Path | None], Tokenizer]] = {
+    "qwen2": _qwen_tokenizer.for_model,
+    "t5": _t5_tokenizer.for_model,
+}
+
+
+def _one_chunk(encoder: TextEncoder, text: str) -> prompt.Tokens:
+    prompt.check(text)
+    tokenizer = TOKENIZERS[encoder.tokenizer](encoder.file)
+    ids = tokenizer.encode(encoder.template.replace("{}", text), add_special_tokens=bool(encoder.length)).ids
+    most = encoder.length or MAX_TOKENS
+    if len(ids) > most:
+        raise InvalidArgumentError(f"the prompt has {len(ids)} tokens for {encoder.name}; up to {most} are possible")
+    return prompt.Tokens((*ids, *[encoder.padding] * (encoder.length - len(ids))), (), 1)
+
+
+def tokenize(encoders: Sequence[TextEncoder], texts: Sequence[str]) -> list[tuple[prompt.Tokens, ...]]:
+    """For each text its tokens for each encoder; all texts get as many chunks as the longest.
+
+    For encoders of chunks (CLIP), texts are prompts with weights. For others they are plain text, put into the model's template,
+    and filled up to a length if the model wants one. Raises InvalidArgumentError.
+    """
+    columns = []
+    for encoder in encoders:
+        if encoder.positions:
+            chunks = max(prompt.tokenize(text, encoder.positions).chunks for text in texts)
+            columns.append([prompt.tokenize(text, encoder.positions, chunks, encoder.padding) for text in texts])
+        else:
+            columns.append([_one_chunk(encoder, text) for text in texts])
+    return [tuple(column[number] for column in columns) for number in range(len(texts))]
