@@ -66,8 +66,8 @@ def why_no_gpu() -> str:
 def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummary:
     """List a tensor file's contents without loading it. Raises ModelNotFoundError, BadFileError.
 
-    ``part`` says what a file of one part is: a component or a kind of components of `sdcpp_py._model_parts.COMPONENTS`; "any" lets
-    its names say it.
+    ``part`` says what a file of one part is: a component or a kind of components of `sdcpp_py._model_parts.COMPONENTS`; "any"
+    lets its names say it.
     """
     given = _engine.PartFile(_engine.path_bytes(path), {"any": "", "diffusion": "diffusion_model"}.get(part, part))
     listing = _engine.listing(given)

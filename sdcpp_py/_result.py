@@ -29,7 +29,7 @@ class Report:
     """How a network ran in one `Pipeline.generate`."""
 
     plan: planner.Plan
-    runs: int  #: steps, for the UNet
+    runs: int  #: steps, for the diffusion model
     uploaded_bytes: int  #: in all
     first_runs: int  #: of a plan: those load what is resident; 0 where an earlier generation did
     loaded_bytes: int  #: of the uploads, in first runs

@@ -59,7 +59,7 @@ class UnsupportedModelError(SdcppError, ValueError):
 
 
 class MissingPartError(SdcppError, ValueError):
-    """A network that is needed (text encoder, UNet, VAE) is not in the files given."""
+    """A network that is needed (text encoder, diffusion model, VAE) is not in the files given."""
 
     @classmethod
     def of(cls, what: str, option: str) -> MissingPartError:

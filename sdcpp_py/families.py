@@ -47,8 +47,8 @@ class Profile:
     tflops: float  #: reached in large layers, not the data sheet's
 
 
-# Compute: from published times of Z-Image (6.15 G parameters, 1024x688: 2.05 s a pass on an RTX 3060; 512x512: 0.17 s on a 4090);
-# the laptop, the 16 GB card and the H200 in proportion to their data sheets; the CPU as measured with this package on 2 cores.
+# Compute: from published times of a transformer of 6.15 G parameters (1024x688: 2.05 s a pass on an RTX 3060;
+# 512x512: 0.17 s on a 4090); the laptop, the 16 GB card and the H200 in proportion to their data sheets; the CPU as measured with this package on 2 cores.
 PROFILES = {
     "rtx3060": Profile(12.0, 22.0, 19.0),
     "rtx4060-laptop": Profile(8.0, 12.0, 20.0),

@@ -22,7 +22,7 @@ def noise(shape: tuple[int, ...], seed: int, *, rng: str = "cuda", skip: int = 0
 
 
 def sigmas(scheduler: str, steps: int, *, flow_shift: float | None = None) -> NDArray[np.float32]:
-    """The falling sigmas of a schedule for Stable Diffusion 1.x noise, [steps + 1], the last one 0.
+    """The falling sigmas of a schedule for the usual scaled linear noise, [steps + 1], the last one 0.
 
     ``flow_shift`` gives those of a flow model: from 1, the more of them near it the larger the shift is above 1.
     """

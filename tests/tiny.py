@@ -171,3 +171,57 @@ def open_clip(tensors):
     if "text_projection.weight" in tensors:
         tensors["text_projection"] = np.ascontiguousarray(tensors.pop("text_projection.weight").T)
     return tensors
+
+
+BLACK_FOREST = [
+    ("time_text_embed.timestep_embedder.linear_1", "time_in.in_layer"),
+    ("time_text_embed.timestep_embedder.linear_2", "time_in.out_layer"),
+    ("time_text_embed.guidance_embedder.linear_1", "guidance_in.in_layer"),
+    ("time_text_embed.guidance_embedder.linear_2", "guidance_in.out_layer"),
+    ("time_text_embed.text_embedder.linear_1", "vector_in.in_layer"),
+    ("time_text_embed.text_embedder.linear_2", "vector_in.out_layer"),
+    ("context_embedder", "txt_in"),
+    ("x_embedder", "img_in"),
+    ("norm_out.linear", "final_layer.adaLN_modulation.1"),
+    ("single_transformer_blocks", "single_blocks"),
+    ("transformer_blocks", "double_blocks"),
+    ("norm1_context.linear", "txt_mod.lin"),
+    ("norm1.linear", "img_mod.lin"),
+    ("ff_context.net.0.proj", "txt_mlp.0"),
+    ("ff_context.net.2", "txt_mlp.2"),
+    ("ff.net.0.proj", "img_mlp.0"),
+    ("ff.net.2", "img_mlp.2"),
+    ("attn.to_out.0", "img_attn.proj"),
+    ("attn.to_add_out", "txt_attn.proj"),
+    ("attn.norm_added_q.weight", "txt_attn.norm.query_norm.scale"),
+    ("attn.norm_added_k.weight", "txt_attn.norm.key_norm.scale"),
+]
+
+
+def black_forest(tensors):
+    """FLUX.1's transformer in its original naming, which fuses, and has the last shift before the last scale."""
+    tensors = rename(tensors, BLACK_FOREST)
+    out = {}
+    for name, array in tensors.items():
+        if name.startswith("single_blocks."):
+            name = name.replace("norm.linear", "modulation.lin").replace("proj_out", "linear2")
+            for letter, whole in (("q", "query"), ("k", "key")):
+                name = name.replace(f"attn.norm_{letter}.weight", f"norm.{whole}_norm.scale")
+        elif name.startswith("double_blocks."):
+            for letter, whole in (("q", "query"), ("k", "key")):
+                name = name.replace(f"attn.norm_{letter}.weight", f"img_attn.norm.{whole}_norm.scale")
+        elif name.startswith("final_layer."):
+            scale, shift = np.split(array, 2)
+            array = np.concatenate([shift, scale])
+        else:
+            name = name.replace("proj_out", "final_layer.linear")
+        out[name] = array
+    for end in ("weight", "bias"):
+        single = [f"attn.to_{letter}.{end}" for letter in "qkv"] + [f"proj_mlp.{end}"]
+        blocks = {name: array for name, array in out.items() if name.startswith("single_blocks.")}
+        rest = {name: array for name, array in out.items() if name not in blocks}
+        text = [f"attn.add_{letter}_proj.{end}" for letter in "qkv"]
+        picture = single[:3]
+        rest = fused(fused(rest, text[0], text, f"txt_attn.qkv.{end}"), picture[0], picture, f"img_attn.qkv.{end}")
+        out = rest | fused(blocks, single[0], single, f"linear1.{end}")
+    return out

@@ -112,7 +112,7 @@ int sdcpp_option_set_array(sdcpp_options* options, const char* name, const float
 typedef struct sdcpp_file {
     const char* path; /* UTF-8 */
     /* What it is given as: NULL or "" for a checkpoint whose tensor names say what they belong to or a diffusers
-     * folder; else a component ("clip_l", "vae" ...) or a kind of them ("diffusion_model", "text_encoder"), which its
+     * folder; else a component of sdcpp_components() or a kind of them ("diffusion_model", "text_encoder"), which its
      * tensors then tell. */
     const char* part;
 } sdcpp_file;
@@ -167,7 +167,7 @@ typedef struct sdcpp_tokens {
     int32_t count, chunks;
 } sdcpp_tokens;
 /* `tokens` for each of the text encoders. `options`: clip_skip of the set "generate", or NULL. Chunks are joined along
- * positions. `nothing`: the prompt is an empty negative one, for which SDXL takes zeros. */
+ * positions. `nothing`: the prompt is an empty negative one, for which some models take zeros. */
 int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t count, const sdcpp_options* options,
                         int32_t nothing, sdcpp_conditioning** out, sdcpp_error* error);
 /* The states and their shape [1, tokens, C]; they live as long as the conditioning. */
@@ -207,7 +207,8 @@ int sdcpp_encode(sdcpp_model* model, const uint8_t* picture, int32_t height, int
 int sdcpp_take_memory(sdcpp_model* model, char** json, sdcpp_error* error);
 
 /* Runs one network once: for tests and benchmarks. Networks: text encoders (tokens i32 [N, T]; all layers and the final
- * norm), the diffusion model (x [N, C, H, W], timesteps [N] from 0, clean, to 1000, context [N, T, D] and, for SDXL,
+ * norm), the diffusion model (x [N, C, H, W], timesteps [N] from 0, clean, to 1000, context [N, T, D] and, if the
+ * model takes it,
  * pooled [N, P]), "vae.decoder", "vae.encoder", "taesd.decoder", "taesd.encoder" (x [N, C, H, W]; values as the network
  * takes them, without scaling). `output` has room for `capacity` floats; its 4 sizes come back in
  * `shape`. */
@@ -264,7 +265,7 @@ int sdcpp_device_speed(const char* device, int32_t threads, const char* blas, do
 /* Standard normal numbers: `count` of them from the generator `rng` seeded with `seed`, after `skip` earlier draws of
  * `count`. */
 int sdcpp_noise(const char* rng, uint64_t seed, uint32_t skip, size_t count, float* out, sdcpp_error* error);
-/* The sigmas of a schedule for Stable Diffusion 1.x noise or, where `flow_shift` is above 0, for a flow; the last one
+/* The sigmas of a schedule for the usual scaled linear noise or, if `flow_shift` is above 0, for a flow; the last one
  * is 0; `capacity` at least steps + 1; returns their number in `count` (the schedule "beta" may give fewer than steps +
  * 1). */
 int sdcpp_sigmas(const char* scheduler, int32_t steps, float flow_shift, float* out, size_t capacity, size_t* count,

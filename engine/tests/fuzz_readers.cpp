@@ -19,7 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             if (!tensor.bytes.empty()) sink = tensor.bytes.back();
             (void)sink;
         }
-        for (const char* part : {"", "diffusion_model", "vae", "text_encoder", "taesd", "clip_g", "llm"})
+        for (const char* part : {"", "diffusion_model", "vae", "text_encoder", "taesd", "llm"})
             (void)canonical_tensors(read, {part, ""}, namings());
     } catch (const Error&) {
     }

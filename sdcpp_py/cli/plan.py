@@ -33,7 +33,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     for name in ("width", "height", "batch_count", "cfg_scale"):
         flags.add_option(plan, GENERATE[name])
     flags.add_option(plan, MODEL["wtype"], "--wtype")
-    plan.add_argument("--network", metavar="NAME", help="unet, clip_l, vae.decoder … (left out: the diffusion model)")
+    plan.add_argument("--network", metavar="NAME", help="one of the model's networks, such as vae.decoder (left out: the diffusion model)")
     plan.add_argument("--max-vram", metavar="GIB", help="the budget (left out: the device's memory)")
     flags.add_option(plan, MODEL["plan_policy"], "--policy")
     flags.add_option(plan, MODEL["gpu_layers"])

@@ -54,7 +54,7 @@ def _one_chunk(encoder: TextEncoder, text: str) -> prompt.Tokens:
 def tokenize(encoders: Sequence[TextEncoder], texts: Sequence[str]) -> list[tuple[prompt.Tokens, ...]]:
     """For each text its tokens for each encoder; all texts get as many chunks as the longest.
 
-    For encoders of chunks (CLIP), texts are prompts with weights. For others they are plain text, put into the model's template,
+    For encoders of chunks, texts are prompts with weights. For others they are plain text, put into the model's template,
     and filled up to a length if the model wants one. Raises InvalidArgumentError.
     """
     columns = []

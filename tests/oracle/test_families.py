@@ -1,4 +1,4 @@
-"""SDXL's and Z-Image's networks and pipelines against diffusers and transformers, f32."""
+"""SDXL's, Z-Image's and FLUX.1's networks and pipelines against diffusers and transformers, f32."""
 
 import json
 
@@ -9,6 +9,7 @@ import torch
 from diffusers import (
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
     ZImagePipeline,
@@ -17,7 +18,7 @@ from tiny import open_clip
 
 import sdcpp_py
 from sdcpp_py import sampling
-from sdcpp_py.text import _qwen_tokenizer, prompt
+from sdcpp_py.text import _qwen_tokenizer, _t5_tokenizer, prompt
 
 TOLERANCE = 1e-4
 
@@ -238,3 +239,94 @@ def test_sixteen_channel_vae(z_image, error, randn):
     net = tiny_models.z_vae()
     assert error(z_image.evaluate("vae.decoder", x=z.numpy()), net.decode(z).sample) < TOLERANCE
     assert error(z_image.evaluate("vae.encoder", x=x.numpy()), net.encode(x).latent_dist.parameters) < TOLERANCE
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("blas", [True, False])
+@pytest.mark.parametrize("tokens", [7, 300])
+def test_t5(tmp_path, error, blas, tokens):
+    """Also with distances past the largest class."""
+    ids = torch.randint(0, 32100, (2, tokens), generator=torch.Generator().manual_seed(1))
+    with sdcpp_py.Pipeline(tiny.write_family(tmp_path, "flux.1"), blas=blas) as ours:
+        found = ours.evaluate("t5", tokens=ids.numpy())
+    assert error(found, tiny_models.f_text_encoder_2()(ids).last_hidden_state) < TOLERANCE
+
+
+def their_flux(net, x, t, context, pooled, guidance):
+    """diffusers' transformer on latents; it counts timesteps from 0 to 1."""
+    rows, columns = x.shape[2] // 2, x.shape[3] // 2
+    packed = FluxPipeline._pack_latents(x, *x.shape)
+    places = FluxPipeline._prepare_latent_image_ids(len(x), rows, columns, "cpu", torch.float32)
+    out = net(packed, context, pooled, t / 1000, places, torch.zeros(context.shape[1], 3), guidance).sample
+    return FluxPipeline._unpack_latents(out, 8 * x.shape[2], 8 * x.shape[3], 8)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("blas", [True, False])
+@pytest.mark.parametrize("guided", [True, False])
+def test_flux_transformer(tmp_path, error, randn, blas, guided):
+    x, context, pooled, t = randn(2, 16, 12, 20), randn(2, 41, 40), randn(2, 32), torch.tensor([30.0, 870.0])
+    guidance = torch.tensor([3.5, 2.0]) if guided else None
+    net = tiny_models.f_transformer(guided)
+    folder = tiny.write_family(tmp_path, "flux.1")
+    state = {name: value.numpy() for name, value in net.state_dict().items()}
+    tiny.write_safetensors(folder / "transformer" / "diffusion_pytorch_model.safetensors", state)
+    inputs = {"x": x, "timesteps": t, "context": context, "pooled": pooled, **({"guidance": guidance} if guided else {})}
+    with sdcpp_py.Pipeline(folder, blas=blas) as ours:
+        found = ours.evaluate("flux", **{name: value.numpy() for name, value in inputs.items()})
+    assert error(found, their_flux(net, x, t, context, pooled, guidance)) < TOLERANCE
+
+
+@torch.no_grad()
+def flux_states(text):
+    ids = _t5_tokenizer.shipped().encode(text).ids
+    t5 = tiny_models.f_text_encoder_2()(torch.tensor([ids + [0] * (512 - len(ids))])).last_hidden_state
+    return t5, tiny_models.text_encoder()(torch.tensor([prompt.tokenize(text).ids[:77]])).pooler_output
+
+
+@pytest.mark.parametrize("text", ["", "a red circle", "a red circle left of a blue square, " * 12])
+@pytest.mark.parametrize(("width", "height"), [(96, 64), (64, 64)])
+def test_flux_pictures_equal_diffusers(tmp_path, same_pictures, text, width, height):
+    noise = sampling.noise((16, height // 8, width // 8), 21, rng="cpu")
+    with sdcpp_py.Pipeline(tiny.write_family(tmp_path, "flux.1")) as ours:
+        found = ours.generate(text, noise=noise, steps=5, width=width, height=height, guidance=2.5, progress=False).images[0]
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15)
+    theirs = FluxPipeline(scheduler, tiny_models.z_vae(), None, None, None, None, tiny_models.f_transformer())
+    states, pooled = flux_states(text)
+    packed = FluxPipeline._pack_latents(torch.from_numpy(noise)[None], 1, 16, height // 8, width // 8)
+    same_pictures(
+        found,
+        theirs,
+        prompt_embeds=states,
+        pooled_prompt_embeds=pooled,
+        guidance_scale=2.5,
+        latents=packed,
+        num_inference_steps=5,
+        height=height,
+        width=width,
+    )
+
+
+def test_flux_with_guidance_from_a_negative_prompt_equals_diffusers(tmp_path, same_pictures):
+    noise = sampling.noise((16, 8, 8), 22, rng="cpu")
+    with sdcpp_py.Pipeline(tiny.write_family(tmp_path, "flux.1")) as ours:
+        found = ours.generate(
+            "a red circle", negative_prompt="blurry", cfg_scale=2.0, noise=noise, steps=4, width=64, height=64, progress=False
+        ).images[0]
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15)
+    theirs = FluxPipeline(scheduler, tiny_models.z_vae(), None, None, None, None, tiny_models.f_transformer())
+    (states, pooled), (free, free_pooled) = flux_states("a red circle"), flux_states("blurry")
+    same_pictures(
+        found,
+        theirs,
+        prompt_embeds=states,
+        pooled_prompt_embeds=pooled,
+        negative_prompt_embeds=free,
+        negative_pooled_prompt_embeds=free_pooled,
+        true_cfg_scale=2.0,
+        guidance_scale=3.5,
+        latents=FluxPipeline._pack_latents(torch.from_numpy(noise)[None], 1, 16, 8, 8),
+        num_inference_steps=4,
+        height=64,
+        width=64,
+    )

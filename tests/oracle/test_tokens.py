@@ -1,5 +1,6 @@
 """Token ids equal to transformers' CLIP and Qwen tokenizers, and to tiktoken, on hard prompts."""
 
+import base64
 import gzip
 import json
 import random
@@ -8,9 +9,10 @@ from importlib import resources
 
 import pytest
 import tiktoken
+from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 from transformers import CLIPTokenizer, Qwen2Tokenizer
 
-from sdcpp_py.text import _clip_tokenizer, _qwen_tokenizer
+from sdcpp_py.text import _clip_tokenizer, _qwen_tokenizer, _t5_tokenizer
 from sdcpp_py.text._byte_letters import byte_letters
 
 FRAGMENTS = [
@@ -115,3 +117,24 @@ def test_qwen_ids_equal_tiktoken_on_600_hard_prompts(qwen_state):
     for text in [*hard_prompts(), "a very long prompt, " * 300, "<|im_start|>user\nx<|im_end|>\n<think>\n</think>"]:
         composed = unicodedata.normalize("NFC", text)
         assert ours.encode(text).ids == reference.encode(composed, allowed_special="all"), repr(text)
+
+
+@pytest.fixture(scope="module")
+def sentencepieces():
+    """Google's implementation with the pieces, scores and normalization table that are shipped."""
+    described = json.loads(_t5_tokenizer.shipped().to_str())
+    proto = sentencepiece_model_pb2.ModelProto()
+    kinds = proto.SentencePiece
+    for number, (piece, score) in enumerate(described["model"]["vocab"][:32000]):
+        kind = kinds.UNKNOWN if number == 2 else kinds.CONTROL if number < 2 else kinds.NORMAL
+        proto.pieces.add(piece=piece, score=score, type=kind)
+    proto.trainer_spec.model_type = proto.trainer_spec.UNIGRAM
+    proto.trainer_spec.pad_id, proto.trainer_spec.eos_id, proto.trainer_spec.unk_id, proto.trainer_spec.bos_id = 0, 1, 2, -1
+    table = described["normalizer"]["normalizers"][0]["precompiled_charsmap"]
+    proto.normalizer_spec.precompiled_charsmap = base64.b64decode(table)
+    return SentencePieceProcessor(model_proto=proto.SerializeToString())
+
+
+def test_t5_equals_sentencepiece(sentencepieces):
+    for text in hard_prompts():
+        assert _t5_tokenizer.shipped().encode(text).ids == [*sentencepieces.encode(text), 1], text

@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -20,6 +21,7 @@ import numpy as np
 import tiny_models
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from test_families import their_flux
 from test_sampling import SIGMAS, model, noises, start
 from test_tokens import hard_prompts
 from tiny import GOLDENS, NOISE
@@ -66,11 +68,14 @@ def families(randn: Callable[..., torch.Tensor]) -> dict[str, np.ndarray]:
     unet = tiny_models.xl_unet()(randn(5, 2, 4, 16, 12), t, randn(6, 2, 77, 64), added_cond_kwargs=added).sample
     latents, texts = randn(8, 2, 16, 12, 20), randn(9, 2, 41, 32)
     direction = tiny_models.z_transformer()(list(latents.unsqueeze(2)), (1000 - t) / 1000, list(texts)).sample
+    flux_inputs = (latents, t, randn(10, 2, 41, 40), randn(11, 2, 32), torch.tensor([3.5, 2.0]))
     return {
         "clip_g": tiny_models.xl_text_encoder_2()(ids).last_hidden_state.numpy(),
         "xl_unet": unet.numpy(),
         "llm": tiny_models.z_text_encoder()(ids[:, :41]).last_hidden_state.numpy(),
         "z_image": -torch.stack(direction).squeeze(2).numpy(),
+        "t5": tiny_models.f_text_encoder_2()(ids[:, :41] % 32000).last_hidden_state.numpy(),
+        "flux": their_flux(tiny_models.f_transformer(), *flux_inputs).numpy(),
     }
 
 
@@ -115,7 +120,7 @@ def samplers() -> dict[str, np.ndarray]:
 
 def tokens() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        merges = gzip.decompress((Path(_clip_tokenizer.__file__).parent / "data" / "clip_merges.txt.gz").read_bytes()).decode()
+        merges = gzip.decompress(resources.files("sdcpp_py").joinpath("data/clip_merges.txt.gz").read_bytes()).decode()
         (Path(folder) / "merges.txt").write_text("#version: 0.2\n" + merges, encoding="utf-8")
         vocabulary = _clip_tokenizer.clip_tokenizer().get_vocab(with_added_tokens=False)
         (Path(folder) / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")

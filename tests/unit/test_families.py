@@ -1,4 +1,4 @@
-"""SDXL and Z-Image on tiny models: streamed as resident, files in every naming, conversion."""
+"""SDXL, Z-Image and FLUX.1 on tiny models: streamed as resident, files in every naming, conversion."""
 
 import json
 
@@ -14,7 +14,12 @@ from sdcpp_py.convert import convert
 
 GIB = 2**30
 SPEEDS = (2e10, 2e9)
-NETWORKS = {"sdxl": ("clip_l", "clip_g", "unet"), "z-image": ("llm", "z_image")}
+NETWORKS = {
+    "sdxl": ("clip_l", "clip_g", "unet"),
+    "z-image": ("llm", "z_image"),
+    "flux.1": ("clip_l", "t5", "flux"),
+}
+TITLES = {"sdxl": "Stable Diffusion XL", "z-image": "Z-Image", "flux.1": "FLUX.1"}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +67,7 @@ def test_a_family_is_known_by_its_tensors(folders, family):
         assert pipeline.default("width") == 1024
         assert pipeline.networks[: len(NETWORKS[family])] == list(NETWORKS[family])
     summary = sdcpp_py.summarize(folders[family])
-    assert summary.missing == [] and summary.family in ("Stable Diffusion XL", "Z-Image")
+    assert summary.missing == [] and summary.family == TITLES[family]
 
 
 def test_z_images_defaults_follow_its_shift(folders, tmp_path):
@@ -220,6 +225,74 @@ def test_z_image_from_three_files_in_the_original_namings(folders, resident, tmp
         np.testing.assert_array_equal(found, pipeline.prompt_states("a red circle"))
     found = latents(None, diffusion_model=one, llm=two, vae=vae, max_vram=0)[0]
     np.testing.assert_array_equal(found, resident["z-image", 1])
+
+
+T5_OF_LLAMA_CPP = [
+    ("shared.", "token_embd."),
+    ("encoder.final_layer_norm", "enc.output_norm"),
+    ("encoder.block.", "enc.blk."),
+    ("layer.0.SelfAttention.relative_attention_bias", "attn_rel_b"),
+    ("layer.0.SelfAttention.", "attn_"),
+    ("layer.0.layer_norm", "attn_norm"),
+    ("layer.1.DenseReluDense.wi_0", "ffn_gate"),
+    ("layer.1.DenseReluDense.wi_1", "ffn_up"),
+    ("layer.1.DenseReluDense.wo", "ffn_down"),
+    ("layer.1.layer_norm", "ffn_norm"),
+]
+
+
+def flux_config():
+    configs = tiny.configs()
+    config = {"transformer": configs["f_transformer"], "vae": configs["z_vae"], "text_encoder": configs["text_encoder"]}
+    return {"sdcpp.config": json.dumps(config)}
+
+
+@pytest.mark.parametrize("naming", ["parts", "llama.cpp", "all in one"])
+def test_flux_in_its_original_namings(folders, resident, tmp_path, naming):
+    transformer = tiny.black_forest(tiny.part("f_transformer"))
+    assert "single_blocks.1.linear1.weight" in transformer and "double_blocks.0.txt_attn.qkv.bias" in transformer
+    clip = folders["flux.1"] / "text_encoder" / "model.safetensors"
+    vae = folders["flux.1"] / "vae" / "diffusion_pytorch_model.safetensors"
+    t5 = tiny.part("f_text_encoder_2")
+    if naming == "all in one":
+        tensors = {f"model.diffusion_model.{name}": array for name, array in transformer.items()}
+        tensors |= {f"text_encoders.t5xxl.transformer.{name}": array for name, array in t5.items()}
+        tensors |= {f"text_encoders.clip_l.transformer.{name}": array for name, array in tiny.part("text_encoder").items()}
+        tensors |= {f"vae.{name}": array for name, array in original(vae, "z_vae", "vae").items()}
+        path = tiny.write_safetensors(tmp_path / "flux1-dev.safetensors", tensors, flux_config())
+        np.testing.assert_array_equal(latents(path, max_vram=0)[0], resident["flux.1", 1])
+        return
+    one = tiny.write_safetensors(tmp_path / "flux1-dev.safetensors", transformer, flux_config())
+    two = tiny.write_safetensors(tmp_path / "t5xxl.safetensors", rename(t5, T5_OF_LLAMA_CPP) if naming == "llama.cpp" else t5)
+    found = latents(None, diffusion_model=one, text_encoders=[clip], parts={"t5": two}, vae=vae, max_vram=0)[0]
+    np.testing.assert_array_equal(found, resident["flux.1", 1])
+    found = latents(None, diffusion_model=one, text_encoders=[two, clip], vae=vae, max_vram=0)[0]
+    np.testing.assert_array_equal(found, resident["flux.1", 1])
+
+
+def test_schnell_takes_no_guidance_and_four_steps(folders, tmp_path):
+    whole = tiny.black_forest(tiny.part("f_transformer"))
+    schnell = {name: array for name, array in whole.items() if not name.startswith("guidance_in.")}
+    path = tiny.write_safetensors(tmp_path / "flux1-schnell.safetensors", schnell, flux_config())
+    with sdcpp_py.Pipeline(folders["flux.1"], diffusion_model=path) as pipeline:
+        assert (pipeline.default("steps"), pipeline.default("cfg_scale")) == (4, 1.0)
+        one, two = (pipeline.generate("x", width=64, height=64, seed=1, steps=2, guidance=g, progress=False) for g in (1.0, 9.0))
+    np.testing.assert_array_equal(one.latents[0], two.latents[0])
+    with sdcpp_py.Pipeline(folders["flux.1"]) as pipeline:
+        assert pipeline.default("steps") == 20 and pipeline.default("guidance") == 3.5
+        one, two = (pipeline.generate("x", width=64, height=64, seed=1, steps=2, guidance=g, progress=False) for g in (1.0, 9.0))
+    assert np.abs(one.latents[0] - two.latents[0]).max() > 1e-3
+
+
+def test_flux_says_what_it_lacks(folders, tmp_path):
+    path = folders["flux.1"] / "transformer" / "diffusion_pytorch_model.safetensors"
+    with pytest.raises(errors.MissingPartError, match=r"T5.*text_encoders"), sdcpp_py.Pipeline(path) as pipeline:
+        pipeline.generate("x")
+    missing = sdcpp_py.summarize(path).missing
+    assert missing == ["text encoder (T5)", "text encoder (CLIP-L)", "VAE decoder"]
+    prompt = "a very long sentence " * 200
+    with pytest.raises(errors.InvalidArgumentError, match="512"), sdcpp_py.Pipeline(folders["flux.1"]) as pipeline:
+        pipeline.generate(prompt, width=64, height=64)
 
 
 def test_a_distilled_unet_may_lack_its_middle(folders, tmp_path):

@@ -24,7 +24,7 @@ def pipeline(folder, request):
 def families(tmp_path_factory, request):
     made = {
         family: sdcpp_py.Pipeline(tiny.write_family(tmp_path_factory.mktemp(family), family), blas=request.param)
-        for family in ("sdxl", "z-image")
+        for family in ("sdxl", "z-image", "flux.1")
     }
     yield made
     for pipeline in made.values():
@@ -122,3 +122,12 @@ def test_z_image_networks(families, goldens):
     inputs = {"x": noise(8, 2, 16, 12, 20), "context": noise(9, 2, 41, 32)}
     found = z_image.evaluate("z_image", timesteps=np.array([30.0, 870.0]), **inputs)
     assert relative_error(found, goldens["z_image"]) < 1e-4
+
+
+def test_flux_networks(families, goldens):
+    ids = np.random.RandomState(1).randint(0, 49406, (2, 77))[:, :41] % 32000
+    flux = families["flux.1"]
+    assert relative_error(flux.evaluate("t5", tokens=ids), goldens["t5"]) < 1e-4
+    inputs = {"x": noise(8, 2, 16, 12, 20), "context": noise(10, 2, 41, 40), "pooled": noise(11, 2, 32)}
+    found = flux.evaluate("flux", timesteps=np.array([30.0, 870.0]), guidance=np.array([3.5, 2.0]), **inputs)
+    assert relative_error(found, goldens["flux"]) < 1e-4

@@ -6,10 +6,12 @@ namespace sdcpp {
 namespace {
 
 int recognises(const FileNames& file) {
-    const bool single = file.has("single_blocks.0.linear1.weight") && file.has("vector_in.in_layer.weight");
+    const bool released =
+        file.has("vector_in.in_layer.weight") && (file.has("double_blocks.0.img_attn.norm.key_norm.scale") ||
+                                                  file.has("double_blocks.0.img_attn.norm.key_norm.weight"));
     const bool diffusers = file.has("single_transformer_blocks.0.proj_mlp.weight") &&
                            file.has("time_text_embed.text_embedder.linear_1.weight");
-    return 2 * single + 2 * diffusers;
+    return 2 * released + 2 * diffusers;
 }
 
 std::string canonical(std::string name) {

@@ -64,7 +64,7 @@ std::vector<double> simple(int steps, const NoiseTable& table) {
 std::vector<double> align_your_steps(int steps, const NoiseTable& table) {
     const std::vector<double>& levels = table.aligned_sigmas;
     if (levels.size() < 2)
-        fail(SDCPP_INVALID_ARGUMENT, "the schedule 'ays' is published for Stable Diffusion 1.x and XL only");
+        fail(SDCPP_INVALID_ARGUMENT, "the schedule 'ays' is not published for this model; take another");
     // steps + 1 places over the published levels; the last is then replaced by 0
     std::vector<double> out = mapped(linspace(0, static_cast<double>(levels.size() - 1), steps + 1), [&](double at) {
         const size_t low = std::min(static_cast<size_t>(at), levels.size() - 2);

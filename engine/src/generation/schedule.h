@@ -10,7 +10,7 @@ namespace sdcpp {
 class NoiseTable {
   public:
     // A diffusion, with a signal of 1: sigma is sqrt((1 - a) / a), a the product of 1 - beta. `kind` "scaled_linear"
-    // (Stable Diffusion) or "linear" (DDPM). `zero_snr`: a falls to (almost) 0 at the last timestep (Lin et al. 2024).
+    // (latent diffusion) or "linear" (DDPM). `zero_snr`: a falls to (almost) 0 at the last timestep (Lin et al. 2024).
     NoiseTable(const std::string& kind, double beta_start, double beta_end, int timesteps, bool zero_snr = false);
     NoiseTable() : NoiseTable("scaled_linear", 0.00085, 0.012, 1000) {}
 

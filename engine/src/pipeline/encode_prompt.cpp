@@ -169,7 +169,7 @@ Conditioning Model::encode_prompt(std::span<const PromptTokens> tokens, int clip
     }
     if (static_cast<int64_t>(pooled.size()) != wanted_pooled && net)
         fail(SDCPP_UNSUPPORTED_MODEL, "the text encoder says ", pooled.size(),
-             " values of a whole text, the UNet takes ", wanted_pooled, "; they belong to different models");
+             " values of a whole text, the diffusion model takes ", wanted_pooled, "; they belong to different models");
     return with(count, width, std::move(states), std::move(pooled));
 }
 

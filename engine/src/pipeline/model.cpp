@@ -65,7 +65,7 @@ Model::Model(const ModelOptions& options)
             fail(SDCPP_UNSUPPORTED_MODEL, "the diffusion model makes latents of ", net->out_channels(),
                  " channels, the VAE takes ", latent.channels);
         if (net->in_channels() != net->out_channels())
-            fail(SDCPP_UNSUPPORTED_MODEL, "a UNet with ", net->in_channels(),
+            fail(SDCPP_UNSUPPORTED_MODEL, "a diffusion model with ", net->in_channels(),
                  " input channels (inpainting or image editing): not supported yet");
         if (const int64_t width = text_width(); width > 0 && width != net->width_of("context"))
             fail(SDCPP_UNSUPPORTED_MODEL, "the diffusion model takes text states ", net->width_of("context"),
@@ -106,7 +106,8 @@ Model::Use Model::use_of(const std::string& network, int width, int height, int 
         const TextEncoder& encoder = net.as<TextEncoder>();
         const int64_t positions = encoder.traits().positions;
         const int64_t rows = positions > 0 ? std::min(chunks, chunks_together) : 1;
-        const std::vector<int32_t> tokens(static_cast<size_t>(rows * (positions > 0 ? positions : usual_tokens)));
+        const int64_t length = positions > 0 ? positions : filled_length(network).value_or(usual_tokens);
+        const std::vector<int32_t> tokens(static_cast<size_t>(rows * length));
         return {encoder.inputs(tokens, rows), encoder.select({{0}, true})};
     }
     require_size(width, height);
@@ -237,16 +238,19 @@ int64_t Model::text_width() const {
     return widest;
 }
 
+std::optional<int64_t> Model::filled_length(const std::string& encoder) const {
+    const auto length = family_.text.lengths.find(encoder);
+    if (length == family_.text.lengths.end()) return std::nullopt;
+    return length->second(files_);
+}
+
 // Of a prompt of so many chunks, all rows of the recipe together; encoders without chunks count `usual`.
 int64_t Model::text_tokens(int chunks, int64_t usual) const {
     int64_t tokens = 0;
     for (const auto& row : family_.text.context) {
         const std::string name(row.front().encoder);
         const int64_t positions = has(name) ? executor(name).as<TextEncoder>().traits().positions : 0;
-        const auto length = family_.text.lengths.find(name);
-        tokens += length != family_.text.lengths.end() ? length->second(files_)
-                  : positions > 0                      ? chunks * positions
-                                                       : usual;
+        tokens += filled_length(name).value_or(positions > 0 ? chunks * positions : usual);
     }
     return tokens;
 }

@@ -86,8 +86,10 @@ class Model {
     const Family& family() const { return family_; }
     // Those that the family takes, in its order; empty where one is missing, whose name is then in `lacking`.
     std::vector<const TextEncoder*> text_encoders(std::string* lacking = nullptr) const;
+    // What the family fills an encoder's prompts up to, in tokens.
+    std::optional<int64_t> filled_length(const std::string& encoder) const;
     // The file in which an encoder's table of embeddings lies.
-    std::filesystem::path file_of(const TextEncoder& encoder) const { return files_.file_of(encoder.table()).path(); }
+    std::filesystem::path file_of(const TextEncoder& encoder) const { return encoder.table_file().path(); }
     const Denoiser* denoiser() const { return denoiser_ ? &denoiser_->as<Denoiser>() : nullptr; }
     bool has(const std::string& network) const;
     // Names of its networks, as they run.

@@ -134,13 +134,13 @@ Json text_encoders_json(const Model& model) {
     Json::Array out;
     for (const TextEncoder* encoder : model.text_encoders()) {
         const TextEncoder::Traits traits = encoder->traits();
-        const auto length = recipe.lengths.find(encoder->name());
-        const bool talks = traits.positions == 0 && length == recipe.lengths.end();
+        const int64_t length = model.filled_length(encoder->name()).value_or(0);
+        const bool talks = traits.positions == 0 && length == 0;
         out.emplace_back(Json::Object{
             {"name", Json(encoder->name())},
             {"tokenizer", Json(traits.tokenizer)},
             {"positions", whole(traits.positions)},
-            {"length", whole(length == recipe.lengths.end() ? 0 : length->second(model.files()))},
+            {"length", whole(length)},
             {"layers", whole(traits.layers)},
             {"padding", whole(traits.padding)},
             {"template", Json(std::string(talks && !recipe.chat_template.empty() ? recipe.chat_template : "{}"))},

@@ -112,7 +112,7 @@ NoiseTable Model::noise_table(const SampleOptions& options) const {
 }
 
 Floats Model::sample(const SampleOptions& options) {
-    if (!denoiser_) fail(SDCPP_MISSING_PART, "the model has no diffusion model (UNet …); give a file that holds one");
+    if (!denoiser_) fail(SDCPP_MISSING_PART, "the model has no diffusion model; give a file that holds one");
     require_size(options.width, options.height);
     if (!std::isfinite(options.cfg_scale)) fail(SDCPP_INVALID_ARGUMENT, "cfg_scale must be a finite number");
     if (options.batch < 1 || options.batch > most_together)

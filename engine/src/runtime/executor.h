@@ -31,11 +31,11 @@ struct RunReport {
     std::vector<PlanStage> stages;
     PlanOptions options;
     Plan plan;
-    size_t runs = 0;                                      // of all microbatches through all stages: steps, of a UNet
-    double seconds = 0, compute_seconds = 0;              // in all
-    double stall_seconds = 0, upload_seconds = 0;         // waiting for uploads; the link at work
-    uint64_t uploaded_bytes = 0, loaded_bytes = 0;        // in all; of those, residents and the first run
-    size_t first_runs = 0;                                // of a plan: those load, and touch memory first
+    size_t runs = 0;                                // of all microbatches through all stages: steps, of a denoiser
+    double seconds = 0, compute_seconds = 0;        // in all
+    double stall_seconds = 0, upload_seconds = 0;   // waiting for uploads; the link at work
+    uint64_t uploaded_bytes = 0, loaded_bytes = 0;  // in all; of those, residents and the first run
+    size_t first_runs = 0;                          // of a plan: those load, and touch memory first
     double first_seconds = 0, first_compute_seconds = 0;  // of these
     std::vector<double> segment_seconds;                  // compute of each, the mean of all runs
     bool replanned = false;

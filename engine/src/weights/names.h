@@ -1,5 +1,5 @@
 // Canonical tensor names: every component has one naming in the engine, the original checkpoints' for diffusion models
-// and autoencoders (`unet.input_blocks.0.0.weight`), transformers' for text encoders. Files in other namings are mapped
+// and autoencoders (`vae.decoder.conv_in.weight`), transformers' for text encoders. Files in other namings are mapped
 // to it, and tensors that hold several are cut.
 #pragma once
 

@@ -1,5 +1,5 @@
-// How files name the tensors of a component of a model (a UNet, a text encoder …): rows and small functions that the
-// families hand down. This room applies them and knows none by name.
+// How files name the tensors of a component of a model (a denoiser, a text encoder …): rows and small functions that
+// the families hand down. This room applies them and knows none by name.
 #pragma once
 
 #include <functional>
@@ -48,7 +48,7 @@ struct Fusion {
 };
 
 struct Naming {
-    std::string_view name;                     // begins the canonical names: "unet" of "unet.out.2.weight"
+    std::string_view name;                     // begins the canonical names: "vae" of "vae.decoder.conv_in.weight"
     std::string_view kind;                     // components of one kind take each other's place, such as "text_encoder"
     std::vector<std::string_view> prefixes;    // in files of several components; kinds may share them
     std::vector<std::string_view> slots{};     // folders of a diffusers model in which it lies
