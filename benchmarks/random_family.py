@@ -1,9 +1,10 @@
 """Write a model of true size with random weights as a diffusers folder: for measuring memory and time, not for pictures.
 
-usage: python benchmarks/random_family.py z-image|sdxl FOLDER
+usage: python benchmarks/random_family.py z-image|sdxl|flux.1 FOLDER
 
 Needs the extra `oracle`: shapes come from diffusers and transformers on the meta device. Weights are bf16 in shards of 2 GB,
-normal with a variance of 1 / inputs, so that activations stay finite. Z-Image takes 21 GB of disk, SDXL 7 GB. What is read from a
+normal with a variance of 1 / inputs, so that activations stay finite. FLUX.1 takes 34 GB of disk, Z-Image
+21 GB, SDXL 7 GB. What is read from a
 file in pieces is written in pieces: memory stays small.
 """
 
@@ -19,8 +20,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel, ZImageTransformer2DModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, Qwen3Config, Qwen3Model
+from diffusers import AutoencoderKL, FluxTransformer2DModel, UNet2DConditionModel, ZImageTransformer2DModel
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    Qwen3Config,
+    Qwen3Model,
+    T5Config,
+    T5EncoderModel,
+)
 
 SHARD_BYTES = 2 * 10**9
 BLOCK = 1 << 24
@@ -59,6 +68,15 @@ def qwen() -> Qwen3Model:
     return Qwen3Model(Qwen3Config(vocab_size=151936, num_key_value_heads=8, head_dim=128, rope_theta=1e6, **QWEN3_4B))
 
 
+def clip_l() -> CLIPTextModel:
+    return CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12))
+
+
+def t5_xxl() -> T5EncoderModel:
+    sizes = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
+    return T5EncoderModel(T5Config(vocab_size=32128, feed_forward_proj="gated-gelu", **sizes))
+
+
 def clip_g() -> CLIPTextModelWithProjection:
     return CLIPTextModelWithProjection(CLIPTextConfig(hidden_act="gelu", projection_dim=1280, **CLIP_G))
 
@@ -71,11 +89,15 @@ FAMILIES: dict[str, dict[str, Callable[[], Any]]] = {
     },
     "sdxl": {
         "unet": lambda: UNet2DConditionModel(**XL_UNET),
-        "text_encoder": lambda: CLIPTextModel(
-            CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
-        ),
+        "text_encoder": clip_l,
         "text_encoder_2": clip_g,
         "vae": lambda: vae(4, scaling_factor=0.13025),
+    },
+    "flux.1": {
+        "transformer": lambda: FluxTransformer2DModel(guidance_embeds=True),
+        "text_encoder": clip_l,
+        "text_encoder_2": t5_xxl,
+        "vae": lambda: vae(16, use_quant_conv=False, use_post_quant_conv=False, scaling_factor=0.3611, shift_factor=0.1159),
     },
 }
 
@@ -112,7 +134,7 @@ def write_part(folder: Path, net: Any, stem: str, normal: np.ndarray) -> None:
     shards: list[list[tuple[str, tuple[int, ...]]]] = [[]]
     size = 0
     for name, tensor in net.state_dict().items():
-        if not tensor.is_floating_point():
+        if not tensor.is_floating_point() or name == "encoder.embed_tokens.weight":  # the same as "shared.weight"
             continue
         size += 2 * tensor.numel()
         if size > SHARD_BYTES and shards[-1]:
@@ -144,7 +166,7 @@ def main() -> None:
         index[name] = ["transformers" if encoder else "diffusers", type(net).__name__]
         print(f"{name}: {sum(p.numel() for p in net.parameters()) / 1e6:.0f} M parameters", flush=True)
     (folder / "scheduler").mkdir(exist_ok=True)
-    scheduler = {"shift": 3.0} if family == "z-image" else NOISE
+    scheduler = {"z-image": {"shift": 3.0}, "flux.1": {"use_dynamic_shifting": True}}.get(family, NOISE)
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
     (folder / "model_index.json").write_text(json.dumps(index))
 

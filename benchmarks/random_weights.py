@@ -35,7 +35,7 @@ _PERIOD = (1 << 24) - 3  # of the random numbers: odd, so that no two matrices g
 def denoiser(name: str) -> Shapes:
     """The shapes of "sd15", "sdxl" or "z-image" under diffusers' names."""
     packed = (resources.files("sdcpp_py") / "data" / "tensor_shapes.json.gz").read_bytes()
-    return {key: tuple(shape) for key, shape in json.loads(gzip.decompress(packed))[name].items()}
+    return {key: tuple(shape) for key, shape in json.loads(gzip.decompress(packed))[{"sd15": "sd1"}.get(name, name)].items()}
 
 
 def vae_decoder() -> Shapes:

@@ -174,7 +174,7 @@ def paper() -> list[dict[str, Any]]:
     print("\nSeconds of a step over the limit, 1024x1024 (wan-14b: 832x480, 33 frames), the device's memory less 1.4 GiB")
     print(f"{'model':11} {'profile':15} {'microbatches':>12} " + " ".join(f"{policy:>16}" for policy in policies))
     for name in families.names():
-        size = (832, 480) if name == "wan-14b" else (512, 512) if name == "sd15" else (1024, 1024)
+        size = (832, 480) if name == "wan-14b" else (512, 512) if name == "sd1" else (1024, 1024)
         for profile, device in families.PROFILES.items():
             for microbatches in (1, 2, 4):  # one picture, two or one with guidance, two with guidance
                 cells = []

@@ -47,8 +47,9 @@ class Profile:
     tflops: float  #: reached in large layers, not the data sheet's
 
 
-# Compute: from published times of a transformer of 6.15 G parameters (1024x688: 2.05 s a pass on an RTX 3060;
-# 512x512: 0.17 s on a 4090); the laptop, the 16 GB card and the H200 in proportion to their data sheets; the CPU as measured with this package on 2 cores.
+# Compute: from published times of a transformer of 6.15 G parameters (1024x688: 2.05 s a pass on an RTX 3060; 512x512: 0.17 s
+# on a 4090); the laptop, the 16 GB card and the H200 in proportion to their data sheets; the CPU as measured with this package
+# on 2 cores.
 PROFILES = {
     "rtx3060": Profile(12.0, 22.0, 19.0),
     "rtx4060-laptop": Profile(8.0, 12.0, 20.0),
@@ -70,9 +71,17 @@ def names() -> tuple[str, ...]:
     return tuple(_data())
 
 
+def _known(family: str) -> str:
+    """The name of a family that may be called otherwise, too. Raises InvalidArgumentError."""
+    for name, row in _data().items():
+        if family in row.get("also", ()):
+            return name
+    return options.choice("family", family, names())
+
+
 def is_guided(family: str) -> bool:
     """Whether pictures are usually made with guidance, so two microbatches each."""
-    return bool(_data()[options.choice("family", family, names())]["guided"])
+    return bool(_data()[_known(family)]["guided"])
 
 
 def stages(family: str, *, wtype: str = "bf16", width: int = 1024, height: int = 1024, tflops: float = 20.0) -> list[Stage]:
@@ -80,9 +89,10 @@ def stages(family: str, *, wtype: str = "bf16", width: int = 1024, height: int =
 
     ``wtype`` is the weights' type, ``tflops`` the device's speed in large layers. Raises InvalidArgumentError.
     """
+    family = _known(family)
     if family in _shapes():
         return _own_stages(family, wtype, width, height, tflops)
-    data = _data()[options.choice("family", family, names())]
+    data = _data()[family]
     size = BYTES_PER_WEIGHT[options.choice("wtype", wtype.lower(), tuple(BYTES_PER_WEIGHT))]
     patch = data["patch"]
     across, down = options.side("width", width, patch), options.side("height", height, patch)

@@ -422,7 +422,7 @@ class Pipeline:
             return Image.fromarray(self._pixels(array, options.checked(_DECODING, given)))
 
     def encode(self, image: Image.Image | NDArray[np.uint8]) -> NDArray[np.float32]:
-        """A picture (PIL, or uint8 [H, W, 3]) to the mean of its latent, float32 [C, H/8, W/8], scaled as the diffusion model takes it."""
+        """A picture (PIL, or uint8 [H, W, 3]) to the mean of its latent, float32 [C, H/8, W/8], as sampled."""
         with self._alone():
             self._require_open()
             rgb = image.convert("RGB") if isinstance(image, Image.Image) else image

@@ -45,7 +45,7 @@ def _part_flags() -> dict[str, tuple[str, str]]:
 def add_parts(parser: Parser) -> None:
     """The flags of the files that make up a model."""
     for flag, (_, text) in _part_flags().items():
-        parser.add_argument(flag, dest=flag.strip("-"), metavar="FILE", help=text)
+        parser.add_argument(flag, dest=flag.strip("-").replace("-", "_"), metavar="FILE", help=text)
     parser.add_argument("--text-encoder", action="append", metavar="FILE", help="a text encoder of a kind that its file shows")
 
 
@@ -54,7 +54,7 @@ def parts(arguments: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     encoders = list(arguments.text_encoder or ())
     for flag, (option, _) in _part_flags().items():
-        path = getattr(arguments, flag.strip("-"))
+        path = getattr(arguments, flag.strip("-").replace("-", "_"))
         if option != "text_encoders":
             found[option] = path
         elif path:

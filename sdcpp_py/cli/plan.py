@@ -33,7 +33,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     for name in ("width", "height", "batch_count", "cfg_scale"):
         flags.add_option(plan, GENERATE[name])
     flags.add_option(plan, MODEL["wtype"], "--wtype")
-    plan.add_argument("--network", metavar="NAME", help="one of the model's networks, such as vae.decoder (left out: the diffusion model)")
+    plan.add_argument(
+        "--network", metavar="NAME", help="one of the model's networks, such as vae.decoder (left out: the diffusion model)"
+    )
     plan.add_argument("--max-vram", metavar="GIB", help="the budget (left out: the device's memory)")
     flags.add_option(plan, MODEL["plan_policy"], "--policy")
     flags.add_option(plan, MODEL["gpu_layers"])
@@ -176,7 +178,7 @@ def run(arguments: argparse.Namespace) -> int:
             row = f"{size_text(sizes[0]):>12} {size_text(sizes[1]):>16} {size_text(sizes[2]):>12}"
             print(f"{policy:12} {len(plan.segments):8} {row} {plan.predicted_step_seconds:8.3f} s")
     if plot is not None:
-        path = arguments.diffusion_model or arguments.model
+        path = flags.parts(arguments).get("diffusion_model") or arguments.model
         what = arguments.family or (Path(path).name if path else "the embedded model")
         title = f"{what}, max_vram {budget:g} GiB, link {profile.link_gb_per_s:g} GB/s, policy {found[wanted].policy}"
         picture.save(found[wanted], plot, title=title)

@@ -157,7 +157,7 @@ def test_an_absent_part_is_named(folder):
 def test_errors_spell_options_as_python_does(folder):
     unet = folder / "unet" / "diffusion_pytorch_model.safetensors"
     with sdcpp_py.Pipeline(unet, text_encoders=folder / "text_encoder" / "model.safetensors") as no_vae:
-        with pytest.raises(errors.MissingPartError, match=r"has no VAE decoder; give one with vae=…$"):
+        with pytest.raises(errors.MissingPartError, match=r"has no VAE decoder, .*; give one with vae=…$"):
             no_vae.generate("x", **SMALL)
         with pytest.raises(errors.MissingPartError, match=r"\(taesd.decoder\); give one with taesd=…$"):
             no_vae.decode(np.zeros((4, 8, 8)), use_taesd=True)

@@ -21,16 +21,22 @@ def run(capsys, *arguments):
 
 @pytest.mark.parametrize(
     ("family", "parameters"),
-    [("sd15", 0.86), ("sdxl", 2.57), ("z-image", 6.15), ("flux", 11.9), ("qwen-image", 20.43), ("wan-14b", 14.29)],
+    [("sd1", 0.86), ("sdxl", 2.57), ("z-image", 6.15), ("flux.1", 11.9), ("qwen-image", 20.43), ("wan-14b", 14.29)],
 )
 def test_families_have_the_published_sizes(family, parameters):
     stages = families.stages(family, wtype="bf16")
     assert sum(stage.param_bytes for stage in stages) == pytest.approx(parameters * 2e9, rel=0.01)
-    if family in ("sd15", "sdxl"):
+    if family in ("sd1", "sdxl"):
         return  # whose convolutions are not quantized
     assert sum(stage.param_bytes for stage in families.stages(family, wtype="q8_0")) == pytest.approx(
         parameters * 1e9 * 34 / 32, rel=0.01
     )
+
+
+def test_families_keep_the_names_that_they_had():
+    for old, new in (("sd15", "sd1"), ("flux", "flux.1")):
+        assert families.is_guided(old) == families.is_guided(new)
+        assert families.stages(old, width=512, height=512) == families.stages(new, width=512, height=512)
 
 
 def test_the_published_workloads():
