@@ -1,10 +1,14 @@
 """How near streaming comes to what link and compute allow: on paper, on the simulated device, and in the system's own count.
 
 usage: python benchmarks/streaming.py --paper [--json FILE]
+       python benchmarks/streaming.py --turns [--json FILE]
        python benchmarks/streaming.py MODEL [--links 0.5,2,8] [--size 128] [--steps 4] [--plot FILE] [--memory] [--json FILE]
 
 `--paper` plans well-known models for devices that are not here, from their shapes alone: the published workloads by every policy,
 then each model on each device. The figures are seconds of a step over the limit.
+
+`--turns` runs the embedded model on the simulated device: shapes and networks that take turns upload so many times what the
+same runs upload in sorted order. "at least" counts what cannot stay beside the other run, so must be uploaded again.
 
 MODEL: a checkpoint of 300 MB or more, such as random_sd15.py writes. One row per budget and link: the measured step
 beside its limit, which is the larger of computing (as measured in the same run) and uploading the plan's streamed bytes, and
@@ -24,6 +28,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import sdcpp_py
 from sdcpp_py import errors, families
@@ -85,6 +91,51 @@ def in_memory(model: Path, arguments: list[str]) -> dict[str, float]:
     return {"seconds": time.perf_counter() - start, "resident_mib": peak}
 
 
+def uploads(order: list[tuple[str, int, int]], mib: float) -> dict[str, Any]:
+    """The reports of networks that ran on inputs (name, batch, side) in this order."""
+    rng = np.random.default_rng(0)
+    with sdcpp_py.Pipeline(device="simulated", max_vram=mib / 1024, link_speed=(5e10, 2e9)) as pipeline:
+        for network, batch, side in order:
+            inputs = {"x": rng.standard_normal((batch, 4, side, side), np.float32)}
+            if network == "unet":
+                inputs |= {"timesteps": np.full(batch, 500.0, np.float32)}
+                inputs |= {"context": rng.standard_normal((batch, 77, 96), np.float32)}
+            pipeline.evaluate(network, **inputs)
+        return pipeline._reports()
+
+
+def turns(cycles: int = 6) -> list[dict[str, Any]]:
+    """Bytes that are uploaded if two uses of the embedded model take turns, and if they run one after the other."""
+    rows: list[dict[str, Any]] = []
+    unet, decoder = ("unet", 1, 16), ("vae.decoder", 1, 16)
+    cases = [
+        ("two sizes", unet, ("unet", 1, 24)),
+        ("batch 1 and 2", unet, ("unet", 2, 16)),
+        ("denoiser and decoder", unet, decoder),
+    ]
+    print(f"{'taking turns':22} {'budget':>9} {'in turns':>10} {'sorted':>10} {'ratio':>6} {'at least':>9}")
+    for name, one, other in cases:
+        for mib in (9.0, 10.5, 12.3, 18.0):
+            try:
+                turned = uploads([one, other] * cycles, mib)
+                ordered = uploads([one] * cycles + [other] * cycles, mib)
+            except errors.OverBudgetError:
+                continue
+            sums = [sum(r.uploaded_bytes for r in reports.values()) / 2**20 for reports in (turned, ordered)]
+            if one[0] == other[0]:  # what the larger use streams does not stay for the smaller one either
+                plans = [uploads([use] * 2, mib)[use[0]].plan for use in (one, other)]
+                lost = (plans[1].streamed_bytes_per_step - plans[0].streamed_bytes_per_step) / 2**20
+            else:
+                plans = [ordered[use[0]].plan for use in (one, other)]
+                each = ((own.resident_bytes + beside.peak_bytes) / 2**20 - mib for own, beside in (plans, plans[::-1]))
+                lost = sum(max(0.0, mebibytes) for mebibytes in each)
+            row = {"case": name, "budget_mib": mib, "turned_mib": sums[0], "sorted_mib": sums[1]}
+            rows.append(row | {"ratio": sums[0] / sums[1], "least_ratio": 1 + (cycles - 1) * lost / sums[1]})
+            ratios = f"{rows[-1]['ratio']:6.2f} {rows[-1]['least_ratio']:9.2f}"
+            print(f"{name:22} {mib:5.1f} MiB {sums[0]:6.1f} MiB {sums[1]:6.1f} MiB {ratios}", flush=True)
+    return rows
+
+
 def paper() -> list[dict[str, Any]]:
     """Plans without weights or device."""
     rows: list[dict[str, Any]] = []
@@ -142,6 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, nargs="?")
     parser.add_argument("--paper", action="store_true")
+    parser.add_argument("--turns", action="store_true")
     parser.add_argument("--links", default="0.5,2,8")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=4)
@@ -149,11 +201,13 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="seconds per step over the budget, measured and predicted")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    if not options.paper and options.model is None:
-        parser.error("give a model, or --paper")
+    if not options.paper and not options.turns and options.model is None:
+        parser.error("give a model, --paper or --turns")
     rows: list[dict[str, Any]] = []
     if options.paper:
         rows = paper()
+    elif options.turns:
+        rows = turns()
     elif options.memory:
         for name, arguments in (("--max-vram 0.6", ["--max-vram", "0.6"]), ("all in memory", [])):  # the smaller one first
             found = in_memory(options.model, arguments)

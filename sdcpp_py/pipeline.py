@@ -29,7 +29,6 @@ from sdcpp_py.text import _encoders as encoders
 from sdcpp_py.text import prompt
 
 _CACHED_PROMPTS = 16
-_MOST_TOGETHER = 16  # pictures sampled step by step together
 _DECODING = {name: option for name, option in options.GENERATE.items() if option.group == "decoding"}
 _CALLBACK_SECONDS = 1.0  # a step callback that takes longer may be waiting for those who wait for the pipeline
 
@@ -113,8 +112,8 @@ class Pipeline:
         base = embedded_model() if model is None and diffusion_model is None else model
         files = ModelParts(base, {name: named[name] for name in FILE_KEYWORDS})
         self.model_path = files.path
-        self._budgeted = budget is not None and budget != 0
-        if link_speed is None and self._budgeted and not device.lower().startswith("simulated"):
+        budgeted = budget is not None and budget != 0
+        if link_speed is None and budgeted and not device.lower().startswith("simulated"):
             chosen["link_speed"] = _speeds.device_speed(device, chosen.get("threads", 0))
         with blas_library.loading():
             self._model = _engine.Model(files.files, chosen)
@@ -319,8 +318,7 @@ class Pipeline:
             return image
 
         with tqdm(total=used["steps"] * used["batch_count"], unit="step", disable=not shown, leave=False) as bar:
-            # Under a budget the pictures go through the network together, so that layers are streamed once for all.
-            together = min(used["batch_count"], _MOST_TOGETHER) if self._budgeted else 1
+            together = self._together(used)
             for first in range(0, used["batch_count"], together):
                 self._stop_if_cancelled()
                 start = time.perf_counter()
@@ -368,8 +366,14 @@ class Pipeline:
             for side in ("width", "height"):
                 used[side] = options.side(side, used[side], self.size_multiple)
             count = options.GENERATE["batch_count"].check(batch_count)
-            used["batch_count"] = min(count, _MOST_TOGETHER)
+            used["batch_count"] = count
+            used["batch_count"] = self._together(used)
             return planner.of_engine(model.plan(network or self._facts["denoiser"], used))
+
+    def _together(self, used: Mapping[str, Any]) -> int:
+        """How many pictures are sampled together: several if layers are streamed, so that they are uploaded once for all."""
+        size = {name: used[name] for name in ("width", "height", "batch_count", "cfg_scale")}
+        return self._require_open().pictures_together(size)
 
     def _sample(
         self,

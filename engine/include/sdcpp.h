@@ -256,6 +256,9 @@ int sdcpp_begin(sdcpp_model* model, sdcpp_error* error);
  * `options`: width, height, batch_count and cfg_scale of the set "generate", or NULL; `chunks`: of 77 tokens. */
 int sdcpp_model_plan(sdcpp_model* model, const char* network, const sdcpp_options* options, int32_t chunks, char** json,
                      sdcpp_error* error);
+/* How many pictures of a batch are best sampled together: all, up to a bound, if weights would be uploaded again for
+ * each picture under the memory budget; otherwise 1. `options`: as for sdcpp_model_plan. */
+int sdcpp_pictures_together(sdcpp_model* model, const sdcpp_options* options, int32_t* out, sdcpp_error* error);
 /* What the networks did since the last call, for each that ran: [{network, plan, runs, first_runs, uploaded_bytes,
  * loaded_bytes, seconds, first_seconds, compute_seconds, first_compute_seconds, stall_seconds, upload_seconds,
  * replanned}]. First runs are those of a plan, which load what is resident; `loaded_bytes` are theirs. */

@@ -186,6 +186,12 @@ class Model:
         chosen = Options("generate", options)
         return dict(call_json(lib.sdcpp_model_plan, self._open, network.encode(), chosen.handle, chunks))
 
+    def pictures_together(self, options: Mapping[str, Any]) -> int:
+        """How many of the "batch_count" pictures that ``options`` say are best sampled together."""
+        chosen, out = Options("generate", options), ffi.new("int32_t*")
+        call(lib.sdcpp_pictures_together, self._open, chosen.handle, out)
+        return int(out[0])
+
     def take_runs(self) -> list[dict[str, Any]]:
         """What each network did since the last call, for those that ran."""
         return list(call_json(lib.sdcpp_take_runs, self._open))

@@ -193,17 +193,29 @@ def test_a_simulated_device_that_makes_no_sense_is_told(device):
         sdcpp_py.Pipeline(device=device)
 
 
+UPLOADING = {"device": "simulated", "link_speed": (5e10, 2e9)}
+
+
 def evaluations(order, mib):
     """Outputs of the UNet for inputs (batch, side) in this order, and the bytes that were uploaded in all."""
+    outputs, reports = turns([("unet", *shape) for shape in order], mib)
+    return outputs, reports["unet"].uploaded_bytes
 
-    def evaluate(pipeline, batch, side):
+
+def turns(order, mib):
+    """Outputs of networks for inputs (name, batch, side) in this order, and the networks' reports."""
+
+    def evaluate(pipeline, network, batch, side):
         rng = np.random.default_rng(side)
-        x, context = rng.standard_normal((batch, 4, side, side), np.float32), rng.standard_normal((batch, 77, 96), np.float32)
+        x = rng.standard_normal((batch, 4, side, side), np.float32)
+        if network != "unet":
+            return pipeline.evaluate(network, x=x)
+        context = rng.standard_normal((batch, 77, 96), np.float32)
         return pipeline.evaluate("unet", x=x, timesteps=np.full(batch, 500.0, np.float32), context=context)
 
-    with sdcpp_py.Pipeline(device="simulated", max_vram=mib / 1024, link_speed=(5e10, 2e9)) as pipeline:
-        outputs = [evaluate(pipeline, *shape) for shape in order]
-        return outputs, pipeline._reports()["unet"].uploaded_bytes
+    with sdcpp_py.Pipeline(max_vram=mib / 1024, **UPLOADING) as pipeline:
+        outputs = [evaluate(pipeline, *turn) for turn in order]
+        return outputs, pipeline._reports()
 
 
 @pytest.mark.parametrize(("one", "other"), [((1, 16), (2, 16)), ((1, 16), (1, 24)), ((1, 16), (2, 24))])
@@ -216,8 +228,52 @@ def test_shapes_that_take_turns_leave_weights_where_they_are(one, other, mib):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("one", [(1, 16), (1, 8), (1, 24), (2, 16)])
+def test_shapes_that_take_turns_while_parts_are_streamed_cost_no_more_than_the_larger_shape(one):
+    larger, mib = (2, 24), 9  # of 8.7 MiB of weights about 5 stay
+    in_turns, turned_bytes = evaluations([one, larger] * 6, mib)
+    in_order, ordered_bytes = evaluations([larger] * 12, mib)
+    assert turned_bytes <= 1.1 * ordered_bytes
+    for ours in in_turns[1::2]:
+        np.testing.assert_array_equal(ours, in_order[0])
+
+
+@pytest.mark.parametrize("mib", [9.2, 10.5, 12.3, 14, 16, 18, 20])
+def test_networks_that_take_turns_reload_only_what_cannot_stay(mib):
+    denoiser, decoder, cycles = ("unet", 1, 16), ("vae.decoder", 1, 16), 6
+    in_turns, turned = turns([denoiser, decoder] * cycles, mib)
+    in_order, ordered = turns([denoiser] * cycles + [decoder] * cycles, mib)
+    for ours, theirs in zip(in_turns[0::2] + in_turns[1::2], in_order):
+        np.testing.assert_array_equal(ours, theirs)
+    budget, plans = mib * 2**20, [ordered[name].plan for name in ("unet", "vae.decoder")]
+    bytes_of = [sum(reports[name].uploaded_bytes for name in ("unet", "vae.decoder")) for reports in (turned, ordered)]
+    # While one network runs, the other keeps at most what that run leaves of the budget.
+    lost = [max(0, own.resident_bytes - (budget - other.peak_bytes)) for own, other in (plans, plans[::-1])]
+    assert bytes_of[0] <= 1.1 * (bytes_of[1] + (cycles - 1) * sum(lost))
+    if mib >= 18:  # both stay beside the larger workspace
+        assert sum(lost) == 0 and bytes_of[0] <= 1.1 * bytes_of[1]
+
+
+def test_a_network_that_ran_alone_gets_its_weights_back_after_another_one():
+    outputs, reports = turns([("unet", 1, 16)] * 3 + [("vae.decoder", 1, 16)] + [("unet", 1, 16)] * 3, 12.3)
+    plan = reports["unet"].plan
+    assert plan.resident_bytes < reports["unet"].uploaded_bytes < 2 * plan.resident_bytes
+    for output in outputs[4:]:
+        np.testing.assert_array_equal(output, outputs[0])
+
+
 def test_a_larger_shape_that_needs_the_room_of_weights_gets_it():
     outputs, _ = evaluations([(1, 8), (2, 24), (1, 8), (2, 24)], 9)
     alone, _ = evaluations([(2, 24)], 61)
     np.testing.assert_array_equal(outputs[1], alone[0])
     np.testing.assert_array_equal(outputs[3], alone[0])
+
+
+@pytest.mark.parametrize(("share", "together"), [(1.9, 3), (20.0, 1)])
+def test_without_options_pictures_go_together_if_layers_are_streamed(references, least, share, together):
+    card = least["auto"] * share
+    result = make(device=f"simulated:vram={card:.6f},link=2", batch=3)
+    report = result.reports["unet"]
+    assert report.runs == STEPS * 3 / together
+    assert (report.plan.streamed_bytes_per_step > 0) == (together > 1)
+    same(result, references[3, 3.0])

@@ -128,7 +128,6 @@ int sdcpp_model_open(const sdcpp_file* files, size_t file_count, const sdcpp_opt
         if (file_count) need(files, "files");
         auto wanted = stored<ModelOptions>(options, OptionSet::model);
         for (size_t i = 0; i < file_count; ++i) wanted.paths.push_back(model_path(files[i]));
-        wanted.speed.dispatch_seconds = 1e-4;
         *out = std::make_unique<sdcpp_model>(wanted).release();
     });
 }
@@ -300,6 +299,16 @@ int sdcpp_model_plan(sdcpp_model* model, const char* network, const sdcpp_option
                 model->model.preview(network, wanted.width, wanted.height, wanted.batch, wanted.cfg_scale != 1, chunks);
             return plan_json(found.stages, found.options, found.plan);
         });
+    });
+}
+
+int sdcpp_pictures_together(sdcpp_model* model, const sdcpp_options* options, int32_t* out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        need(out, "out");
+        const auto wanted = stored<GenerateOptions>(options, OptionSet::generate, &model->model).sample;
+        const auto lock = turn(model);
+        *out = model->model.pictures_together(wanted.width, wanted.height, wanted.batch, wanted.cfg_scale != 1);
     });
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "device/calibration.h"
 #include "device/cores.h"
 #include "device/device_memory.h"
 #include "device/host_memory.h"
@@ -89,7 +90,7 @@ class Device {
     bool simulated() const { return simulated_; }
 
     struct Speed {
-        double flops_per_s = 0, link_bytes_per_s = 0, dispatch_seconds = 0;
+        double flops_per_s = 0, link_bytes_per_s = 0, dispatch_seconds = calibration::dispatch_seconds;
     };
     // Measured at the first call, in some tens of milliseconds, unless set_speed() was called.
     const Speed& speed();

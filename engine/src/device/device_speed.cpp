@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "device/calibration.h"
 #include "device/device.h"
 #include "nn/cpu_operations.h"
 #include "nn/layers.h"
@@ -103,7 +104,9 @@ const Device::Speed& Device::speed() {
     speed_.link_bytes_per_s = copied_bytes / upload_seconds(*this);
     if (paced_link_ > 0)
         speed_.link_bytes_per_s = simulated_ ? paced_link_ : std::min(speed_.link_bytes_per_s, paced_link_);
-    speed_.dispatch_seconds = queues_uploads() ? std::min(1e-4, product_seconds(*this, GGML_TYPE_F16, 64)) : 1e-4;
+    speed_.dispatch_seconds = queues_uploads()
+                                  ? std::min(calibration::dispatch_seconds, product_seconds(*this, GGML_TYPE_F16, 64))
+                                  : calibration::dispatch_seconds;
     return speed_;
 }
 

@@ -114,9 +114,9 @@ Llm::Llm(const ModelFiles& files) : TextEncoder(files, "llm") {
     if (layers_ == 0) fail(SDCPP_MISSING_PART, "the language model has no layers");
     const Shape shape = shape_of(s, width_, config);
     for (int i = 0; i < layers_; ++i) {
-        const std::string name = "layers." + std::to_string(i);
-        stage(name, [&] { return AttentionHalf(s / "layers" / i, shape); });
-        stage(name + ".1", [&] { return MlpHalf(s / "layers" / i, shape); }, true);
+        block(
+            "layers." + std::to_string(i), [&] { return AttentionHalf(s / "layers" / i, shape); },
+            [&] { return MlpHalf(s / "layers" / i, shape); });
         const std::string kept = "states." + std::to_string(i + 1);
         stage(kept, [&] { return [kept](Graph&, Values& v) { v[kept] = v.at("x"); }; });
     }

@@ -9,18 +9,15 @@ namespace sdcpp {
 
 void TextEncoder::declare_embeddings(const Scope& s, std::string_view name, int64_t vocabulary, int64_t width) {
     embeddings_ = s.weight(name, WeightKind::edge, {vocabulary, width});
-    if (width % dtype_block(embeddings_->source->type) != 0)
+    if (width % dtype_block(embeddings_->source->type()) != 0)
         fail(SDCPP_UNSUPPORTED_MODEL, embeddings_->name, " has rows that are not whole blocks of its type");
 }
 
 std::vector<float> TextEncoder::embedded(std::span<const int32_t> tokens) const {
-    const TensorInfo& table = *embeddings_->source;
-    const int64_t vocabulary = embeddings_->shape[0], width = embeddings_->shape[1];
+    const int64_t width = embeddings_->shape[1];
     std::vector<float> out(tokens.size() * static_cast<size_t>(width));
-    const size_t row_bytes = table.bytes.size() / static_cast<size_t>(vocabulary);
     for (size_t i = 0; i < tokens.size(); ++i)
-        to_f32(table.type, table.bytes.data() + static_cast<size_t>(tokens[i]) * row_bytes,
-               out.data() + i * static_cast<size_t>(width), width);
+        embeddings_->source->rows(tokens[i] * width, width, out.data() + i * static_cast<size_t>(width));
     return out;
 }
 

@@ -35,8 +35,8 @@ class TextEncoder : public Network {
     // SDCPP_MISSING_PART if the encoder has no such vector.
     virtual Selection select(const Wanted& wanted) const = 0;
 
-    // Where the table of embeddings lies.
-    std::span<const std::byte> table() const { return embeddings_->source->bytes; }
+    // The file in which the table of embeddings lies.
+    const MappedFile& table_file() const { return *embeddings_->source->file(); }
 
   protected:
     // Declares the table of embeddings [vocabulary, width]. It belongs to no stage: rows are taken from the file, so

@@ -19,27 +19,19 @@ struct Selection {
     bool operator==(const Selection&) const = default;
 };
 
-class Network {
+// What networks declare into: their weights, and their stages in the order in which they run. Several may declare into
+// one, and then run as one: what a stage leaves in the values, later stages find there.
+class Declaration {
   public:
-    Network(const ModelFiles& files, std::string name) : weights_(files), name_(std::move(name)) {}
-    virtual ~Network() = default;
-    Network(const Network&) = delete;
-    Network& operator=(const Network&) = delete;
-
-    const std::string& name() const { return name_; }
     WeightList& weights() { return weights_; }
     const WeightList& weights() const { return weights_; }
     const std::vector<Stage>& stages() const { return stages_; }
-    // Whether values inside may pass the largest f16, so that they must not be rounded to it.
-    virtual bool wide_range() const { return false; }
-    // Sides of its results, the outermost of which is the batch.
-    virtual size_t result_rank() const { return 4; }
 
-  protected:
-    Scope root() { return {weights_, name_}; }
+    // A place for the tensors of `files` whose names begin with `prefix`.
+    Scope scope(const ModelFiles& files, std::string prefix) { return {weights_, files, std::move(prefix)}; }
 
-    // Declares a stage: `make` builds its layers (and so declares their weights) and returns how they run.
-    // `same_block`: it goes on with the block of the stage before.
+    // Declares a stage: `make` builds its layers, and so declares their weights, and returns how they run.
+    // `same_block`: it belongs to the block of the stage before.
     template <typename Make>
     void stage(std::string name, Make make, bool same_block = false) {
         Stage added;
@@ -51,10 +43,54 @@ class Network {
         stages_.push_back(std::move(added));
     }
 
+    // A block as two stages, between which plans may cut.
+    template <typename First, typename Second>
+    void block(const std::string& name, First first_half, Second second_half) {
+        stage(name, first_half);
+        stage(name + ".1", second_half, true);
+    }
+
   private:
     WeightList weights_;
-    std::string name_;
     std::vector<Stage> stages_;
+};
+
+class Network {
+  public:
+    Network(const ModelFiles& files, std::string name) : files_(&files), name_(std::move(name)) {}
+    // Stages that another network has declared run before its own.
+    Network(const ModelFiles& files, std::string name, Declaration before)
+        : files_(&files), name_(std::move(name)), declaration_(std::move(before)) {}
+    virtual ~Network() = default;
+    Network(const Network&) = delete;
+    Network& operator=(const Network&) = delete;
+
+    const std::string& name() const { return name_; }
+    WeightList& weights() { return declaration_.weights(); }
+    const WeightList& weights() const { return declaration_.weights(); }
+    const std::vector<Stage>& stages() const { return declaration_.stages(); }
+    // Whether values inside may pass the largest f16, so that they must not be rounded to it.
+    virtual bool wide_range() const { return false; }
+    // Sides of its results, the outermost of which is the batch.
+    virtual size_t result_rank() const { return 4; }
+
+  protected:
+    Scope root() { return declaration_.scope(*files_, name_); }
+
+    // As Declaration's.
+    template <typename Make>
+    void stage(std::string name, Make make, bool same_block = false) {
+        declaration_.stage(std::move(name), make, same_block);
+    }
+    template <typename First, typename Second>
+    void block(const std::string& name, First first_half, Second second_half) {
+        declaration_.block(name, first_half, second_half);
+    }
+
+  private:
+    const ModelFiles* files_;
+    std::string name_;
+    Declaration declaration_;
 };
 
 // Heads per level or one number for all, from a config's list; `otherwise` where it says nothing.

@@ -124,10 +124,10 @@ void convert_model(const ModelFiles& files, const TypeRules& types, const std::f
     uint64_t done = 0;
     std::vector<std::byte> buffer;
     for (const Entry& entry : entries) {
-        const TensorInfo& source = *entry.weight->source;
+        const WeightSource& source = *entry.weight->source;
         const int64_t row = entry.weight->shape.back();
-        if (source.type == from_ggml(entry.type)) {
-            out.bytes(source.bytes.data(), source.bytes.size());
+        if (const auto unchanged = source.bytes_as(entry.type); !unchanged.empty()) {
+            out.bytes(unchanged.data(), unchanged.size());
         } else {
             const std::vector<Piece> pieces = pieces_of(*entry.weight);
             const size_t together = pieces_together * static_cast<size_t>(threads);
@@ -140,7 +140,7 @@ void convert_model(const ModelFiles& files, const TypeRules& types, const std::f
             }
         }
         out.pad();
-        files.forget(source.bytes);
+        source.forget(0, source.count());
         done += entry.bytes;
         if (progress && !progress(done, all)) fail(SDCPP_CANCELLED, "cancelled");
     }

@@ -10,7 +10,7 @@
 namespace sdcpp {
 namespace {
 
-constexpr uint64_t budget_step = uint64_t{64} << 20;  // budgets that follow free memory do not change with every page
+constexpr int pictures_streamed_together = 16;  // more take more host memory and save little
 
 }  // namespace
 
@@ -18,10 +18,13 @@ Model::Model(const ModelOptions& options)
     : options_(options),
       files_(options.paths, namings()),
       device_(options.device, options.threads, &cancelled_, options.products),
+      memory_(device_, Budget::from_gib(options.max_vram, options.whole_process)),
       family_(family_of(files_)) {
     const TypeRules types(options.wtype, options.tensor_type_rules);
+    const StreamingOptions streaming{options.policy, options.stream_layers != 0, options.offload_to_cpu != 0,
+                                     options.gpu_layers};
     for (NamedNetwork& made : make_networks(files_)) {
-        auto executor = std::make_unique<Executor>(device_, std::move(made.network), types);
+        auto executor = std::make_unique<Executor>(device_, memory_, std::move(made.network), types, streaming);
         if (options.profile) executor->set_profile(&profile_);
         networks_.push_back({std::string(made.part->name), made.part->role, std::move(executor)});
     }
@@ -78,31 +81,7 @@ Model::Model(const ModelOptions& options)
     begin();
 }
 
-void Model::begin() {
-    MemoryOptions memory;
-    memory.policy = options_.policy;
-    memory.stream_layers = options_.stream_layers != 0;
-    memory.offload_to_cpu = options_.offload_to_cpu != 0;
-    memory.most_resident = options_.gpu_layers;
-    memory.whole_process = options_.whole_process && options_.max_vram > 0 && device_.is_cpu();
-    constexpr double gib = 1 << 30;
-    if (options_.max_vram >= 0) memory.budget_bytes = static_cast<uint64_t>(options_.max_vram * gib);
-    if (options_.max_vram < 0) {
-        const double free = static_cast<double>(device_.free_bytes() + device_.memory().held());
-        const double left = free + options_.max_vram * gib;
-        memory.budget_bytes = left > 0 ? static_cast<uint64_t>(left) / budget_step * budget_step : 0;
-        if (*memory.budget_bytes == 0)
-            log(SDCPP_LOG_WARNING, "max_vram leaves nothing of the " +
-                                       std::to_string(static_cast<uint64_t>(free) >> 20) + " MiB that are free on " +
-                                       device_.name() + ": no budget is kept");
-    }
-    for (Executor* executor : executors()) {
-        executor->set_memory(memory, [this, executor] {
-            for (Executor* other : executors())
-                if (other != executor) other->release(true);
-        });
-    }
-}
+void Model::begin() { memory_.begin(); }
 
 void Model::require_size(int width, int height) const {
     const int multiple = facts_.size_multiple;
@@ -113,6 +92,12 @@ void Model::require_size(int width, int height) const {
 }
 
 RunReport Model::preview(const std::string& network, int width, int height, int batch, bool guided, int chunks) {
+    const Use use = use_of(network, width, height, batch, guided, chunks);
+    return executor(network).preview(use.inputs, use.selection);
+}
+
+// What a network is given for a picture of this size; the inputs' data are zeros, or missing.
+Model::Use Model::use_of(const std::string& network, int width, int height, int batch, bool guided, int chunks) {
     constexpr int64_t usual_tokens = 96;  // of a prompt, where there are no chunks
     Executor& net = executor(network);
     if (batch < 1 || batch > most_together || chunks < 1 || chunks > 1000)
@@ -123,7 +108,7 @@ RunReport Model::preview(const std::string& network, int width, int height, int 
         const int64_t rows = positions > 0 ? std::min(chunks, chunks_together) : 1;
         const int64_t length = positions > 0 ? positions : filled_length(network).value_or(usual_tokens);
         const std::vector<int32_t> tokens(static_cast<size_t>(rows * length));
-        return net.preview(encoder.inputs(tokens, rows), encoder.select({{0}, true}));
+        return {encoder.inputs(tokens, rows), encoder.select({{0}, true})};
     }
     require_size(width, height);
     const int64_t h = height / facts_.latent.factor, w = width / facts_.latent.factor;
@@ -147,11 +132,26 @@ RunReport Model::preview(const std::string& network, int width, int height, int 
         noisy.picture_height = height;
         noisy.picture_width = width;
         if (denoiser.takes_guidance()) noisy.more.push_back(Array::of("guidance", {noisy.rows()}, Floats(count)));
-        return net.preview(denoiser.inputs(noisy));
+        return {denoiser.inputs(noisy), {}};
     }
     if (find(network).role != Role::decoder) fail(SDCPP_INVALID_ARGUMENT, "no plan can be shown of '", network, "'");
     const int64_t tile = tile_sides(net, static_cast<int>(h), static_cast<int>(w), {});
-    return net.preview({{"x", GGML_TYPE_F32, {1, facts_.latent.channels, tile ? tile : h, tile ? tile : w}}});
+    return {{{"x", GGML_TYPE_F32, {1, facts_.latent.channels, tile ? tile : h, tile ? tile : w}}}, {}};
+}
+
+int Model::pictures_together(int width, int height, int count, bool guided) {
+    if (!denoiser_ || count < 2) return 1;
+    const auto demand = [&](Role role, bool in_pairs) {
+        for (const NamedExecutor& one : networks_)
+            if (one.role == role) return one.executor->demand(use_of(one.name, width, height, 1, in_pairs, 1).inputs);
+        return Executor::Demand{};
+    };
+    const Executor::Demand sampling = demand(Role::denoiser, guided);
+    // Decoding one picture pushes weights out if both networks' do not stay beside the larger workspace.
+    const Executor::Demand decoding = demand(Role::decoder, false);
+    const uint64_t both = sampling.weights + decoding.weights + std::max(sampling.workspace, decoding.workspace);
+    const bool stay = !sampling.streamed && !decoding.streamed && both <= sampling.limit;
+    return stay ? 1 : std::min(count, pictures_streamed_together);
 }
 
 std::optional<RunReport> Model::take_report(const std::string& network) {

@@ -19,6 +19,7 @@
 #include "models/text_encoder.h"
 #include "models/vae.h"
 #include "runtime/executor.h"
+#include "runtime/memory.h"
 #include "weights/model_files.h"
 
 namespace sdcpp {
@@ -27,9 +28,8 @@ struct ModelOptions {
     std::vector<ModelPath> paths;
     std::string wtype, tensor_type_rules, device = "auto";
     int threads = 0;
-    double max_vram =
-        std::numeric_limits<double>::quiet_NaN();  // GiB; 0: no budget, < 0: what is free less that; NaN: automatic
-    int stream_layers = -1, offload_to_cpu = -1;   // -1: automatic, which is on
+    double max_vram = std::numeric_limits<double>::quiet_NaN();  // as Budget::from_gib() takes it
+    int stream_layers = -1, offload_to_cpu = -1;                 // -1: automatic, which is on
     Policy policy = Policy::automatic;
     int gpu_layers = -1;
     Device::Speed speed;      // zeros: measured when needed
@@ -89,7 +89,7 @@ class Model {
     // What the family fills an encoder's prompts up to, in tokens.
     std::optional<int64_t> filled_length(const std::string& encoder) const;
     // The file in which an encoder's table of embeddings lies.
-    std::filesystem::path file_of(const TextEncoder& encoder) const { return files_.file_of(encoder.table()).path(); }
+    std::filesystem::path file_of(const TextEncoder& encoder) const { return encoder.table_file().path(); }
     const Denoiser* denoiser() const { return denoiser_ ? &denoiser_->as<Denoiser>() : nullptr; }
     bool has(const std::string& network) const;
     // Names of its networks, as they run.
@@ -108,6 +108,9 @@ class Model {
 
     // A generation begins: budgets that follow free memory are read again.
     void begin();
+    // How many of `count` pictures are best sampled together: all, up to a bound, if weights would be loaded again for
+    // each picture under the budget; otherwise 1.
+    int pictures_together(int width, int height, int count, bool guided);
     // The plan of a text encoder, the denoiser or "vae.decoder" for a picture of this size; nothing is loaded.
     RunReport preview(const std::string& network, int width, int height, int batch, bool guided, int chunks);
     // What a network did since the last call; nothing where it has not run.
@@ -141,6 +144,11 @@ class Model {
     int64_t text_tokens(int chunks, int64_t usual) const;
     NoiseTable noise_table(const SampleOptions& options) const;
     Array evaluate_denoiser(const Array& x, const Array& timesteps, const std::vector<Array>& inputs);
+    struct Use {
+        std::vector<Array> inputs;
+        Selection selection;
+    };
+    Use use_of(const std::string& network, int width, int height, int batch, bool guided, int chunks);
     int tile_sides(Executor& decoder, int height, int width, const DecodeOptions& options);
     void require_size(int width, int height) const;
     std::vector<Executor*> executors() const;
@@ -150,6 +158,7 @@ class Model {
     std::atomic<bool> cancelled_{false};
     std::mutex mutex_;
     Device device_;
+    sdcpp::Memory memory_;
     Profile profile_;
     const Family& family_;
     ModelFacts facts_;

@@ -10,7 +10,7 @@ namespace {
 
 using planning::Instance;
 
-constexpr uint64_t most_bytes = uint64_t{1} << 50;
+constexpr uint64_t most_bytes = 2 * ample_budget;
 constexpr size_t most_stages = 10000;
 constexpr int most_microbatches = 1024;
 

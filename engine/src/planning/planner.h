@@ -98,8 +98,15 @@ class OverBudget : public std::runtime_error {
     std::string option_;
 };
 
+// A budget that no model reaches: a plan under it is made with sizes and times, and everything stays.
+constexpr uint64_t ample_budget = uint64_t{1} << 49;
+
 // Throws OverBudget, or std::invalid_argument for numbers that make no sense. Deterministic.
 Plan make_plan(const std::vector<PlanStage>& stages, const PlanOptions& options);
+
+// `plan` for these of its stages, in rising order: weights keep their places and residents stay, so `resident_bytes`
+// and `slots` are the same.
+Plan subset_plan(const Plan& plan, const std::vector<size_t>& stages);
 
 // What a step of `plan` takes in the long run with these stage times and this link.
 double predicted_seconds(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan);

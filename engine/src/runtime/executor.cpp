@@ -9,42 +9,31 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "device/calibration.h"
+#include "runtime/carry_layout.h"
 
 namespace sdcpp {
 namespace {
 
 constexpr size_t prepared_kept = 4;
-constexpr uint64_t margin = uint64_t{512} << 20;  // of free memory, for other programs and what drivers take
-// What processes were seen to take beside: graphs, and the pages of the file that are being read.
-constexpr uint64_t bookkeeping = uint64_t{40} << 20, per_budget = 24;
-// What a GPU's backend took by itself on an H200: recorded graphs, libraries, what the driver rounds up. It is measured
-// after the first runs.
-constexpr uint64_t backend_guess = uint64_t{160} << 20, guess_share = 8;
-constexpr uint64_t noticed_budget = uint64_t{256} << 20;  // below it, drivers' figures are too coarse to be counted
 constexpr int most_tries = 8;
 constexpr size_t settled_runs = 5, runs_to_stay = 4;
 constexpr int max_replans = 2;
 constexpr double surprising = 0.1, worth_it = 0.97;
-
-uint64_t aligned(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
 
 // The realized plan would take more than the budget by `excess`.
 struct Excess {
     uint64_t bytes;
 };
 
-// A plan of one segment, cut where weights can be waited for.
-Plan cut_by_stages(const Plan& whole, size_t stages) {
-    Plan out = whole;
-    out.segments.clear();
-    for (size_t i = 0; i < stages; ++i) {
-        PlannedSegment& segment = out.segments.emplace_back();
-        segment.first = segment.last = i;
-    }
+// Segments of one stage each: weights can be waited for stage by stage.
+std::vector<PlannedSegment> single_stages(size_t count) {
+    std::vector<PlannedSegment> out(count);
+    for (size_t i = 0; i < count; ++i) out[i].first = out[i].last = i;
     return out;
 }
 
-// Of a stage that has so many.
+// The weights of a piece, from a stage that has `count`.
 std::vector<size_t> weights_of(const PlannedPiece& piece, size_t count) {
     if (!piece.parts.empty()) return piece.parts;
     std::vector<size_t> all(count);
@@ -52,11 +41,11 @@ std::vector<size_t> weights_of(const PlannedPiece& piece, size_t count) {
     return all;
 }
 
-// Where values lie in one buffer, so that those that live at the same time do not overlap.
-struct CarryLayout {
-    std::vector<uint64_t> offsets;
-    uint64_t bytes = 0;
-};
+std::vector<std::pair<std::string, std::vector<int64_t>>> shapes_of(const std::vector<Array>& inputs) {
+    std::vector<std::pair<std::string, std::vector<int64_t>>> out;
+    for (const Array& input : inputs) out.emplace_back(input.name, input.shape);
+    return out;
+}
 
 }  // namespace
 
@@ -72,63 +61,22 @@ struct Executor::Prepared {
     std::vector<std::vector<SegmentGraph>> graphs;  // [segment][group]
     std::shared_ptr<Courier> courier;
     bool adopted = false;  // its weights lie where a plan for other inputs put them
+    bool loads = false;    // weights that stay were lacking
     std::vector<double> segment_seconds;
     size_t runs = 0;
-    uint64_t unclaimed_before = 0;  // Device::unclaimed_bytes() before this took its share.
-    bool interrupted = false;
+    uint64_t unclaimed_before = 0;        // Device::unclaimed_bytes() before this took its share.
     std::vector<SegmentGraph> first_run;  // each stage by itself, where all weights are brought while it goes on
 
     int batch() const { return planned.plan.together * planned.plan.passes; }
     int groups() const { return planned.plan.together / planned.plan.group; }
     Address address(size_t carry, int group) const {
         const uint64_t at =
-            layout.offsets[carry] + static_cast<uint64_t>(group) * aligned(flow->carries()[carry].bytes);
+            layout.offsets[carry] + static_cast<uint64_t>(group) * CarryLayout::aligned(flow->carries()[carry].bytes);
         return {carries.buffer.get(), carries.data() + at};
     }
 };
 
 namespace {
-
-CarryLayout lay_out(const Flow& flow, const Plan& plan, int groups) {
-    struct Life {
-        size_t carry, first, last;  // segments
-        uint64_t bytes;
-    };
-    std::vector<size_t> segment_of;
-    for (size_t s = 0; s < plan.segments.size(); ++s)
-        segment_of.insert(segment_of.end(), plan.segments[s].last - plan.segments[s].first + 1, s);
-    std::vector<Life> lives;
-    const size_t end = plan.segments.size();
-    for (size_t c = 0; c < flow.carries().size(); ++c) {
-        const Carry& carry = flow.carries()[c];
-        if (carry.last_use < 0) continue;
-        const size_t first = carry.born < 0 ? 0 : segment_of[static_cast<size_t>(carry.born)];
-        const size_t last = static_cast<size_t>(carry.last_use) >= segment_of.size()
-                                ? end
-                                : segment_of[static_cast<size_t>(carry.last_use)];
-        if (carry.born >= 0 && last == first) continue;  // within one segment
-        lives.push_back({c, first, last, aligned(carry.bytes) * static_cast<uint64_t>(groups)});
-    }
-    // the large ones first, each at the lowest place that is free for its whole life
-    std::stable_sort(lives.begin(), lives.end(), [](const Life& a, const Life& b) { return a.bytes > b.bytes; });
-    CarryLayout out;
-    out.offsets.assign(flow.carries().size(), 0);
-    for (size_t i = 0; i < lives.size(); ++i) {
-        std::vector<std::pair<uint64_t, uint64_t>> taken;
-        for (size_t j = 0; j < i; ++j)
-            if (lives[j].first <= lives[i].last && lives[i].first <= lives[j].last)
-                taken.emplace_back(out.offsets[lives[j].carry], out.offsets[lives[j].carry] + lives[j].bytes);
-        std::sort(taken.begin(), taken.end());
-        uint64_t at = 0;
-        for (const auto& [start, stop] : taken) {
-            if (at + lives[i].bytes <= start) break;
-            at = std::max(at, stop);
-        }
-        out.offsets[lives[i].carry] = at;
-        out.bytes = std::max(out.bytes, at + lives[i].bytes);
-    }
-    return out;
-}
 
 int64_t batch_of(const std::vector<Array>& inputs) {
     for (const Array& input : inputs)
@@ -138,58 +86,44 @@ int64_t batch_of(const std::vector<Array>& inputs) {
 
 }  // namespace
 
-Executor::Executor(Device& device, std::unique_ptr<Network> network, const TypeRules& types)
+Executor::Executor(Device& device, Memory& memory, std::unique_ptr<Network> network, const TypeRules& types,
+                   const StreamingOptions& options)
     : device_(device),
+      memory_(memory),
       network_(std::move(network)),
       store_(device, *network_, types),
+      options_(options),
       measured_seconds_(network_->stages().size(), 0) {
     report_.network = network_->name();
+    memory_.add(*this);
 }
 
 Executor::~Executor() = default;
-
-void Executor::set_memory(const MemoryOptions& options, std::function<void()> make_room) {
-    if (options != memory_) release(true);
-    memory_ = options;
-    make_room_ = std::move(make_room);
-}
 
 std::string Executor::stage_name(size_t stage) const {
     const std::string& own = network_->stages()[stage].name;
     return own.starts_with(network_->name() + ".") ? own : network_->name() + "." + own;
 }
 
-// No budget where all fits; else what is free, less a margin.
-uint64_t Executor::starting_budget(const Flow& flow, const std::vector<size_t>& stages, int batch) {
-    if (memory_.whole_process) {
-        give_back_freed_memory();
-        const uint64_t resident = process_resident_bytes(), held = device_.memory().held();
-        overhead_bytes_ = std::max(
-            overhead_bytes_, resident - std::min(resident, held) + bookkeeping + *memory_.budget_bytes / per_budget);
-        return std::max<uint64_t>(1, *memory_.budget_bytes - std::min(*memory_.budget_bytes, overhead_bytes_));
-    }
-    if (memory_.budget_bytes) {
-        const uint64_t budget = *memory_.budget_bytes;
-        const bool shared_with_backend = device_.queues_uploads() && budget >= noticed_budget;
-        overhead_bytes_ =
-            shared_with_backend ? std::max(device_.backend_bytes(), std::min(backend_guess, budget / guess_share)) : 0;
-        return budget == 0 ? 0 : std::max<uint64_t>(1, budget - std::min(budget, overhead_bytes_));
-    }
-    if (!memory_.stream_layers || !memory_.offload_to_cpu) return 0;
-    uint64_t weights = 0;
-    const bool map = device_.maps_host_memory();
-    for (const size_t stage : stages) weights += map ? store_.copied_bytes(stage) : store_.stage_bytes(stage);
+// What all weights take of the device, but for those that it reads where they lie in the file.
+uint64_t Executor::copied_bytes(const std::vector<size_t>& stages) const {
+    uint64_t sum = 0;
+    for (const size_t stage : stages)
+        sum += device_.maps_host_memory() ? store_.copied_bytes(stage) : store_.stage_bytes(stage);
+    return sum;
+}
+
+// What a run as one graph takes beside weights.
+uint64_t Executor::whole_workspace(const Flow& flow, int batch) const {
     const UnionBytes all = flow.extent(0, flow.count() - 1, device_.buffer_type());
-    const uint64_t needed = weights + (all.compute + all.carry_in + all.carry_out) * static_cast<uint64_t>(batch);
-    const uint64_t free = device_.free_bytes() + store_.held_bytes();
-    const uint64_t kept = std::min(margin, free / 8);
-    if (needed + kept <= free) return 0;
-    if (make_room_) make_room_();
-    const uint64_t budget = device_.free_bytes() + store_.held_bytes() - kept;
-    if (needed <= budget) return 0;
-    log(SDCPP_LOG_INFO, network_->name() + " does not fit into the free memory of " + device_.name() +
-                            " as a whole: planning with " + std::to_string(budget >> 20) + " MiB");
-    return std::max<uint64_t>(budget, 1);
+    return (all.compute + all.carry_in + all.carry_out) * static_cast<uint64_t>(batch);
+}
+
+Memory::Limit Executor::limit(const Flow& flow, const std::vector<size_t>& stages, int batch) {
+    Memory::Limit out = memory_.limit([&] { return copied_bytes(stages) + whole_workspace(flow, batch); });
+    const bool may_stream = options_.stream_layers && options_.offload_to_cpu;
+    if (!memory_.limited() && !may_stream) out.plan_bytes = 0;
+    return out;
 }
 
 // Stages as the planner takes them, for one microbatch.
@@ -207,14 +141,15 @@ std::vector<PlanStage> Executor::planned_stages(const Flow& flow, const std::vec
     return out;
 }
 
-Executor::Planned Executor::choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget) {
+Executor::Planned Executor::choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget,
+                                   uint64_t reserved) {
     Planned out;
     out.options.budget_bytes = budget;
-    out.options.reserved_bytes = overhead_bytes_;
-    out.options.policy = memory_.policy;
-    out.options.stream_layers = memory_.stream_layers;
-    out.options.offload_to_cpu = memory_.offload_to_cpu;
-    out.options.most_resident = memory_.most_resident;
+    out.options.reserved_bytes = reserved;
+    out.options.policy = options_.policy;
+    out.options.stream_layers = options_.stream_layers;
+    out.options.offload_to_cpu = options_.offload_to_cpu;
+    out.options.most_resident = options_.most_resident;
     out.options.microbatches = batch;
     out.options.allocated_once = true;
     out.options.most_slot_bytes = ggml_backend_buft_get_max_size(device_.buffer_type());
@@ -293,16 +228,16 @@ std::shared_ptr<Courier> Executor::hire(const Prepared& prepared) {
                                      ahead ? Courier::Mode::ahead : Courier::Mode::on_demand);
 }
 
-// `place`: the weights get the places that the plan gives them; else they have them.
+// `place`: weights get the places that the plan gives them; otherwise they have them by `placed_`, or get them back.
 std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& inputs, const Selection& selection,
-                                                      Planned planned, bool place) {
+                                                      Planned planned, const Memory::Limit& limit, bool place) {
     auto made = std::make_unique<Prepared>();
     made->selection = selection;
-    for (const Array& input : inputs) made->shapes.emplace_back(input.name, input.shape);
+    made->shapes = shapes_of(inputs);
     made->planned = std::move(planned);
     const Plan& plan = made->planned.plan;
     made->flow = std::make_unique<Flow>(*network_, device_.kernels(), selection, inputs, plan.group);
-    made->layout = lay_out(*made->flow, plan, made->groups());
+    made->layout = lay_out(made->flow->carries(), plan.segments, made->groups());
 
     const uint64_t budget = made->planned.options.budget_bytes;
     const uint64_t scratch = made->flow->scratch_bytes();
@@ -321,7 +256,8 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& 
     // for what lives between stages, at addresses that serve the one graph of later runs too.
     bool by_stages = budget == 0 && !made->planned.mapped && !store_.placed() && selection.stages.size() > 1;
     if (by_stages) {
-        const CarryLayout layout = lay_out(*made->flow, cut_by_stages(plan, selection.stages.size()), made->groups());
+        const CarryLayout layout =
+            lay_out(made->flow->carries(), single_stages(selection.stages.size()), made->groups());
         uint64_t most = 0;
         for (size_t i = 0; i < selection.stages.size(); ++i) most = std::max(most, workspace_of(i, i));
         by_stages = most <= sizes[largest] && total + layout.bytes <= device_.free_bytes();
@@ -331,8 +267,16 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& 
         }
     }
 
-    // Placements are shared by shapes while everything is resident for good.
-    if (place && (!store_.placed() || budget > 0)) place_weights(selection.stages, made->planned);
+    uint64_t taken = total;
+    for (const size_t stage : selection.stages)
+        taken -= made->planned.mapped ? store_.stage_bytes(stage) - store_.copied_bytes(stage) : 0;
+    if (!prepared_.empty() && limit.all_bytes < taken + held_workspace()) prepared_.clear();
+    memory_.make_room(*this, taken + held_workspace(), limit);
+    if (place)
+        place_weights(selection.stages, made->planned);
+    else
+        place_weights(placed_->stages, placed_->planned);
+    made->loads = store_.unloaded_bytes() > 0;
     made->carries = device_.allocate(MemoryClass::carries, made->layout.bytes);
     made->workspace = device_.memory().take(MemoryClass::workspace, sizes[largest] + scratch);
     const auto no_workspace = [&] {
@@ -367,99 +311,56 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& 
 }
 
 Executor::Prepared& Executor::prepare(const std::vector<Array>& inputs, const Selection& selection) {
-    const std::vector<size_t>& stages = selection.stages;
-    std::vector<std::pair<std::string, std::vector<int64_t>>> shapes;
-    for (const Array& input : inputs) shapes.emplace_back(input.name, input.shape);
+    const auto shapes = shapes_of(inputs);
     for (const auto& known : prepared_)
         if (known->shapes == shapes && known->selection == selection) return *known;
 
-    const auto batch = static_cast<int>(batch_of(inputs));
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
-    uint64_t budget = starting_budget(flow, stages, batch);
-    const bool strict = memory_.budget_bytes.value_or(0) > 0;
-    if (budget > 0)
-        if (auto adopted = adopt(inputs, selection, flow, strict ? budget : 0))
-            return *prepared_.emplace_back(std::move(adopted));
-    if (budget > 0 || (!prepared_.empty() && !prepared_.back()->planned.plan.pieces.empty())) release(true);
+    const Memory::Limit all = limit(flow, selection.stages, static_cast<int>(batch_of(inputs)));
+    if (all.plan_bytes > 0)
+        if (auto adopted = adopt(inputs, selection, flow, all)) return *prepared_.emplace_back(std::move(adopted));
+    if (all.plan_bytes > 0 || placed_) forget_plan();
     if (prepared_.size() >= prepared_kept) prepared_.erase(prepared_.begin());
-    bool alone = false;  // other networks have given back what they held
-    const auto clear_device = [&] {
-        alone = true;
-        release(true);
-        if (make_room_) make_room_();
-    };
-    const uint64_t unclaimed = device_.queues_uploads() ? device_.unclaimed_bytes() : 0;
-    uint64_t slack = 0;  // what realized plans took beyond their word
-    for (int attempt = 0;; ++attempt) {
-        try {
-            const uint64_t others = budget > 0 && strict ? device_.memory().held() : 0;
-            if (budget > 0 && others + slack >= budget && !alone) {
-                clear_device();
-                continue;
-            }
-            const uint64_t room = budget > 0 ? std::max<uint64_t>(budget - std::min(budget, others + slack), 1) : 0;
-            Planned planned = choose(flow, stages, batch, room);
-            if (!alone && others > 0 && !planned.plan.pieces.empty()) {  // better without them
-                clear_device();
-                continue;
-            }
-            planned.options.budget_bytes = budget > 0 ? budget - others : 0;
-            auto made = realize(inputs, selection, std::move(planned), true);
-            made->courier = hire(*made);
-            made->unclaimed_before = unclaimed;
-            if (budget > 0) placed_ = Placed{selection, made->planned, made->courier};
-            if (budget > 0)
-                log(SDCPP_LOG_INFO, network_->name() + ": " + std::to_string(made->planned.plan.resident_bytes >> 20) +
-                                        " MiB resident, " +
-                                        std::to_string(made->planned.plan.streamed_bytes_per_step >> 20) +
-                                        " MiB streamed a step, policy " + policy_name(made->planned.plan.policy));
-            return *prepared_.emplace_back(std::move(made));
-        } catch (const Excess& excess) {
-            if (attempt >= most_tries)
-                fail(SDCPP_OUT_OF_MEMORY, network_->name(), " finds no plan that stays under the budget");
-            slack += excess.bytes << attempt;  // the next plan may be one that takes even more
-        } catch (const OverBudget&) {
-            if (alone || attempt >= most_tries) throw;
-            clear_device();
-        } catch (const Error& problem) {
-            if (problem.status() != SDCPP_OUT_OF_MEMORY || attempt >= most_tries) throw;
-            clear_device();
-            const uint64_t free = device_.free_bytes();
-            if (!memory_.stream_layers || !memory_.offload_to_cpu) throw;
-            budget = std::min(budget > 0 ? budget - budget / 8 : free, free);
-            if (budget == 0) throw;
-            log(SDCPP_LOG_WARNING,
-                std::string(problem.what()) + "; planning again with " + std::to_string(budget >> 20) + " MiB");
-        }
-    }
+    return *prepared_.emplace_back(plan_anew(inputs, selection, flow, all));
 }
 
-// Weights stay where a plan for other inputs put them, if what these inputs need beside them fits: only workspace and
-// carries change. `budget` 0: what is free.
+// Weights stay where a plan for other inputs put them, or come back there, if what these inputs need beside them fits:
+// only workspace and carries change.
 std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Array>& inputs, const Selection& selection,
-                                                    const Flow& flow, uint64_t budget) {
-    if (!placed_ || !store_.placed() || placed_->selection != selection) return nullptr;
-    prepared_.clear();
+                                                    const Flow& flow, const Memory::Limit& limit) {
+    if (!placed_) return nullptr;
+    std::vector<size_t> numbers;  // of these stages among those of the plan
+    for (const size_t stage : selection.stages) {
+        const auto at = std::lower_bound(placed_->stages.begin(), placed_->stages.end(), stage);
+        if (at == placed_->stages.end() || *at != stage) return nullptr;
+        numbers.push_back(static_cast<size_t>(at - placed_->stages.begin()));
+    }
+    if (placed_->courier && placed_->courier_stages != selection.stages) give_workspace();
     const auto batch = static_cast<int>(batch_of(inputs));
-    const uint64_t own = store_.held_bytes(), held = device_.memory().held();
-    const uint64_t room = budget > 0 ? budget - std::min(budget, held - own) : device_.free_bytes() + own;
     Planned planned = placed_->planned;
+    if (selection.stages != placed_->stages) planned.plan = subset_plan(planned.plan, numbers);
     planned.stages = planned_stages(flow, selection.stages);
-    planned.options.budget_bytes = std::max<uint64_t>(room, 1);
+    planned.options.budget_bytes = limit.plan_bytes;
     planned.options.microbatches = batch;
     for (const auto& [together, group] : {std::pair{batch, batch}, {batch, 1}, {1, 1}}) {
         planned.plan.together = together;
         planned.plan.group = group;
         planned.plan.passes = batch / together;
+        planned.plan.streamed_bytes_per_step =
+            std::accumulate(planned.plan.streamed.begin(), planned.plan.streamed.end(), uint64_t{0}) *
+            static_cast<uint64_t>(planned.plan.passes);
         try {
-            auto made = realize(inputs, selection, planned, false);
+            auto made = realize(inputs, selection, planned, limit, false);
             Plan& plan = made->planned.plan;
             plan.predicted_step_seconds = predicted_seconds(planned.stages, planned.options, plan);
             plan.limit_step_seconds = limit_seconds(planned.stages, planned.options);
-            if (!placed_->courier) placed_->courier = hire(*made);
+            if (!placed_->courier) {
+                placed_->courier = hire(*made);
+                placed_->courier_stages = selection.stages;
+            }
             made->courier = placed_->courier;
-            made->adopted = true;
-            log(SDCPP_LOG_INFO, network_->name() + ": weights stay where they are for inputs of another size");
+            made->adopted = made->shapes != placed_->shapes;
+            log(SDCPP_LOG_DEBUG, network_->name() + ": weights stay where the plan for other inputs put them");
             return made;
         } catch (const Excess&) {
         } catch (const Error& problem) {
@@ -469,7 +370,62 @@ std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Array>& in
     return nullptr;
 }
 
-// With all stages by number where none is named.
+// First beside what the other networks hold; if weights would be streamed then, the others give up what is needed.
+std::unique_ptr<Executor::Prepared> Executor::plan_anew(const std::vector<Array>& inputs, const Selection& selection,
+                                                        const Flow& flow, Memory::Limit limit) {
+    const auto batch = static_cast<int>(batch_of(inputs));
+    const uint64_t unclaimed = device_.queues_uploads() ? device_.unclaimed_bytes() : 0;
+    uint64_t kept = limit.plan_bytes > 0 ? memory_.weights_of_others(*this) : 0;
+    uint64_t slack = 0;  // what realized plans took beyond the planner's figures
+    for (int attempt = 0;; ++attempt) {
+        try {
+            uint64_t room = 0;
+            if (limit.plan_bytes > 0) {
+                if (kept + slack >= limit.plan_bytes) kept = 0;
+                room = limit.plan_bytes - kept;
+            }
+            Planned planned =
+                choose(flow, selection.stages, batch,
+                       room > 0 ? std::max<uint64_t>(room - std::min(room, slack), 1) : 0, limit.reserved_bytes);
+            if (kept > 0 && !planned.plan.pieces.empty()) {
+                kept = slack = 0;
+                continue;
+            }
+            planned.options.budget_bytes = room;
+            auto made = realize(inputs, selection, std::move(planned), limit, true);
+            made->courier = hire(*made);
+            made->unclaimed_before = unclaimed;
+            if (room > 0) {
+                const Plan& plan = made->planned.plan;
+                placed_ = Placed{made->shapes, selection.stages, made->planned, selection.stages, made->courier};
+                log(SDCPP_LOG_INFO, network_->name() + ": " + std::to_string(plan.resident_bytes >> 20) +
+                                        " MiB resident, " + std::to_string(plan.streamed_bytes_per_step >> 20) +
+                                        " MiB streamed a step, policy " + policy_name(plan.policy));
+            }
+            return made;
+        } catch (const Excess& excess) {
+            if (attempt >= most_tries)
+                fail(SDCPP_OUT_OF_MEMORY, network_->name(), " finds no plan that stays under the budget");
+            slack += excess.bytes << attempt;  // the next plan may be one that takes even more
+        } catch (const OverBudget&) {
+            if (kept == 0 || attempt >= most_tries) throw;
+            kept = slack = 0;
+        } catch (const Error& problem) {
+            if (problem.status() != SDCPP_OUT_OF_MEMORY || attempt >= most_tries) throw;
+            memory_.clear_others(*this);
+            kept = 0;
+            release();
+            if (!options_.stream_layers || !options_.offload_to_cpu) throw;
+            const uint64_t free = device_.free_bytes(), before = limit.plan_bytes;
+            limit.plan_bytes = limit.all_bytes = std::min(before > 0 ? before - before / 8 : free, free);
+            if (limit.plan_bytes == 0) throw;
+            log(SDCPP_LOG_WARNING, std::string(problem.what()) + "; planning again with " +
+                                       std::to_string(limit.plan_bytes >> 20) + " MiB");
+        }
+    }
+}
+
+// With all stages by number if none is named.
 Selection Executor::completed(Selection selection) const {
     if (selection.stages.empty()) {
         selection.stages.resize(network_->stages().size());
@@ -478,11 +434,26 @@ Selection Executor::completed(Selection selection) const {
     return selection;
 }
 
+Executor::Demand Executor::demand(const std::vector<Array>& inputs) {
+    const Selection selection = completed({});
+    const auto batch = static_cast<int>(batch_of(inputs));
+    const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
+    const Memory::Limit all = limit(flow, selection.stages, batch);
+    if (all.plan_bytes == 0)
+        return {copied_bytes(selection.stages), whole_workspace(flow, batch), false, all.all_bytes};
+    try {
+        const Plan plan = choose(flow, selection.stages, batch, all.plan_bytes, all.reserved_bytes).plan;
+        return {plan.resident_bytes, plan.peak_bytes - plan.resident_bytes, !plan.pieces.empty(), all.all_bytes};
+    } catch (const OverBudget&) {  // smaller tiles, or an error when it runs
+        return {0, all.all_bytes, true, all.all_bytes};
+    }
+}
+
 bool Executor::fits(const std::vector<Array>& inputs) {
     const Selection selection = completed({});
     const auto batch = static_cast<int>(batch_of(inputs));
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
-    const uint64_t budget = starting_budget(flow, selection.stages, batch);
+    const uint64_t budget = limit(flow, selection.stages, batch).plan_bytes;
     if (budget == 0) return true;
     try {
         choose(flow, selection.stages, batch, budget);
@@ -496,9 +467,10 @@ RunReport Executor::preview(const std::vector<Array>& inputs, const Selection& g
     const Selection selection = completed(given);
     const auto batch = static_cast<int>(batch_of(inputs));
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
-    uint64_t budget = starting_budget(flow, selection.stages, batch);
-    if (budget == 0) budget = uint64_t{1} << 49;  // all fits; the sizes are wanted nevertheless
-    Planned planned = choose(flow, selection.stages, batch, budget);
+    const Memory::Limit all = limit(flow, selection.stages, batch);
+    Planned planned =
+        choose(flow, selection.stages, batch,
+               all.plan_bytes > 0 ? all.plan_bytes : std::min(all.all_bytes, ample_budget), all.reserved_bytes);
     RunReport out;
     out.network = network_->name();
     out.stages = std::move(planned.stages);
@@ -571,17 +543,15 @@ void Executor::run_pass(Prepared& prepared, const std::vector<Array>& inputs, in
 std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selection& given) {
     const Selection selection = completed(given);
     const auto start = Clock::now();
+    memory_.begin_turn(*this);
+    if (std::exchange(interrupted_, false) || store_.stale()) give_workspace();
     Prepared* prepared = &prepare(inputs, selection);
-    if (prepared->interrupted) {  // the courier stands somewhere within a pass
-        release();
-        prepared = &prepare(inputs, selection);
-    }
     const Plan& plan = prepared->planned.plan;
     std::vector<std::vector<float>> values(selection.results.size());
-    prepared->interrupted = true;
+    interrupted_ = true;
     const std::vector<double> before = prepared->segment_seconds;
     for (int pass = 0; pass < plan.passes; ++pass) run_pass(*prepared, inputs, pass, values);
-    prepared->interrupted = false;
+    interrupted_ = false;
     std::vector<Array> outputs;
     for (size_t i = 0; i < values.size(); ++i) {
         const auto& ne = prepared->flow->carries()[prepared->flow->results()[i]].ne;
@@ -604,7 +574,7 @@ std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selecti
     }
     const double computing = std::accumulate(spent.begin(), spent.end(), 0.0);
     report_.compute_seconds += computing;
-    if (prepared->runs == 0 && !prepared->adopted) {
+    if (prepared->runs == 0 && (prepared->loads || !prepared->adopted)) {
         report_.first_compute_seconds += computing;
         report_.loaded_bytes += counts.uploaded_bytes;
         report_.first_seconds += seconds;
@@ -620,20 +590,21 @@ std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selecti
     if (device_.queues_uploads() && (prepared->runs == 1 || prepared->runs == settled_runs)) {
         device_.count_backend_bytes(prepared->unclaimed_before);
         prepared->unclaimed_before = device_.unclaimed_bytes();
-        if (over_budget(*prepared)) {
+        if (prepared->planned.options.budget_bytes > 0 && memory_.passed()) {
             log(SDCPP_LOG_INFO, network_->name() + ": planned again with what the device's driver takes");
-            release(true);
+            forget_plan();
             return outputs;
         }
     }
     if (prepared->adopted) {
-        if (prepared->runs == runs_to_stay && worth_planning_anew(*prepared, inputs)) release(true);
+        if (prepared->runs == runs_to_stay && worth_planning_anew(*prepared, inputs)) forget_plan();
         return outputs;
     }
     // The first run was slowed down by loading; backends that record graphs do so in the next ones.
     const bool telling = prepared->runs == 2 || (prepared->runs == settled_runs && device_.queues_uploads());
     if (telling && prepared->planned.options.budget_bytes > 0) {
-        if (counts.upload_seconds > 0 && counts.uploaded_bytes > margin / 16 && device_.paced_link_bytes_per_s() == 0) {
+        if (counts.upload_seconds > 0 && counts.uploaded_bytes > calibration::telling_upload_bytes &&
+            device_.paced_link_bytes_per_s() == 0) {
             Device::Speed speed = device_.speed();
             speed.link_bytes_per_s = static_cast<double>(counts.uploaded_bytes) / counts.upload_seconds;
             device_.set_speed(speed);
@@ -653,13 +624,6 @@ bool Executor::worth_planning_anew(const Prepared& prepared, const std::vector<A
     } catch (const OverBudget&) {
         return false;
     }
-}
-
-// Whether the plan and what the backend has taken by itself pass the budget.
-bool Executor::over_budget(const Prepared& prepared) const {
-    const uint64_t budget = memory_.budget_bytes.value_or(0);
-    return budget >= noticed_budget && prepared.planned.options.budget_bytes > 0 &&
-           device_.memory().held() + device_.backend_bytes() > budget;
 }
 
 // Takes what a run has shown: stage times, the link's speed. Where that is far from what the plan was made for
@@ -702,23 +666,38 @@ void Executor::learn(Prepared& prepared, const std::vector<double>& segment_seco
     report_.replanned = true;
     ++replans_;
     log(SDCPP_LOG_INFO, network_->name() + ": planned again with measured times");
-    release(true);
+    forget_plan();
 }
 
 void Executor::rest() {
-    const bool budgeted = !prepared_.empty() && prepared_.back()->planned.options.budget_bytes > 0;
-    if (!budgeted) release();
+    if (!placed_) give_workspace();
 }
 
-void Executor::release(bool weights) {
+uint64_t Executor::held_workspace() const {
+    uint64_t sum = 0;
+    for (const auto& prepared : prepared_) sum += prepared->workspace.bytes() + prepared->carries.lease.bytes();
+    return sum;
+}
+
+void Executor::give_workspace() {
     prepared_.clear();
-    if (weights)
-        placed_.reset();
-    else if (placed_)
-        placed_->courier.reset();  // it may stand somewhere within a pass
+    if (placed_) placed_->courier.reset();  // it may stand somewhere within a pass
     if (device_.kernels().gemm) device_.kernels().gemm->trim();
-    if (weights) store_.release();
-    if (weights && device_.is_cpu()) give_back_freed_memory();  // the budget is for the process
+}
+
+void Executor::give_weights(uint64_t bytes) {
+    store_.give_back(bytes);
+    if (device_.is_cpu()) give_back_freed_memory();  // a budget may be for the process
+}
+
+void Executor::forget_plan() {
+    give_workspace();
+    placed_.reset();
+}
+
+void Executor::release() {
+    forget_plan();
+    give_weights(Memory::unlimited);
 }
 
 RunReport Executor::take_report() {

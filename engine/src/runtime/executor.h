@@ -2,7 +2,6 @@
 // shape and kept until release().
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,19 +12,17 @@
 #include "planning/planner.h"
 #include "runtime/courier.h"
 #include "runtime/flow.h"
+#include "runtime/memory.h"
 #include "runtime/profile.h"
 #include "runtime/weight_store.h"
 
 namespace sdcpp {
 
-// How much of the device a model's networks may hold together, and how plans are chosen.
-struct MemoryOptions {
-    std::optional<uint64_t> budget_bytes;  // 0: none; nothing: what is free, where not all fits
+// How plans are chosen.
+struct StreamingOptions {
     Policy policy = Policy::automatic;
     bool stream_layers = true, offload_to_cpu = true;
     int64_t most_resident = -1;
-    bool whole_process = false;  // the budget is for the process: what it holds beside the networks counts
-    bool operator==(const MemoryOptions&) const = default;
 };
 
 // What a network did since the last report.
@@ -44,19 +41,18 @@ struct RunReport {
     bool replanned = false;
 };
 
-class Executor {
+class Executor : public MemoryUser {
   public:
-    Executor(Device& device, std::unique_ptr<Network> network, const TypeRules& types);
-    ~Executor();
+    // `memory` is shared with the model's other networks.
+    Executor(Device& device, Memory& memory, std::unique_ptr<Network> network, const TypeRules& types,
+             const StreamingOptions& options);
+    ~Executor() override;
 
     const Network& network() const { return *network_; }
     template <typename T>
     const T& as() const {
         return static_cast<const T&>(*network_);
     }
-
-    // `make_room` is called where the budget does not hold beside what other networks hold.
-    void set_memory(const MemoryOptions& options, std::function<void()> make_room);
 
     // Runs what is selected on `inputs`, which share the outermost side of those that are not shared, and returns the
     // results in the selection's order. Throws OverBudget, SDCPP_OUT_OF_MEMORY, SDCPP_CANCELLED.
@@ -66,13 +62,26 @@ class Executor {
     // The plan that run() would follow; nothing is loaded. `inputs` need no data.
     RunReport preview(const std::vector<Array>& inputs, const Selection& selection = {});
 
+    // What run() would hold: weights that stay, memory beside them; whether others would be streamed; and what all
+    // networks may hold together.
+    struct Demand {
+        uint64_t weights = 0, workspace = 0;
+        bool streamed = false;
+        uint64_t limit = Memory::unlimited;
+    };
+    Demand demand(const std::vector<Array>& inputs);
+
     // Whether run() would find a plan.
     bool fits(const std::vector<Array>& inputs);
 
-    // Gives back what can be had again without loading: nothing, under a budget that holds.
+    // A generation has ended. Without a limit, graphs and workspace are given back.
     void rest();
-    // Gives graphs and workspace back, and the weights, too, if `weights` is true (they come back at the next run).
-    void release(bool weights = false);
+
+    uint64_t held_weights() const override { return store_.held_bytes(); }
+    uint64_t held_workspace() const override;
+    void give_workspace() override;
+    void give_weights(uint64_t bytes) override;
+    void forget_plan() override;
 
     // Runs are recorded in `profile` from now on, which must outlive this; null: none are.
     void set_profile(Profile* profile) { profile_ = profile; }
@@ -88,39 +97,46 @@ class Executor {
         Plan plan;
         bool mapped = false;
     };
-    Prepared& prepare(const std::vector<Array>& inputs, const Selection& selection);
-    Selection completed(Selection selection) const;
-    Planned choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget);
-    // By what weights have their places now.
+    // The plan by which weights have their places.
     struct Placed {
-        Selection selection;
+        std::vector<std::pair<std::string, std::vector<int64_t>>> shapes;  // of the inputs that it was made for
+        std::vector<size_t> stages;
         Planned planned;
-        std::shared_ptr<Courier> courier;
+        std::vector<size_t> courier_stages;
+        std::shared_ptr<Courier> courier;  // null: none stands within a pass
     };
-    std::unique_ptr<Prepared> realize(const std::vector<Array>& inputs, const Selection& selection, Planned planned,
-                                      bool place);
+    Prepared& prepare(const std::vector<Array>& inputs, const Selection& selection);
     std::unique_ptr<Prepared> adopt(const std::vector<Array>& inputs, const Selection& selection, const Flow& flow,
-                                    uint64_t budget);
+                                    const Memory::Limit& limit);
+    std::unique_ptr<Prepared> plan_anew(const std::vector<Array>& inputs, const Selection& selection, const Flow& flow,
+                                        Memory::Limit limit);
+    std::unique_ptr<Prepared> realize(const std::vector<Array>& inputs, const Selection& selection, Planned planned,
+                                      const Memory::Limit& limit, bool place);
+    Selection completed(Selection selection) const;
+    uint64_t whole_workspace(const Flow& flow, int batch) const;
+    uint64_t copied_bytes(const std::vector<size_t>& stages) const;
+    Memory::Limit limit(const Flow& flow, const std::vector<size_t>& stages, int batch);
+    Planned choose(const Flow& flow, const std::vector<size_t>& stages, int batch, uint64_t budget,
+                   uint64_t reserved = 0);
+    void release();
     bool worth_planning_anew(const Prepared& prepared, const std::vector<Array>& inputs);
     std::vector<PlanStage> planned_stages(const Flow& flow, const std::vector<size_t>& stages);
-    uint64_t starting_budget(const Flow& flow, const std::vector<size_t>& stages, int batch);
     std::shared_ptr<Courier> hire(const Prepared& prepared);
     void place_weights(const std::vector<size_t>& stages, const Planned& planned);
     void run_pass(Prepared& prepared, const std::vector<Array>& inputs, int pass,
                   std::vector<std::vector<float>>& outputs);
-    bool over_budget(const Prepared& prepared) const;
     void learn(Prepared& prepared, const std::vector<double>& segment_seconds);
     void compute(const SegmentGraph& graph);
     std::string stage_name(size_t stage) const;
 
     Device& device_;
+    Memory& memory_;
     std::unique_ptr<Network> network_;
     WeightStore store_;
-    MemoryOptions memory_;
-    uint64_t overhead_bytes_ = 0;  // what the process takes of the budget beside the networks
-    std::function<void()> make_room_;
+    StreamingOptions options_;
     std::optional<Placed> placed_;
     std::vector<std::unique_ptr<Prepared>> prepared_;
+    bool interrupted_ = false;  // a courier stands somewhere within a pass
     RunReport report_;
     int replans_ = 0;  // since the last report
     Profile* profile_ = nullptr;

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <map>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "device/calibration.h"
 #include "device/host_memory.h"
 
 namespace sdcpp {
@@ -18,12 +18,6 @@ constexpr uint64_t spare_share = 8;             // So much more is pinned: the e
 constexpr uint64_t plenty = uint64_t{4} << 30;  // host memory that is left alone when converted weights are kept
 
 uint64_t aligned(uint64_t bytes, uint64_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
-
-bool can_be_mapped(const Weight& weight, ggml_type type) {
-    if (weight.source->type != from_ggml(type)) return false;
-    const size_t alignment = type == GGML_TYPE_F32 ? 4 : 2;
-    return reinterpret_cast<uintptr_t>(weight.source->bytes.data()) % alignment == 0;
-}
 
 }  // namespace
 
@@ -44,7 +38,6 @@ WeightStore::WeightStore(Device& device, Network& network, const TypeRules& type
         ggml_set_name(weight.tensor, weight.name.c_str());
         Item item;
         item.bytes = aligned(ggml_backend_buft_get_alloc_size(type, weight.tensor), alignment);
-        item.mappable = device.maps_host_memory() && can_be_mapped(weight, stored);
         items_.push_back(std::move(item));
     }
     for (const Stage& stage : network.stages()) {
@@ -70,97 +63,167 @@ std::vector<uint64_t> WeightStore::weight_bytes(size_t stage) const {
 uint64_t WeightStore::copied_bytes(size_t stage) const {
     uint64_t sum = 0;
     const Stage& s = network_.stages()[stage];
-    for (size_t i = s.first_weight; i < s.last_weight; ++i) sum += items_[i].mappable ? 0 : items_[i].bytes;
+    for (size_t i = s.first_weight; i < s.last_weight; ++i) sum += mappable(i) ? 0 : items_[i].bytes;
     return sum;
 }
 
-const MappedFile& WeightStore::file_of(const Weight& weight) const {
-    return network_.weights().files().file_of(weight.source->bytes);
+// Whether the device can compute with it where it lies in the file.
+bool WeightStore::mappable(size_t item) const {
+    const Weight& weight = network_.weights().all()[item];
+    if (!device_.maps_host_memory() || !weight.source->file()) return false;
+    const std::span<const std::byte> bytes = weight.source->bytes_as(weight.tensor->type);
+    const size_t alignment = weight.tensor->type == GGML_TYPE_F32 ? 4 : 2;
+    return !bytes.empty() && reinterpret_cast<uintptr_t>(bytes.data()) % alignment == 0;
 }
 
-void WeightStore::detach() {
-    for (Weight& weight : network_.weights().all()) {
-        weight.tensor->buffer = nullptr;
-        weight.tensor->data = nowhere;
+bool WeightStore::stale() const {
+    const auto& weights = network_.weights().all();
+    for (size_t i = 0; i < items_.size(); ++i)
+        if ((items_[i].loaded || items_[i].mapped) && items_[i].generation != weights[i].source->generation())
+            return true;
+    return false;
+}
+
+void WeightStore::detach(size_t item) {
+    ggml_tensor* tensor = network_.weights().all()[item].tensor;
+    if (items_[item].mapped) mapped_bytes_ -= ggml_nbytes(tensor);
+    tensor->buffer = nullptr;
+    tensor->data = nowhere;
+    items_[item].mapped = items_[item].streamed = items_[item].resident = items_[item].loaded = false;
+}
+
+void WeightStore::attach(size_t item, ggml_backend_buffer_t buffer, std::byte* address) {
+    const Weight& weight = network_.weights().all()[item];
+    weight.tensor->buffer = nullptr;
+    weight.tensor->data = nullptr;
+    if (ggml_backend_tensor_alloc(buffer, weight.tensor, address) != GGML_STATUS_SUCCESS)
+        fail(SDCPP_OUT_OF_MEMORY, "device ", device_.name(), " cannot hold tensor ", weight.name);
+}
+
+void WeightStore::map_file(size_t item) {
+    const Weight& weight = network_.weights().all()[item];
+    const MappedFile& file = *weight.source->file();
+    const std::span<const std::byte> bytes = weight.source->bytes_as(weight.tensor->type);
+    ggml_backend_buffer_ptr& buffer = mappings_[&file];
+    if (!buffer) {
+        void* start = const_cast<std::byte*>(file.bytes().data());  // ggml never writes to weights
+        const size_t size = file.bytes().size();
+        buffer.reset(ggml_backend_dev_buffer_from_host_ptr(device_.handle(), start, size, size));
+        if (!buffer) fail(SDCPP_OUT_OF_MEMORY, "device ", device_.name(), " cannot map ", file.path().string());
     }
-    for (Item& item : items_) item.mapped = item.streamed = false;
+    detach(item);
+    attach(item, buffer.get(), const_cast<std::byte*>(bytes.data()));
+    items_[item].mapped = true;
+    items_[item].generation = weight.source->generation();
+    mapped_bytes_ += bytes.size();
 }
 
 void WeightStore::release() {
-    detach();
-    loaded_.clear();
-    buffers_.clear();
+    for (size_t i = 0; i < items_.size(); ++i) detach(i);
+    placed_ = false;
+    chunks_.clear();
+    shared_.reset();
     mappings_.clear();
-    mapped_bytes_ = 0;
+}
+
+uint64_t WeightStore::drop_shared() {
+    const uint64_t bytes = shared_->lease.bytes();
+    for (size_t i = 0; i < items_.size(); ++i)
+        if (items_[i].streamed) detach(i);
+    shared_.reset();
+    return bytes;
+}
+
+void WeightStore::give_back(uint64_t bytes) {
+    uint64_t given = 0;
+    // What streamed weights share costs no more to fill again than residents of the same size do.
+    if (shared_ && shared_->lease.bytes() <= bytes) given += drop_shared();
+    while (given < bytes && !chunks_.empty()) {
+        given += chunks_.back().buffer.lease.bytes();
+        for (const size_t i : chunks_.back().items) detach(i);
+        chunks_.pop_back();
+    }
+    if (given < bytes && shared_) drop_shared();
+    if (chunks_.empty() && !shared_ && mappings_.empty()) placed_ = false;
 }
 
 void WeightStore::place(const std::vector<Place>& places, uint64_t shared_bytes, bool map) {
-    release();
     try {
-        const auto attach = [&](Weight& weight, ggml_backend_buffer_t buffer, void* address) {
-            weight.tensor->data = nullptr;
-            if (ggml_backend_tensor_alloc(buffer, weight.tensor, address) != GGML_STATUS_SUCCESS)
-                fail(SDCPP_OUT_OF_MEMORY, "device ", device_.name(), " cannot hold tensor ", weight.name);
-        };
-        auto& weights = network_.weights().all();
-        std::map<const MappedFile*, ggml_backend_buffer_t> files;
-        ggml_backend_buffer_t shared = nullptr;
-        std::byte* shared_data = nullptr;
-        if (shared_bytes > 0) {
-            const DeviceBuffer& buffer = buffers_.emplace_back(device_.allocate(MemoryClass::slots, shared_bytes));
-            ggml_backend_buffer_set_usage(shared = buffer.buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-            shared_data = buffer.data();
-        }
-        std::vector<size_t> residents;
+        std::vector<std::optional<uint64_t>> streamed(items_.size());
+        std::vector<char> resident(items_.size(), 0), mapped(items_.size(), 0);
         for (size_t s = 0; s < places.size(); ++s) {
             if (!places[s].used) continue;
             const Stage& stage = network_.stages()[s];
             for (size_t i = stage.first_weight; i < stage.last_weight; ++i) {
-                items_[i].mapped = map && items_[i].mappable;
-                if (!items_[i].mapped) {
-                    const auto offset =
-                        places[s].offsets.empty() ? std::nullopt : places[s].offsets[i - stage.first_weight];
-                    items_[i].streamed = offset.has_value();
-                    if (offset)
-                        attach(weights[i], shared, shared_data + *offset);
-                    else
-                        residents.push_back(i);
-                    continue;
-                }
-                const MappedFile& file = file_of(weights[i]);
-                ggml_backend_buffer_t& buffer = files[&file];
-                if (!buffer) {
-                    void* start = const_cast<std::byte*>(file.bytes().data());  // ggml never writes to weights
-                    const size_t size = file.bytes().size();
-                    buffer = ggml_backend_dev_buffer_from_host_ptr(device_.handle(), start, size, size);
-                    if (!buffer)
-                        fail(SDCPP_OUT_OF_MEMORY, "device ", device_.name(), " cannot map ", file.path().string());
-                    mappings_.emplace_back(buffer);
-                }
-                attach(weights[i], buffer, const_cast<std::byte*>(weights[i].source->bytes.data()));
-                mapped_bytes_ += weights[i].source->bytes.size();
+                mapped[i] = map && mappable(i);
+                if (!mapped[i] && !places[s].offsets.empty()) streamed[i] = places[s].offsets[i - stage.first_weight];
+                resident[i] = !mapped[i] && !streamed[i];
             }
         }
-        // Residents lie in few buffers: drivers round each one up.
-        const uint64_t largest = std::min<uint64_t>(ggml_backend_buft_get_max_size(device_.buffer_type()), max_buffer);
-        for (size_t first = 0; first < residents.size();) {
-            size_t last = first;
-            uint64_t bytes = 0;
-            while (last < residents.size() && (last == first || bytes + items_[residents[last]].bytes <= largest))
-                bytes += items_[residents[last++]].bytes;
-            const DeviceBuffer& own = buffers_.emplace_back(device_.allocate(MemoryClass::weights, bytes));
-            ggml_backend_buffer_set_usage(own.buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-            std::byte* address = own.data();
-            for (; first < last; ++first) {
-                attach(weights[residents[first]], own.buffer.get(), address);
-                address += items_[residents[first]].bytes;
-            }
+        std::erase_if(chunks_, [&](const Chunk& chunk) {
+            const bool stays =
+                std::all_of(chunk.items.begin(), chunk.items.end(), [&](size_t i) { return resident[i]; });
+            for (const size_t i : chunk.items)
+                if (!stays) detach(i);
+            return !stays;
+        });
+        if (shared_ && shared_->lease.bytes() != shared_bytes) drop_shared();
+        for (size_t i = 0; i < items_.size(); ++i)
+            if ((items_[i].streamed && !streamed[i]) || (items_[i].mapped && !mapped[i])) detach(i);
+        if (!shared_ && shared_bytes > 0) {
+            shared_ = device_.allocate(MemoryClass::slots, shared_bytes);
+            ggml_backend_buffer_set_usage(shared_->buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         }
+        // What stays where it is may be on its way there meanwhile, so it is not touched.
+        std::vector<size_t> lacking;
+        const auto& weights = network_.weights().all();
+        for (size_t i = 0; i < items_.size(); ++i) {
+            if (streamed[i]) {
+                std::byte* address = shared_->data() + *streamed[i];
+                if (!items_[i].streamed || weights[i].tensor->data != address)
+                    attach(i, shared_->buffer.get(), address);
+                if (!items_[i].streamed) items_[i].streamed = true;
+                continue;
+            }
+            const bool stale = items_[i].generation != weights[i].source->generation();
+            if (mapped[i] && (!items_[i].mapped || stale)) map_file(i);
+            if (resident[i] && !items_[i].resident) lacking.push_back(i);
+            if (resident[i] && stale) items_[i].loaded = false;
+        }
+        if (!map) mappings_.clear();
+        take_residents(lacking);
     } catch (...) {
         release();
         throw;
     }
-    loaded_.assign(places.size(), 0);
+    placed_ = true;
+}
+
+void WeightStore::take_residents(const std::vector<size_t>& residents) {
+    uint64_t all = 0;
+    for (const size_t i : residents) all += items_[i].bytes;
+    const uint64_t least =
+        device_.queues_uploads() ? calibration::least_buffer_bytes : calibration::least_host_buffer_bytes;
+    const uint64_t size = std::min<uint64_t>({std::max(all / calibration::resident_buffers, least), max_buffer,
+                                              ggml_backend_buft_get_max_size(device_.buffer_type())});
+    for (size_t first = 0; first < residents.size();) {
+        uint64_t bytes = 0;
+        size_t last = first;
+        while (last < residents.size() && (last == first || bytes + items_[residents[last]].bytes <= size))
+            bytes += items_[residents[last++]].bytes;
+        Chunk chunk{device_.allocate(MemoryClass::weights, bytes), {}};
+        ggml_backend_buffer_set_usage(chunk.buffer.buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+        std::byte* address = chunk.buffer.data();
+        for (; first < last; ++first) {
+            attach(residents[first], chunk.buffer.buffer.get(), address);
+            address += items_[residents[first]].bytes;
+            items_[residents[first]].resident = true;
+            chunk.items.push_back(residents[first]);
+        }
+        chunks_.push_back(std::move(chunk));
+    }
+    std::stable_sort(chunks_.begin(), chunks_.end(),
+                     [](const Chunk& a, const Chunk& b) { return a.items.front() < b.items.front(); });
 }
 
 uint64_t WeightStore::load(size_t stage, const std::vector<size_t>& weights, const std::atomic<bool>& stop) {
@@ -171,11 +234,10 @@ uint64_t WeightStore::load(size_t stage, const std::vector<size_t>& weights, con
         upload(network_.weights().all()[i], items_[i], items_[i].streamed, stop);
         bytes += items_[i].bytes;
     };
-    if (weights.empty()) {
-        if (loaded_[stage]) return 0;
-        for (size_t i = s.first_weight; i < s.last_weight; ++i)
-            if (!items_[i].mapped && !items_[i].streamed) bring(i);
-        loaded_[stage] = 1;
+    for (size_t i = s.first_weight; weights.empty() && i < s.last_weight; ++i) {
+        if (!items_[i].resident || items_[i].loaded) continue;
+        bring(i);
+        items_[i].loaded = true;
     }
     for (const size_t weight : weights) bring(s.first_weight + weight);
     return bytes;
@@ -222,31 +284,32 @@ void WeightStore::move_to_pinned(Item& item, size_t size) {
 // `again`: the weight will be uploaded more than once.
 void WeightStore::upload(const Weight& weight, Item& item, bool again, const std::atomic<bool>& stop) {
     const size_t size = ggml_nbytes(weight.tensor);
-    const bool as_it_is = weight.source->type == from_ggml(weight.tensor->type) && weight.source->bytes.size() == size;
-    const MappedFile& file = file_of(weight);
+    const std::span<const std::byte> unchanged = weight.source->bytes_as(weight.tensor->type);
+    const bool as_it_is = !unchanged.empty();
     // On the CPU the budget holds for the process, to which pages of the file count while they are mapped.
-    const auto forget = [&](std::span<const std::byte> part) {
-        if (device_.is_cpu()) file.forget(part);
-    };
+    const bool forget = device_.is_cpu();
+    const uint64_t generation = std::exchange(item.generation, weight.source->generation());
+    const bool stale = item.kept && generation != item.generation;
     const bool reachable = ggml_backend_buffer_is_host(weight.tensor->buffer);
     if (reachable && (as_it_is || (!item.kept && (device_.is_cpu() || !again)))) {
         convert_weight(weight, weight.tensor->type, static_cast<std::byte*>(weight.tensor->data), 1, forget);
         return;
     }
+    if (stale && queue()) queue()->finish();  // an upload from the copy may be on its way
     if (item.kept && !item.pinned) move_to_pinned(item, size);
     std::span<const std::byte> source(item.kept, item.kept ? size : 0);
-    if (!item.kept) {
-        std::byte* target = again ? keep(item, size, as_it_is) : nullptr;
+    if (!item.kept || stale) {
+        std::byte* target = stale ? item.kept : again ? keep(item, size, as_it_is) : nullptr;
         if (!target && !as_it_is) {
             staging_.resize(size);
             target = staging_.data();
         }
         const int threads = device_.queues_uploads() ? physical_cores() : 1;  // on the CPU they belong to the compute
         if (target && item.pinned && as_it_is)
-            queue_->copy(target, weight.source->bytes);
+            queue_->copy(target, unchanged);
         else if (target)
             convert_weight(weight, weight.tensor->type, target, threads, forget);
-        source = target ? std::span<const std::byte>(target, size) : weight.source->bytes;
+        source = target ? std::span<const std::byte>(target, size) : unchanged;
     }
     if (!queue())
         ggml_backend_tensor_set(weight.tensor, source.data(), 0, size);
@@ -280,8 +343,14 @@ void WeightStore::clear_padding(const Weight& weight, const std::atomic<bool>& s
 }
 
 uint64_t WeightStore::held_bytes() const {
+    uint64_t sum = shared_ ? shared_->lease.bytes() : 0;
+    for (const Chunk& chunk : chunks_) sum += chunk.buffer.lease.bytes();
+    return sum;
+}
+
+uint64_t WeightStore::unloaded_bytes() const {
     uint64_t sum = 0;
-    for (const DeviceBuffer& buffer : buffers_) sum += buffer.lease.bytes();
+    for (const Item& item : items_) sum += item.resident && !item.loaded ? item.bytes : 0;
     return sum;
 }
 

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -35,13 +36,21 @@ class WeightStore {
         std::vector<std::optional<uint64_t>> offsets{};  // of each weight in the shared memory; empty: none is streamed
         bool used = true;                                // false: the stage does not run
     };
-    // Takes the memory; nothing is loaded yet. `map`: weights that the device can compute with where they lie in the
-    // file are left there. Throws SDCPP_OUT_OF_MEMORY, and then holds nothing.
+    // Takes the memory that is lacking; nothing is loaded yet. Resident weights that stay resident keep their place and
+    // what was loaded there, streamed ones keep theirs if `shared_bytes` stays the same. `map`: weights that the device
+    // can compute with where they lie in the file are left there. Throws SDCPP_OUT_OF_MEMORY, and then holds nothing.
     void place(const std::vector<Place>& places, uint64_t shared_bytes, bool map);
     void release();
-    bool placed() const { return !loaded_.empty(); }
+    // Gives memory of at least `bytes` back, or all, from the last stages' weights on; place() takes it again.
+    void give_back(uint64_t bytes);
+    bool placed() const { return placed_; }
+    // Bytes of residents that load() has yet to bring.
+    uint64_t unloaded_bytes() const;
+    // Whether values have changed since they were loaded: place() makes load() bring those residents again. Streamed
+    // weights follow by themselves.
+    bool stale() const;
 
-    // Brings these of a stage's weights to where they belong or, where none are named, its residents unless they are
+    // Brings these of a stage's weights to where they belong or, if none are named, those of its residents that are not
     // there; returns the bytes that go through the link. Stops early, with SDCPP_CANCELLED, when `stop` is set.
     uint64_t load(size_t stage, const std::vector<size_t>& weights, const std::atomic<bool>& stop);
     // A number that arrived() reaches when all that was loaded has arrived: at once, but on devices that have a queue
@@ -58,7 +67,9 @@ class WeightStore {
   private:
     struct Item {            // a weight
         uint64_t bytes = 0;  // on the device, alignment included
-        bool mappable = false, mapped = false, streamed = false;
+        bool mapped = false, streamed = false;
+        bool resident = false, loaded = false;  // it has a place of its own; its bytes are there
+        uint64_t generation = 0;                // of the source's values that are there, or kept
         // In host memory, for the next upload: pinned by the queue, or `converted`. Null: nothing is kept.
         std::byte* kept = nullptr;
         bool pinned = false;
@@ -67,19 +78,28 @@ class WeightStore {
     UploadQueue* queue();
     std::byte* keep(Item& item, size_t size, bool unchanged);
     void move_to_pinned(Item& item, size_t size);
-    void detach();
+    void detach(size_t item);
+    void attach(size_t item, ggml_backend_buffer_t buffer, std::byte* address);
+    void map_file(size_t item);
+    uint64_t drop_shared();
+    void take_residents(const std::vector<size_t>& residents);
     void upload(const Weight& weight, Item& item, bool again, const std::atomic<bool>& stop);
     void clear_padding(const Weight& weight, const std::atomic<bool>& stop);
-    const MappedFile& file_of(const Weight& weight) const;
+    bool mappable(size_t item) const;
 
     Device& device_;
     Network& network_;
     ggml_context_ptr context_;
     std::vector<Item> items_;
     std::vector<uint64_t> stage_bytes_;
-    std::vector<char> loaded_;                       // of each stage: its residents are there
-    std::vector<DeviceBuffer> buffers_;              // residents, and what streamed weights share
-    std::vector<ggml_backend_buffer_ptr> mappings_;  // of files
+    struct Chunk {
+        DeviceBuffer buffer;
+        std::vector<size_t> items;  // residents that lie in it
+    };
+    bool placed_ = false;
+    std::vector<Chunk> chunks_;           // in the order of their stages
+    std::optional<DeviceBuffer> shared_;  // by streamed weights
+    std::map<const MappedFile*, ggml_backend_buffer_ptr> mappings_;
     std::vector<std::byte> staging_;
     std::unique_ptr<UploadQueue> queue_;
     enum class Pinning { undecided, yes, no } pinning_ = Pinning::undecided;

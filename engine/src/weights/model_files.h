@@ -33,8 +33,6 @@ class ModelFiles {
     const std::string& format() const { return format_; }
     // The file in which a tensor's bytes lie.
     const MappedFile& file_of(std::span<const std::byte> bytes) const;
-    // Its pages need not stay in memory.
-    void forget(std::span<const std::byte> bytes) const { file_of(bytes).forget(bytes); }
 
     // Objects with the keys of diffusers' config files, one under each component's name for it, "scheduler", and
     // "defaults" for generation options; from a diffusers folder, the metadata key "sdcpp.config", or a config.json

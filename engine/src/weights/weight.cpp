@@ -24,28 +24,28 @@ std::vector<int64_t> squeezed(std::vector<int64_t> shape) {
     return shape;
 }
 
+// The tensor's values. Files of scaled f8 tensors have a factor beside X.weight, which is X.scale_weight.
+WeightSourcePtr source_of(const ModelFiles& files, const std::string& name, const TensorInfo& tensor) {
+    static constexpr std::string_view ending = ".weight";
+    auto values = std::make_shared<MappedSource>(tensor, files.file_of(tensor.bytes));
+    if (is_ggml(tensor.type) || !name.ends_with(ending)) return values;
+    const TensorInfo* factor = files.find(name.substr(0, name.size() - ending.size()) + ".scale_weight");
+    if (!factor) return values;
+    if (factor->count() != 1 || !dtype_is_numeric(factor->type) || dtype_block(factor->type) != 1)
+        fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", factor->name, " must be one number, the factor of ", name);
+    float number = 1;
+    to_f32(factor->type, factor->bytes.data(), &number, 1);
+    return std::make_shared<ScaledSource>(std::move(values), number);
+}
+
 void convert_piece(const Weight& weight, ggml_type type, const Piece& piece, std::byte* out) {
-    const TensorInfo& source = *weight.source;
-    const int64_t row = std::max<int64_t>(1, weight.shape.back()), block = dtype_block(source.type);
+    const int64_t row = std::max<int64_t>(1, weight.shape.back());
     std::vector<float> values(static_cast<size_t>(piece.count));
-    to_f32(source.type, source.bytes.data() + static_cast<size_t>(piece.first / block) * dtype_block_bytes(source.type),
-           values.data(), piece.count);
+    weight.source->rows(piece.first, piece.count, values.data());
     ggml_quantize_chunk(type, values.data(), out, 0, piece.count / row, row, nullptr);
 }
 
 }  // namespace
-
-const Weight* WeightList::add(const std::string& name, WeightKind kind, const std::vector<int64_t>& shape) {
-    const TensorInfo* source = files_->find(name);
-    if (!source) fail(SDCPP_MISSING_PART, "the model lacks the tensor ", name);
-    if (squeezed(source->shape) != squeezed(shape))
-        fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", name, " has shape ", shape_text(source->shape), ", expected ",
-             shape_text(shape));
-    if (!dtype_is_numeric(source->type))
-        fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", name, " has type ", dtype_name(source->type),
-             ", which holds no weights");
-    return &weights_.emplace_back(Weight{name, source, kind, shape, nullptr});
-}
 
 bool Scope::has(std::string_view name) const {
     const std::string full = prefix_ + "." + std::string(name);
@@ -76,11 +76,20 @@ int Scope::count(std::string_view name) const {
 }
 
 const Weight* Scope::weight(std::string_view name, WeightKind kind, const std::vector<int64_t>& shape) const {
-    return list_->add(prefix_ + "." + std::string(name), kind, shape);
+    const TensorInfo& found = tensor(name);
+    std::string full = prefix_ + "." + std::string(name);
+    if (squeezed(found.shape) != squeezed(shape))
+        fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", full, " has shape ", shape_text(found.shape), ", expected ",
+             shape_text(shape));
+    if (!dtype_is_numeric(found.type))
+        fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", full, " has type ", dtype_name(found.type),
+             ", which holds no weights");
+    auto source = source_of(files(), full, found);
+    return list_->add({std::move(full), std::move(source), kind, shape, nullptr});
 }
 
 ggml_type stored_type(const Weight& weight, const TypeRules& rules) {
-    const DType source = weight.source->type;
+    const DType source = weight.source->type();
     const bool plain = source == from_ggml(GGML_TYPE_F32) || source == from_ggml(GGML_TYPE_F16);
     auto [wanted, by_rule] = rules.of(weight.name);
     switch (weight.kind) {
@@ -110,7 +119,7 @@ ggml_type stored_type(const Weight& weight, const TypeRules& rules) {
 std::vector<Piece> pieces_of(const Weight& weight) {
     const int64_t row = std::max<int64_t>(1, weight.shape.back());
     const int64_t total = weight.source->count();
-    const int64_t block = dtype_block(weight.source->type);
+    const int64_t block = dtype_block(weight.source->type());
     int64_t unit = row;
     while (unit % block != 0 && unit < total) unit += row;
     const int64_t slice = std::min(total, std::max<int64_t>(unit, (1 << 20) / unit * unit));
@@ -142,27 +151,23 @@ void convert_pieces(const Weight& weight, ggml_type type, const std::vector<Piec
     if (problem) std::rethrow_exception(problem);
 }
 
-void convert_weight(const Weight& weight, ggml_type type, std::byte* out, int threads,
-                    const std::function<void(std::span<const std::byte>)>& done) {
-    const TensorInfo& source = *weight.source;
-    const bool unchanged = source.type == from_ggml(type);
-    const int64_t row = std::max<int64_t>(1, weight.shape.back()), block = dtype_block(source.type);
-    const size_t block_bytes = dtype_block_bytes(source.type);
+void convert_weight(const Weight& weight, ggml_type type, std::byte* out, int threads, bool forget) {
+    const WeightSource& source = *weight.source;
+    const std::span<const std::byte> unchanged = source.bytes_as(type);
+    const int64_t row = std::max<int64_t>(1, weight.shape.back());
     const std::vector<Piece> pieces = pieces_of(weight);
     const auto together = static_cast<size_t>(threads);
+    size_t at = 0;
     for (size_t first = 0; first < pieces.size(); first += together) {
         const size_t last = std::min(pieces.size(), first + together);
         const int64_t start = pieces[first].first, count = pieces[last - 1].first + pieces[last - 1].count - start;
-        const auto from = source.bytes.subspan(static_cast<size_t>(start / block) * block_bytes,
-                                               static_cast<size_t>((count + block - 1) / block) * block_bytes);
-        if (unchanged) {
-            std::memcpy(out, from.data(), from.size());
-            out += from.size();
-        } else {
-            convert_pieces(weight, type, pieces, first, last, threads, out);
-            out += ggml_row_size(type, row) * static_cast<size_t>(count / row);
-        }
-        done(from);
+        const size_t bytes = ggml_row_size(type, row) * static_cast<size_t>(count / row);
+        if (unchanged.empty())
+            convert_pieces(weight, type, pieces, first, last, threads, out + at);
+        else
+            std::memcpy(out + at, unchanged.data() + at, bytes);
+        at += bytes;
+        if (forget) source.forget(start, count);
     }
 }
 

@@ -6,13 +6,13 @@
 
 #include <array>
 #include <deque>
-#include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "weights/model_files.h"
 #include "weights/type_rules.h"
+#include "weights/weight_source.h"
 
 namespace sdcpp {
 
@@ -25,7 +25,7 @@ enum class WeightKind {
 
 struct Weight {
     std::string name;
-    const TensorInfo* source = nullptr;
+    WeightSourcePtr source;
     WeightKind kind{};
     std::vector<int64_t> shape;     // outermost first
     ggml_tensor* tensor = nullptr;  // set while the weights are on a device
@@ -34,30 +34,29 @@ struct Weight {
 // The weights of one network, in the order in which they were declared (so the stages' weights are consecutive).
 class WeightList {
   public:
-    explicit WeightList(const ModelFiles& files) : files_(&files) {}
-    const ModelFiles& files() const { return *files_; }
-    const Weight* add(const std::string& name, WeightKind kind, const std::vector<int64_t>& shape);
+    // The weight stays where it is for as long as the list lives, or the list that this one is moved to.
+    const Weight* add(Weight weight) { return &weights_.emplace_back(std::move(weight)); }
     std::deque<Weight>& all() { return weights_; }
     const std::deque<Weight>& all() const { return weights_; }
 
   private:
-    const ModelFiles* files_;
     std::deque<Weight> weights_;
 };
 
 // A place in the tree of names.
 class Scope {
   public:
-    Scope(WeightList& list, std::string prefix) : list_(&list), prefix_(std::move(prefix)) {}
+    Scope(WeightList& list, const ModelFiles& files, std::string prefix)
+        : list_(&list), files_(&files), prefix_(std::move(prefix)) {}
 
-    Scope operator/(std::string_view name) const { return {*list_, prefix_ + "." + std::string(name)}; }
+    Scope operator/(std::string_view name) const { return {*list_, *files_, prefix_ + "." + std::string(name)}; }
     Scope operator/(int number) const { return *this / std::to_string(number); }
     const std::string& name() const { return prefix_; }
-    const ModelFiles& files() const { return list_->files(); }
+    const ModelFiles& files() const { return *files_; }
 
     // True where `name` is a tensor here, or the start of one's name.
     bool has(std::string_view name) const;
-    // Side `d` of tensor `name`; throws SDCPP_MISSING_PART where there is none.
+    // Side `d` of tensor `name`; throws SDCPP_MISSING_PART if there is none.
     int64_t side(std::string_view name, size_t d) const;
     // How many of name.0, name.1, … there are.
     int count(std::string_view name) const;
@@ -68,6 +67,7 @@ class Scope {
     const TensorInfo& tensor(std::string_view name) const;
 
     WeightList* list_;
+    const ModelFiles* files_;
     std::string prefix_;
 };
 
@@ -85,8 +85,7 @@ std::vector<Piece> pieces_of(const Weight& weight);
 void convert_pieces(const Weight& weight, ggml_type type, const std::vector<Piece>& pieces, size_t first, size_t last,
                     int threads, std::byte* out);
 
-// All of it; `done` is called with each part of the source that has been read.
-void convert_weight(const Weight& weight, ggml_type type, std::byte* out, int threads,
-                    const std::function<void(std::span<const std::byte>)>& done);
+// All of it, converted or copied. `forget`: the source's pages need not stay in memory.
+void convert_weight(const Weight& weight, ggml_type type, std::byte* out, int threads, bool forget);
 
 }  // namespace sdcpp

@@ -1,0 +1,42 @@
+// Numbers that were measured, or chosen from what was measured. Each says what it is and where it comes from.
+#pragma once
+
+#include <cstdint>
+
+namespace sdcpp::calibration {
+
+constexpr uint64_t mib = uint64_t{1} << 20;
+
+// Free memory that an automatic budget leaves alone, for other programs and for what drivers take. Chosen. On small
+// devices an eighth of the free memory takes its place.
+constexpr uint64_t margin_bytes = 512 * mib;
+constexpr uint64_t margin_share = 8;
+
+// The part of a process' budget that goes to graphs and to the pages of the file that are being read. Fitted to the
+// resident memory of whole runs on the CPU (benchmarks/streaming.py --memory), when the process' limit was introduced.
+constexpr uint64_t bookkeeping_bytes = 40 * mib;
+constexpr uint64_t bookkeeping_share = 24;
+
+// What a GPU's backend takes beside the networks: recorded graphs, libraries, what the driver rounds up. Seen on an
+// H200 (docs/gpu.md). It holds until it is measured, after the first and the fifth run; a small budget counts an
+// eighth.
+constexpr uint64_t backend_bytes = 160 * mib;
+constexpr uint64_t backend_share = 8;
+// Below this budget the driver's figures are too coarse to be counted.
+constexpr uint64_t backend_counted_from = 256 * mib;
+
+// A run tells the link's speed if it uploaded more than this: 3 ms at 12 GB/s, long beside what starting uploads takes.
+constexpr uint64_t telling_upload_bytes = 32 * mib;
+
+// Seconds to start one graph, if it is not measured. Chosen, and the most that a measurement is believed.
+constexpr double dispatch_seconds = 1e-4;
+
+// Budgets that follow free memory are rounded down to this, so that they do not change with every page. Chosen.
+constexpr uint64_t budget_step_bytes = 64 * mib;
+
+// Resident weights lie in about so many buffers, so that a network can give some back. Drivers round each buffer up to
+// 2 MiB: at the least size that is 3% on average. The host's pages are 4 KiB.
+constexpr uint64_t resident_buffers = 24;
+constexpr uint64_t least_buffer_bytes = 32 * mib, least_host_buffer_bytes = uint64_t{64} << 10;
+
+}  // namespace sdcpp::calibration

@@ -1,0 +1,143 @@
+#include "runtime/memory.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "base/log.h"
+#include "device/calibration.h"
+
+namespace sdcpp {
+namespace {
+
+constexpr uint64_t never = std::numeric_limits<uint64_t>::max();
+
+uint64_t less(uint64_t bytes, uint64_t taken) { return bytes - std::min(bytes, taken); }
+
+}  // namespace
+
+Budget Budget::from_gib(double gib, bool for_process) {
+    if (std::isnan(gib)) return {Kind::automatic, 0};
+    const auto bytes = static_cast<uint64_t>(std::abs(gib) * (1 << 30));
+    if (gib < 0) return {Kind::spare, bytes};
+    if (bytes == 0) return {Kind::none, 0};
+    return {for_process ? Kind::process : Kind::networks, bytes};
+}
+
+Memory::Memory(Device& device, const Budget& budget) : device_(device), budget_(budget) {
+    // Weights on a device's own memory are not the process' memory.
+    if (budget_.kind == Budget::Kind::process && !device.is_cpu()) budget_.kind = Budget::Kind::networks;
+}
+
+void Memory::begin() {
+    uint64_t bytes = budget_.bytes;
+    if (budget_.kind == Budget::Kind::spare) {
+        const uint64_t free = device_.unclaimed_bytes(), step = calibration::budget_step_bytes;
+        bytes = less(free, budget_.bytes) / step * step;
+        if (bytes == 0)
+            log(SDCPP_LOG_WARNING, "max_vram leaves nothing of the " + std::to_string(free >> 20) +
+                                       " MiB that are free on " + device_.name() + ": no budget is kept");
+    }
+    if (bytes == bytes_) return;
+    bytes_ = bytes;
+    for (const Share& share : shares_) share.user->forget_plan();
+}
+
+void Memory::begin_turn(const MemoryUser& user) {
+    if (running_ == &user) return;
+    running_ = &user;
+    ++turn_;
+    for (Share& share : shares_) {
+        if (share.user != &user) continue;
+        share.before = std::exchange(share.last, turn_);
+        ++share.turns;
+    }
+}
+
+Memory::Limit Memory::limit(const std::function<uint64_t()>& resident_bytes) {
+    switch (budget_.kind) {
+        case Budget::Kind::process: {
+            give_back_freed_memory();
+            const uint64_t beside = less(process_resident_bytes(), device_.memory().held());
+            overhead_ =
+                std::max(overhead_, beside + calibration::bookkeeping_bytes + bytes_ / calibration::bookkeeping_share);
+            break;
+        }
+        case Budget::Kind::networks:
+        case Budget::Kind::spare:
+            if (device_.queues_uploads() && bytes_ >= calibration::backend_counted_from)
+                overhead_ = std::max(device_.backend_bytes(),
+                                     std::min(calibration::backend_bytes, bytes_ / calibration::backend_share));
+            break;
+        case Budget::Kind::automatic: {
+            const uint64_t total = device_.unclaimed_bytes(), needed = resident_bytes();
+            const uint64_t kept = std::min(calibration::margin_bytes, total / calibration::margin_share);
+            const uint64_t all = std::max<uint64_t>(less(total, kept), 1);
+            return {needed <= all ? 0 : all, all, 0};
+        }
+        case Budget::Kind::none:
+            return {};
+    }
+    if (bytes_ == 0) return {};
+    const uint64_t all = std::max<uint64_t>(less(bytes_, overhead_), 1);
+    return {all, all, overhead_};
+}
+
+bool Memory::passed() const {
+    return bytes_ >= calibration::backend_counted_from && device_.memory().held() + device_.backend_bytes() > bytes_;
+}
+
+// A user whose turns come at intervals is needed again after the last interval; one that has had a single turn, when
+// all that have run had theirs. A user that has missed its turn is not waited for.
+uint64_t Memory::next_turn(const Share& share) const {
+    const auto have_run = static_cast<uint64_t>(
+        std::count_if(shares_.begin(), shares_.end(), [](const Share& one) { return one.turns > 0; }));
+    const uint64_t next = share.last + (share.turns == 1 ? have_run : share.last - share.before);
+    return share.turns > 0 && next > turn_ ? next : never;
+}
+
+// The one that is needed last comes first.
+std::vector<MemoryUser*> Memory::others(const MemoryUser& user) const {
+    std::vector<const Share*> order;
+    for (const Share& share : shares_)
+        if (share.user != &user) order.push_back(&share);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](const Share* a, const Share* b) { return next_turn(*a) > next_turn(*b); });
+    std::vector<MemoryUser*> out;
+    for (const Share* share : order) out.push_back(share->user);
+    return out;
+}
+
+uint64_t Memory::weights_of_others(const MemoryUser& user) const {
+    uint64_t sum = 0;
+    for (const MemoryUser* other : others(user)) sum += other->held_weights();
+    return sum;
+}
+
+void Memory::make_room(const MemoryUser& user, uint64_t bytes, const Limit& limit) {
+    if (limit.all_bytes == unlimited) return;
+    const std::vector<MemoryUser*> order = others(user);
+    const auto excess = [&] {
+        uint64_t held = bytes;
+        for (const MemoryUser* other : order) held += other->held_weights() + other->held_workspace();
+        return less(held, limit.all_bytes);
+    };
+    for (MemoryUser* other : order)
+        if (excess() > 0 && other->held_workspace() > 0) other->give_workspace();
+    for (MemoryUser* other : order) {
+        const uint64_t lacking = excess();
+        if (lacking > 0 && other->held_weights() > 0) {
+            other->give_workspace();
+            other->give_weights(lacking);
+        }
+    }
+}
+
+void Memory::clear_others(const MemoryUser& user) {
+    for (MemoryUser* other : others(user)) {
+        other->give_workspace();
+        other->give_weights(unlimited);
+    }
+}
+
+}  // namespace sdcpp
