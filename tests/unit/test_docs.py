@@ -83,7 +83,7 @@ def commands():
                     yield pytest.param(part, id=f"{named(path)}: {part[:60]}")
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", list(commands()))
 def test_commands_parse(command):
     words = shlex.split(command, comments=True)
     cli._parser().parse_args(words[1:])
@@ -93,7 +93,7 @@ def test_commands_are_found():
     assert len(list(commands())) >= 10
 
 
-@pytest.mark.parametrize("flag", sorted({flag for path in PAGES for flag in re.findall(r"`(--[a-z_-]+)", prose(path))}))
+@pytest.mark.parametrize("flag", sorted({flag for path in PAGES for flag in re.findall(r"`(--[a-z0-9_-]+)", prose(path))}))
 def test_flags_that_are_named_exist(flag):
     known = subcommand_flags() | OTHER_PROGRAMS_FLAGS
     assert flag in known
