@@ -1,4 +1,4 @@
-"""How often the embedded model draws what it is told: held-out prompts, judged by classical image analysis.
+"""How often the embedded model follows the prompt: held-out prompts, judged by classical image analysis.
 
 usage: python benchmarks/adherence.py [--count 300] [--json FILE] [--show FOLDER]
 A picture is right when the background, the number of shapes, and each one's kind, colour, place and (where said) size are.
@@ -46,7 +46,7 @@ def components(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def fitted(mask: np.ndarray) -> np.ndarray:
-    """What lies in the box around `mask`, stretched to a square."""
+    """The box around `mask`, stretched to a square."""
     ys, xs = np.nonzero(mask)
     box = mask[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
     return np.asarray(Image.fromarray(box).resize((64, 64), Image.Resampling.NEAREST))

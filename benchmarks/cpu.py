@@ -1,4 +1,4 @@
-"""Speed on the processor, beside diffusers: networks of true size with random weights.
+"""Speed on the processor, compared with diffusers: networks of true size with random weights.
 
 usage: python benchmarks/cpu.py --sd15 FILE [--sdxl FOLDER] [--rounds N] [--json FILE] [--only TEXT]
 
@@ -177,7 +177,7 @@ def compare(family: str, path: Path, engines: list[str], rounds: int, only: str)
 
 
 def limits() -> dict[str, float]:
-    """Of all cores together: multiplications and additions a second in f32 and bf16, bytes a second read."""
+    """All cores together: multiplications and additions a second in f32 and bf16, bytes a second read."""
     import cffi
 
     source = Path(__file__).with_name("limits.c")
@@ -266,7 +266,7 @@ def main() -> None:
         if path is None:
             continue
         for engines in together if has_bf16() else together[:1]:
-            if family == "sdxl":  # does not fit beside more
+            if family == "sdxl":  # memory holds no second network with it
                 engines = [name for name in engines if not name.startswith("ours q")]
             for job, found in compare(family, path, engines, options.rounds, options.only).items():
                 figures.setdefault(job, {}).update(found)

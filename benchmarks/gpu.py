@@ -1,4 +1,4 @@
-"""What streaming, planner and memory budget do on a GPU: stages M0 to M11, each into a JSON file of its own.
+"""Streaming, planner and memory budget on a GPU: stages M0 to M11, each into a JSON file of its own.
 
 usage: python benchmarks/gpu.py --device CUDA0 --out FOLDER [--stages m0,m4] [--scale tiny|true] [--budget-seconds 420]
 
@@ -23,7 +23,7 @@ from gpu_record import Record
 from gpu_stages import STAGES, Stage
 from gpu_summary import summarize, table
 
-_MOST_STARTS = 4  # of one stage, after crashes
+_MOST_STARTS = 4  # a stage's, after crashes
 _GRACE_SECONDS = 20.0  # beyond a stage's time, for the case under way
 _LEAST_SECONDS = 3.0  # a stage with less is not begun
 

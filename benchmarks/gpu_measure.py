@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 
 class Card:
-    """What the driver says of the device; nothing if it is no GPU of NVIDIA's, or if pynvml is missing."""
+    """The driver's facts about the device; nothing if it is no GPU of NVIDIA's, or if pynvml is missing."""
 
     def __init__(self, device: str) -> None:
         self.name = device.partition(":")[0]
@@ -50,7 +50,7 @@ class Card:
         return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used) if self._nvml else None
 
     def facts(self) -> Row:
-        """What belongs in every row."""
+        """The fields of every row."""
         known = {one.name.lower(): one.description for one in sdcpp_py.devices()}
         facts: Row = {"card": known.get(self.name.lower(), self.name), "driver": None}
         if self._nvml:
@@ -106,7 +106,7 @@ def _text(value: str | bytes) -> str:
 
 @dataclass
 class Bench:
-    """What all stages share."""
+    """The base of all stages."""
 
     device: str
     models: Models
@@ -143,7 +143,7 @@ class Bench:
         return self._least[job, policy]
 
     def whole(self, job: Job) -> float:
-        """What the job takes if everything is resident, GiB."""
+        """The job's memory if everything is resident, GiB."""
         if job not in self._whole:
             with self.open(job, max_vram=0) as pipeline:
                 pipeline.evaluate(job.network, **self.models.inputs(job))

@@ -34,7 +34,7 @@ class Job:
     """A network with inputs of one size. Width and height are a picture's; a language model takes no notice of them."""
 
     model: str  #: "sd15", "sdxl" or "z-image"
-    network: str  #: of the model: "unet", "z_image", "vae.decoder", "llm"
+    network: str  #: the model's: "unet", "z_image", "vae.decoder", "llm"
     width: int = 1024
     height: int = 1024
     batch: int = 1
@@ -55,7 +55,7 @@ class Models:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def options(self, job: Job) -> dict[str, Any]:
-        """What `Pipeline` opens the job's network by. Quantized types are converted once, so that each opening is quick."""
+        """Keywords for `Pipeline` to open the job's network. Quantized types are converted once, so each opening is quick."""
         if job.dtype not in _FILE_TYPES:
             return {"model": self._quantized(job)}
         if self.scale == "tiny":
@@ -96,7 +96,7 @@ class Models:
         return side // 8 if self.scale == "true" else max(8, side // 64 // 2 * 2)
 
     def _widths(self, model: str) -> tuple[int, int]:
-        """Of the text's states, and of the pooled one."""
+        """Widths of the text's states and of the pooled vector."""
         if self.scale == "true":
             return {"sd15": (768, 0), "sdxl": (2048, 1280), "z-image": (2560, 0)}[model]
         part = _TINY_PARTS[model]

@@ -29,7 +29,7 @@ Case = tuple[str, Callable[..., Row | list[Row]], tuple[Any, ...]]
 
 POLICIES = ("pipelined", "capped", "full")
 LINKS = (22.0, 12.0, 6.5)  # GB/s: an RTX 3060, a laptop with eight lanes of PCIe 4, OCuLink
-Z_IMAGE_GIB = 11.8  # all of it and its workspace: what the tiny scale's budgets are in proportion to
+Z_IMAGE_GIB = 11.8  # weights and workspace; the tiny scale's budgets are in proportion to it
 
 DIT = Job("z-image", "z_image", 1024, 1024)
 DIT_PAIR = Job("z-image", "z_image", 1024, 688, batch=2)
@@ -83,7 +83,7 @@ def engine_speed(bench: Bench, link: float | None) -> Row:
 
 
 def memory_without_model(bench: Bench) -> Row:
-    """Of the driver's count: the context, and what the first computation takes beside the embedded model's few MiB."""
+    """The driver's count after a first computation: the context, and the embedded model's few MiB."""
     before = bench.card.used()
     with sdcpp_py.Pipeline(device=bench.device, max_vram=0) as pipeline:
         opened = bench.card.used()
@@ -104,7 +104,7 @@ def bit_identity(bench: Bench) -> Iterator[Case]:
 
 
 def identical(bench: Bench, job: Job, policy: str, number: int, resident: list[np.ndarray]) -> Row:
-    """Three runs under a budget beside one without; `resident` keeps the latter's output."""
+    """Three runs under a budget, and one without; `resident` keeps the latter's output."""
     inputs = bench.models.inputs(job)
     if not resident:
         with bench.open(job, max_vram=0) as pipeline:
@@ -124,7 +124,7 @@ def identical(bench: Bench, job: Job, policy: str, number: int, resident: list[n
 
 
 def budgets_kept(bench: Bench) -> Iterator[Case]:
-    """M2: what the driver sees taken, beside the budget."""
+    """M2: the driver's count of memory, compared with the budget."""
     order = sorted(range(20), key=lambda number: (number % 4, number))  # all of the range first, then what lies between
     for number in order:
         yield f"{SDXL}, budget {number + 1} of 20", kept, (bench, number)
@@ -174,7 +174,7 @@ def text_encoder(bench: Bench) -> Iterator[Case]:
 
 
 def resident_networks(bench: Bench) -> Iterator[Case]:
-    """M8: nothing streamed; to be set beside M11."""
+    """M8: nothing streamed; to be compared with M11."""
     for job in (SDXL_GUIDED, SDXL, VAE, SD15, SD15_GUIDED):
         yield from timed_cases(bench, job, [(None, None)])
 
@@ -226,7 +226,7 @@ class Stage:
 
     title: str
     cases: Callable[[Bench], Iterator[Case]]
-    limit_seconds: float  #: what does not fit is left out
+    limit_seconds: float  #: stages that do not fit are left out
     needs: tuple[Job, ...] = ()
     wakes: bool = True  #: the device's context is made before the first case, so that no row counts it
     environment: dict[str, str] = field(default_factory=dict)

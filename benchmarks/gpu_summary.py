@@ -1,4 +1,4 @@
-"""M10: predicted beside measured, measured beside the bound, and what the other stages' rows say together."""
+"""M10: predicted and measured times, measured times and the bound, and a summary of the other stages' rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PyTorch's part of gpu.py: the link by itself, and diffusers' networks of the same shapes. One JSON line a row.
+"""PyTorch's part of gpu.py: the link alone, and diffusers' networks of the same shapes. One JSON line a row.
 
 usage: python benchmarks/gpu_torch.py link|networks [--scale tiny|true] [--device CUDA0]
 
@@ -158,7 +158,7 @@ def vae(scale: str, device: str) -> None:
 
 
 def networks(scale: str, device: str) -> None:
-    """Each by itself: what fails leaves a row, and the others go on."""
+    """Each alone: a failure leaves a row, and the others go on."""
     for part in (unets, z_image, vae):
         try:
             part(scale, device)

@@ -1,4 +1,4 @@
-/* What a core can do at most: fused multiply-adds in registers, and reading memory. Built by benchmarks/cpu.py. */
+/* The peak of a core: fused multiply-adds in registers, and reading memory. Built by benchmarks/cpu.py. */
 #include <stdint.h>
 #include <time.h>
 
@@ -32,7 +32,7 @@ double fma_per_second(int64_t rounds) {
     return 2.0 * lanes * chains * (double)rounds / seconds;
 }
 
-/* The same in bf16 with sums in f32; 0 where the processor has none. */
+/* Multiply-adds in bf16 with sums in f32; 0 if the processor has none. */
 double bf16_per_second(int64_t rounds) {
 #if defined(__AVX512BF16__)
     __m512 sums[chains];

@@ -1,4 +1,4 @@
-"""What quantized weights do to pictures: PSNR against f32 for each type.
+"""The effect of quantized weights on pictures: PSNR against f32 for each type.
 
 usage: python benchmarks/quantized.py [MODEL] [--pictures 16] [--json FILE]
 

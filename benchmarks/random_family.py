@@ -4,8 +4,7 @@ usage: python benchmarks/random_family.py z-image|sdxl|flux.1 FOLDER
 
 Needs the extra `oracle`: shapes come from diffusers and transformers on the meta device. Weights are bf16 in shards of 2 GB,
 normal with a variance of 1 / inputs, so that activations stay finite. FLUX.1 takes 34 GB of disk, Z-Image
-21 GB, SDXL 7 GB. What is read from a
-file in pieces is written in pieces: memory stays small.
+21 GB, SDXL 7 GB. Tensors are made and written in pieces: memory stays small.
 """
 
 from __future__ import annotations
@@ -134,7 +133,7 @@ def write_part(folder: Path, net: Any, stem: str, normal: np.ndarray) -> None:
     shards: list[list[tuple[str, tuple[int, ...]]]] = [[]]
     size = 0
     for name, tensor in net.state_dict().items():
-        if not tensor.is_floating_point() or name == "encoder.embed_tokens.weight":  # the same as "shared.weight"
+        if not tensor.is_floating_point() or name == "encoder.embed_tokens.weight":  # another name of "shared.weight"
             continue
         size += 2 * tensor.numel()
         if size > SHARD_BYTES and shards[-1]:

@@ -29,7 +29,7 @@ Shapes = dict[str, tuple[int, ...]]
 _ITEM_BYTES = {"bf16": 2, "f16": 2, "f32": 4}
 _BLOCK = 1 << 22  # values made at a time
 _SHARD_BYTES = 1 << 29  # at least
-_PERIOD = (1 << 24) - 3  # of the random numbers: odd, so that no two matrices get the same ones in the same places
+_PERIOD = (1 << 24) - 3  # the random numbers': odd, so that no two matrices get the same ones in the same places
 
 
 def denoiser(name: str) -> Shapes:

@@ -1,4 +1,4 @@
-"""How near streaming comes to what link and compute allow: on paper, on the simulated device, and in the system's own count.
+"""Streaming compared with the limit of link and compute: on paper, on the simulated device, and by the system's own count.
 
 usage: python benchmarks/streaming.py --paper [--json FILE]
        python benchmarks/streaming.py --turns [--json FILE]
@@ -87,7 +87,7 @@ def in_memory(model: Path, arguments: list[str]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         target = str(Path(folder) / "picture.png")
         subprocess.run([*command, "-s", "1", "-o", target, "--no-progress", *arguments], check=True, capture_output=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # of the largest child so far
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # the largest child's so far
     return {"seconds": time.perf_counter() - start, "resident_mib": peak}
 
 
@@ -122,7 +122,7 @@ def turns(cycles: int = 6) -> list[dict[str, Any]]:
             except errors.OverBudgetError:
                 continue
             sums = [sum(r.uploaded_bytes for r in reports.values()) / 2**20 for reports in (turned, ordered)]
-            if one[0] == other[0]:  # what the larger use streams does not stay for the smaller one either
+            if one[0] == other[0]:  # weights that the larger use streams do not stay for the smaller one either
                 plans = [uploads([use] * 2, mib)[use[0]].plan for use in (one, other)]
                 lost = (plans[1].streamed_bytes_per_step - plans[0].streamed_bytes_per_step) / 2**20
             else:

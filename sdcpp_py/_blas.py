@@ -15,7 +15,7 @@ KINDS = options.MODEL["blas"].choices
 
 
 def choose(wanted: bool | str | None = None) -> tuple[str, str]:
-    """The library's file, "" where it is not wanted or the package is absent; and one of KINDS, "" for the best.
+    """The library's file, "" if it is not wanted or the package is absent; and one of KINDS, "" for the best.
 
     ``wanted`` None takes the environment variable SDCPP_BLAS: 0 for False, a kind, else True. Raises InvalidArgumentError.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def module_folders(own: Sequence[str]) -> list[str]:
-    """Where to import the package's modules from: ``own``, its folders, or the installed package's if these lack the engine."""
+    """The folders to import the package's modules from: ``own``, or the installed package's if these lack the engine."""
     if _has_engine(own):
         return list(own)
     for entry in sys.path:

@@ -62,7 +62,7 @@ def no_gpu(backends: Mapping[str, int], trouble: Sequence[str], *, vulkan_loaded
 
 
 def not_loaded(problem: str) -> str:
-    """What to do if the engine cannot be loaded for `problem`, the dynamic linker's message; "" if nothing is known."""
+    """Advice if the engine cannot be loaded for `problem`, the dynamic linker's message; "" if nothing is known."""
     if "undefined symbol: ggml" in problem:
         return "the ggml that was found is not of the version that the engine was built for: install sdcpp_py again"
     return next((advice for library, advice in _LIBRARIES.items() if problem.startswith(library)), "")

@@ -44,7 +44,7 @@ def parameters_of(used: Mapping[str, Any], model: str) -> str:
 
 
 def output_paths(pattern: str | os.PathLike[str], count: int) -> list[Path]:
-    """Where `count` pictures go: `%d` (or `%03d`) numbers them from 0; without it, `_1`, `_2` … are put before the ending."""
+    """Paths of `count` pictures: `%d` (or `%03d`) numbers them from 0; without it, `_1`, `_2` … are put before the ending."""
     name = os.fspath(pattern)
     numbered = re.search(r"%0?\d*d", name)
     if numbered:
@@ -54,7 +54,7 @@ def output_paths(pattern: str | os.PathLike[str], count: int) -> list[Path]:
 
 
 def check_output(path: Path) -> None:
-    """Raise where a picture could not be written to `path`: unknown ending, missing folder."""
+    """Raise if a picture could not be written to `path`: unknown ending, missing folder."""
     if path.suffix.lower() not in _FORMATS:
         raise InvalidArgumentError(f"{path}: pictures are written as {', '.join(_FORMATS)}")
     if not path.parent.is_dir():

@@ -1,4 +1,4 @@
-"""What is in a model file, and what the machine has to run it on."""
+"""The contents of a model file, and the machine's devices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TensorEntry:
     """One tensor of a file."""
 
     name: str
-    canonical: str  #: the engine's name for it, "" where no network uses it
+    canonical: str  #: the engine's name for it, "" if no network uses it
     type: str
     shape: tuple[int, ...]  #: outermost first
     bytes: int
@@ -23,7 +23,7 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """What a model file holds."""
+    """The contents of a model file."""
 
     path: Path
     format: str

@@ -32,10 +32,10 @@ COMPONENTS: tuple[Component, ...] = tuple(Component(**{**row, "flags": tuple(row
 
 
 class ModelParts:
-    """Paths and what each is given as; later ones' tensors take the place of earlier ones'."""
+    """Paths and their parts; later files' tensors take the place of earlier ones'."""
 
     def __init__(self, model: PathLike | None, keywords: Mapping[str, Any]) -> None:
-        """``keywords``: values of FILE_KEYWORDS; paths by component or kind of components, "parts" being a mapping of those.
+        """``keywords``: values of FILE_KEYWORDS; paths by component or kind of components; "parts" maps components to paths.
 
         Raises InvalidArgumentError for what is no path, for an unknown part, or if there is none.
         """
@@ -50,6 +50,6 @@ class ModelParts:
         self.files = [_engine.PartFile(_engine.path_bytes(path), part) for part, path in given]
         if not self.files:
             raise InvalidArgumentError("give a model, or its parts")
-        #: What the model is called by: the diffusion model's file, else the first.
+        #: The file that names the model: the diffusion model's, else the first.
         named = next((file for file in self.files if file.part == "diffusion_model"), self.files[0])
         self.path = Path(os.fsdecode(named.path))

@@ -1,4 +1,4 @@
-"""What `Pipeline.generate` tells: a `Step` after each step, a `Result` at the end with a `Report` for each network."""
+"""The results of `Pipeline.generate`: a `Step` after each step, at the end a `Result` with a `Report` for each network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sdcpp_py.plan import planner
 
 @dataclass(frozen=True)
 class Step:
-    """What a callback is told after each step."""
+    """The argument of a callback after each step."""
 
     step: int  #: from 1
     steps: int
@@ -31,12 +31,12 @@ class Report:
     plan: planner.Plan
     runs: int  #: steps, for the diffusion model
     uploaded_bytes: int  #: in all
-    first_runs: int  #: of a plan: those load what is resident; 0 where an earlier generation did
-    loaded_bytes: int  #: of the uploads, in first runs
+    first_runs: int  #: first runs of a plan, which load residents; 0 if an earlier generation loaded them
+    loaded_bytes: int  #: the part of the uploads in first runs
     seconds: float
-    first_seconds: float  #: of first runs
+    first_seconds: float  #: the first runs' time
     compute_seconds: float
-    first_compute_seconds: float  #: of first runs, which touch their memory for the first time
+    first_compute_seconds: float  #: the first runs', which touch their memory for the first time
     stall_seconds: float  #: waiting for uploads
     upload_seconds: float  #: the link at work
     replanned: bool  #: after the second run had shown other speeds than expected
@@ -50,7 +50,7 @@ class Report:
 
     @property
     def uploaded_bytes_per_step(self) -> float:
-        """Of the runs that are not first; 0 where there is no other."""
+        """The mean of the runs that are not first; 0 if there is no other."""
         return (self.uploaded_bytes - self.loaded_bytes) / self._later_runs if self._later_runs else 0.0
 
     @property
@@ -71,10 +71,10 @@ class Report:
 
 @dataclass
 class Result:
-    """What `Pipeline.generate` returns."""
+    """The result of `Pipeline.generate`."""
 
     images: list[Image.Image]
-    seed: int  #: of the first picture; the n-th has seed + n
+    seed: int  #: the first picture's; the n-th has seed + n
     latents: list[NDArray[np.float32]] = field(repr=False)  #: float32 [C, H/8, W/8], one a picture
     timings: dict[str, float]  #: seconds: "encode", "sample", "decode", "total"
     memory: dict[str, int]  #: bytes at most: "workspace", "weights", "slots", "carries", "peak" (of all these), "mapped" (files)

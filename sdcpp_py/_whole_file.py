@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """A path beside ``target`` to write to, which takes its name at the end of the block; gone if that raises."""
+    """A path in ``target``'s folder to write to. It takes ``target``'s name at the end of the block; gone if that raises."""
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     os.close(descriptor)
     temporary = Path(name)

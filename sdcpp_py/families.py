@@ -1,8 +1,8 @@
 """Stages of well-known networks, to plan for them without a file, and devices to plan for.
 
-`benchmarks/network_stages.py` writes what is known of the released models. Of those that this package runs it is every tensor's
-shape (`data/tensor_shapes.json.gz`): their stages are the engine's own, their workspace measured with ggml's graph allocator. Of
-the others it is each stage's parameters and widths (`data/families.json`), from which workspace is estimated.
+`benchmarks/network_stages.py` writes the data from the released models. For models that this package runs, it writes every
+tensor's shape (`data/tensor_shapes.json.gz`): stages are the engine's own, and workspace is measured with ggml's graph
+allocator. For the others it writes each stage's parameters and widths (`data/families.json`), from which workspace is estimated.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ def _data() -> dict[str, Any]:
 
 
 def names() -> tuple[str, ...]:
-    """The families there are."""
+    """The names of all families."""
     return tuple(_data())
 
 
 def _known(family: str) -> str:
-    """The name of a family that may be called otherwise, too. Raises InvalidArgumentError."""
+    """The name of a family, by its name or another one. Raises InvalidArgumentError."""
     for name, row in _data().items():
         if family in row.get("also", ()):
             return name

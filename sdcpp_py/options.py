@@ -21,17 +21,17 @@ from sdcpp_py.errors import InvalidArgumentError
 class Option:
     """A row of the engine's table."""
 
-    set: str  #: what it is for: "model", "generate" or "plan"
+    set: str  #: its use: "model", "generate" or "plan"
     name: str  #: Python's keyword
     kind: str  #: "number", "integer", "text", "choice", "switch", "budget", "numbers" or "array"
     least: float | None
     most: float | None
-    choices: tuple[str, ...]  #: of a "choice"
+    choices: tuple[str, ...]  #: the values of a "choice"
     default_from: str  #: "engine", "fixed", "model" or "random"
-    default: str  #: as text; of "model": what counts if the model has none of its own
+    default: str  #: as text; for "model": the value if the model has none of its own
     group: str  #: a heading of the command line; "": the package's own, no user's
     flags: tuple[str, ...]  #: on the command line
-    unit: str  #: what the command line's help calls the value
+    unit: str  #: the value's name in the command line's help
     written: str  #: the key in a picture's metadata; "": not written
     help: str
 
@@ -86,7 +86,7 @@ RNGS = GENERATE["rng"].choices
 
 
 def given(table: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Of ``values``, those of options in ``table``: a function's locals() in its first line are its keywords."""
+    """The items of ``values`` that are options in ``table``: a function's locals() in its first line are its keywords."""
     return {name: values[name] for name in table if name in values}
 
 
@@ -148,7 +148,7 @@ def side(name: str, value: Any, multiple: int) -> int:
 
 
 def seed_value(seed: int | None) -> int:
-    """`seed` itself, or a random one where it is None or below 0."""
+    """`seed` itself, or a random one if it is None or below 0."""
     number = -1 if seed is None else int(GENERATE["seed"].check(seed, most=2**64 - 1))
     return number if number >= 0 else secrets.randbits(32)
 
@@ -180,7 +180,7 @@ def max_vram(value: float | str | None, device: str) -> float | None:
 
 
 def written(used: Mapping[str, Any]) -> dict[str, str]:
-    """What is written into a picture of the options that were used, by key; values that share a key are joined by "x"."""
+    """The used options that are written into a picture, by key; values that share a key are joined by "x"."""
     fields: dict[str, str] = {}
     for option in GENERATE.values():
         value = used.get(option.name)

@@ -175,7 +175,7 @@ class Pipeline:
         return int(self._facts["size_multiple"])
 
     def default(self, name: str) -> Any:
-        """The value that `generate` uses for the option `name` where it is None: the model's own, else a general one."""
+        """The value that `generate` uses for the option `name` if it is None: the model's own, else a general one."""
         option = options.GENERATE.get(name)
         if option is None or option.default_from != "model":
             raise InvalidArgumentError(f"no option {name!r} has a default of the model's own")
@@ -234,7 +234,7 @@ class Pipeline:
             return self._run(prompt, negative_prompt, used, shares, timings, callback, progress)
 
     def _checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Options of `generate` as they are used: values given, else the model's; what the engine decides is left out."""
+        """The values that `generate` uses: those given, else the model's. Options that the engine decides are left out."""
         with_defaults = {
             name: self._or_default(name, value) if options.GENERATE[name].default_from == "model" else value
             for name, value in given.items()
@@ -271,7 +271,7 @@ class Pipeline:
             raise MissingPartError.of(what, missing[0]["option"])
 
     def _shares(self, wanted: str, unwanted: str, used: Mapping[str, Any]) -> list[_engine.Share]:
-        """What both prompts say; the prompt alone without guidance."""
+        """The conditionings of both prompts; the prompt's alone without guidance."""
         texts = [wanted, unwanted] if used["cfg_scale"] != 1.0 else [wanted]
         tokens = encoders.tokenize(self._encoders, texts)
         shares = [_engine.Share(self._conditioning(tokens[0], used["clip_skip"]))]
@@ -341,7 +341,7 @@ class Pipeline:
         return {run["network"]: Report.of_engine(run) for run in self._require_open().take_runs()}
 
     def take_profile(self) -> list[ProfileRow]:
-        """Where the time went since the last call; empty without ``profile=True``. `profile.table` makes text of it."""
+        """Times by operation since the last call; empty without ``profile=True``. `profile.table` makes text of it."""
         with self._alone():
             return [ProfileRow(**row) for row in self._require_open().take_profile()]
 

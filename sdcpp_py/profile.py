@@ -1,4 +1,4 @@
-"""Where the time of running networks goes: by network, stage and kind of operation."""
+"""The time of running networks, by network, stage and kind of operation."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ProfileRow:
-    """What operations of one kind took in one stage, all runs together."""
+    """The time of operations of one kind in one stage, all runs together."""
 
     network: str
     stage: str
     operation: str  #: its kind: one of ggml's (MUL_MAT …) or of the engine's own (linear, attention …)
     runs: int
     seconds: float
-    flops: float  #: multiplications and additions; of a Winograd convolution, those of the direct form
-    bytes: float  #: of the values read and written
+    flops: float  #: multiplications and additions; for a Winograd convolution, the direct form's
+    bytes: float  #: the size of the values read and written
 
 
 def _lines(rows: Iterable[ProfileRow], name: Callable[[ProfileRow], str], whole: float) -> list[str]:

@@ -36,7 +36,7 @@ def configs() -> dict[str, dict]:
 
 
 def write_safetensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> Path:
-    """The arrays as they are; uint16 stands for BF16 and uint8 for F8_E4M3."""
+    """The arrays unchanged; uint16 stands for BF16 and uint8 for F8_E4M3."""
     header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
     at = 0
     for name, array in tensors.items():

@@ -44,7 +44,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Scene:
-    """One shape at `place` (a key of POSITIONS), or two of which the first stands in relation `place` to the second."""
+    """One shape at `place` (a key of POSITIONS), or two, the first in relation `place` to the second."""
 
     shapes: tuple[Shape, ...]
     place: str

@@ -200,7 +200,7 @@ class SceneReader(nn.Module):
 
     @staticmethod
     def targets(scene: Scene) -> list[int]:
-        """Attribute numbers of `scene`, in the order of ATTRIBUTES; -100 where there is no second shape."""
+        """Attribute numbers of `scene`, in the order of ATTRIBUTES; -100 if there is no second shape."""
         place = [*POSITIONS, *RELATIONS].index(scene.place)
         found = [list(COLOURS).index(scene.background), place]
         for shape in scene.shapes:

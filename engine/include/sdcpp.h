@@ -61,7 +61,7 @@ typedef struct sdcpp_error {
     char message[1020];
     char option[64]; /* an option that the message names as "option NAME" or "option NAME=VALUE": what stands after the
                         word; "" = none */
-    uint64_t least_bytes; /* with SDCPP_OVER_BUDGET: the smallest budget that would do */
+    uint64_t least_bytes; /* with SDCPP_OVER_BUDGET: the smallest budget that is enough */
 } sdcpp_error;
 
 typedef enum sdcpp_log_level {
@@ -89,7 +89,7 @@ int sdcpp_devices(char** json, sdcpp_error* error);
 
 /* Options are set by name. sdcpp_option_table lists them all: [{set, name, kind, least, most, choices, default_from,
  * default, group, flags, unit, written, help}]. `set` is what the option is for: "model" (opening one), "generate"
- * (prompts, sampling, decoding, plans of a model) or "plan" (the planner by itself). `kind`: "number", "integer",
+ * (prompts, sampling, decoding, plans of a model) or "plan" (the planner without a model). `kind`: "number", "integer",
  * "text", "choice" (one of `choices`), "switch", "budget" (a number of GiB), "numbers" (text, separated by commas) or
  * "array". `default_from`: "engine" (decided as it runs), "fixed" (`default`), "model" (the model's own, else
  * `default`) or "random". `group`, `flags` and `unit` are the command line's, `written` the key in a picture's
@@ -111,7 +111,7 @@ int sdcpp_option_set_array(sdcpp_options* options, const char* name, const float
 
 typedef struct sdcpp_file {
     const char* path; /* UTF-8 */
-    /* What it is given as: NULL or "" for a checkpoint whose tensor names say what they belong to or a diffusers
+    /* The part that it is: NULL or "" for a checkpoint whose tensor names show their components or a diffusers
      * folder; else a component of sdcpp_components() or a kind of them ("diffusion_model", "text_encoder"), which its
      * tensors then tell. */
     const char* part;
@@ -123,8 +123,8 @@ int sdcpp_components(char** json, sdcpp_error* error);
 
 /* The contents of a tensor file or a diffusers folder: {format, family, networks: [{name, title, parameters}], missing,
  * tensors: [{name, canonical, type, shape, bytes}]}. `family` is "" if there is no diffusion model, `missing` titles of
- * what text to image needs beside it; `canonical` is the engine's name for a tensor, "" if no network uses it. Nothing
- * is loaded. */
+ * the components that text to image needs in addition; `canonical` is the engine's name for a tensor, "" if no network
+ * uses it. Nothing is loaded. */
 int sdcpp_listing(const sdcpp_file* file, char** json, sdcpp_error* error);
 
 /* A model: its files, networks and device. */
@@ -157,7 +157,7 @@ typedef int (*sdcpp_progress_callback)(uint64_t bytes, uint64_t all_bytes, void*
 int sdcpp_convert(const sdcpp_file* files, size_t file_count, const sdcpp_options* options, const char* path,
                   sdcpp_progress_callback callback, void* user_data, sdcpp_error* error);
 
-/* What a prompt says, as the diffusion model takes it. */
+/* A conditioning: a prompt as the diffusion model takes it. */
 typedef struct sdcpp_conditioning sdcpp_conditioning;
 /* A prompt's tokens for one text encoder: `ids` [count] = [chunks, positions] with begin, end and padding; `weights`
  * likewise, or NULL: each token's state is multiplied by its weight and the chunk's mean restored. */
@@ -176,7 +176,7 @@ const float* sdcpp_conditioning_array(const sdcpp_conditioning* conditioning, co
                                       int32_t* dimensions);
 void sdcpp_conditioning_free(sdcpp_conditioning* conditioning);
 
-/* Of one latent, [channels, frames, height, width]; frames is 1. */
+/* The shape of one latent, [channels, frames, height, width]; frames is 1. */
 typedef struct sdcpp_latent_shape {
     int32_t channels, frames, height, width;
 } sdcpp_latent_shape;
@@ -186,7 +186,7 @@ typedef struct sdcpp_latent_shape {
 typedef int (*sdcpp_step_callback)(int32_t step, int32_t steps, double seconds, const float* latents, int32_t batch,
                                    const sdcpp_latent_shape* shape, void* user_data);
 
-/* What a prompt contributes to a run. */
+/* A prompt's part in a run. */
 typedef struct sdcpp_prompt_share {
     const sdcpp_conditioning* conditioning;
     int32_t negative; /* 1 = guidance leads away from it */
@@ -210,7 +210,7 @@ int sdcpp_encode(sdcpp_model* model, const uint8_t* picture, int32_t height, int
 
 /* {workspace, weights, slots, carries, peak, mapped}: bytes held on the device since the last call, each at its most:
  * workspaces, resident weights, slots of streamed ones, values between segments, all together; and what is mapped from
- * files. Then workspaces that are free to be had again are given back. */
+ * files. Then workspaces that are not in use are given back. */
 int sdcpp_take_memory(sdcpp_model* model, char** json, sdcpp_error* error);
 
 /* Runs one network once: for tests and benchmarks. Networks: text encoders (tokens i32 [N, T]; all layers and the final
@@ -236,7 +236,8 @@ typedef struct sdcpp_stage {
     const char* name;
     uint64_t param_bytes, compute_bytes, carry_in_bytes, carry_out_bytes, extra_bytes;
     double seconds;        /* compute of one microbatch */
-    const uint64_t* parts; /* of param_bytes: what can be streamed by itself, such as single tensors; NULL: all of it */
+    const uint64_t* parts; /* bytes of the parts that can be streamed alone, such as single tensors; their sum is
+                              param_bytes; NULL: one part */
     size_t part_count;
     int32_t same_block; /* as the stage before: "full" and "capped" do not cut there, layers are counted so */
 } sdcpp_stage;
@@ -259,11 +260,11 @@ int sdcpp_model_plan(sdcpp_model* model, const char* network, const sdcpp_option
 /* How many pictures of a batch are best sampled together: all, up to a bound, if weights would be uploaded again for
  * each picture under the memory budget; otherwise 1. `options`: as for sdcpp_model_plan. */
 int sdcpp_pictures_together(sdcpp_model* model, const sdcpp_options* options, int32_t* out, sdcpp_error* error);
-/* What the networks did since the last call, for each that ran: [{network, plan, runs, first_runs, uploaded_bytes,
+/* The runs since the last call, for each network that ran: [{network, plan, runs, first_runs, uploaded_bytes,
  * loaded_bytes, seconds, first_seconds, compute_seconds, first_compute_seconds, stall_seconds, upload_seconds,
  * replanned}]. First runs are those of a plan, which load what is resident; `loaded_bytes` are theirs. */
 int sdcpp_take_runs(sdcpp_model* model, char** json, sdcpp_error* error);
-/* Where the time of a model opened with the option profile went since the last call: [{network, stage, operation, runs,
+/* The times since the last call of a model opened with the option profile: [{network, stage, operation, runs,
  * seconds, flops, bytes}]. */
 int sdcpp_take_profile(sdcpp_model* model, char** json, sdcpp_error* error);
 /* Measures a device: multiplications and additions a second in large layers, bytes a second to it. */

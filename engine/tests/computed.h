@@ -13,7 +13,7 @@
 
 namespace sdcpp {
 
-// What `build` makes on the processor, with random numbers in its first tensors [0, inputs).
+// The result of `build` on the processor, with random numbers in its first tensors [0, inputs).
 inline std::vector<float> computed(const Kernels& kernels, size_t inputs,
                                    const std::function<ggml_tensor*(Graph&, std::vector<ggml_tensor*>&)>& build) {
     const std::atomic<bool> cancelled{false};

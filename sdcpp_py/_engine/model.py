@@ -46,7 +46,7 @@ class Tokens(Protocol):
 
 
 class Conditioning:
-    """What a prompt says, as the diffusion model takes it."""
+    """A conditioning: a prompt as the diffusion model takes it."""
 
     def __init__(self, pointer: Any) -> None:
         """Take over the engine's object."""
@@ -68,7 +68,7 @@ def copied(function: Any, *arguments: Any) -> Floats:
 
 
 class Share(NamedTuple):
-    """What a prompt contributes to a run, see `sdcpp_prompt_share`."""
+    """A prompt's part in a run, see `sdcpp_prompt_share`."""
 
     conditioning: Conditioning
     negative: bool = False
@@ -93,7 +93,7 @@ class Model:
         call(lib.sdcpp_model_open, given, count, Options("model", options).handle, out)
         del kept
         self._handle: Any = ffi.gc(out[0], lib.sdcpp_model_close)
-        self._guard = threading.Lock()  # the model is not freed while it is told to stop
+        self._guard = threading.Lock()  # keeps the model from being freed during a call of cancel
 
     @property
     def closed(self) -> bool:
@@ -120,7 +120,7 @@ class Model:
         return self._handle
 
     def report(self) -> dict[str, Any]:
-        """What the model is made of, what it takes, and what options are if they are left out."""
+        """The model's networks and inputs, and its defaults of options."""
         return dict(call_json(lib.sdcpp_model_report, self._open))
 
     def begin(self) -> None:
@@ -193,7 +193,7 @@ class Model:
         return int(out[0])
 
     def take_runs(self) -> list[dict[str, Any]]:
-        """What each network did since the last call, for those that ran."""
+        """The runs of each network since the last call, for those that ran."""
         return list(call_json(lib.sdcpp_take_runs, self._open))
 
     def take_memory(self) -> dict[str, int]:
@@ -201,7 +201,7 @@ class Model:
         return dict(call_json(lib.sdcpp_take_memory, self._open))
 
     def take_profile(self) -> list[dict[str, Any]]:
-        """Where the time went since the last call."""
+        """Times by network, stage and operation since the last call."""
         return list(call_json(lib.sdcpp_take_profile, self._open))
 
     def evaluate(self, network: str, inputs: Mapping[str, NDArray[Any]], *, stop: Stop) -> Floats:

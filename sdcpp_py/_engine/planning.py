@@ -1,4 +1,4 @@
-"""The planner by itself."""
+"""The planner, without a model."""
 
 from __future__ import annotations
 

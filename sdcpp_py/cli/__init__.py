@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0 well, 1 an error that is told, 130 interrupted."""
+    """Run the command line; returns the exit status: 0 success, 1 an error with a message, 130 interrupted."""
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))

@@ -21,7 +21,7 @@ _GIB = 2**30
 _CURVE_POINTS = 24
 _KNEE = 1.05  # times the fastest step
 
-Planner = Callable[[str, float], Plan]  # of a policy and a budget in GiB
+Planner = Callable[[str, float], Plan]  # takes a policy and a budget in GiB
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,12 +40,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     flags.add_option(plan, MODEL["plan_policy"], "--policy")
     flags.add_option(plan, MODEL["gpu_layers"])
     plan.add_argument("--device-profile", default="rtx3060", metavar="NAME", help=", ".join(families.PROFILES))
-    plan.add_argument("--vram", type=float, metavar="GIB", help="of a device that is not here")
-    plan.add_argument("--link-gbs", type=float, metavar="GB/S", help="its uploads")
-    plan.add_argument("--tflops", type=float, metavar="X", help="its compute, in layers as they are")
-    plan.add_argument("--json", action="store_true", help="as JSON")
-    plan.add_argument("--curve", action="store_true", help="seconds per step for budgets from the least to all")
-    plan.add_argument("--plot", metavar="FILE", help="a picture of the plan, or of the curve")
+    plan.add_argument("--vram", type=float, metavar="GIB", help="memory of a device that is not in this machine")
+    plan.add_argument("--link-gbs", type=float, metavar="GB/S", help="that device's upload speed")
+    plan.add_argument("--tflops", type=float, metavar="X", help="that device's compute speed, reached in real layers")
+    plan.add_argument("--json", action="store_true", help="print JSON")
+    plan.add_argument("--curve", action="store_true", help="seconds per step for budgets from the smallest to the whole model")
+    plan.add_argument("--plot", metavar="FILE", help="draw the plan, or the curve, into this file")
     plan.set_defaults(run=run)
 
 
@@ -102,7 +102,7 @@ def _file_planner(arguments: argparse.Namespace, profile: families.Profile) -> P
 
 
 def curve(make: Planner, policy: str = "auto") -> list[tuple[float, Plan]]:
-    """Plans for budgets (GiB) from the least that will do to one that holds everything."""
+    """Plans for budgets (GiB) from the smallest possible one to one that holds everything."""
     whole = make(policy, 1e5).peak_bytes / _GIB
     try:
         make(policy, 1e-6)

@@ -12,7 +12,7 @@ from sdcpp_py import _blas, _engine
 
 
 def cache_folder() -> Path:
-    """Where the package keeps what it has measured: SDCPP_CACHE, else the system's place for caches."""
+    """The folder of the package's measurements: SDCPP_CACHE, else the system's place for caches."""
     if own := os.environ.get("SDCPP_CACHE"):
         return Path(own)
     if sys.platform == "win32":

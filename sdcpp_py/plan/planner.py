@@ -1,4 +1,4 @@
-"""The memory planner by itself: numbers in, a plan out; no weights and no device are needed.
+"""The memory planner without a model: numbers in, a plan out; no weights and no device are needed.
 
 Terms: a stage is the smallest piece of a network that runs by itself with its own weights, a segment consecutive stages that run
 as one graph. Resident weights stay on the device; streamed ones are uploaded each time they are needed, into slots that they
@@ -21,7 +21,7 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class Stage:
-    """What planning needs to know of a stage: bytes of one microbatch, as stored on the device."""
+    """A stage's sizes: bytes of one microbatch, as stored on the device."""
 
     name: str
     param_bytes: int  #: weights
@@ -30,7 +30,7 @@ class Stage:
     carry_out_bytes: int  #: values that later stages need
     extra_bytes: int = 0  #: other inputs: inside compute_bytes already; the policies full and capped reserve them once more
     seconds: float = 0.0  #: compute of one microbatch
-    parts: tuple[int, ...] = field(default=(), repr=False)  #: of param_bytes: what can be streamed by itself; (): all or nothing
+    parts: tuple[int, ...] = field(default=(), repr=False)  #: bytes that can be streamed alone; (): all or nothing
     same_block: bool = False  #: as the stage before: the policies full and capped do not cut there, gpu_layers counts both as one
 
 
@@ -43,7 +43,7 @@ class Segment:
     param_bytes: int
     compute_bytes: int
     footprint_bytes: int  #: weights, workspace and carries
-    streamed_bytes: int  #: of its weights, uploaded for each run
+    streamed_bytes: int  #: its weights that are uploaded for each run
     resident: bool  #: all of its stages are; else see `Plan.resident_stages`
     slot: int | None  #: the slot of what is streamed
     upload_seconds: tuple[float, float]  #: start and end in a steady step; the start may lie before the step's
@@ -63,22 +63,22 @@ class Piece:
 
 @dataclass(frozen=True)
 class Plan:
-    """What stays, what streams, and what that costs; `str()` gives a table."""
+    """The weights that stay, the weights that are streamed, and the cost; `str()` gives a table."""
 
     policy: str
     stages: tuple[Stage, ...] = field(repr=False)
     segments: tuple[Segment, ...]
     pieces: tuple[Piece, ...] = field(repr=False)  #: in the order of their uploads
-    resident_stages: tuple[int, ...]  #: of which nothing is streamed
-    streamed_stage_bytes: tuple[int, ...]  #: of each stage, uploaded for each pass
+    resident_stages: tuple[int, ...]  #: stages whose weights all stay
+    streamed_stage_bytes: tuple[int, ...]  #: each stage's, uploaded for each pass
     resident_bytes: int
     streamed_bytes_per_step: int
     peak_bytes: int  #: weights, slots, workspace and carries at the worst moment
     workspace_bytes: int
     carry_bytes: int
-    slots: tuple[int, ...]  #: bytes of each; where "pipelined" has one, it is a ring
+    slots: tuple[int, ...]  #: bytes of each; the only slot of "pipelined" is a ring
     together: int  #: microbatches that go through a stage before the next stage's turn
-    group: int  #: of those, in one graph
+    group: int  #: microbatches in one graph
     passes: int  #: through all segments in one step
     predicted_step_seconds: float
     limit_step_seconds: float  #: no plan under this budget can be faster

@@ -18,7 +18,7 @@ _SPLIT = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\
 
 @functools.cache
 def clip_tokenizer() -> Tokenizer:
-    """The tokenizer of CLIP-L and CLIP-G: lower case, 49 408 entries, no special tokens added by itself."""
+    """The tokenizer of CLIP-L and CLIP-G: lower case, 49 408 entries, without special tokens."""
     packed = resources.files("sdcpp_py").joinpath("data/clip_merges.txt.gz").read_bytes()
     lines = gzip.decompress(packed).decode("utf-8").split("\n")[:_MERGES]
     merges = [(first, second) for first, second in (line.split(" ") for line in lines)]

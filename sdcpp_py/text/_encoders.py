@@ -1,4 +1,4 @@
-"""What a model's text encoders take: a prompt as tokens for each of them."""
+"""The inputs of a model's text encoders: a prompt as tokens for each of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.text import _qwen_tokenizer, _t5_tokenizer, prompt
 
-MAX_TOKENS = 4096  # of a prompt for an encoder that takes any number
+MAX_TOKENS = 4096  # a prompt's, for an encoder that takes any number
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class TextEncoder:
     name: str
     tokenizer: str  #: a name in TOKENIZERS, or "clip"
     positions: int  #: tokens in a chunk; 0: any number
-    length: int  #: what a prompt is filled up to; 0: nothing
+    length: int  #: tokens that a prompt is padded to; 0: none
     layers: int
     padding: int  #: the token that fills up
     template: str  #: "{}" stands for the prompt
-    file: Path  #: that holds its weights
+    file: Path  #: with its weights
 
 
 def of_report(rows: Sequence[Mapping[str, Any]]) -> list[TextEncoder]:

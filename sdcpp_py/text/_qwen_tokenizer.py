@@ -58,7 +58,7 @@ def shipped() -> Tokenizer:
 
 @functools.lru_cache(maxsize=2)
 def from_gguf(path: Path) -> Tokenizer | None:
-    """The tokenizer that a GGUF file holds, None where it holds none. Raises BadFileError, UnsupportedModelError."""
+    """The tokenizer of a GGUF file, None if the file has none. Raises BadFileError, UnsupportedModelError."""
     found = _gguf_header.read(path)
     words, lines = found.get("tokenizer.ggml.tokens"), found.get("tokenizer.ggml.merges")
     if not words or not lines:

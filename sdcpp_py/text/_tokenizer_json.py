@@ -1,4 +1,4 @@
-"""Tokenizers that lie beside a text encoder as `tokenizer.json`."""
+"""Tokenizers in a text encoder's folder, as `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sdcpp_py.errors import BadFileError
 
 
 def places(path: Path | None) -> list[Path]:
-    """Where a tokenizer may lie for the file or folder `path`: beside it, or in a folder of a diffusers model."""
+    """Paths of a tokenizer for the file or folder `path`: in the same folder, or in a folder of a diffusers model."""
     if path is None:
         return []
     folder = path if path.is_dir() else path.parent

@@ -9,7 +9,7 @@ from budgets import least_gib as least_of_networks
 
 GIB = 2**30
 POLICIES = ("pipelined", "capped", "full")
-SHARES = (1.02, 1.3, 2.0, 4.0)  # of the least budget
+SHARES = (1.02, 1.3, 2.0, 4.0)  # budgets, as multiples of the smallest one
 PICTURE = {"width": 128, "height": 128, "steps": 2, "seed": 5, "progress": False}
 
 
@@ -42,7 +42,7 @@ def test_streamed_and_resident_are_bit_identical(typed, on_device, denoiser, lea
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("policy", POLICIES)
 def test_padding_behind_streamed_rows_is_never_computed_with(typed, on_device, denoiser, least_gib, resident, policy, share):
-    """Rows of 160 and 320 values in q8_0 are padded on some devices; in a ring other weights lie where the padding is."""
+    """Rows of 160 and 320 values in q8_0 are padded on some devices; in a ring the padding may hold other weights."""
     model = typed("sd1", "q8_0")
     if "padded" not in resident:
         resident["padded"] = denoiser(on_device(model, max_vram=0), "sd1")

@@ -70,13 +70,13 @@ def test_xl_states_are_those_before_the_last_layer(sdxl, error):
 def test_sdxl_pictures_equal_diffusers(sdxl, same_pictures, guidance, negative):
     noise = sampling.noise((4, 8, 12), 21, rng="cpu")
     vae = tiny_models.vae()
-    vae.register_to_config(scaling_factor=0.13025)  # the family's, which we take where the config says nothing
+    vae.register_to_config(scaling_factor=0.13025)  # the family's, which counts if the config has none
     scheduler = EulerDiscreteScheduler(**tiny.NOISE)
     theirs = StableDiffusionXLPipeline(vae, None, None, None, None, tiny_models.xl_unet(), scheduler, add_watermarker=False)
     states, pooled = xl_states("a red circle")
     if negative:
         free, free_pooled = xl_states(negative)
-    else:  # diffusers takes zeros where there is no negative prompt
+    else:  # diffusers takes zeros if there is no negative prompt
         free, free_pooled = torch.zeros_like(states), torch.zeros_like(pooled)
     found = sdxl.generate(
         "a red circle",

@@ -143,7 +143,7 @@ def test_lcm_meets_diffusers(steps, monkeypatch):
     draw = noises()
     monkeypatch.setattr("diffusers.schedulers.scheduling_lcm.randn_tensor", lambda *_, **__: draw())
     sigmas = np.append(TABLE[times], 0)
-    scale = np.sqrt(1 + sigmas**2)  # between its samples, of variance 1, and ours
+    scale = np.sqrt(1 + sigmas**2)  # from its samples, which have variance 1, to ours
     x = sampling.noise(SHAPE, 5) * sigmas[0]
     theirs = torch.from_numpy(x / scale[0]).double()
     for i, t in enumerate(times):

@@ -38,7 +38,7 @@ CONFIGS = {
 
 
 def shapes(net: torch.nn.Module) -> dict[str, tuple[int, ...]]:
-    """Of the network's weights; one that stands under several names is listed under the first."""
+    """The names of the network's weights. A weight with several names is listed under the first."""
     seen: set[int] = set()
     out = {}
     for name, value in net.state_dict().items():

@@ -1,4 +1,4 @@
-"""The CPU's own operations beside ggml's: the same networks, sizes that take every path."""
+"""The CPU's own operations and ggml's agree: the same networks, sizes that take every path."""
 
 import contextlib
 import os
@@ -57,7 +57,7 @@ def test_cancelling_comes_within_an_operation():
 
         thread = threading.Thread(target=stop)
         thread.start()
-        with contextlib.suppress(errors.CancelledError):  # where it was not done before
+        with contextlib.suppress(errors.CancelledError):  # unless it was done before
             pipeline.decode(latent, vae_tiling=False)
         thread.join()
         assert pipeline.decode(latent[:, :8, :8]) is not None  # usable
@@ -76,7 +76,7 @@ def test_the_library_is_found_and_can_be_left_out(monkeypatch):
 
 
 def products(kind):
-    """A pipeline on these matrix products, where the processor has them."""
+    """A pipeline on these matrix products, if the processor has them."""
     try:
         return sdcpp_py.Pipeline(threads=2, blas=kind)
     except errors.InvalidArgumentError:

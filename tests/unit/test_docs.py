@@ -58,7 +58,7 @@ def test_links_resolve(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=named)
 def test_pages_that_are_named_exist(path):
-    """Also those in code marks, such as `docs/add_a_family.md`: from the root, from the page's folder, or from the engine's rooms."""
+    """Pages in code marks count, too: from the root, from the page's folder, or from the engine's rooms."""
     for target in re.findall(r"`([\w./-]+\.md)`", prose(path)):
         assert any((base / target).exists() for base in (ROOT, path.parent, ROOT / "engine" / "src")), target
 

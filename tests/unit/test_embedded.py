@@ -1,4 +1,4 @@
-"""The embedded model draws what it is told, by the judgement of benchmarks/adherence.py."""
+"""The embedded model follows the prompt, by the judgement of benchmarks/adherence.py."""
 
 import random
 import sys

@@ -91,7 +91,7 @@ def test_conversion_changes_nothing_where_types_stay(folders, resident, family, 
 @pytest.mark.parametrize("family", NETWORKS)
 @pytest.mark.parametrize("wtype", ["f16", "q8_0"])
 def test_conversion_is_what_happens_on_load(folders, family, wtype, tmp_path):
-    rules = "embed_tokens=f32,token_embedding=f32,t5.shared=f32"  # which are read from the file as they are
+    rules = "embed_tokens=f32,token_embedding=f32,t5.shared=f32"  # tables that are read from the file unchanged
     path = convert(folders[family], tmp_path / "one.gguf", wtype=wtype, tensor_type_rules=rules, threads=2)
     assert path.stat().st_size < 0.99 * sum(file.stat().st_size for file in folders[family].rglob("*.safetensors"))
     np.testing.assert_array_equal(latents(path)[0], latents(folders[family], wtype=wtype)[0])
@@ -162,7 +162,7 @@ def test_sdxl_as_one_file_in_the_original_naming(folders, resident, tmp_path):
 def test_marks_of_v_prediction_and_zero_snr_are_honoured(folders, tmp_path):
     found = original(folders["sdxl"] / "unet" / "diffusion_pytorch_model.safetensors", "xl_unet", "diffusion")
     tensors = {"model.diffusion_model." + name: array for name, array in found.items()}
-    second = open_clip(tiny.part("xl_text_encoder_2"))  # whose width tells conditions of the text from those of the size
+    second = open_clip(tiny.part("xl_text_encoder_2"))  # its width sets conditions of the text apart from those of the size
     tensors |= {"conditioner.embedders.1.model." + name: array for name, array in second.items()}
     marks = {"v_pred": np.zeros(1, np.float32), "ztsnr": np.zeros(1, np.float32)}
     configs = {"unet": tiny.configs()["xl_unet"], "text_encoder_2": tiny.configs()["xl_text_encoder_2"]}

@@ -221,7 +221,7 @@ def test_gguf(folder, tmp_path, exact):
 
 @pytest.mark.parametrize("blas", [None, False])
 def test_an_autoencoder_may_pass_what_f16_holds(tmp_path, blas):
-    """As SDXL's does: inside, values reach millions, and its weights are f16."""
+    """Like SDXL's autoencoder: inside, values reach millions, and its weights are f16."""
     arrays = tiny.part("vae")
     arrays["decoder.mid_block.resnets.0.conv2.weight"] *= 5e4
     halves = {name: array.astype(np.float16) for name, array in arrays.items()}

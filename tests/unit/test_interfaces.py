@@ -99,7 +99,7 @@ NOT_IN_TABLE = {
     sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "callback", "progress"},
     planner.plan: {"stages"},
 }
-NOT_KEYWORDS = {"blas_library", "rng"}  # the package's own; of the pipeline, for all of its pictures
+NOT_KEYWORDS = {"blas_library", "rng"}  # the package's own; the pipeline's, for all of its pictures
 
 
 @pytest.mark.parametrize(

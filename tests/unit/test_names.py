@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FAMILIES = ROOT / "engine" / "src" / "families"
-KEYWORDS = {"vae", "taesd", "llm"}  # of `Pipeline`: a user's words, too
+KEYWORDS = {"vae", "taesd", "llm"}  # keywords of `Pipeline`, too
 OWN = ("engine/src/families/", "engine/src/models/", "sdcpp_py/text/", "sdcpp_py/data/")  # tokenizers have their names, too
 
 

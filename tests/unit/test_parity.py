@@ -1,4 +1,4 @@
-"""What the reference libraries made of the same weights and noise (goldens: tests/oracle/write_goldens.py)."""
+"""Results equal the reference libraries' for the same weights and noise (goldens: tests/oracle/write_goldens.py)."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""What users of `Pipeline` can count on."""
+"""The promises of `Pipeline` to its users."""
 
 import io
 import threading

@@ -196,7 +196,7 @@ def replayed_seconds(found: Plan, stages: list[Stage], link: float) -> float:
                 link_free = max(link_free, free) + piece.bytes / link
                 start = max(start, link_free)
             end = start + sum(stages[i].seconds for i in range(s.first, s.last + 1)) * found.together
-            for piece in own:  # what was there before is overwritten
+            for piece in own:  # earlier contents are overwritten
                 stop = piece.offset + piece.bytes
                 computed = [(a, b, t) for a, b, t in computed if not (piece.offset <= a and b <= stop)]
                 computed.append((piece.offset, stop, end))

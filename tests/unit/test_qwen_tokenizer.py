@@ -1,4 +1,4 @@
-"""Where a language model's tokenizer comes from."""
+"""Sources of a language model's tokenizer."""
 
 import json
 import struct
@@ -40,7 +40,7 @@ def gguf_of(state, pre="qwen2"):
 
 
 def test_known_ids():
-    """Of the published vocabulary."""
+    """Ids of the published vocabulary."""
     ids = _qwen_tokenizer.shipped().encode("<|im_start|>user\nhello world<|im_end|>").ids
     assert ids == [151644, 872, 198, 14990, 1879, 151645]
 

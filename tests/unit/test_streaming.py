@@ -93,7 +93,7 @@ def test_uploads_are_counted_and_do_not_grow_with_the_batch(least):
         assert plan.streamed_bytes_per_step > 0
         assert plan.passes == 1
         assert plan.streamed_bytes_per_step == sum(s.streamed_bytes for s in plan.segments)
-        ahead = sum(plan.slots)  # of the next step, already under way
+        ahead = sum(plan.slots)  # uploads for the next step, already under way
         expected = plan.resident_bytes + STEPS * plan.streamed_bytes_per_step
         assert expected <= report.uploaded_bytes + (plan.resident_bytes if report.replanned else 0)
         assert report.uploaded_bytes <= expected + ahead + (expected if report.replanned else 0)
@@ -230,7 +230,7 @@ def test_shapes_that_take_turns_leave_weights_where_they_are(one, other, mib):
 
 @pytest.mark.parametrize("one", [(1, 16), (1, 8), (1, 24), (2, 16)])
 def test_shapes_that_take_turns_while_parts_are_streamed_cost_no_more_than_the_larger_shape(one):
-    larger, mib = (2, 24), 9  # of 8.7 MiB of weights about 5 stay
+    larger, mib = (2, 24), 9  # about 5 of 8.7 MiB of weights stay
     in_turns, turned_bytes = evaluations([one, larger] * 6, mib)
     in_order, ordered_bytes = evaluations([larger] * 12, mib)
     assert turned_bytes <= 1.1 * ordered_bytes
@@ -250,7 +250,7 @@ def test_networks_that_take_turns_reload_only_what_cannot_stay(mib):
     # While one network runs, the other keeps at most what that run leaves of the budget.
     lost = [max(0, own.resident_bytes - (budget - other.peak_bytes)) for own, other in (plans, plans[::-1])]
     assert bytes_of[0] <= 1.1 * (bytes_of[1] + (cycles - 1) * sum(lost))
-    if mib >= 18:  # both stay beside the larger workspace
+    if mib >= 18:  # both stay with the larger workspace
         assert sum(lost) == 0 and bytes_of[0] <= 1.1 * bytes_of[1]
 
 

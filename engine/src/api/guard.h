@@ -1,4 +1,4 @@
-// What every function of the C interface is wrapped in.
+// The guard around every function of the C interface.
 #pragma once
 
 #include <cstdlib>

@@ -1,4 +1,4 @@
-// What stands behind the opaque pointers of the C interface.
+// The structs behind the opaque pointers of the C interface.
 #pragma once
 
 #include <atomic>

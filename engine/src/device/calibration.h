@@ -1,4 +1,4 @@
-// Numbers that were measured, or chosen from what was measured. Each says what it is and where it comes from.
+// Numbers that were measured or chosen. Each comment gives the meaning and the origin.
 #pragma once
 
 #include <cstdint>
@@ -17,15 +17,15 @@ constexpr uint64_t margin_share = 8;
 constexpr uint64_t bookkeeping_bytes = 40 * mib;
 constexpr uint64_t bookkeeping_share = 24;
 
-// What a GPU's backend takes beside the networks: recorded graphs, libraries, what the driver rounds up. Seen on an
-// H200 (docs/gpu.md). It holds until it is measured, after the first and the fifth run; a small budget counts an
+// Memory of a GPU's backend that is not the networks': recorded graphs, libraries, the driver's rounding. Measured on
+// an H200 (docs/gpu.md). It holds until it is measured, after the first and the fifth run; a small budget counts an
 // eighth.
 constexpr uint64_t backend_bytes = 160 * mib;
 constexpr uint64_t backend_share = 8;
 // Below this budget the driver's figures are too coarse to be counted.
 constexpr uint64_t backend_counted_from = 256 * mib;
 
-// A run tells the link's speed if it uploaded more than this: 3 ms at 12 GB/s, long beside what starting uploads takes.
+// A run that uploads more than this measures the link's speed: 3 ms at 12 GB/s, long compared with starting uploads.
 constexpr uint64_t telling_upload_bytes = 32 * mib;
 
 // Seconds to start one graph, if it is not measured. Chosen, and the most that a measurement is believed.

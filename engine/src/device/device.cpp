@@ -77,7 +77,7 @@ Function device_function(ggml_backend_dev_t device, const char* name) {
     return reinterpret_cast<Function>(ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), name));
 }
 
-// What a GPU's product takes in pools at most: its inputs, and in f16 its output, in the type that it multiplies in.
+// A GPU's product takes at most these bytes in pools: its inputs, and in f16 its output, in the type that it uses.
 uint64_t copies_of_product(const ggml_tensor* t) {
     if (t->op != GGML_OP_MUL_MAT) return 0;
     const auto count = [](const ggml_tensor* tensor) { return static_cast<uint64_t>(ggml_nelements(tensor)); };

@@ -52,7 +52,7 @@ class Device {
     // "simulated:vram=GIB,link=GB/S,slowdown=X" is the CPU in the part of a card with so much memory, behind a link of
     // that speed, X times slower: for tests, and for trying plans. "NAME:link=GB/S" slows uploads to a device down to
     // that speed, for measuring slower links.
-    // `products`: where networks are computed on the CPU.
+    // `products`: for networks that are computed on the CPU.
     Device(const std::string& name, int threads, const std::atomic<bool>* cancelled,
            const ProductsChoice& products = {});
     Device(const Device&) = delete;
@@ -69,7 +69,7 @@ class Device {
     DeviceMemory& memory() { return memory_; }
     // Bytes that can be taken now.
     uint64_t free_bytes() const;
-    // Memory that the backend has taken by itself beyond what plans count: pools, workspaces of its libraries, recorded
+    // Memory that the backend has taken in addition to what plans count: pools, workspaces of its libraries, recorded
     // graphs. They stay taken. 0 on the CPU.
     uint64_t backend_bytes() const { return backend_bytes_; }
     // Free memory and what networks hold: shrinks only by what the backend, or another program, takes.
@@ -83,7 +83,7 @@ class Device {
     // Runs `graph`. Throws SDCPP_CANCELLED, SDCPP_OUT_OF_MEMORY or SDCPP_INTERNAL.
     void compute(ggml_cgraph* graph);
 
-    // Whether uploads go through queues of their own beside the compute; see UploadQueue.
+    // Whether uploads go through queues of their own during the compute; see UploadQueue.
     bool queues_uploads() const { return !is_cpu_ && !simulated_; }
     // The speed that uploads are slowed down to; 0: as fast as it goes.
     double paced_link_bytes_per_s() const { return paced_link_; }
@@ -102,7 +102,7 @@ class Device {
     void choose_convolutions();
 
     ggml_backend_dev_t handle_ = nullptr;
-    std::shared_ptr<ggml_threadpool> threads_;  // of the CPU; else ggml would start them anew for every graph
+    std::shared_ptr<ggml_threadpool> threads_;  // the CPU's, kept because ggml would start them anew for every graph
     ggml_backend_ptr backend_;
     Kernels kernels_;
     std::string name_;

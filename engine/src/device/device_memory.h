@@ -1,4 +1,4 @@
-// What is held on a device, by class, and the capacity that it must not pass.
+// Bytes held on a device, by class, and the capacity that they must not pass.
 #pragma once
 
 #include <array>

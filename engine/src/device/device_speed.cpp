@@ -1,4 +1,4 @@
-// What a device is measured for: how fast it multiplies, how fast its link is, which convolution is the faster one.
+// Measurements of a device: the speeds of products and of its link, the faster convolution.
 #include <algorithm>
 #include <functional>
 

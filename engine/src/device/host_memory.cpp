@@ -20,14 +20,14 @@ namespace {
 
 constexpr size_t unlimited = std::numeric_limits<size_t>::max();
 
-// The number a file holds, `unlimited` where there is none ("max").
+// The number in a file, `unlimited` if it has none ("max").
 size_t number_in(const std::string& path) {
     std::ifstream in(path);
     size_t value = 0;
     return in >> value ? value : unlimited;
 }
 
-// What a control group's limit leaves; file pages it counts as used can be taken back.
+// Bytes that a control group's limit leaves. File pages count as used there, but the system can take them back.
 size_t group_room(const std::string& folder, const char* limit, const char* usage) {
     const size_t most = number_in(folder + limit), used = number_in(folder + usage);
     if (most == unlimited || used == unlimited) return unlimited;

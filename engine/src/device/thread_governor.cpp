@@ -14,7 +14,7 @@ namespace {
 // Computations under way in this process: the cores are divided by it.
 std::atomic<int> active{0};
 
-// What this process has used so far: time on cores, and how often it was taken off one against its will.
+// This process so far: time on cores, and the number of forced switches.
 struct Usage {
     double cpu_seconds = 0;
     long switches = 0;

@@ -1,4 +1,4 @@
-// How many threads a computation on the CPU gets. ggml's threads wait for each other by spinning, so where there are
+// The number of threads for a computation on the CPU. ggml's threads wait for each other by spinning, so if there are
 // more busy threads than cores, each wait lasts a time slice and a run takes tens of times longer than on one thread.
 // The governor shares the cores between the computations of this process, and backs off when other programs keep the
 // cores busy.

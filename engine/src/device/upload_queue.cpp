@@ -14,9 +14,9 @@ constexpr size_t piece_bytes = size_t{8} << 20, alignment = 256;
 constexpr size_t pinned_block_bytes = size_t{256} << 20;
 constexpr int most_copying = 4;  // threads
 constexpr uint64_t enough_to_judge = uint64_t{256} << 20;
-constexpr double hardly = 0.1;  // of the time to copy: how long the link is waited for where it is the faster one
+// If copying waits for the link for less than this share of its own time, copying is the slower of the two.
+constexpr double hardly = 0.1;
 
-// To some microseconds: sleeping alone ends late by more than a small upload takes.
 void wait_until(Clock::time_point time) {
     std::this_thread::sleep_until(time - std::chrono::microseconds(200));
     while (Clock::now() < time) std::this_thread::yield();

@@ -1,5 +1,5 @@
-// Uploads to a device that has a queue for them beside the compute: without pause, from memory that it can reach by
-// itself (pinned). Weights that lie elsewhere, such as in a mapped file, are copied there first, piece by piece.
+// Uploads to a device that has a queue for them: during the compute, without pause, from memory that the device can
+// reach (pinned). Weights that lie elsewhere, such as in a mapped file, are copied there first, piece by piece.
 #pragma once
 
 #include <array>
@@ -27,10 +27,10 @@ class UploadQueue {
 
     // Starts the upload of all of `tensor` from anywhere. Stops early, with SDCPP_CANCELLED, when `stop` is set.
     void put(ggml_tensor* tensor, std::span<const std::byte> source, const std::atomic<bool>& stop);
-    // The same from pinned memory, which stays as it is until the upload has arrived.
+    // Starts the upload of all of `tensor` from pinned memory, which must not change until the upload has arrived.
     void put_pinned(ggml_tensor* tensor, const std::byte* source);
 
-    // A number that arrived() reaches when all that was put has arrived.
+    // A number that arrived() reaches when all uploads so far have arrived.
     uint64_t mark();
     uint64_t arrived() const { return arrived_; }
     // Waits for all of it.
@@ -51,7 +51,7 @@ class UploadQueue {
         void operator()(ggml_backend_event* event) const { ggml_backend_event_free(event); }
     };
     struct Piece {
-        std::unique_ptr<ggml_backend_event, EventFree> event;  // of its last upload; null: the device has none
+        std::unique_ptr<ggml_backend_event, EventFree> event;  // its last upload's; null: the device has none
         uint64_t number = 0;
         size_t bytes = 0;
         Clock::time_point arrival{};  // no earlier, on a link that is slowed down
@@ -64,7 +64,7 @@ class UploadQueue {
     Device& device_;
     ParallelCopy copy_;
     ggml_backend_ptr queue_;
-    ggml_backend_buffer_ptr memory_;  // of all pieces
+    ggml_backend_buffer_ptr memory_;  // all pieces
     struct Pinned {
         ggml_backend_buffer_ptr buffer;
         std::byte* free = nullptr;
@@ -75,7 +75,7 @@ class UploadQueue {
     std::atomic<bool> stop_pinning_{false};
     std::thread pinning_;
     std::array<Piece, 4> pieces_;
-    size_t turn_ = 0, filled_ = 0;  // of the piece that is open
+    size_t turn_ = 0, filled_ = 0;  // the open piece
     bool open_ = false;
     uint64_t issued_ = 0, arrived_ = 0;
     uint64_t copied_bytes_ = 0;

@@ -1,4 +1,4 @@
-// CLIP's text models: transformers' names and open_clip's. Released ones that do not say what they are can be told
+// CLIP's text models: transformers' names and open_clip's. Released ones without a config can be told
 // apart by their widths.
 #include "models/clip.h"
 

@@ -15,7 +15,7 @@ enum class Role { text_encoder, denoiser, decoder, encoder, tiny_decoder, tiny_e
 
 struct Component {
     struct Part {
-        std::string_view name;   // of the network, "vae.decoder"
+        std::string_view name;   // the network's, such as "vae.decoder"
         std::string_view title;  // for people
         Role role;
         std::string_view prefix;  // its tensors' canonical names begin so; the files hold it if there is one
@@ -23,7 +23,7 @@ struct Component {
     };
     Naming naming;
     std::vector<Part> networks;
-    std::string_view public_prefix;  // in files that are written, for other programs
+    std::string_view public_prefix;  // in files that this package writes, for other programs
     // How a user gives its file: the keyword, the flags of the command line separated by spaces, and what the help
     // says. Components of one keyword share it.
     std::string_view option, flags, help;

@@ -1,5 +1,5 @@
-// The families of models: what belongs together, and what the tensors do not show. One file a family, one entry in
-// families.cpp.
+// The families of models: the components that belong together, and facts that tensors do not show. A family is one
+// file and one entry in families.cpp.
 #pragma once
 
 #include <array>
@@ -14,7 +14,7 @@
 
 namespace sdcpp {
 
-// What of a text encoder becomes part of a conditioning.
+// Hidden states of a text encoder that become part of a conditioning.
 struct TextStates {
     std::string_view encoder;  // a component
     std::vector<int>
@@ -33,9 +33,9 @@ struct TextRecipe {
     std::vector<PooledFrom> pooled{};  // vectors for the whole text that, joined, are the array "pooled"
     bool zeros_for_empty_negative = false;
     bool mixes_lengths = false;        // texts of different lengths may go through the denoiser together
-    std::string_view chat_template{};  // of language models, "{}" being the prompt
-    std::map<std::string_view, int (*)(const ModelFiles&)>
-        lengths{};  // tokens that an encoder's prompts are filled up to
+    std::string_view chat_template{};  // for language models; "{}" stands for the prompt
+    // Tokens that an encoder's prompts are padded to.
+    std::map<std::string_view, int (*)(const ModelFiles&)> lengths{};
 
     // The encoders in the order in which they run, each once.
     std::vector<std::string_view> encoders() const;
@@ -49,12 +49,12 @@ struct FlowShift {
     double few = 256, many = 4096, low = 0.5, high = 1.15;
 };
 
-// What the denoiser predicts, and the levels of noise that it knows.
+// The denoiser's kind of prediction, and the levels of noise that it knows.
 struct Prediction {
     bool flow = false;  // from noise to picture (Lipman et al. 2023) rather than a diffusion
     FlowShift (*flow_shift)(const ModelFiles& files) = nullptr;  // if the config does not say
-    std::span<const double> aligned_sigmas{};                    // of the schedule "ays"; empty: none are published
-    bool (*v_prediction)(const ModelFiles& files) = nullptr;     // of a diffusion, if the config does not say
+    std::span<const double> aligned_sigmas{};                    // the schedule "ays"; empty: none are published
+    bool (*v_prediction)(const ModelFiles& files) = nullptr;     // for a diffusion, if the config does not say
 };
 
 struct Family {
@@ -65,7 +65,7 @@ struct Family {
     TextRecipe text;
     LatentSpace latent;
     Prediction prediction;
-    std::map<std::string, std::string> (*defaults)(const ModelFiles& files);  // of generation options, by name
+    std::map<std::string, std::string> (*defaults)(const ModelFiles& files);  // generation options by name
     // Prefixes that other programs expect in this family's files, by component, in place of the component's own.
     std::map<std::string_view, std::string_view> public_prefixes{};
 };

@@ -1,4 +1,4 @@
-// What files hold and lack, for people.
+// Contents of files, and missing components, for people.
 #pragma once
 
 #include <map>
@@ -16,7 +16,7 @@ struct FilesSummary {
         int64_t parameters;
     };
     std::vector<Network> networks;  // that they hold, as they run
-    // What text to image needs beside them: the family's, or the default one's.
+    // The components that text to image needs in addition: the family's, or the default one's.
     std::vector<const Component*> missing;
 };
 FilesSummary summarize(const ModelFiles& files);

@@ -11,14 +11,14 @@
 namespace sdcpp {
 
 using Denoise = std::function<Floats(const Floats& x, double sigma)>;
-// What a network says instead of it, not rounded before it is used.
+// A network's prediction, not rounded before it is used.
 using Predict = std::function<std::vector<double>(const Floats& x, double sigma)>;
 
-// What a network predicts of x = signal * clean + sigma * noise.
+// The kind of prediction for x = signal * clean + sigma * noise.
 enum class Predicts {
     noise,    // "epsilon" (Ho et al. 2020)
     v,        // noise * signal' - clean * sigma' on the unit circle (Salimans & Ho 2022)
-    velocity  // noise - clean, of a flow (Lipman et al. 2023)
+    velocity  // noise - clean, a flow's (Lipman et al. 2023)
 };
 
 // The clean estimate from a network's prediction.
@@ -37,7 +37,7 @@ struct Guide {
 using PredictFor = std::function<Floats(const Floats& x, double sigma, const std::vector<size_t>& which)>;
 Predict guided(PredictFor predict, std::vector<Guide> guides, double scale, std::vector<double> sigmas);
 
-// Where a run starts: `latent` (empty: nothing) at the level of noise `sigma`, which `noise` of unit variance brings.
+// A run's first latent: `latent` (empty: zeros) with `noise` of unit variance added at the level `sigma`.
 Floats noised(std::span<const float> noise, std::span<const float> latent, double sigma, bool flow);
 
 }  // namespace sdcpp

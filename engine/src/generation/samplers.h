@@ -21,7 +21,7 @@ struct SamplerRun {
     std::function<void(size_t step, const Floats& denoised)> after_step = {};  // step counts from 1
 
     double signal(double sigma) const { return flow ? 1 - sigma : 1; }
-    // Noise to signal; infinite at a flow's beginning. What holds for a diffusion's sigma holds for it.
+    // Noise to signal; infinite at a flow's beginning. Formulas for a diffusion's sigma hold for it.
     double ratio(double sigma) const { return sigma / signal(sigma); }
     double sigma_of_ratio(double ratio) const { return flow ? ratio / (1 + ratio) : ratio; }
 };

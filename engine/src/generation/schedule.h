@@ -22,12 +22,12 @@ class NoiseTable {
     const std::vector<double>& sigmas() const { return sigmas_; }
     double sigma_min() const { return sigmas_.front(); }
     double sigma_max() const { return sigmas_.back(); }
-    // At a place in the table, also between entries: of a diffusion, log(sigma) is interpolated, as k-diffusion does.
+    // At a place in the table, also between entries. For a diffusion, log(sigma) is interpolated, as k-diffusion does.
     double sigma_of(double place) const;
-    // What a network is told.
+    // The timestep that a network gets.
     double timestep_of(double sigma) const;
 
-    std::vector<double> aligned_sigmas;  // of the schedule "ays"; empty: none are known
+    std::vector<double> aligned_sigmas;  // the schedule "ays"; empty: none are known
 
   private:
     std::vector<double> sigmas_, log_sigmas_;

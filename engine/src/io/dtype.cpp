@@ -73,7 +73,7 @@ void to_f32(DType type, const std::byte* source, float* out, int64_t count) {
             out[i] = static_cast<float>(value);
         }
     } else if (dtype_is_numeric(type)) {
-        // ggml reads 16-bit values directly: go through an aligned copy where the file's offset is odd.
+        // ggml reads 16-bit values directly: go through an aligned copy if the file's offset is odd.
         const size_t bytes = static_cast<size_t>(count / dtype_block(type)) * dtype_block_bytes(type);
         std::string aligned;
         const void* from = source;

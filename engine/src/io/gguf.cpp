@@ -139,7 +139,7 @@ TensorFile read_gguf(std::shared_ptr<const MappedFile> file) {
         if (start > bytes.size() || offsets[i] > bytes.size() - start || size > bytes.size() - start - offsets[i])
             fail(SDCPP_BAD_FILE, "tensor ", tensor.name, " runs past the end of the file; it is truncated");
         tensor.bytes = bytes.subspan(start + offsets[i], size);
-        // ComfyUI's converter flattens some tensors and keeps the true shape beside them.
+        // ComfyUI's converter flattens some tensors and keeps the true shape in the metadata.
         if (const auto shape = out.metadata.find("comfy.gguf.orig_shape." + tensor.name); shape != out.metadata.end()) {
             std::vector<int64_t> sides = sides_of(shape->second);
             size_t same = 0;

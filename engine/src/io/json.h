@@ -27,15 +27,15 @@ class Json {
     const Object* object() const { return std::get_if<Object>(&value_); }
     const std::string* string() const { return std::get_if<std::string>(&value_); }
     const bool* boolean() const { return std::get_if<bool>(&value_); }
-    // Numbers: `integer` only where the text had no fraction or exponent and fits 64 bits.
+    // Numbers: `integer` only if the text had no fraction or exponent and fits 64 bits.
     const int64_t* integer() const { return std::get_if<int64_t>(&value_); }
     bool number(double& out) const;
 
-    // The member `key` of an object, null (a Json without value) where there is none or this is no object.
+    // The member `key` of an object, null (a Json without value) if there is none or this is no object.
     const Json& operator[](std::string_view key) const;
     bool is_null() const { return std::holds_alternative<std::monostate>(value_); }
 
-    // Typed members with a default where the member is absent or of another type.
+    // Typed members, with a default if the member is absent or of another type.
     double number_or(std::string_view key, double otherwise) const;
     std::string string_or(std::string_view key, std::string_view otherwise) const;
     bool boolean_or(std::string_view key, bool otherwise) const;

@@ -1,4 +1,4 @@
-// What the JSON reader takes and refuses.
+// Texts that the JSON reader takes or refuses.
 #include <doctest/doctest.h>
 
 #include <string>

@@ -1,4 +1,4 @@
-// A whole file, read-only, mapped into memory where the system can, else read.
+// A whole file, read-only: mapped into memory if the system can, else read.
 #pragma once
 
 #include <cstddef>
@@ -29,7 +29,7 @@ class MappedFile {
   private:
     std::filesystem::path path_;
     std::span<const std::byte> bytes_;
-    std::vector<std::byte> copy_;  // where there is no mapping
+    std::vector<std::byte> copy_;  // if the file is not mapped
 };
 
 }  // namespace sdcpp

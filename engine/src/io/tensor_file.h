@@ -34,13 +34,13 @@ struct TensorFile {
     std::map<std::string, std::string> metadata;
     std::string format;  // "safetensors", "gguf" or "torch"
 
-    // Takes over another file's tensors; of metadata, what is not here yet.
+    // Takes over another file's tensors, and metadata whose keys are not here yet.
     void append(TensorFile other);
 };
 
 constexpr int max_dimensions = 8;
 
-// The number of values of a shape; throws SDCPP_BAD_FILE where a side is negative, the product overflows, or the last
+// The number of values of a shape; throws SDCPP_BAD_FILE if a side is negative, the product overflows, or the last
 // side is not whole blocks of `type`. `bytes` receives the size in bytes.
 int64_t checked_count(const std::string& name, const std::vector<int64_t>& shape, DType type, size_t& bytes);
 

@@ -82,7 +82,7 @@ std::map<std::string, Bytes> zip_entries(Bytes file) {
 struct Value;
 using ValuePtr = Value*;  // owned by the Unpickler that made it: pickles may hold cycles
 
-// What a pickle can hold here. `items` serves lists, tuples, dicts (key, value, key, value …), and a tensor's parts.
+// A value of a pickle. `items` serves lists, tuples, dicts (key, value, key, value …), and a tensor's parts.
 struct Value {
     enum class Kind {
         none,

@@ -15,7 +15,7 @@ namespace sdcpp {
 struct ProductsChoice {
     std::string library;  // see f32_products(); "": no operations of our own at all
     std::string kind;
-    bool bf16 = false;  // large products in bf16, where the processor computes with it
+    bool bf16 = false;  // large products in bf16, if the processor computes with it
 };
 
 // Thread-safe. Every product runs on the thread that asks for it.

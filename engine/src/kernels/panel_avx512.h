@@ -1,6 +1,6 @@
 // Included like panel_kernel.h, before it.
 
-// What f32 and bf16 products on AVX-512 have in common.
+// Code shared by f32 and bf16 products on AVX-512.
 struct Avx512 {
     using Vector = __m512;
     static constexpr int64_t width = 16, rows = 12;

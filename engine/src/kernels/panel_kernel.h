@@ -5,7 +5,7 @@
 
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// c [R, P panels] over all units; of the last panel, `columns` are c's, if fewer than all.
+// c [R, P panels] over all units. `columns` of the last panel's columns belong to c.
 template <int R, int P, bool Whole>
 void tile(int64_t units, const Unit* a, int64_t lda, const Unit* b, float* c, int64_t ldc, const float* bias, bool add,
           int64_t columns) {

@@ -10,7 +10,7 @@ namespace sdcpp {
 
 class Products {
   public:
-    // What values are computed as: `pair` of them, neighbours along k, in 32 bits.
+    // A unit is 32 bits: `pair` values, neighbours along k.
     using Unit = uint32_t;
 
     Products(int64_t pair, int64_t width);
@@ -24,7 +24,7 @@ class Products {
     // Units that b [k, n] takes when packed.
     int64_t packed(int64_t k, int64_t n) const { return units(k) * ((n + width_ - 1) / width_ * width_); }
 
-    // c [m, n] = a [m, units] b, added to c if `add`, else to `bias` [n] where it is not null. `lda` is the distance of
+    // c [m, n] = a [m, units] b, added to c if `add`, else to `bias` [n] unless it is null. `lda` is the distance of
     // a's rows in units, `ldc` of c's in floats.
     virtual void multiply(int64_t m, int64_t n, int64_t units, const Unit* a, int64_t lda, const Unit* b, float* c,
                           int64_t ldc, const float* bias, bool add) const = 0;
@@ -45,11 +45,11 @@ class Products {
     int64_t pair_, width_;
 };
 
-// `kind`: "avx2" or "avx512", kernels of our own; "openblas", of `library`, the file that the package scipy-openblas32
-// has; "" for the best on this processor. Throws SDCPP_INVALID_ARGUMENT where the processor lacks it,
+// `kind`: "avx2" or "avx512", kernels of our own; "openblas", from `library`, the file that the package
+// scipy-openblas32 has; "" for the best on this processor. Throws SDCPP_INVALID_ARGUMENT if the processor lacks it,
 // SDCPP_FILE_NOT_FOUND.
 std::unique_ptr<Products> f32_products(const std::string& kind, const std::string& library);
-// Null where the processor does not compute with bf16.
+// Null if the processor does not compute with bf16.
 std::unique_ptr<Products> bf16_products();
 
 }  // namespace sdcpp

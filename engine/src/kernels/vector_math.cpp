@@ -138,7 +138,7 @@ namespace {
 
 constexpr int64_t chunk = 4096;  // summed in f32; chunks in f64
 
-// Of x - shift, or of its square.
+// The sum of x - shift, or of its square.
 SDCPP_VECTOR_CODE float chunk_sum(const float* x, int64_t count, float shift, bool squared) {
     std::array<float, lanes> sums{};
     int64_t i = 0;
@@ -189,7 +189,7 @@ SDCPP_VECTOR_CODE void gelu_gate(const float* a, const float* b, float* y, int64
         const float tail =
             ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t *
             exp_of(-size * size);
-        const float below = 0.5f * tail;  // of the normal distribution, beyond size
+        const float below = 0.5f * tail;  // the normal distribution's share beyond size
         y[i] = a[i] * b[i] * (x < 0 ? below : 1.0f - below);
     }
 }

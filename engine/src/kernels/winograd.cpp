@@ -7,7 +7,7 @@
 namespace sdcpp::winograd {
 namespace {
 
-constexpr int64_t reach = side + 2;  // of a tile's inputs
+constexpr int64_t reach = side + 2;  // a tile's inputs along a side
 
 // B^T d for six values.
 struct Six {
@@ -108,7 +108,7 @@ int64_t work_floats(int64_t count) { return (reach + 4) * (4 * count + 8) + 4 * 
 
 void transform_input(const float* plane, int64_t height, int64_t width, int64_t row, int64_t first, int64_t count,
                      float* out, int64_t stride, float* work) {
-    // Rows of 4 * count + 4 values that start one before the first tile; zeros where the plane has none.
+    // Rows of 4 * count + 4 values that start one before the first tile; zeros outside the plane.
     const int64_t length = 4 * count + 4, left = 4 * first - 1, top = 4 * row - 1;
     const int64_t from = std::max<int64_t>(left, 0), until = std::min(left + 4 * count + 2, width);
     const int64_t pitch = 4 * count + 8;
@@ -164,7 +164,7 @@ void transform_output(const float* in, int64_t stride, int64_t row, int64_t firs
     for (int64_t c = 0; c < reach; ++c)
         output_columns(in + c * stride, reach * stride, columns + c * pitch, reach * pitch, count, 0);
     const int64_t left = 4 * first, inside = std::min(4 * count, width - left);
-    float* whole = parts + 4 * pitch;  // a row of which not all belongs to the plane
+    float* whole = parts + 4 * pitch;  // a row that passes the plane's edge
     for (int64_t r = 0; r < 4 && 4 * row + r < height; ++r) {
         output_columns(columns + r * reach * pitch, pitch, parts, pitch, count, bias);
         float* target = plane + (4 * row + r) * width + left;

@@ -1,4 +1,4 @@
-// What prompts give a denoiser.
+// Conditionings: what text encoders make of prompts, for a denoiser.
 #pragma once
 
 #include <string>

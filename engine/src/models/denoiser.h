@@ -1,5 +1,5 @@
-// What the networks that denoise have in common: noisy latents, a level of noise and conditionings go in; what the
-// family predicts comes out.
+// The interface of networks that denoise: noisy latents, a level of noise and conditionings in, the family's kind of
+// prediction out.
 #pragma once
 
 #include <span>
@@ -16,12 +16,12 @@ namespace sdcpp {
 // Latents to be denoised, each with its conditioning.
 struct Noisy {
     std::vector<const Conditioning*> conditionings;  // one a row
-    std::vector<bool> negative;                      // what a row's conditioning says is not wanted
-    LatentShape shape;                               // of one row
+    std::vector<bool> negative;                      // one a row: whether its conditioning is negative
+    LatentShape shape;                               // one row's
     std::vector<float> x;                       // [rows, C, frames, height, width], scaled as the network takes them
     std::vector<float> timesteps;               // [rows], 0 (clean) to 1000 (noise)
     int picture_height = 0, picture_width = 0;  // pixels
-    std::vector<Array> more{};                  // what else the run gives, by name, such as "guidance" [rows]
+    std::vector<Array> more{};                  // the run's other inputs, by name, such as "guidance" [rows]
 
     int64_t rows() const { return static_cast<int64_t>(conditionings.size()); }
     const Array* find(std::string_view name) const {

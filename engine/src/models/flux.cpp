@@ -35,7 +35,7 @@ ggml_tensor* modulated(Graph& g, ggml_tensor* x, ggml_tensor* shift, ggml_tensor
     return ggml_add(c, ggml_mul(c, ggml_norm(c, x, eps), one_plus(g, scale)), shift);
 }
 
-// What of a stream goes into attention: queries and keys normed by head, and turned by their places.
+// A stream's part of attention: queries and keys normed by head, with rotary positions.
 struct Projections {
     Linear to_q, to_k, to_v;
     RmsNorm query_norm, key_norm;

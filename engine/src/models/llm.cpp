@@ -15,7 +15,7 @@ struct Shape {
     float eps, theta;
 };
 
-// The norm of each head's queries or keys, where the model has one.
+// The norm of each head's queries or keys, if the model has one.
 std::optional<RmsNorm> head_norm(const Scope& s, std::string_view name, const Shape& shape) {
     if (!s.has(name)) return std::nullopt;
     return RmsNorm(s / name, shape.head, shape.eps);

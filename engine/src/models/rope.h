@@ -14,7 +14,7 @@ class RotaryTable {
     RotaryTable(const std::vector<int>& axes, double theta, const std::vector<int64_t>& counts);
 
     // Adds one token's factors: for each of a head's values its cosine, then for each its sine, negative for the first
-    // of a pair. `places`: one an axis.
+    // of a pair. `places`: one for each axis.
     void append(std::vector<float>& into, std::span<const int64_t> places) const;
 
   private:

@@ -77,8 +77,8 @@ struct FeedForwardHalf {
     }
 };
 
-// The class of a distance from query to key: half of them for each direction, the nearer half of those exact, the
-// others growing with the logarithm up to `longest`.
+// The bucket of a distance from query to key. Each direction has half of the buckets. The nearer half of these is
+// exact; the others grow with the logarithm up to `longest`.
 int32_t bucket_of(int64_t distance, int64_t buckets, int longest) {
     const int64_t half = buckets / 2, exact = half / 2;
     const int64_t away = std::abs(distance);

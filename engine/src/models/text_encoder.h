@@ -1,4 +1,4 @@
-// What text encoders have in common: tokens in, hidden states out.
+// The interface of text encoders: tokens in, hidden states out.
 #pragma once
 
 #include <span>
@@ -11,13 +11,13 @@ class TextEncoder : public Network {
   public:
     using Network::Network;
 
-    // What a caller must know to make tokens for it.
+    // A caller needs these to make tokens for it.
     struct Traits {
         std::string tokenizer;  // "clip", "qwen2" …
         int64_t positions = 0;  // tokens in a chunk, marks included; 0: any number, in one chunk
         int64_t vocabulary = 0, width = 0;
         int layers = 0;
-        int32_t padding = 0;  // the token that fills up
+        int32_t padding = 0;  // the padding token
     };
     virtual Traits traits() const = 0;
     size_t result_rank() const override { return 3; }
@@ -28,7 +28,7 @@ class TextEncoder : public Network {
     enum class Pooled { no, last_state, projected };
     struct Wanted {
         std::vector<int> layers_off = {0};  // hidden states without so many last layers, each
-        bool normed = false;                // by the final norm; of one hidden state only
+        bool normed = false;                // by the final norm; possible for one hidden state only
         Pooled pooled = Pooled::no;         // and one vector for the whole text
     };
     // Results: states [N, T, C] for each of `layers_off`, then, if wanted, the whole text's [N, 1, P]. Throws

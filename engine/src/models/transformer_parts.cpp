@@ -5,7 +5,7 @@
 
 namespace sdcpp {
 
-// As x times a sigmoid: ggml's operation of that name goes through an f16 table on processors.
+// x times a sigmoid, since ggml's operation of that name goes through an f16 table on processors.
 ggml_tensor* gelu_tanh(Graph& g, ggml_tensor* x) {
     ggml_context* c = g.context;
     const float twice = 2 * std::sqrt(2 / std::numbers::pi_v<float>);

@@ -1,4 +1,4 @@
-// What transformers are made of beside layers.
+// Helpers that several transformers share.
 #pragma once
 
 #include "nn/graph.h"

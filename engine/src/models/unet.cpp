@@ -64,7 +64,7 @@ struct CrossAttention {
     }
 };
 
-// Of a transformer block: attention within the picture and to the text, then the gated layers.
+// A transformer block: attention within the picture and to the text, then the gated layers.
 struct Attentions {
     LayerNorm norm1;
     CrossAttention attn1;
@@ -99,7 +99,7 @@ struct FeedForward {
     }
 };
 
-// Where a spatial transformer takes the picture's places as tokens; they go back by proj_out.
+// The way into a spatial transformer: the picture's places become tokens. proj_out is the way back.
 struct Opening {
     GroupNorm norm;
     Linear proj_in;  // stored as a 1x1 convolution or a linear layer: the same thing on tokens
@@ -153,7 +153,7 @@ int64_t size_width(const ModelFiles& files) {
     return static_cast<int64_t>(files.config()["unet"].number_or("addition_time_embed_dim", 256));
 }
 
-// Of the text, within the added conditions: what the text encoder gives, else the released models' width.
+// The width of the pooled text within the added conditions: the text encoder's, else the released models'.
 int64_t text_width(const ModelFiles& files) {
     if (const TensorInfo* linear = files.find("clip_g.text_projection.weight")) return linear->shape.front();
     if (const TensorInfo* matrix = files.find("clip_g.text_projection")) return matrix->shape.back();
@@ -216,7 +216,7 @@ UNet::UNet(const ModelFiles& files) : Denoiser(files, "unet") {
     std::vector<int64_t> skips = {model_channels_};
     int64_t width = model_channels_;
     size_t level = 0;
-    std::vector<Step> parts;  // of the present entry
+    std::vector<Step> parts;  // the present entry's
     const auto resnet = [&](const Scope& r, int64_t more = 0) {
         parts.push_back({[=, &width] {
                              const int64_t in = width + more;
@@ -343,8 +343,8 @@ std::vector<Array> UNet::inputs(const Noisy& noisy) const {
     std::vector<float> y;
     const auto height = static_cast<float>(noisy.picture_height), width = static_cast<float>(noisy.picture_width);
     for (size_t row = 0; row < noisy.conditionings.size(); ++row) {
-        // the size of the picture that it is to look like a part of, where the part begins, and the part's size or, for
-        // the refiner, how beautiful it is to be
+        // the size of the picture that it is to look like a part of, the part's origin, and the part's size or, for the
+        // refiner, the wanted aesthetic score
         std::vector<float> sizes = {height, width, 0, 0};
         if (sizes_ == base_sizes)
             sizes.insert(sizes.end(), {height, width});

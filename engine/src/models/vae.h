@@ -5,7 +5,7 @@
 
 namespace sdcpp {
 
-// What the two halves share.
+// The base of the two halves.
 class VaeHalf : public Network {
   public:
     int64_t latent_channels() const { return latent_channels_; }
@@ -18,7 +18,7 @@ class VaeHalf : public Network {
     void middle_stages(const Scope& s, int64_t width);
 
     int64_t latent_channels_ = 0, factor_ = 1;
-    int groups_;  // of group norms
+    int groups_;  // groups of the group norms
 };
 
 // Values in: "x" [N, latent, h, w], already divided by the scaling factor. Out: "x" [N, 3, h*f, w*f] in -1..1.

@@ -207,7 +207,7 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
     });
 }
 
-// What depends on sizes alone: which tokens are the text's own, positions, and masks if texts differ in length.
+// Inputs that depend on sizes alone: a mark for the text's own tokens, positions, and masks if texts differ in length.
 std::vector<Array> ZImage::positions(int64_t rows, int64_t columns, const std::vector<int64_t>& texts) const {
     const auto count = static_cast<int64_t>(texts.size());
     const int64_t picture = rows * columns, picture_filled = filled(picture);

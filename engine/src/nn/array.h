@@ -1,4 +1,4 @@
-// Arrays on the host: what goes into networks and comes out.
+// Arrays on the host: the inputs and results of networks.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct Array {
     std::vector<int64_t> shape;
     const void* data = nullptr;
     bool shared = false;
-    std::shared_ptr<const void> owner = nullptr;  // of the data, if nobody else is
+    std::shared_ptr<const void> owner = nullptr;  // owns the data; null: somebody else does
 
     // An array that owns its values: float, int32_t or ggml_fp16_t.
     template <typename T>
@@ -42,7 +42,7 @@ struct Array {
     }
     // The values of an f32 array.
     std::span<const float> floats() const { return {static_cast<const float*>(data), static_cast<size_t>(count())}; }
-    // Those of one row along the outermost side.
+    // The bytes of one row along the outermost side.
     std::span<const float> row(int64_t number) const {
         const auto each = static_cast<size_t>(count() / shape.front());
         return floats().subspan(static_cast<size_t>(number) * each, each);

@@ -9,7 +9,7 @@
 namespace sdcpp {
 namespace {
 
-// What values that may pass the largest f16 are divided by; a power of two, so that nothing is rounded.
+// Divides values that may pass the largest f16. A power of two, so that nothing is rounded.
 constexpr float range_scale = 256;
 constexpr int64_t max_tiles = 512;  // A picture has no more: a graph has room for so many operations only.
 

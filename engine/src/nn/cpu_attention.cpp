@@ -14,7 +14,7 @@ constexpr int64_t query_group = 48;  // whose scores are held at once
 constexpr int64_t fewest_queries = 32;
 constexpr float log2_e = 1.44269504f;  // scores are in powers of two
 
-// What a thread works in: rows of queries, scores and shares, in units; packed keys and values.
+// A thread's working memory: rows of queries, scores and shares, in units; packed keys and values.
 struct Sizes {
     int64_t size, query, scores, shares, k_panel, v_panel;
     int64_t all() const {
@@ -30,7 +30,7 @@ struct Sizes {
           v_panel(products.packed(key_block, head)) {}
 };
 
-// Blocks of keys one after the other, the sums so far scaled down where a later block has a larger score.
+// Takes blocks of keys one after the other. If a later block has a larger score, the sums so far are scaled down.
 class AttentionOperation : public CpuOperation {
   public:
     AttentionOperation(const Kernels& kernels, int64_t heads, int64_t size, float scale)
@@ -39,7 +39,7 @@ class AttentionOperation : public CpuOperation {
 
     int64_t scratch_floats(int64_t) const override { return Sizes(gemm.large(), size_).all(); }
 
-    // Units: images, of those heads, of those blocks of queries.
+    // One unit for each block of queries of each head of each image.
     void run(const ggml_tensor* out, int64_t first, int64_t last) const override {
         const Products& products = gemm.large();
         const ggml_tensor *q = out->src[0], *k = out->src[1], *v = out->src[2];

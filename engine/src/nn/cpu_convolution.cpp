@@ -9,8 +9,8 @@ namespace sdcpp::cpu {
 namespace {
 
 struct Shape {
-    int64_t in, height, width, images;   // of x
-    int64_t out, out_height, out_width;  // of y
+    int64_t in, height, width, images;   // x
+    int64_t out, out_height, out_width;  // y
     int64_t kernel_width, kernel_height, stride, padding;
     int64_t taps() const { return kernel_width * kernel_height; }
 };
@@ -93,10 +93,10 @@ class ProductConvolution : public ConvolutionOperation {
     }
 
   private:
-    // What a thread works in: values under the taps, none where they lie as they are wanted; these packed; a group's
-    // kernels as units, and one as f32.
+    // A thread's working memory: values under the taps (none if x can be read directly), packed values, a group's
+    // kernels as units, one kernel as f32.
     struct Sizes {
-        int64_t channels, deep;  // at a time; taps of those
+        int64_t channels, deep;  // channels at a time; their taps
         int64_t line, columns, packed, panel;
         int64_t all() const { return columns + packed + panel + deep; }
 
@@ -109,7 +109,7 @@ class ProductConvolution : public ConvolutionOperation {
               panel(outs * line) {}
     };
 
-    // What lies under each tap for output pixels [from, from + count), for `channels` planes.
+    // The values under each tap for output pixels [from, from + count), for `channels` planes.
     void gather(const float* source, int64_t channels, int64_t from, int64_t count, float* out) const {
         for (int64_t c = 0; c < channels; ++c) {
             const float* plane = source + c * s.height * s.width;
@@ -144,9 +144,9 @@ class ProductConvolution : public ConvolutionOperation {
 class WinogradConvolution : public ConvolutionOperation {
   public:
     static constexpr int64_t tile_block = 96, out_group = 160, depth = 512;
-    // Where a block holds all tiles, kernels are used once: as many at a time as the cache holds when transformed.
+    // If a block holds all tiles, kernels are used once: as many at a time as the cache holds when transformed.
     static constexpr int64_t few_tiles_group = 48, few_tiles_depth = 128;
-    static constexpr int64_t fewest_tiles = 12;  // of an image; with fewer, transforming the kernels is all the work
+    static constexpr int64_t fewest_tiles = 12;  // an image's; with fewer, transforming the kernels is all the work
     static constexpr int64_t products = winograd::products;
 
     static bool pays(const Shape& s) {
@@ -175,7 +175,7 @@ class WinogradConvolution : public ConvolutionOperation {
     }
 
   private:
-    // Units: images, of those groups of output channels.
+    // One unit for each group of output channels of each image.
     void run_few_tiles(const ggml_tensor* y, int64_t first, int64_t last) const {
         Work work(gemm, sizes(last - first));
         const int64_t tiles = work.z.tiles, channels = work.z.channels;
@@ -199,8 +199,8 @@ class WinogradConvolution : public ConvolutionOperation {
         }
     }
 
-    // Units: images, of those groups of output channels, of those blocks of tiles; so the transformed kernels of a
-    // group often serve the next unit, too.
+    // One unit for each block of tiles of each group of output channels of each image. So a group's transformed kernels
+    // often serve the next unit, too.
     void run_many_tiles(const ggml_tensor* y, int64_t first, int64_t last) const {
         Work work(gemm, sizes(last - first));
         const int64_t channels = work.z.channels;
@@ -227,11 +227,11 @@ class WinogradConvolution : public ConvolutionOperation {
     // same few lines of a cache.
     static int64_t spread(int64_t values) { return values + 16; }
 
-    // What a thread works in: packed input [36, channels, tiles], kernels [36, outs, channels], sums [36, all outs,
+    // A thread's working memory: packed input [36, channels, tiles], kernels [36, outs, channels], sums [36, all outs,
     // tiles].
     struct Sizes {
         int64_t channels, tiles, apart;  // at a time; between kernels of output channels
-        int64_t input, kernels, sums;    // of one product
+        int64_t input, kernels, sums;    // sizes for one product
         int64_t all() const { return products * (input + kernels + sums + tiles) + channels * 9 + transform(); }
         int64_t transform() const { return winograd::work_floats(tiles); }
 

@@ -9,13 +9,13 @@ namespace {
 
 constexpr int64_t fewest_rows = 16;  // with fewer, reading the weights is all the work
 constexpr int64_t row_block = 512, out_block = 256;
-constexpr int64_t depth = 256;     // of the products; whole blocks of every quantized type
-constexpr int64_t row_group = 96;  // that go through all depths together
+constexpr int64_t depth = 256;     // of a product; whole blocks of every quantized type
+constexpr int64_t row_group = 96;  // rows that go through all depths together
 
-// What a thread works in.
+// A thread's working memory.
 struct Sizes {
-    int64_t apart;                  // of x's rows, in units
-    int64_t panel, group, widened;  // packed weights; rows of x as units, none where they can be taken as they are; f32
+    int64_t apart;                  // distance between x's rows, in units
+    int64_t panel, group, widened;  // packed weights; rows of x as units (0 if x is read directly); f32
     int64_t all() const { return panel + group + widened; }
 
     Sizes(const Products& products, int64_t in, int64_t outs)
@@ -38,7 +38,7 @@ class LinearOperation : public CpuOperation {
 
     int64_t scratch_floats(int64_t) const override { return Sizes(gemm.large(), in_, outs_).all(); }
 
-    // Units: images, of those blocks of outputs, of those blocks of rows.
+    // One unit for each block of rows of each block of outputs of each image.
     void run(const ggml_tensor* y, int64_t first, int64_t last) const override {
         const Products& products = gemm.large();
         const ggml_tensor *w = y->src[0], *x = y->src[1], *bias = y->src[2];

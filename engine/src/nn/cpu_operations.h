@@ -1,5 +1,5 @@
-// Operations for the CPU device, built on the products of a BLAS library. Each returns null where it is not the better
-// choice, or where the device has no such library. Results do not depend on the number of threads, nor an image's on
+// Operations for the CPU device, built on matrix products (GEMM). Each returns null if it is not the better
+// choice, or if the device has no such products. Results do not depend on the number of threads, nor an image's on
 // the others of its batch.
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace sdcpp::cpu {
 
-// x [..., T, in] by w [out, in], plus `bias` [out] where it is not null.
+// x [..., T, in] by w [out, in], plus `bias` [out] unless it is null.
 ggml_tensor* linear(Graph& g, ggml_tensor* x, ggml_tensor* w, ggml_tensor* bias);
 
 // x [N, in, H, W] by w [out, in, h, w].
@@ -17,7 +17,7 @@ ggml_tensor* convolution(Graph& g, ggml_tensor* x, ggml_tensor* w, ggml_tensor* 
 ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads, float scale,
                        ggml_tensor* mask);
 
-// As rotate_pairs() in nn/layers.h.
+// Does the same as rotate_pairs() in nn/layers.h.
 ggml_tensor* rotate_pairs(Graph& g, ggml_tensor* x, ggml_tensor* rope, int64_t heads);
 
 // The first half of x's innermost side times gelu of the second.

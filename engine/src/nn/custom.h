@@ -35,7 +35,7 @@ ggml_tensor* add_operation(Graph& g, std::unique_ptr<CpuOperation> operation, st
                            std::initializer_list<ggml_tensor*> sources);
 
 inline int64_t blocks(int64_t total, int64_t block) { return (total + block - 1) / block; }
-// Blocks of at most about `most`, equal as far as can be, so that few threads share them evenly where there are
+// Blocks of at most about `most`, equal as far as can be, so that few threads share them evenly if there are
 // `others` of each.
 int64_t even_block(int64_t total, int64_t most, int64_t others);
 

@@ -1,4 +1,4 @@
-// What network code builds on: a ggml graph under construction, named values, and the device's choice of kernels.
+// The base of network code: a ggml graph under construction, named values, and the device's choice of kernels.
 // Shapes in comments are outermost first, [N, C, H, W]; ggml's own `ne` runs the other way.
 #pragma once
 
@@ -15,7 +15,7 @@
 
 namespace sdcpp {
 
-// What a device computes well; filled in by runtime/, asked by nn/ alone.
+// The kernels that suit a device; filled in by device/, read by nn/ alone.
 struct Kernels {
     // ggml_conv_2d_direct rather than im2col and a matrix product, for kernels of these types
     bool direct_convolution_f16 = true, direct_convolution_f32 = true;
@@ -26,7 +26,7 @@ struct Kernels {
     // Ascending; heads of other sizes are filled up with zeros. Empty: none are.
     std::vector<int64_t> fast_head_sizes{};
     std::function<bool(const ggml_tensor*)> supports = nullptr;  // null: everything
-    // What the device takes for an operation beside the graph's memory: copies in other types. Null: nothing.
+    // Bytes that the device takes for an operation beyond the graph's memory: copies in other types. Null: none.
     std::function<uint64_t(const ggml_tensor*)> pool_bytes = nullptr;
     // The CPU's own operations, on a BLAS library; null: ggml's. They stop early when `cancelled` is set, and set
     // `failed` where memory is short.
@@ -40,7 +40,7 @@ struct Kernels {
 struct CustomOperation {
     virtual ~CustomOperation() = default;
     virtual const char* kind() const = 0;  // its name in profiles
-    // What `threads` threads work in beside the graph's own memory.
+    // The working memory of `threads` threads, not part of the graph's.
     virtual uint64_t scratch_bytes(int threads) const = 0;
     const ggml_tensor* result = nullptr;
     double flops = 0;
@@ -57,7 +57,7 @@ struct Graph {
 // Values that flow between stages, by name: the hidden state "x", conditioning, skips.
 using Values = std::map<std::string, ggml_tensor*>;
 
-// The smallest piece of a network that runs by itself with its own weights: weights [first_weight, last_weight) of the
+// The smallest piece of a network that runs alone with its own weights: weights [first_weight, last_weight) of the
 // list.
 struct Stage {
     std::string name;

@@ -1,4 +1,4 @@
-// What several layers share.
+// Helpers that several layers share.
 #pragma once
 
 #include "nn/graph.h"

@@ -6,7 +6,7 @@
 
 namespace sdcpp {
 
-// y = x W^T + b over the innermost side: [..., in] to [..., out]. The bias is used where the file has one.
+// y = x W^T + b over the innermost side: [..., in] to [..., out]. The bias is used if the file has one.
 class Linear {
   public:
     Linear(const Scope& scope, int64_t in, int64_t out, WeightKind kind = WeightKind::matrix);

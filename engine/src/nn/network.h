@@ -12,14 +12,14 @@
 
 namespace sdcpp {
 
-// What of a network runs: its stages by number (empty: all), and the names of the values that are wanted.
+// A part of a network to run: its stages by number (empty: all), and the names of the values that are wanted.
 struct Selection {
     std::vector<size_t> stages{};
     std::vector<std::string> results = {"x"};
     bool operator==(const Selection&) const = default;
 };
 
-// What networks declare into: their weights, and their stages in the order in which they run. Several may declare into
+// Networks declare into this: their weights, and their stages in the order in which they run. Several may declare into
 // one, and then run as one: what a stage leaves in the values, later stages find there.
 class Declaration {
   public:
@@ -71,13 +71,13 @@ class Network {
     const std::vector<Stage>& stages() const { return declaration_.stages(); }
     // Whether values inside may pass the largest f16, so that they must not be rounded to it.
     virtual bool wide_range() const { return false; }
-    // Sides of its results, the outermost of which is the batch.
+    // The number of sides of its results. The outermost side is the batch.
     virtual size_t result_rank() const { return 4; }
 
   protected:
     Scope root() { return declaration_.scope(*files_, name_); }
 
-    // As Declaration's.
+    // See Declaration.
     template <typename Make>
     void stage(std::string name, Make make, bool same_block = false) {
         declaration_.stage(std::move(name), make, same_block);
@@ -93,7 +93,7 @@ class Network {
     Declaration declaration_;
 };
 
-// Heads per level or one number for all, from a config's list; `otherwise` where it says nothing.
+// Heads per level or one number for all, from a config's list; `otherwise` if the config has none.
 inline int per_level(const std::vector<int>& list, size_t level, int otherwise) {
     if (list.empty()) return otherwise;
     return list.size() == 1 ? list[0] : list[std::min(level, list.size() - 1)];

@@ -24,7 +24,7 @@ void weigh(std::span<float> states, std::span<const float> weights) {
         for (float& value : states) value = static_cast<float>(value * ratio);
 }
 
-// What one text encoder gives for a prompt: states [T, C] for each depth that is wanted, and the whole text's vector.
+// One text encoder's results for a prompt: states [T, C] for each depth that is wanted, and the whole text's vector.
 struct Encoded {
     std::vector<Floats> states;
     Floats pooled;
@@ -46,8 +46,7 @@ Encoded encoded(Executor& executor, const PromptTokens& tokens, const TextEncode
     require_tokens(tokens.ids, traits.vocabulary);
     Encoded out{std::vector<Floats>(wanted.layers_off.size()), {}, count, traits.width};
     const bool pooled = wanted.pooled != TextEncoder::Pooled::no;
-    const int chunks =
-        wanted.layers_off.empty() ? 1 : tokens.chunks;  // of a long text, its beginning is the whole text
+    const int chunks = wanted.layers_off.empty() ? 1 : tokens.chunks;  // the first chunk has the pooled vector
     for (int first = 0; first < chunks; first += chunks_together) {
         const int64_t rows = std::min(chunks_together, chunks - first);
         const auto part =

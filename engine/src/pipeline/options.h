@@ -26,15 +26,15 @@ enum class OptionKind {
     array     // floats with a shape
 };
 
-// What an option left out becomes.
+// Who decides if an option is left out.
 enum class DefaultFrom {
     engine,  // the engine decides as it runs
     fixed,   // the row's value
-    model,   // what the model says, else the row's value
+    model,   // the model's value, else the row's
     random   // a number drawn at random
 };
 
-// What a set of options is for. Names are unique within a set.
+// The use of a set of options. Names are unique within a set.
 enum class OptionSet { model, generate, plan };
 
 struct OptionArray {
@@ -45,12 +45,12 @@ struct OptionArray {
 // An integer past 2^63 is a uint64_t.
 using OptionValue = std::variant<bool, int64_t, uint64_t, double, std::string, std::vector<double>, OptionArray>;
 
-// What the options of OptionSet::generate are stored in.
+// The struct that holds the options of OptionSet::generate.
 struct GenerateOptions {
     SampleOptions sample;
     DecodeOptions decode;
     int clip_skip = 1;
-    std::vector<int64_t> noise_shape;  // of SampleOptions::noise; empty without one
+    std::vector<int64_t> noise_shape;  // SampleOptions::noise's; empty without one
 };
 
 // One row. `store` writes a checked value into the set's struct: ModelOptions, GenerateOptions or PlanOptions.
@@ -58,13 +58,13 @@ struct Option {
     OptionSet set;
     const char* name;
     OptionKind kind;
-    double least = 0, most = 0;  // of numbers and integers; of `numbers`: of each
+    double least = 0, most = 0;  // for numbers and integers, and for each of `numbers`
     const std::vector<std::string>& (*choices)() = nullptr;
     DefaultFrom from = DefaultFrom::engine;
     const char* otherwise = "";  // the default as text, for `fixed` and `model`
     const char* group = "";      // a heading of the command line; "": no user's option
     const char* flags = "";      // on the command line, separated by spaces; "": none
-    const char* unit = "";       // what the command line's help calls the value
+    const char* unit = "";       // the value's name in the command line's help
     const char* written = "";    // its key in a picture's metadata; "": not written
     const char* help = "";       // one sentence
     void (*store)(void* target, const OptionValue& value) = nullptr;
@@ -82,7 +82,7 @@ class Options {
     explicit Options(OptionSet set) : set_(set) {}
 
     // Each throws SDCPP_INVALID_ARGUMENT for an unknown name, which comes with near ones, and for a value that is not
-    // of the option's kind or out of its bounds. Text is read as the command line would.
+    // of the option's kind or out of its bounds. Text is read as on the command line.
     void set_number(const std::string& name, double value);
     void set_text(const std::string& name, const std::string& value);
     void set_array(const std::string& name, OptionArray value);
@@ -109,7 +109,7 @@ class Options {
     std::map<std::string, OptionValue, std::less<>> values_;
 };
 
-// What `option` is if it is left out, "" if the engine decides: the model's own value, else the row's.
+// The value of `option` if it is left out: the model's own, else the row's; "" if the engine decides.
 std::string default_text(const Option& option, const std::function<std::string(const std::string&)>& model_default);
 // The value of an option as its text says it. Throws SDCPP_INVALID_ARGUMENT.
 OptionValue parse_option(const Option& option, const std::string& text);

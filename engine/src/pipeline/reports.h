@@ -17,11 +17,11 @@ Json devices_json();
 Json components_json();
 // The tensors of a file, or of a diffusers folder whose files' folders stand before their names.
 Json listing_json(const ModelPath& path);
-// What the model is made of, what it takes, and what options are if they are left out.
+// The model's networks and inputs, and its defaults of options.
 Json model_json(const Model& model);
 // A plan with its stages, segments and pieces, and when each is uploaded and computed in a steady step.
 Json plan_json(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan);
-// What a network of the model did: its plan, and the sums over its runs.
+// A network's plan, and the sums over its runs.
 Json run_json(const std::string& network, const RunReport& report);
 Json memory_json(const Model::Memory& memory);
 Json profile_json(const std::vector<ProfileRow>& rows);

@@ -1,4 +1,4 @@
-// Reports as JSON: what is written can be read again and says the same.
+// Reports as JSON can be read back with the same values.
 #include "pipeline/reports.h"
 
 #include <doctest/doctest.h>

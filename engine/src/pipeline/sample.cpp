@@ -8,7 +8,7 @@
 namespace sdcpp {
 namespace {
 
-// One generator for each picture of a batch, so that a picture does not depend on what is made beside it.
+// One generator for each picture of a batch, so that a picture does not depend on the others.
 class BatchRng : public Rng {
   public:
     BatchRng(const std::string& name, uint64_t seed, int batch) {
@@ -94,7 +94,7 @@ void require_conditionings(const SampleOptions& options, const Denoiser& net) {
 
 }  // namespace
 
-// The family's levels of noise, moved for a flow by what the user, the config or the family says.
+// The family's levels of noise, moved for a flow by the user's shift, else the config's, else the family's.
 NoiseTable Model::noise_table(const SampleOptions& options) const {
     if (!family_.prediction.flow) return diffusion_;
     const Json& config = files_.config()["scheduler"];

@@ -14,7 +14,7 @@ struct TileGrid {
     int channels_in = 4, channels_out = 3;
 };
 
-// Where tiles of `tile` start along `side` so that neighbours overlap by at least `overlap`.
+// The starts of tiles of `tile` along `side`, so that neighbours overlap by at least `overlap`.
 std::vector<int> tile_starts(int side, int tile, int overlap);
 
 // Applies `decode` ([C, h, w] -> [C', h*f, w*f]) tile by tile and blends linearly over the overlaps.

@@ -1,4 +1,4 @@
-// Where streamed weights lie in the memory that they share, and what has to be computed before each may come.
+// The places of streamed weights in the memory that they share, and the computations that each upload waits for.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace sdcpp::planning {
 
-// What is uploaded as one; `owner` is the stage that needs it. The pieces of an owner follow each other.
+// Weights that are uploaded as one; `owner` is the stage that needs them. An owner's pieces follow each other.
 struct Piece {
     size_t owner = 0;
     uint64_t bytes = 0;
@@ -16,7 +16,7 @@ struct Piece {
 class Layout {
   public:
     // Pieces one behind the other, round and round: each pass begins at the start of the memory, so that addresses are
-    // the same in every pass, and takes as few rounds as the memory allows, of about the same length. False where an
+    // the same in every pass, and takes as few rounds as the memory allows, of about the same length. False if an
     // owner's pieces do not fit together.
     bool ring(std::span<const Piece> pieces, uint64_t capacity_bytes);
     // Owners take `count` slots in turn, each as large as the largest of its own. False where that is too much.
@@ -24,7 +24,8 @@ class Layout {
 
     const std::vector<uint64_t>& slot_bytes() const { return slot_bytes_; }  // a ring is one slot
     const std::vector<uint64_t>& offsets() const { return offsets_; }
-    // For each piece, the last one before it that lies in its way; below 0: of the pass before, counted from its end.
+    // For each piece, the last earlier one whose place it overlaps; below 0: one of the previous pass, counted from its
+    // end.
     const std::vector<int64_t>& after() const { return after_; }
 
   private:

@@ -1,4 +1,4 @@
-// Where streamed weights lie, and what each waits for.
+// The places of streamed weights, and the computations that each waits for.
 #include "planning/layout.h"
 
 #include <doctest/doctest.h>

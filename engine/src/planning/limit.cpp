@@ -9,9 +9,10 @@ constexpr size_t most_exact_stages = 1000;  // beyond, the limit leaves out runs
 
 }  // namespace
 
-// What no plan can beat: computing everything; uploading what cannot be resident beside the workspace and a slot for
-// the smallest part; and, for each run of stages, waiting for the weights that were not there when the first of them
-// began and that the link cannot bring while they compute. (Carries are left out: merged stages may have none.)
+// The time that no plan can beat, the larger of two. One is uploading the weights that cannot be resident with the
+// workspace and a slot for the smallest part. The other is computing everything, plus the longest wait of any series of
+// stages: a series waits for the weights that cannot be there when it begins and that the link cannot bring while it
+// computes. (Carries are left out: merged stages may have none.)
 double limit_of(const Instance& instance) {
     const PlanOptions& options = instance.options;
     const size_t count = instance.count();

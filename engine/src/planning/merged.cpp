@@ -55,7 +55,7 @@ size_t resident_prefix(const Instance& instance, const std::vector<Merged>& segm
     return count;
 }
 
-// The segment that was in the slot before segment `number`; below 0: of the pass before.
+// The segment that was in the slot before segment `number`; below 0: one of the previous pass.
 int64_t before_in_slot(const std::vector<PlannedSegment>& segments, size_t number) {
     const size_t count = segments.size();
     for (size_t back = 1; back < count; ++back) {
@@ -130,7 +130,7 @@ std::optional<Plan> plan_for_blocks(const Instance& instance, Policy policy) {
             static_cast<uint64_t>(options.most_resident) < instance.count())
             return std::nullopt;
         if (plan.peak_bytes <= budget) return plan;
-        // Largest workspace and largest weights may belong to different segments: where both are taken for good,
+        // Largest workspace and largest weights may belong to different segments: if both are taken for good,
         // shorter segments can do what the rule's own cannot.
         if (!options.allocated_once || plan.segments.size() == instance.count()) return std::nullopt;
         limit -= std::min(limit, std::max(plan.peak_bytes - budget, limit / 16 + 1));

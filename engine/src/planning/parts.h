@@ -1,4 +1,4 @@
-// What the files of the planner share: the instance at hand and the makers of single policies' plans.
+// Shared by the planner's files: the instance at hand and the makers of single policies' plans.
 #pragma once
 
 #include <algorithm>
@@ -37,7 +37,7 @@ struct Instance {
     }
 };
 
-// The same network with each block as one stage, all or nothing.
+// The network with each block as one stage, all or nothing.
 class Blocks {
   public:
     explicit Blocks(const Instance& fine);
@@ -55,7 +55,7 @@ class Blocks {
     PlanOptions options_;
 };
 
-// full, capped or capped_prefetch. Empty where the plan would pass the budget.
+// full, capped or capped_prefetch. Empty if the plan would pass the budget.
 std::optional<Plan> merged_plan(const Instance& instance, Policy policy);
 // The budget from which on merged_plan() gives one.
 uint64_t least_for_merged(const Instance& instance);

@@ -1,5 +1,5 @@
-// The policy pipelined. What is streamed goes round and round through one piece of memory, which the link fills ahead
-// of the compute and without pause, also from one step to the next; the rest is resident. How much of each stage is
+// The policy pipelined. Streamed weights go round and round through one ring of memory. The link fills it ahead of the
+// compute and without pause, also from one step to the next. The other weights are resident. How much of each stage is
 // streamed is searched for: simple patterns first, then small changes to the best of them, each judged by simulating
 // it.
 #include <numeric>
@@ -10,7 +10,7 @@ namespace sdcpp::planning {
 namespace {
 
 constexpr double good_enough = 1.002;       // times what nothing can beat
-constexpr double worth_merging = 1e-3;      // of a pass: what starting all graphs may take
+constexpr double worth_merging = 1e-3;      // share of a pass that starting all graphs may take
 constexpr int64_t search_effort = 800'000;  // events looked at in one plan: some milliseconds
 
 std::vector<int> divisors(int number) {
@@ -94,7 +94,8 @@ class Segments {
             plan_.workspace_bytes = std::max(plan_.workspace_bytes, segment.compute_bytes);
             plan_.carry_bytes = std::max(plan_.carry_bytes, carry(extents_[s]));
         }
-        for (auto piece = plan_.pieces.rbegin(); piece != plan_.pieces.rend(); ++piece) {  // of several, the first
+        for (auto piece = plan_.pieces.rbegin(); piece != plan_.pieces.rend();
+             ++piece) {  // a stage's first piece counts
             uint64_t start = 0;
             int slot = 0;
             while (piece->offset >= start + plan_.slots[static_cast<size_t>(slot)])
@@ -143,7 +144,7 @@ class Segments {
     const Grouping& grouping_;
     Plan& plan_;
     std::vector<int64_t> ways_;
-    std::vector<UnionBytes> extents_;  // of each segment
+    std::vector<UnionBytes> extents_;  // each segment's
 };
 
 Plan plan_of(const Instance& instance, Search& search, const Grouping& grouping, const Choice& choice) {

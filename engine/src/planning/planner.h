@@ -1,5 +1,5 @@
-// Which stages of a network stay on a device and which are streamed, in what order and when: numbers in, a plan out.
-// Nothing is allocated on a device and nothing else of the engine is used here.
+// The planner decides which stages of a network stay on a device and which are streamed, in which order and when:
+// numbers in, a plan out. It allocates nothing on a device and uses nothing else of the engine.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ namespace sdcpp {
 enum class Policy {
     automatic,  // the best of pipelined, capped and full
     full,       // merged under the whole budget, uploaded and dropped in series
-    capped,     // the same, merged under a quarter of it where the weights pass three quarters (only while streaming)
+    capped,  // full, but merged under a quarter of the budget if the weights pass three quarters (only while streaming)
     capped_prefetch,  // capped, the next segment's upload started with each segment; for comparison
     pipelined,        // single stages through a ring, uploads without pause, residents spread
 };
@@ -27,44 +27,45 @@ struct PlanStage {
     uint64_t carry_out_bytes = 0;   // values that later stages need
     uint64_t extra_bytes = 0;       // other inputs; already inside `compute_bytes`, counted again by full and capped
     double seconds = 0;             // compute
-    std::vector<uint64_t> parts{};  // of the weights: bytes of what can stay or go by itself; empty: all or nothing
-    bool same_block = false;        // as the stage before: full and capped do not cut there, layers are counted so
+    std::vector<uint64_t> parts{};  // bytes of the weights that can stay or go alone; empty: all or nothing
+    bool same_block = false;  // part of the previous stage's block: full and capped do not cut there, and it counts as
+                              // one layer with it
 };
 
-// What stages first..last need when they run as one graph, for one microbatch.
+// Bytes that stages first..last need if they run as one graph, for one microbatch.
 struct UnionBytes {
     uint64_t compute = 0, carry_in = 0, carry_out = 0, extra = 0;
 };
 
 struct PlanOptions {
     uint64_t budget_bytes = 0;    // 0: none
-    uint64_t reserved_bytes = 0;  // of the user's budget, for other things: only errors tell of it
+    uint64_t reserved_bytes = 0;  // the user's budget for other things; for error messages only
     Policy policy = Policy::automatic;
     bool stream_layers = true, offload_to_cpu = true;
     double link_bytes_per_s = 12e9;
     int microbatches = 1;
-    double dispatch_seconds = 0;   // of starting one graph
+    double dispatch_seconds = 0;   // to start one graph
     int64_t most_resident = -1;    // blocks, as PlanStage::same_block says; -1: any number
-    uint64_t most_slot_bytes = 0;  // of memory in one piece for what is streamed; 0: any size
-    bool allocated_once = false;   // judge full and capped, too, by what is taken once for all segments
-    std::function<UnionBytes(size_t first, size_t last)> measure = nullptr;  // null: a chain, so maxima and the ends
+    uint64_t most_slot_bytes = 0;  // largest single block of memory for streamed weights; 0: any size
+    bool allocated_once = false;   // judge full and capped, too, by allocations that serve all segments
+    std::function<UnionBytes(size_t first, size_t last)> measure = nullptr;  // null: a chain, so maxima and ends
 };
 
 struct PlannedSegment {
     size_t first = 0, last = 0;  // stages, both included
     uint64_t param_bytes = 0, compute_bytes = 0, footprint_bytes = 0;
-    uint64_t streamed_bytes = 0;  // of its weights, uploaded for each run
+    uint64_t streamed_bytes = 0;  // its weights that are uploaded for each run
     bool resident = true;         // all of its stages are
-    int slot = -1;                // of what is streamed
+    int slot = -1;                // the streamed weights' slot
 };
 
 // Weights of one stage that are uploaded as one, in each pass, into the memory that streamed weights share.
 struct PlannedPiece {
     size_t segment = 0, stage = 0;
-    std::vector<size_t> parts{};     // of the stage, in order; empty: all of it
-    uint64_t bytes = 0, offset = 0;  // within all slots, which lie one behind the other
-    int64_t after = 0;               // the last segment whose weights are in the way; below 0: counted from the end of
-                                     // the pass before, so -1 is its last
+    std::vector<size_t> parts{};     // the stage's parts, in order; empty: all
+    uint64_t bytes = 0, offset = 0;  // the offset is within all slots, which lie one behind the other
+    int64_t after = 0;  // the last segment whose weights are in the way; below 0: counted from the previous
+                        // pass's end, so -1 is its last
 };
 
 struct Plan {
@@ -72,18 +73,18 @@ struct Plan {
     std::vector<PlannedSegment> segments;
     std::vector<bool> resident;        // per stage: all of it
     std::vector<uint64_t> streamed;    // per stage: bytes
-    std::vector<PlannedPiece> pieces;  // of these, in the order of their uploads
-    std::vector<uint64_t> slots;       // bytes of each; where pipelined has one, it is a ring
+    std::vector<PlannedPiece> pieces;  // in the order of their uploads
+    std::vector<uint64_t> slots;       // bytes of each; pipelined's only slot is a ring
     int together = 1;                  // microbatches that go through a stage before the next stage's turn
-    int group = 1;                     // of those, in one graph
-    int passes = 1;                    // through all segments in one step; together * passes = microbatches
+    int group = 1;                     // microbatches in one graph
+    int passes = 1;                    // runs through all segments in one step; together * passes = microbatches
     uint64_t resident_bytes = 0, streamed_bytes_per_step = 0, peak_bytes = 0;
     uint64_t workspace_bytes = 0, carry_bytes = 0;
     double predicted_step_seconds = 0;  // in the long run; the first step loads the residents, too
     double limit_step_seconds = 0;      // no plan under this budget can be faster
 };
 
-// No plan stays under the budget; `least_bytes` is enough. The message names the option that would say so.
+// No plan stays under the budget; `least_bytes` is enough. The message names the option that sets the budget.
 class OverBudget : public std::runtime_error {
   public:
     OverBudget(const std::string& message, size_t stage, uint64_t least_bytes, std::string option = "")
@@ -108,16 +109,16 @@ Plan make_plan(const std::vector<PlanStage>& stages, const PlanOptions& options)
 // and `slots` are the same.
 Plan subset_plan(const Plan& plan, const std::vector<size_t>& stages);
 
-// What a step of `plan` takes in the long run with these stage times and this link.
+// Seconds of a step of `plan` in the long run with these stage times and this link.
 double predicted_seconds(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan);
 
-// What no plan under the budget can beat.
+// Seconds of a step that no plan under the budget can beat.
 double limit_seconds(const std::vector<PlanStage>& stages, const PlanOptions& options);
 
 const char* policy_name(Policy policy);
 
-// When each segment of a step is uploaded and computed, once the plan runs steadily: seconds from the step's start
-// (uploads may have begun before it).
+// The times at which each segment of a step is uploaded and computed, once the plan runs steadily: seconds from its
+// start (uploads may have begun before it).
 struct SegmentTimes {
     double upload_start = 0, upload_end = 0, compute_start = 0, compute_end = 0;
 };

@@ -6,9 +6,9 @@
 namespace sdcpp::planning {
 namespace {
 
-constexpr size_t fractions = 8;            // of a stage, for its levels
+constexpr size_t fractions = 8;            // a stage's levels
 constexpr uint64_t pieces_of_a_stage = 8;  // about, at most
-constexpr size_t most_tried_all = 10;      // stages of which every subset is tried
+constexpr size_t most_tried_all = 10;      // with so many stages, every subset is tried
 constexpr uint8_t most_slots = 4;
 constexpr Passes quick{2, 1};  // enough to compare
 constexpr size_t most_starts_improved = 3;
@@ -114,7 +114,7 @@ std::optional<Choice> Search::best(const Grouping& grouping, double good_seconds
     offer(all_streamed());
     if (!in_.streams()) return best_;
     if (weighty_.size() <= most_tried_all) try_all();
-    // The ring from the largest stage's size to all of the room; what it leaves is for residents.
+    // The ring from the largest stage's size to all of the room. The rest is for residents.
     const double least = static_cast<double>(std::max<uint64_t>(largest_, 1)),
                  room = static_cast<double>(grouping.room);
     for (uint64_t i = 0; i <= starts_between + 1 && room > least; ++i) {
@@ -151,7 +151,7 @@ Choice Search::filled(const Grouping& grouping, Choice choice) {
     return choice;
 }
 
-// Where each piece lies; false where the room does not hold it.
+// Gives each piece its place; false if the room does not hold it.
 bool Search::place(const Choice& choice) {
     pieces_.clear();
     uint64_t streamed = 0;
@@ -212,13 +212,14 @@ void Search::offer(Choice choice) {
     }
 }
 
-// Choices with about `resident_bytes` resident: evenly spread, what computes the least for its bytes first, and so on.
+// Choices with about `resident_bytes` resident: evenly spread, stages that compute the least for their bytes first, and
+// so on.
 void Search::offer_patterns(uint64_t resident_bytes) {
     auto room = static_cast<double>(resident_bytes);
     if (most_resident_ < weighty_.size())
         room = std::min(room, static_cast<double>(all_bytes_ / weighty_.size() * most_resident_));
     const auto bytes_of = [&](size_t i) { return static_cast<double>(in_.stages[i].param_bytes); };
-    // `share(i)` bytes of each stage, what a stage cannot give exactly carried over to the next
+    // `share(i)` bytes of each stage, carrying over to the next what a stage cannot give exactly
     const auto spread = [&](auto share) {
         Choice out = all_streamed();
         double owed = 0;
@@ -281,7 +282,7 @@ void Search::try_all() {
     }
 }
 
-// Small changes, taken where they do not make it slower.
+// Small changes, taken unless they make it slower.
 void Search::improve(Choice choice) {
     Random random;
     while (effort_ > 0 && choice.seconds > good_seconds_) {

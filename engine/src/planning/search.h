@@ -22,7 +22,7 @@ struct Grouping {
 struct Choice {
     std::vector<uint8_t> levels;
     uint8_t slots = 1;      // 1: a ring
-    double seconds = 0;     // of a pass
+    double seconds = 0;     // a pass's
     uint64_t streamed = 0;  // bytes of a pass
 
     bool better_than(const Choice& other) const {
@@ -35,10 +35,10 @@ class Search {
   public:
     explicit Search(const Instance& instance);
 
-    // The best choice found for `grouping`; nothing where none fits. Ends early at `good_seconds`, and when `effort`
+    // The best choice found for `grouping`; nothing if none fits. Ends early at `good_seconds`, and when `effort`
     // events have been simulated.
     std::optional<Choice> best(const Grouping& grouping, double good_seconds, int64_t effort);
-    // With more resident, where that does not make it slower.
+    // With more resident, if that does not make it slower.
     Choice filled(const Grouping& grouping, Choice choice);
 
     uint64_t streamed_of(const Choice& choice, size_t stage) const {
@@ -48,10 +48,10 @@ class Search {
     std::vector<int64_t> lay_out(const Grouping& grouping, const Choice& choice, Plan& plan);
 
   private:
-    // What may be streamed of a stage.
+    // An amount of a stage that may be streamed.
     struct Level {
         uint64_t bytes = 0;
-        std::vector<std::vector<size_t>> parts{};  // of each piece
+        std::vector<std::vector<size_t>> parts{};  // each piece's
         std::vector<uint64_t> pieces{};            // bytes of each
     };
     Level level_of(const PlanStage& stage, uint64_t most_bytes) const;
@@ -67,7 +67,7 @@ class Search {
 
     const Instance& in_;
     const size_t n_;
-    std::vector<std::vector<Level>> levels_;  // of each stage, in the order of their bytes; the last is all of it
+    std::vector<std::vector<Level>> levels_;  // each stage's, in the order of their bytes; the last is the whole stage
     std::vector<size_t> weighty_;             // stages that have weights
     uint64_t all_bytes_ = 0, largest_ = 0;
     size_t most_resident_ = 0;
@@ -76,7 +76,7 @@ class Search {
     int64_t effort_ = 0;
     std::optional<Choice> best_;
     std::vector<Choice> starts_;
-    // of the choice at hand
+    // the present choice's
     std::vector<Piece> pieces_;
     Layout layout_;
     std::vector<Work> works_;

@@ -33,7 +33,7 @@ struct Passes {
 
 class Simulation {
   public:
-    // Seconds of a pass once passes follow each other steadily. `times`: where to put those of the last pass, or null.
+    // Seconds of a pass once passes follow each other steadily. `times` gets the times of the last pass, unless null.
     double steady_seconds(std::span<const Work> pass, std::span<const Upload> uploads, Order order, Passes passes = {},
                           Timeline* times = nullptr);
 

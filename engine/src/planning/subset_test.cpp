@@ -40,7 +40,7 @@ TEST_CASE("a plan for some stages keeps places, and nothing overwrites what is s
                 CHECK(part.segments[piece.segment].first <= piece.stage);
                 CHECK(piece.stage <= part.segments[piece.segment].last);
                 CHECK(piece.after < static_cast<int64_t>(piece.segment));
-                for (int64_t k = i - 1; k >= i - count; --k) {  // what came before into the same place is done with
+                for (int64_t k = i - 1; k >= i - count; --k) {  // earlier pieces in the same place are no longer needed
                     const PlannedPiece& other = part.pieces[static_cast<size_t>((k + count) % count)];
                     const bool overlap =
                         piece.offset < other.offset + other.bytes && other.offset < piece.offset + piece.bytes;

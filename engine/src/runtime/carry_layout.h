@@ -1,4 +1,4 @@
-// Where the values between stages lie in one buffer, so that those that live at the same time do not overlap.
+// Places of the values between stages in one buffer. Values that live at the same time do not overlap.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 namespace sdcpp {
 
 struct CarryLayout {
-    std::vector<uint64_t> offsets;  // of each of the flow's carries
+    std::vector<uint64_t> offsets;  // one for each of the flow's carries
     uint64_t bytes = 0;
 
     static uint64_t aligned(uint64_t bytes) { return (bytes + 255) / 256 * 256; }

@@ -1,4 +1,4 @@
-// Where the values between stages lie.
+// Places of the values between stages.
 #include "runtime/carry_layout.h"
 
 #include <doctest/doctest.h>

@@ -29,7 +29,7 @@ Courier::~Courier() {
     if (thread_.joinable()) thread_.join();
 }
 
-// No faster than a simulated link is; a device's own queue keeps to a pace by itself.
+// No faster than a simulated link. A device's own queue keeps to the pace without help.
 void Courier::bring(const Load& load) {
     const auto start = Clock::now();
     const uint64_t bytes = store_.load(load.stage, load.weights, stop_);

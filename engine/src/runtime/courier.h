@@ -17,27 +17,27 @@ namespace sdcpp {
 
 class Courier {
   public:
-    // What is brought as one, in each pass, or, of resident weights, once.
+    // Weights that are loaded as one: streamed ones in each pass, resident ones once.
     struct Load {
         size_t segment = 0, stage = 0;  // the segment that needs it
-        std::vector<size_t> weights{};  // of the stage, streamed; empty: its residents
-        int64_t after = 0;              // of streamed weights: as PlannedPiece says
+        std::vector<size_t> weights{};  // the stage's streamed weights; empty: its residents
+        int64_t after = 0;              // for streamed weights, see PlannedPiece
         bool once() const { return weights.empty(); }
     };
     enum class Mode {
         ahead,     // as soon as there is room, on a thread
         on_demand  // within wait()
     };
-    // `loads` are in the order of their segments, of which there are `segments`.
+    // `loads` are in the order of their segments; `segments` is the number of segments.
     Courier(Device& device, WeightStore& store, std::vector<Load> loads, size_t segments, Mode mode);
     ~Courier();
     Courier(const Courier&) = delete;
     Courier& operator=(const Courier&) = delete;
 
-    // Returns when the weights of `segment` are there for the present pass. Segments are asked for in order, pass after
-    // pass. Throws what loading threw, and SDCPP_CANCELLED.
+    // Returns when the weights of `segment` have arrived for the present pass. Segments are asked for in order, pass
+    // after pass. Throws what loading threw, and SDCPP_CANCELLED.
     void wait(size_t segment);
-    // The segment has been computed: what comes next may take its place.
+    // The segment has been computed: the next weights may take its place.
     void done();
 
     struct Counts {
@@ -56,14 +56,14 @@ class Courier {
     Device& device_;
     WeightStore& store_;
     const std::vector<Load> loads_;
-    std::vector<size_t> ends_;  // of each segment's loads
+    std::vector<size_t> ends_;  // one past each segment's last load
     const Mode mode_;
     const bool streams_;
     std::mutex mutex_;
     std::condition_variable changed_;
     uint64_t brought_ = 0;           // loads that are there, over all passes
     uint64_t asked_ = 0, done_ = 0;  // segments, over all passes
-    Time link_free_{};               // of a simulated link
+    Time link_free_{};               // on a simulated link
     // Of a device's own queue: loads that are on their way, each with the mark that it arrives with, and since when the
     // link has been at work.
     std::deque<uint64_t> under_way_{};

@@ -53,19 +53,19 @@ struct Executor::Prepared {
     std::vector<std::pair<std::string, std::vector<int64_t>>> shapes;
     Selection selection;
     Planned planned;
-    std::unique_ptr<Flow> flow;  // of one graph's microbatches
+    std::unique_ptr<Flow> flow;  // for one graph's microbatches
     CarryLayout layout;
     DeviceBuffer carries;
     DeviceMemory::Lease workspace;
     ggml_gallocr_ptr allocator;
     std::vector<std::vector<SegmentGraph>> graphs;  // [segment][group]
     std::shared_ptr<Courier> courier;
-    bool adopted = false;  // its weights lie where a plan for other inputs put them
+    bool adopted = false;  // its weights have the places of a plan for other inputs
     bool loads = false;    // weights that stay were lacking
     std::vector<double> segment_seconds;
     size_t runs = 0;
     uint64_t unclaimed_before = 0;        // Device::unclaimed_bytes() before this took its share.
-    std::vector<SegmentGraph> first_run;  // each stage by itself, where all weights are brought while it goes on
+    std::vector<SegmentGraph> first_run;  // a graph for each stage, if all weights are loaded during the first run
 
     int batch() const { return planned.plan.together * planned.plan.passes; }
     int groups() const { return planned.plan.together / planned.plan.group; }
@@ -105,7 +105,7 @@ std::string Executor::stage_name(size_t stage) const {
     return own.starts_with(network_->name() + ".") ? own : network_->name() + "." + own;
 }
 
-// What all weights take of the device, but for those that it reads where they lie in the file.
+// Bytes of all weights on the device, except those that it reads from the mapped file.
 uint64_t Executor::copied_bytes(const std::vector<size_t>& stages) const {
     uint64_t sum = 0;
     for (const size_t stage : stages)
@@ -113,7 +113,7 @@ uint64_t Executor::copied_bytes(const std::vector<size_t>& stages) const {
     return sum;
 }
 
-// What a run as one graph takes beside weights.
+// Bytes that a run as one graph takes in addition to weights.
 uint64_t Executor::whole_workspace(const Flow& flow, int batch) const {
     const UnionBytes all = flow.extent(0, flow.count() - 1, device_.buffer_type());
     return (all.compute + all.carry_in + all.carry_out) * static_cast<uint64_t>(batch);
@@ -206,7 +206,7 @@ void Executor::place_weights(const std::vector<size_t>& stages, const Planned& p
     store_.place(places, std::accumulate(plan.slots.begin(), plan.slots.end(), uint64_t{0}), planned.mapped);
 }
 
-// What the courier brings: residents when their stage is first needed, the plan's pieces in each pass.
+// The courier's loads: residents when their stage is first needed, the plan's pieces in each pass.
 std::shared_ptr<Courier> Executor::hire(const Prepared& prepared) {
     const std::vector<size_t>& stages = prepared.selection.stages;
     const Plan& plan = prepared.planned.plan;
@@ -329,7 +329,7 @@ Executor::Prepared& Executor::prepare(const std::vector<Array>& inputs, const Se
 std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Array>& inputs, const Selection& selection,
                                                     const Flow& flow, const Memory::Limit& limit) {
     if (!placed_) return nullptr;
-    std::vector<size_t> numbers;  // of these stages among those of the plan
+    std::vector<size_t> numbers;  // these stages' numbers among the plan's stages
     for (const size_t stage : selection.stages) {
         const auto at = std::lower_bound(placed_->stages.begin(), placed_->stages.end(), stage);
         if (at == placed_->stages.end() || *at != stage) return nullptr;
@@ -376,7 +376,7 @@ std::unique_ptr<Executor::Prepared> Executor::plan_anew(const std::vector<Array>
     const auto batch = static_cast<int>(batch_of(inputs));
     const uint64_t unclaimed = device_.queues_uploads() ? device_.unclaimed_bytes() : 0;
     uint64_t kept = limit.plan_bytes > 0 ? memory_.weights_of_others(*this) : 0;
-    uint64_t slack = 0;  // what realized plans took beyond the planner's figures
+    uint64_t slack = 0;  // bytes that realized plans took beyond the planner's figures
     for (int attempt = 0;; ++attempt) {
         try {
             uint64_t room = 0;

@@ -25,18 +25,18 @@ struct StreamingOptions {
     int64_t most_resident = -1;
 };
 
-// What a network did since the last report.
+// A network's runs since the last report.
 struct RunReport {
     std::string network;
     std::vector<PlanStage> stages;
     PlanOptions options;
     Plan plan;
-    size_t runs = 0;                                // of all microbatches through all stages: steps, of a denoiser
+    size_t runs = 0;                                // all microbatches through all stages: a denoiser's steps
     double seconds = 0, compute_seconds = 0;        // in all
     double stall_seconds = 0, upload_seconds = 0;   // waiting for uploads; the link at work
-    uint64_t uploaded_bytes = 0, loaded_bytes = 0;  // in all; of those, residents and the first run
-    size_t first_runs = 0;                          // of a plan: those load, and touch memory first
-    double first_seconds = 0, first_compute_seconds = 0;  // of these
+    uint64_t uploaded_bytes = 0, loaded_bytes = 0;  // in all; the part in first runs
+    size_t first_runs = 0;  // each plan's first run: it loads, and touches its memory for the first time
+    double first_seconds = 0, first_compute_seconds = 0;  // the first runs' share
     std::vector<double> segment_seconds;                  // compute of each, the mean of all runs
     bool replanned = false;
 };
@@ -99,7 +99,7 @@ class Executor : public MemoryUser {
     };
     // The plan by which weights have their places.
     struct Placed {
-        std::vector<std::pair<std::string, std::vector<int64_t>>> shapes;  // of the inputs that it was made for
+        std::vector<std::pair<std::string, std::vector<int64_t>>> shapes;  // the inputs that it was made for
         std::vector<size_t> stages;
         Planned planned;
         std::vector<size_t> courier_stages;

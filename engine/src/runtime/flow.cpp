@@ -146,7 +146,7 @@ Flow::Flow(const Network& network, const Kernels& kernels, const Selection& sele
 
 SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(size_t)>& place) const {
     SegmentGraph out;
-    // beside what the stages make by themselves: a mark for each, and copies of views that leave
+    // in addition to the stages' own tensors: a mark for each, and copies of views that leave
     size_t bytes = (last - first + 1 + before_[last + 1].size() + before_[first].size()) * ggml_tensor_overhead();
     for (size_t i = first; i <= last; ++i) bytes += context_bytes_[i];
     out.tensors = new_context(bytes);

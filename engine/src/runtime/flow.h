@@ -24,7 +24,7 @@ struct Carry {
     int last_use = -1;  // the last stage that reads it; the number of stages: a result
 };
 
-// Where a carry lies while a graph runs.
+// A carry's place while a graph runs.
 struct Address {
     ggml_backend_buffer_t buffer = nullptr;
     void* data = nullptr;
@@ -38,8 +38,8 @@ struct SegmentGraph {
 
 class Flow {
   public:
-    // `selection` names its stages. `batch`: of inputs that are not shared. The network's weights must have their
-    // tensors.
+    // `selection` names its stages. `batch`: the outermost side of inputs that are not shared. The weights must have
+    // their tensors.
     Flow(const Network& network, const Kernels& kernels, const Selection& selection, const std::vector<Array>& inputs,
          int64_t batch);
 
@@ -59,7 +59,7 @@ class Flow {
     uint64_t scratch_bytes() const { return scratch_bytes_; }
 
   private:
-    using Names = std::map<std::string, size_t>;  // of values, to carries
+    using Names = std::map<std::string, size_t>;  // carries by their values' names
     size_t add_carry(const ggml_tensor* tensor, int born);
 
     const Network& network_;

@@ -11,14 +11,14 @@
 
 namespace sdcpp {
 
-// A user's word about device memory.
+// A user's limit on device memory.
 struct Budget {
     enum class Kind {
         automatic,  // everything that is free, if the weights do not all fit; otherwise no limit
         none,       // no limit
         networks,   // `bytes` for the networks
         process,    // `bytes` for the process, which takes a part of them for other things
-        spare,      // what is free, less `bytes`
+        spare,      // free memory, less `bytes`
     };
     Kind kind = Kind::automatic;
     uint64_t bytes = 0;
@@ -57,15 +57,15 @@ class Memory {
 
     static constexpr uint64_t unlimited = std::numeric_limits<uint64_t>::max();
     struct Limit {
-        uint64_t plan_bytes = 0;         // that a plan keeps to; 0: all weights fit, so no plan is needed
-        uint64_t all_bytes = unlimited;  // that all networks may hold together
-        uint64_t reserved_bytes = 0;     // of the user's budget, for other things than networks
+        uint64_t plan_bytes = 0;         // the plan's budget; 0: all weights fit, so no plan is needed
+        uint64_t all_bytes = unlimited;  // all networks' together
+        uint64_t reserved_bytes = 0;     // the user's budget for other things than networks
     };
     // `resident_bytes` gives what `user` needs if all of its weights stay; it is called only if that matters.
     Limit limit(const std::function<uint64_t()>& resident_bytes);
     // Whether the user set a limit.
     bool limited() const { return bytes_ > 0; }
-    // Whether networks and what the device's backend takes by itself pass the user's limit.
+    // Whether networks and the device's backend together pass the user's limit.
     bool passed() const;
 
     // Others give up as little as possible, so that `user` can hold `bytes` under `limit`: workspaces first, then
@@ -86,7 +86,7 @@ class Memory {
     Device& device_;
     Budget budget_;
     uint64_t bytes_ = 0;     // the budget now; 0: none or automatic
-    uint64_t overhead_ = 0;  // of it, what is not for networks
+    uint64_t overhead_ = 0;  // the part of it that is not for networks
     std::vector<Share> shares_;
     uint64_t turn_ = 0;
     const MemoryUser* running_ = nullptr;

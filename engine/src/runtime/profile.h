@@ -1,4 +1,4 @@
-// Where the time of computing goes: by network, stage and kind of operation.
+// Compute time by network, stage and kind of operation.
 #pragma once
 
 #include <map>
@@ -22,7 +22,7 @@ class Profile {
   public:
     // Runs `graph` one operation at a time, each to its end.
     void compute(Device& device, const std::string& network, const SegmentGraph& graph);
-    // What was seen since the last call, in the order in which it was first seen.
+    // The rows since the last call, in the order of their first runs.
     std::vector<ProfileRow> take();
 
   private:

@@ -67,7 +67,7 @@ uint64_t WeightStore::copied_bytes(size_t stage) const {
     return sum;
 }
 
-// Whether the device can compute with it where it lies in the file.
+// Whether the device can compute with it in the mapped file.
 bool WeightStore::mappable(size_t item) const {
     const Weight& weight = network_.weights().all()[item];
     if (!device_.maps_host_memory() || !weight.source->file()) return false;

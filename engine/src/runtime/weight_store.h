@@ -23,17 +23,17 @@ class WeightStore {
     WeightStore(const WeightStore&) = delete;
     WeightStore& operator=(const WeightStore&) = delete;
 
-    // Of a stage's weights on the device, alignment included.
+    // Bytes of a stage's weights on the device, alignment included.
     uint64_t stage_bytes(size_t stage) const;
-    // Of those, what cannot be mapped.
+    // Bytes of those that cannot be mapped.
     uint64_t copied_bytes(size_t stage) const;
 
-    // The same of each weight of a stage.
+    // Bytes of each weight of a stage, alignment included.
     std::vector<uint64_t> weight_bytes(size_t stage) const;
 
-    // Where a stage's weights go: memory of their own or, for some, a place in the memory that streamed weights share.
+    // Places of a stage's weights: memory of their own or, for streamed ones, an offset in the memory that these share.
     struct Place {
-        std::vector<std::optional<uint64_t>> offsets{};  // of each weight in the shared memory; empty: none is streamed
+        std::vector<std::optional<uint64_t>> offsets{};  // each weight's in the shared memory; empty: none is streamed
         bool used = true;                                // false: the stage does not run
     };
     // Takes the memory that is lacking; nothing is loaded yet. Resident weights that stay resident keep their place and
@@ -69,7 +69,7 @@ class WeightStore {
         uint64_t bytes = 0;  // on the device, alignment included
         bool mapped = false, streamed = false;
         bool resident = false, loaded = false;  // it has a place of its own; its bytes are there
-        uint64_t generation = 0;                // of the source's values that are there, or kept
+        uint64_t generation = 0;                // the generation of the source's values that were loaded, or copied
         // In host memory, for the next upload: pinned by the queue, or `converted`. Null: nothing is kept.
         std::byte* kept = nullptr;
         bool pinned = false;

@@ -43,7 +43,7 @@ ModelFiles::ModelFiles(const std::vector<ModelPath>& paths, const Namings& namin
     }
 }
 
-// The config is the file's own, or a config.json beside it: of the whole model, or of a part as diffusers writes it.
+// The config is the file's own, or a config.json in its folder. diffusers writes one for a part, others for a model.
 void ModelFiles::add_file(const ModelPath& given) {
     const TensorFile file = open_tensor_file(given.path);
     std::vector<NamedTensor> named = canonical_tensors(file, given.role, namings_);

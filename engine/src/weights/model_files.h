@@ -1,4 +1,4 @@
-// The files of one model together: which tensor comes from where, and what the tensors do not show (the config).
+// The files of one model together: each tensor's file, and facts that tensors do not show (the config).
 #pragma once
 
 #include <filesystem>

@@ -80,7 +80,7 @@ std::vector<NamedTensor> of_one(const TensorFile& file, const FileNames& names, 
 // A file of several components, whose prefixes say what belongs to which.
 std::vector<NamedTensor> by_prefixes(const TensorFile& file, const FileNames& names, const Namings& namings) {
     struct Under {
-        const Naming* naming;  // null: none of those that share the prefix
+        const Naming* naming;  // null if none of the components that share the prefix fits
         Renamer rename;
     };
     std::map<std::string_view, Under, std::greater<>> prefixes;

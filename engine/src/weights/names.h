@@ -15,14 +15,14 @@ struct NamedTensor {
     TensorInfo tensor;
 };
 
-// What a file was given as: a component's name or a kind's, or "" if its own names say it. `slot`: see FileNames.
+// A user's word for a file: a component's name or a kind's, or "" if its own names show it. `slot`: see FileNames.
 struct FileRole {
     std::string part, slot;
 };
 
-// Tensors of `file` under their canonical names. Those that no component uses are left out; those of a component that
-// is of the kind given but of no known sort begin with "unknown."; those that stand alone and mark how a model was
-// trained ("v_pred") begin with "mark.". Throws SDCPP_INVALID_ARGUMENT if `role` names no component or kind.
+// Tensors of `file` under their canonical names, without those that no component uses. If a component is of the kind
+// given but of no known sort, its tensors begin with "unknown.". Tensors that only mark how a model was trained
+// ("v_pred") begin with "mark.". Throws SDCPP_INVALID_ARGUMENT if `role` names no component or kind.
 std::vector<NamedTensor> canonical_tensors(const TensorFile& file, const FileRole& role, const Namings& namings);
 
 }  // namespace sdcpp

@@ -20,7 +20,7 @@ class FileNames {
   public:
     // `slot`: the folder of a diffusers model that the file lies in; "" if it lies in none.
     explicit FileNames(const TensorFile& file, std::string slot = "");
-    // Those under a further prefix.
+    // The names under a further prefix.
     FileNames under(std::string_view prefix) const;
 
     const TensorInfo* find(std::string_view name) const;
@@ -42,9 +42,9 @@ using Renamer = std::function<std::string(const std::string& name)>;
 
 // A tensor that holds several, one behind the other along its outermost side.
 struct Fusion {
-    std::string_view ending;              // of its canonical name
+    std::string_view ending;              // the canonical name's
     std::vector<std::string_view> parts;  // endings in its place
-    std::vector<int64_t> shares{};        // of the rows; empty: equal ones
+    std::vector<int64_t> shares{};        // shares of the rows; empty: equal ones
 };
 
 struct Naming {

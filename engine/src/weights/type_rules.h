@@ -1,4 +1,4 @@
-// What types a user wants weights in: one for all, and others for tensors whose names match a pattern.
+// A user's types of weights: one for all, and others for tensors whose names match a pattern.
 #pragma once
 
 #include <ggml.h>

@@ -24,7 +24,7 @@ std::vector<int64_t> squeezed(std::vector<int64_t> shape) {
     return shape;
 }
 
-// The tensor's values. Files of scaled f8 tensors have a factor beside X.weight, which is X.scale_weight.
+// The tensor's values. Files of scaled f8 tensors have a factor X.scale_weight for X.weight.
 WeightSourcePtr source_of(const ModelFiles& files, const std::string& name, const TensorInfo& tensor) {
     static constexpr std::string_view ending = ".weight";
     auto values = std::make_shared<MappedSource>(tensor, files.file_of(tensor.bytes));

@@ -19,7 +19,7 @@ namespace sdcpp {
 enum class WeightKind {
     vector,       // norms, biases, position tables: always f32
     matrix,       // linear layers: any type
-    edge,         // of first and last layers, and embeddings: no quantized type coarser than q8_0
+    edge,         // first and last layers, and embeddings: no quantized type coarser than q8_0
     convolution,  // [out, in, height, width]: f16 or f32
 };
 

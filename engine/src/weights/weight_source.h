@@ -1,4 +1,4 @@
-// Where a weight's values come from. Everything that loads, uploads or converts a weight asks its source.
+// Sources of a weight's values. Everything that loads, uploads or converts a weight asks its source.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +25,7 @@ class WeightSource {
     virtual void forget(int64_t first, int64_t count) const = 0;
     // The file in which the bytes of bytes_as() lie; null if they lie elsewhere.
     virtual const MappedFile* file() const = 0;
-    // Rises if the values change. What was loaded before is stale then.
+    // Rises if the values change. Values that were loaded before are stale then.
     virtual uint64_t generation() const = 0;
 };
 

@@ -1,4 +1,4 @@
-// Where weights' values come from, and in what form they are had.
+// Sources of weights' values, and the forms that they give them in.
 #include "weights/weight.h"
 
 #include <doctest/doctest.h>
