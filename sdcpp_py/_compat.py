@@ -17,7 +17,7 @@ from sdcpp_py._result import Step
 from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.pipeline import Pipeline
 
-# Their keyword for each of ours, and the value that says nothing.
+# Their keyword for each of ours, and the value that stands for "left out".
 _OPENING: dict[str, tuple[str, Any]] = {
     "diffusion_model": ("diffusion_model_path", ""),
     "vae": ("vae_path", ""),

@@ -43,7 +43,7 @@ def convert(
     files = ModelParts(model, {name: named[name] for name in FILE_KEYWORDS}).files
     path = Path(os.fsdecode(_engine.path_bytes(target)))
     if path.suffix.lower() != ".gguf":
-        raise InvalidArgumentError(f"{path.name} does not end in .gguf, which is what is written")
+        raise InvalidArgumentError(f"{path.name} does not end in .gguf, the format that is written")
     if not path.parent.is_dir():
         raise InvalidArgumentError(f"there is no folder {path.parent} to write into")
     given = {"wtype": wtype, "tensor_type_rules": tensor_type_rules, "threads": threads}

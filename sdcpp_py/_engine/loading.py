@@ -11,7 +11,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "sdcpp_py._engine._lib":
         raise
-    raise ImportError("the compiled engine is not beside these sources: run `pip install .`") from error
+    raise ImportError("these sources have no compiled engine: run `pip install .`") from error
 except ImportError as error:
     raise ImportError(f"{error}\n{_gpu_advice.not_loaded(str(error))}".strip()) from error
 

@@ -10,7 +10,7 @@ from sdcpp_py.cli.sizes import size_text
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    commands.add_parser("devices", help="what networks can run on").set_defaults(run=run)
+    commands.add_parser("devices", help="list the devices that networks can run on").set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

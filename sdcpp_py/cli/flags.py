@@ -46,7 +46,7 @@ def add_parts(parser: Parser) -> None:
     """The flags of the files that make up a model."""
     for flag, (_, text) in _part_flags().items():
         parser.add_argument(flag, dest=flag.strip("-").replace("-", "_"), metavar="FILE", help=text)
-    parser.add_argument("--text-encoder", action="append", metavar="FILE", help="a text encoder of a kind that its file shows")
+    parser.add_argument("--text-encoder", action="append", metavar="FILE", help="a text encoder; its file shows the kind")
 
 
 def parts(arguments: argparse.Namespace) -> dict[str, Any]:

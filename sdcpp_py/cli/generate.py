@@ -24,9 +24,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         allow_abbrev=False,
     )
     prompt = parser.add_argument_group("prompt")
-    prompt.add_argument("positional", nargs="?", metavar="PROMPT", help="what to show; (word:1.2) weighs more, [word] less")
-    prompt.add_argument("-p", "--prompt", dest="prompt", metavar="TEXT", help="the same, as an option")
-    prompt.add_argument("-n", "--negative-prompt", default="", metavar="TEXT", help="what not to show")
+    prompt.add_argument("positional", nargs="?", metavar="PROMPT", help="the picture in words; (word:1.2) weighs more, [word] less")
+    prompt.add_argument("-p", "--prompt", dest="prompt", metavar="TEXT", help="the prompt as an option")
+    prompt.add_argument("-n", "--negative-prompt", default="", metavar="TEXT", help="things to avoid")
     headings = ("model", "picture", "sampling", "decoding", "memory", "machine")
     model, picture, sampling, decoding, memory, machine = (parser.add_argument_group(title) for title in headings)
     model.add_argument(
@@ -42,7 +42,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="FILE",
         help="png, jpg, webp or bmp; %%d numbers a batch (default: %(default)s)",
     )
-    machine.add_argument("-v", "--verbose", action="store_true", help="show what the engine logs")
+    machine.add_argument("-v", "--verbose", action="store_true", help="show the engine's log")
     machine.add_argument("--no-progress", dest="progress", action="store_false", default=None, help="no progress bar")
     parser.set_defaults(run=run)
 
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         _images.check_output(path)
     opening = {**flags.parts(arguments), **flags.values(arguments, MODEL)}
     making = flags.values(arguments, GENERATE)
-    # The command line is a whole process: what --max-vram limits on the CPU is all of it.
+    # The command line has the process to itself, so --max-vram limits all of it on the CPU.
     with Pipeline(arguments.model, **opening, rng=making.pop("rng"), whole_process=True) as pipeline:
         result = pipeline.generate(
             arguments.positional if arguments.prompt is None else arguments.prompt,

@@ -1,4 +1,4 @@
-"""`sdcpp info`: what is in a model file."""
+"""`sdcpp info`: the contents of a model file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sdcpp_py.cli.sizes import size_text
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command's arguments."""
-    info = commands.add_parser("info", help="what is in a model file")
+    info = commands.add_parser("info", help="list the contents of a model file")
     info.add_argument("model", metavar="MODEL")
     info.add_argument("--tensors", action="store_true", help="list every tensor")
     info.set_defaults(run=run)

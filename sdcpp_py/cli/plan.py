@@ -1,4 +1,4 @@
-"""`sdcpp plan`: which layers would stay on a device and which would stream."""
+"""`sdcpp plan`: which layers stay on a device and which are streamed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Planner = Callable[[str, float], Plan]  # takes a policy and a budget in GiB
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command's options."""
-    plan = commands.add_parser("plan", help="which layers would stay on the device and which would stream; nothing is loaded")
+    plan = commands.add_parser("plan", help="show which layers stay on the device and which are streamed; nothing is loaded")
     plan.add_argument("model", metavar="MODEL", nargs="?", help="left out: the small model that comes with the package")
     flags.add_parts(plan)
     plan.add_argument("--family", metavar="NAME", help="in place of a file: " + ", ".join(families.names()))

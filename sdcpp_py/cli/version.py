@@ -9,7 +9,7 @@ from sdcpp_py._version import __version__, ggml_version
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    commands.add_parser("version", help="versions of the package and of ggml").set_defaults(run=run)
+    commands.add_parser("version", help="print the versions of the package and of ggml").set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -45,7 +45,7 @@ class Segment:
     footprint_bytes: int  #: weights, workspace and carries
     streamed_bytes: int  #: its weights that are uploaded for each run
     resident: bool  #: all of its stages are; else see `Plan.resident_stages`
-    slot: int | None  #: the slot of what is streamed
+    slot: int | None  #: the streamed weights' slot
     upload_seconds: tuple[float, float]  #: start and end in a steady step; the start may lie before the step's
     compute_span: tuple[float, float]  #: start and end in a steady step, seconds
 

@@ -84,7 +84,7 @@ def products(kind):
 
 
 @pytest.mark.parametrize("kind", _blas.KINDS)
-@pytest.mark.parametrize(("height", "width"), [(16, 16), (24, 40), (72, 64)])  # larger than what is left to ggml
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (24, 40), (72, 64)])  # larger than sizes that are left to ggml
 def test_all_matrix_products_agree(both, kind, height, width):
     rng = np.random.default_rng(height * width)
     x, context = rng.standard_normal((2, 4, height, width), np.float32), rng.standard_normal((2, 77, 96), np.float32)

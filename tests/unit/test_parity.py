@@ -52,7 +52,7 @@ def test_unet(pipeline, goldens):
 
 def test_autoencoders(pipeline, goldens):
     z, x = noise(3, 1, 4, 8, 12), noise(4, 1, 3, 64, 96).clip(-1, 1)
-    half = 1e-3  # pictures are kept as f16
+    half = 1e-3  # goldens hold pictures as f16
     assert relative_error(pipeline.evaluate("vae.decoder", x=z), goldens["vae_decoder"]) < half
     assert relative_error(pipeline.evaluate("vae.encoder", x=x), goldens["vae_encoder"]) < 1e-4
     assert relative_error(pipeline.evaluate("taesd.decoder", x=z) * 2 - 1, goldens["taesd_decoder"]) < half

@@ -42,8 +42,8 @@ void take_log(ggml_log_level level, const char* text, void* trouble) {
         line);
 }
 
-// ggml built with loadable backends registers none until told to; the packaged build registers its own at start. Gives
-// the errors of that, which is all that ggml says about why a backend has no device.
+// ggml built with loadable backends registers none until it is asked to; the packaged build registers its own at start.
+// Gives the errors of that, ggml's only reasons for a backend without devices.
 const std::string& ensure_backends() {
     static std::once_flag once;
     static std::string trouble;

@@ -17,6 +17,7 @@ constexpr uint64_t enough_to_judge = uint64_t{256} << 20;
 // If copying waits for the link for less than this share of its own time, copying is the slower of the two.
 constexpr double hardly = 0.1;
 
+// Exact to some microseconds: sleeping alone ends too late, by more than a small upload takes.
 void wait_until(Clock::time_point time) {
     std::this_thread::sleep_until(time - std::chrono::microseconds(200));
     while (Clock::now() < time) std::this_thread::yield();

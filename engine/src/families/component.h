@@ -24,8 +24,8 @@ struct Component {
     Naming naming;
     std::vector<Part> networks;
     std::string_view public_prefix;  // in files that this package writes, for other programs
-    // How a user gives its file: the keyword, the flags of the command line separated by spaces, and what the help
-    // says. Components of one keyword share it.
+    // How a user gives its file: the keyword, the flags of the command line separated by spaces, and the help.
+    // Components may share a keyword.
     std::string_view option, flags, help;
 };
 

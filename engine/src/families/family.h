@@ -16,14 +16,13 @@ namespace sdcpp {
 
 // Hidden states of a text encoder that become part of a conditioning.
 struct TextStates {
-    std::string_view encoder;  // a component
-    std::vector<int>
-        layers_off{};     // states without so many last layers, side by side; empty: as the user's clip_skip says
-    bool normed = false;  // by the encoder's final norm
+    std::string_view encoder;       // a component
+    std::vector<int> layers_off{};  // states without so many last layers, side by side; empty: by the user's clip_skip
+    bool normed = false;            // by the encoder's final norm
 };
 
 struct TextRecipe {
-    // States side by side along channels make a row; rows follow each other along tokens, the narrower ones filled up
+    // States side by side along channels make a row; rows follow each other along tokens, the narrower ones padded
     // with zeros. They are the array "context".
     std::vector<std::vector<TextStates>> context;
     struct PooledFrom {

@@ -19,7 +19,7 @@ struct LatentSpace {
     int channels = 4, factor = 8, frame_factor = 1;  // pixels, and pictures, per side
     double scale = 1, shift = 0;                     // sampled = (encoded - shift) * scale …
     std::vector<float> mean{}, deviation{};          // … or (encoded - mean) / deviation, by channel, if there are any
-    // A channel's share of red, green and blue in -1..1, [channels][3], and what is added: a picture without a decoder.
+    // A channel's share of red, green and blue in -1..1, [channels][3], and the offsets: a picture without a decoder.
     std::vector<float> rgb{}, rgb_bias{};
     std::string_view tiny_autoencoder{};  // the component that decodes it roughly; "" if there is none
 

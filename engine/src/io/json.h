@@ -1,4 +1,4 @@
-// A small strict JSON reader (RFC 8259) for file headers and config files: bounded depth, errors say where.
+// A small strict JSON reader (RFC 8259) for file headers and config files: bounded depth, errors with positions.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,7 @@ class Json {
     double number_or(std::string_view key, double otherwise) const;
     std::string string_or(std::string_view key, std::string_view otherwise) const;
     bool boolean_or(std::string_view key, bool otherwise) const;
-    // A member that is one integer or a list of them; empty where absent.
+    // A member that is one integer or a list of them; empty if absent.
     std::vector<int> integers(std::string_view key) const;
 
   private:

@@ -44,7 +44,7 @@ constexpr int max_dimensions = 8;
 // side is not whole blocks of `type`. `bytes` receives the size in bytes.
 int64_t checked_count(const std::string& name, const std::vector<int64_t>& shape, DType type, size_t& bytes);
 
-// Throws SDCPP_BAD_FILE where two tensors have one name.
+// Throws SDCPP_BAD_FILE if two tensors have one name.
 void check_names(const TensorFile& file);
 
 TensorFile read_safetensors(std::shared_ptr<const MappedFile> file);

@@ -116,7 +116,7 @@ class PanelProducts final : public Products {
 
     void convert(const float* row, int64_t k, Unit* out) const override { Isa::convert(row, k, out); }
 
-    // Rows along k become columns: blocks of width x width units, turned over.
+    // Rows along k become columns: blocks of width x width units, transposed.
     void pack_transposed(const float* b, int64_t ld, int64_t k, int64_t n, Unit* out) const override {
         constexpr int64_t width = Isa::width;
         const int64_t units = (k + Isa::pair - 1) / Isa::pair;

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t lanes = 16;  // sums kept side by side, so that they are vectors
 
-// Every f16 value, subnormal or not: its bits moved to where f32 has them are the value times 2^-112.
+// Every f16 value, subnormal or not: its bits, moved to f32's fields, are the value times 2^-112.
 SDCPP_VECTOR_CODE void widen_f16(const uint16_t* source, float* out, int64_t count) {
     for (int64_t i = 0; i < count; ++i) {
         const uint32_t h = source[i];

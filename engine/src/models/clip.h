@@ -5,7 +5,7 @@
 
 namespace sdcpp {
 
-// Values in: "x" [N, T, C] embeddings, "mask" f16 [T, T], "ends" i32 [N, 1]: where each text ends. Out: "x" [N, T, C]
+// Values in: "x" [N, T, C] embeddings, "mask" f16 [T, T], "ends" i32 [N, 1]: each text's end. Out: "x" [N, T, C]
 // the hidden states, "states.K" [N, T, C] those of K layers, "pooled" [N, 1, P] the text's last state, projected or
 // not.
 class ClipText : public TextEncoder {

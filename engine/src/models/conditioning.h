@@ -12,7 +12,7 @@ namespace sdcpp {
 struct Conditioning {
     enum class Join {
         equal,  // arrays of a batch must have one shape
-        pad     // the second side may differ: shorter ones are filled up with zeros
+        pad     // the second side may differ: shorter ones are padded with zeros
     };
     struct Item {
         Array array;  // f32 [1, …], by name: "context" [1, tokens, C], "pooled" [1, P] …
@@ -28,7 +28,7 @@ struct Conditioning {
 // Whether two may go through a denoiser as one batch.
 bool joinable(const Conditioning& a, const Conditioning& b);
 
-// The array `name` of each of `rows` as one [rows, …]. Second sides are filled up to the longest, and that to a whole
+// The array `name` of each of `rows` as one [rows, …]. Second sides are padded to the longest, and that to a whole
 // multiple of `multiple`.
 Array joined(const std::vector<const Conditioning*>& rows, std::string_view name, int64_t multiple = 1);
 

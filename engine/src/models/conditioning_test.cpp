@@ -19,7 +19,7 @@ Conditioning text(int64_t tokens, float value, Conditioning::Join join, int64_t 
 
 }  // namespace
 
-TEST_CASE("conditionings of different lengths are filled up with zeros, if they may be") {
+TEST_CASE("conditionings of different lengths are padded with zeros, if they may be") {
     using Join = Conditioning::Join;
     const Conditioning a = text(2, 1, Join::pad), b = text(3, 2, Join::pad);
     CHECK(joinable(a, b));

@@ -18,7 +18,7 @@
 namespace sdcpp {
 namespace {
 
-constexpr int64_t sequence_multiple = 32;  // sequences are filled up to whole multiples of it
+constexpr int64_t sequence_multiple = 32;  // sequences are padded to whole multiples of it
 constexpr float eps = 1e-5f;
 
 int64_t filled(int64_t tokens) { return (tokens + sequence_multiple - 1) / sequence_multiple * sequence_multiple; }

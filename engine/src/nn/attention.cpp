@@ -49,7 +49,7 @@ ggml_tensor* tiled_attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tens
     return ggml_cont(c, ggml_permute(c, out, 0, 2, 1, 3));  // to [N, T, heads, d]
 }
 
-// The size of head that a head of `size` is filled up to with zeros, which change no score and no sum.
+// The size that a head of `size` is padded to with zeros, which change no score and no sum.
 int64_t padded_head(const Graph& g, int64_t size) {
     for (const int64_t fast : g.kernels.fast_head_sizes)
         if (fast >= size) return fast;

@@ -5,7 +5,7 @@
 
 using namespace sdcpp;
 
-// Tiles of scores, heads filled up with zeros and keys rounded ahead give the plain flash kernel's numbers.
+// Tiles of scores, heads padded with zeros and keys rounded ahead give the plain flash kernel's numbers.
 TEST_CASE("ways of attention agree") {
     const auto with = [](const Kernels& kernels) {
         return computed(kernels, 3, [](Graph& g, std::vector<ggml_tensor*>& given) {

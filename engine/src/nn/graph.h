@@ -23,15 +23,15 @@ struct Kernels {
     size_t score_tile_bytes = size_t{64} << 20;  // largest tile of attention scores held at once
     double max_attention_flops = 1e10;           // A larger attention goes in several operations.
     bool f16_attention = false;                  // flash kernels multiply in f16
-    // Ascending; heads of other sizes are filled up with zeros. Empty: none are.
+    // Ascending; heads of other sizes are padded with zeros. Empty: none are.
     std::vector<int64_t> fast_head_sizes{};
     std::function<bool(const ggml_tensor*)> supports = nullptr;  // null: everything
     // Bytes that the device takes for an operation beyond the graph's memory: copies in other types. Null: none.
     std::function<uint64_t(const ggml_tensor*)> pool_bytes = nullptr;
     // The CPU's own operations, on a BLAS library; null: ggml's. They stop early when `cancelled` is set, and set
-    // `failed` where memory is short.
+    // `failed` if memory is short.
     std::shared_ptr<const Gemm> gemm = nullptr;
-    int threads = 0;  // that share an operation, where what they work in is the device's memory
+    int threads = 0;  // threads that share an operation, if their working memory is the device's
     const std::atomic<bool>* cancelled = nullptr;
     std::shared_ptr<std::atomic<bool>> failed = nullptr;
 };

@@ -1,4 +1,4 @@
-// Limits, and what is looked at before and after networks run.
+// Limits, and the checks before and after networks run.
 #pragma once
 
 #include <cmath>

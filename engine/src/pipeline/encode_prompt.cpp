@@ -81,7 +81,7 @@ Floats side_by_side(const std::vector<std::pair<const Floats*, int64_t>>& parts,
     return out;
 }
 
-// Rows of states [T, C] one behind the other, each C filled up with zeros to `width`.
+// Rows of states [T, C] one behind the other, each C padded with zeros to `width`.
 void append(Floats& all, const Floats& states, int64_t own_width, int64_t width) {
     for (size_t at = 0; at < states.size(); at += static_cast<size_t>(own_width)) {
         const auto row = states.begin() + static_cast<std::ptrdiff_t>(at);

@@ -96,9 +96,9 @@ RunReport Model::preview(const std::string& network, int width, int height, int 
     return executor(network).preview(use.inputs, use.selection);
 }
 
-// What a network is given for a picture of this size; the inputs' data are zeros, or missing.
+// A network's inputs for a picture of this size. Their data are zeros, or missing.
 Model::Use Model::use_of(const std::string& network, int width, int height, int batch, bool guided, int chunks) {
-    constexpr int64_t usual_tokens = 96;  // of a prompt, where there are no chunks
+    constexpr int64_t usual_tokens = 96;  // a prompt's, if there are no chunks
     Executor& net = executor(network);
     if (batch < 1 || batch > most_together || chunks < 1 || chunks > 1000)
         fail(SDCPP_INVALID_ARGUMENT, "batch is 1 to ", most_together, ", chunks 1 to 1000");
@@ -147,7 +147,7 @@ int Model::pictures_together(int width, int height, int count, bool guided) {
         return Executor::Demand{};
     };
     const Executor::Demand sampling = demand(Role::denoiser, guided);
-    // Decoding one picture pushes weights out if both networks' do not stay beside the larger workspace.
+    // Decoding one picture pushes weights out if both networks' do not fit together with the larger workspace.
     const Executor::Demand decoding = demand(Role::decoder, false);
     const uint64_t both = sampling.weights + decoding.weights + std::max(sampling.workspace, decoding.workspace);
     const bool stay = !sampling.streamed && !decoding.streamed && both <= sampling.limit;
@@ -188,7 +188,7 @@ Executor& Model::need(Role role) const {
     if (Executor* executor = by_role(role)) return *executor;
     for (const Component* component : components())
         for (const Component::Part& part : component->networks)
-            if (part.role == role) return this->executor(std::string(part.name));  // which says what is missing
+            if (part.role == role) return this->executor(std::string(part.name));  // which names the missing one
     fail(SDCPP_INTERNAL, "no component has this role");
 }
 
@@ -224,7 +224,7 @@ std::vector<const TextEncoder*> Model::text_encoders(std::string* lacking) const
     return out;
 }
 
-// Of the widest row of states that the family's recipe makes; 0 if an encoder is missing.
+// The width of the widest row of states that the family's recipe makes; 0 if an encoder is missing.
 int64_t Model::text_width() const {
     if (text_encoders().empty()) return 0;
     int64_t widest = 0;
@@ -244,7 +244,7 @@ std::optional<int64_t> Model::filled_length(const std::string& encoder) const {
     return length->second(files_);
 }
 
-// Of a prompt of so many chunks, all rows of the recipe together; encoders without chunks count `usual`.
+// The tokens of a prompt of so many chunks, all rows of the recipe together; encoders without chunks count `usual`.
 int64_t Model::text_tokens(int chunks, int64_t usual) const {
     int64_t tokens = 0;
     for (const auto& row : family_.text.context) {

@@ -1,4 +1,4 @@
-// A model ready to make pictures: files, networks, device. What a text-to-image run is made of, step by step.
+// A model ready to make pictures: files, networks, device, and the steps of a text-to-image run.
 #pragma once
 
 #include <atomic>
@@ -37,7 +37,7 @@ struct ModelOptions {
     bool profile = false, whole_process = false;
 };
 
-// What config, tensors and family say together.
+// Facts from config, tensors and family.
 struct ModelFacts {
     LatentSpace latent;
     Predicts predicts = Predicts::noise;
@@ -46,7 +46,7 @@ struct ModelFacts {
 
 // A prompt's tokens for one text encoder.
 struct PromptTokens {
-    std::span<const int32_t> ids;  // [chunks, positions], or [count] where any number is possible
+    std::span<const int32_t> ids;  // [chunks, positions], or [count] if any number is possible
     const float* weights = nullptr;
     int chunks = 1;
 };
@@ -61,9 +61,9 @@ struct SampleOptions {
     int width = 0, height = 0, steps = 0;
     double cfg_scale = 1, eta = -1;
     double flow_shift = 0;  // 0: the model's own
-    float guidance = 3.5f;  // of denoisers that were distilled to take it
+    float guidance = 3.5f;  // for denoisers that were distilled to take it
     std::string sampler, scheduler, rng;
-    uint64_t seed = 0;  // of the first picture; the others' rise by one
+    uint64_t seed = 0;  // the first picture's; the others' rise by one
     int batch = 1;      // pictures that are sampled step by step together
     const float* noise = nullptr;
     // (step from 1, steps, seconds since the start, clean estimate); false stops.
@@ -84,9 +84,9 @@ class Model {
     const ModelFacts& facts() const { return facts_; }
     const Device& device() const { return device_; }
     const Family& family() const { return family_; }
-    // Those that the family takes, in its order; empty where one is missing, whose name is then in `lacking`.
+    // The encoders that the family takes, in its order; empty if one is missing, whose name is then in `lacking`.
     std::vector<const TextEncoder*> text_encoders(std::string* lacking = nullptr) const;
-    // What the family fills an encoder's prompts up to, in tokens.
+    // The tokens that the family pads an encoder's prompts to.
     std::optional<int64_t> filled_length(const std::string& encoder) const;
     // The file in which an encoder's table of embeddings lies.
     std::filesystem::path file_of(const TextEncoder& encoder) const { return encoder.table_file().path(); }
@@ -94,7 +94,7 @@ class Model {
     bool has(const std::string& network) const;
     // Names of its networks, as they run.
     std::vector<std::string> networks() const;
-    // Of a generation option: the config's, else the family's; "" where neither has one.
+    // A generation option's default: the config's, else the family's; "" if neither has one.
     std::string default_of(const std::string& option) const;
 
     // `tokens` for each of text_encoders(). `nothing`: the prompt is an empty negative one.
@@ -113,14 +113,14 @@ class Model {
     int pictures_together(int width, int height, int count, bool guided);
     // The plan of a text encoder, the denoiser or "vae.decoder" for a picture of this size; nothing is loaded.
     RunReport preview(const std::string& network, int width, int height, int batch, bool guided, int chunks);
-    // What a network did since the last call; nothing where it has not run.
+    // A network's runs since the last call; nothing if it has not run.
     std::optional<RunReport> take_report(const std::string& network);
 
     // Empty unless the options asked for it.
     std::vector<ProfileRow> take_profile() { return profile_.take(); }
 
     void cancel() { cancelled_ = true; }
-    // Bytes: the most held at a time since the last call, in all and by class, and what is mapped from files.
+    // Bytes: the peak since the last call, in all and by class, and the bytes mapped from files.
     struct Memory {
         DeviceMemory::Bytes peak;
         uint64_t mapped = 0;

@@ -1,5 +1,5 @@
-// Every option of the engine is one row of one table. The row says how the option is checked, where its default comes
-// from, how command line and pictures' metadata name it, and where its value is stored.
+// Every option of the engine is one row of one table. The row holds the option's checks, the source of its default, its
+// names on the command line and in pictures' metadata, and the function that stores its value.
 #pragma once
 
 #include <functional>
@@ -111,7 +111,7 @@ class Options {
 
 // The value of `option` if it is left out: the model's own, else the row's; "" if the engine decides.
 std::string default_text(const Option& option, const std::function<std::string(const std::string&)>& model_default);
-// The value of an option as its text says it. Throws SDCPP_INVALID_ARGUMENT.
+// The value of an option from its text. Throws SDCPP_INVALID_ARGUMENT.
 OptionValue parse_option(const Option& option, const std::string& text);
 
 }  // namespace sdcpp

@@ -1,4 +1,4 @@
-// The table of options: complete rows, checked values, defaults and where values go.
+// The table of options: complete rows, checked values, defaults and stored values.
 #include "pipeline/options.h"
 
 #include <doctest/doctest.h>
@@ -122,7 +122,7 @@ TEST_CASE("values arrive in the structs") {
     CHECK(stored<PlanOptions>(plan).link_bytes_per_s == 12e9);
 }
 
-TEST_CASE("what is left out is the model's, else the row's") {
+TEST_CASE("an option left out takes the model's value, else the row's") {
     const auto own = [](const std::string& name) { return std::string(name == "steps" ? "4" : ""); };
     Options generate("generate");
     CHECK(stored<GenerateOptions>(generate).sample.steps == 20);

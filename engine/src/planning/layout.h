@@ -19,7 +19,7 @@ class Layout {
     // the same in every pass, and takes as few rounds as the memory allows, of about the same length. False if an
     // owner's pieces do not fit together.
     bool ring(std::span<const Piece> pieces, uint64_t capacity_bytes);
-    // Owners take `count` slots in turn, each as large as the largest of its own. False where that is too much.
+    // Owners take `count` slots in turn, each as large as the largest of its own. False if that is too much.
     bool slots(std::span<const Piece> pieces, size_t count, uint64_t capacity_bytes);
 
     const std::vector<uint64_t>& slot_bytes() const { return slot_bytes_; }  // a ring is one slot

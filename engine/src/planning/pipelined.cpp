@@ -53,7 +53,7 @@ class Segments {
         link_pieces();
     }
 
-    // Neighbours run as one graph where that takes no more memory and, while stages are streamed, saves time.
+    // Neighbours run as one graph if that takes no more memory and, while stages are streamed, saves time.
     void merge(uint64_t weights) {
         const double starting = in_.options.dispatch_seconds * static_cast<double>(in_.count());
         double seconds = predicted();
@@ -123,7 +123,7 @@ class Segments {
         return in_.fits(weights + workspace + carried);
     }
 
-    // Tells each piece its segment and the one it waits for; false where that is the same.
+    // Gives each piece its segment and the segment that it waits for; false if that is the same one.
     bool link_pieces() {
         size_t s = 0;
         for (PlannedPiece& piece : plan_.pieces) {

@@ -83,7 +83,7 @@ std::string mib(uint64_t bytes) {
         (reserved > 0 ? "the budget" : "a budget of " + mib(instance.options.budget_bytes)) + " is too small: stage " +
             stage.name + " alone takes " + mib(need(worst)) + " (" + mib(stage.param_bytes) +
             " of weights, the rest for computing)" +
-            (reserved > 0 ? " beside the " + mib(reserved) + " of the process itself" : "") +
+            (reserved > 0 ? " in addition to the " + mib(reserved) + " of the process itself" : "") +
             "; option max_vram=" + enough + " (GiB) is enough; " +
             (by_weights ? "a coarser wtype such as q8_0 lowers it"
                         : "a smaller picture, fewer pictures at once or (for the decoder) VAE tiling lowers it"),

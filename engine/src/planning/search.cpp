@@ -86,7 +86,7 @@ Search::Level Search::level_of(const PlanStage& stage, uint64_t most_bytes) cons
     return out;
 }
 
-// The least that is streamed of a stage where at most so much of it is resident.
+// The least that is streamed of a stage if at most so much of it is resident.
 uint8_t Search::level_for(size_t stage, double resident_bytes) const {
     const std::vector<Level>& levels = levels_[stage];
     size_t level = 0;

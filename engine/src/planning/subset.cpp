@@ -1,4 +1,4 @@
-// A plan for some of the stages of another one, whose weights stay where they are.
+// A plan for some of the stages of another plan. Weights keep their places.
 #include <limits>
 
 #include "planning/planner.h"
@@ -10,7 +10,7 @@ bool overlap(const PlannedPiece& a, const PlannedPiece& b) {
     return a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
 }
 
-// The last segment before piece `i` whose weights are in its way, as PlannedPiece::after says.
+// The last segment before piece `i` whose weights are in its way, see PlannedPiece::after.
 int64_t segment_in_the_way(const Plan& plan, size_t i) {
     const size_t count = plan.pieces.size();
     for (size_t back = 1; back <= count; ++back) {

@@ -5,7 +5,7 @@
 
 using namespace sdcpp;
 
-TEST_CASE("a plan for some stages keeps places, and nothing overwrites what is still needed") {
+TEST_CASE("a plan for some stages keeps places, and nothing overwrites weights that are still needed") {
     std::vector<PlanStage> stages;
     for (int i = 0; i < 9; ++i) {
         PlanStage stage;

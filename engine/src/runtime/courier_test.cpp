@@ -82,7 +82,7 @@ TEST_CASE("what loading throws comes out of wait()") {
     }
 }
 
-TEST_CASE("waiting ends when the device is told to stop") {
+TEST_CASE("waiting ends when the device is cancelled") {
     Fixture f;
     Courier courier(f.device, f.store, f.loads, stages, Courier::Mode::ahead);
     courier.wait(0);

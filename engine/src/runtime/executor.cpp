@@ -324,8 +324,8 @@ Executor::Prepared& Executor::prepare(const std::vector<Array>& inputs, const Se
     return *prepared_.emplace_back(plan_anew(inputs, selection, flow, all));
 }
 
-// Weights stay where a plan for other inputs put them, or come back there, if what these inputs need beside them fits:
-// only workspace and carries change.
+// Weights keep the places of a plan for other inputs, or come back there, if the memory for these inputs fits in
+// addition: only workspace and carries change.
 std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Array>& inputs, const Selection& selection,
                                                     const Flow& flow, const Memory::Limit& limit) {
     if (!placed_) return nullptr;
@@ -360,7 +360,7 @@ std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Array>& in
             }
             made->courier = placed_->courier;
             made->adopted = made->shapes != placed_->shapes;
-            log(SDCPP_LOG_DEBUG, network_->name() + ": weights stay where the plan for other inputs put them");
+            log(SDCPP_LOG_DEBUG, network_->name() + ": weights keep the places of the plan for other inputs");
             return made;
         } catch (const Excess&) {
         } catch (const Error& problem) {
@@ -370,7 +370,7 @@ std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Array>& in
     return nullptr;
 }
 
-// First beside what the other networks hold; if weights would be streamed then, the others give up what is needed.
+// First with the memory that the other networks leave. If weights would be streamed then, the others give memory up.
 std::unique_ptr<Executor::Prepared> Executor::plan_anew(const std::vector<Array>& inputs, const Selection& selection,
                                                         const Flow& flow, Memory::Limit limit) {
     const auto batch = static_cast<int>(batch_of(inputs));

@@ -54,16 +54,16 @@ class Executor : public MemoryUser {
         return static_cast<const T&>(*network_);
     }
 
-    // Runs what is selected on `inputs`, which share the outermost side of those that are not shared, and returns the
-    // results in the selection's order. Throws OverBudget, SDCPP_OUT_OF_MEMORY, SDCPP_CANCELLED.
+    // Runs the selection on `inputs` and returns the results in the selection's order. Inputs that are not shared have
+    // one outermost side, the batch. Throws OverBudget, SDCPP_OUT_OF_MEMORY, SDCPP_CANCELLED.
     std::vector<Array> run(const std::vector<Array>& inputs, const Selection& selection);
     Array run(const std::vector<Array>& inputs) { return std::move(run(inputs, {}).front()); }
 
     // The plan that run() would follow; nothing is loaded. `inputs` need no data.
     RunReport preview(const std::vector<Array>& inputs, const Selection& selection = {});
 
-    // What run() would hold: weights that stay, memory beside them; whether others would be streamed; and what all
-    // networks may hold together.
+    // Bytes that run() would hold: resident weights and other memory; whether weights would be streamed; and the limit
+    // of all networks together.
     struct Demand {
         uint64_t weights = 0, workspace = 0;
         bool streamed = false;

@@ -43,7 +43,7 @@ TEST_CASE("streamed weights give the same as weights that stay") {
     }
 }
 
-TEST_CASE("two networks that nearly fit give up only what is lacking") {
+TEST_CASE("two networks that nearly fit give up only the bytes that are lacking") {
     Models models(10 * each);
     Toy a({2, 2, 2, 2, 2, 2}), b({3, 3, 3, 3, 3, 3});
     const auto one = models.executor(a), other = models.executor(b);
@@ -112,7 +112,7 @@ TEST_CASE("a second network's stages run before the first's, as one flow") {
     }
 }
 
-TEST_CASE("inputs of other sizes leave weights where they are") {
+TEST_CASE("inputs of other sizes do not move weights") {
     Models models(4 * each);
     Toy toy({2, 0.5f, 4, 2, 8, 0.25f});
     const auto net = models.executor(toy);

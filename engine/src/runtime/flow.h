@@ -49,7 +49,7 @@ class Flow {
     size_t input_carry(size_t number) const { return input_carries_[number]; }
     const std::vector<size_t>& results() const { return results_; }
 
-    // Stages first..last as one graph; `place` says where carries lie. Tensors are named after their stages.
+    // Stages first..last as one graph; `place` gives carries their addresses. Tensors are named after their stages.
     SegmentGraph build(size_t first, size_t last, const std::function<Address(size_t carry)>& place) const;
     // Workspace is measured with ggml's graph allocator for `buffers`; nothing is allocated. Scratch is added, which
     // stays taken from one graph to the next: what the threads of the CPU's own operations work in, a GPU's pools.

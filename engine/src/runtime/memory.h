@@ -31,7 +31,7 @@ struct Budget {
 class MemoryUser {
   public:
     virtual ~MemoryUser() = default;
-    // Weights, which must be loaded again once they are given up, and what is made anew without loading.
+    // Bytes of weights, which must be loaded again once they are given up, and of memory that needs no loading.
     virtual uint64_t held_weights() const = 0;
     virtual uint64_t held_workspace() const = 0;
     virtual void give_workspace() = 0;

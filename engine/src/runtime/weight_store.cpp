@@ -15,7 +15,7 @@ namespace {
 void* const nowhere = reinterpret_cast<void*>(uintptr_t{64});  // makes ggml's allocator take a weight as allocated
 constexpr uint64_t max_buffer = uint64_t{1} << 30;
 constexpr uint64_t spare_share = 8;             // So much more is pinned: the ends of blocks stay empty.
-constexpr uint64_t plenty = uint64_t{4} << 30;  // host memory that is left alone when converted weights are kept
+constexpr uint64_t plenty = uint64_t{4} << 30;  // host memory that stays free when the store keeps converted copies
 
 uint64_t aligned(uint64_t bytes, uint64_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
 
@@ -174,7 +174,7 @@ void WeightStore::place(const std::vector<Place>& places, uint64_t shared_bytes,
             shared_ = device_.allocate(MemoryClass::slots, shared_bytes);
             ggml_backend_buffer_set_usage(shared_->buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         }
-        // What stays where it is may be on its way there meanwhile, so it is not touched.
+        // Weights that keep their places may still be on their way, so they are not touched.
         std::vector<size_t> lacking;
         const auto& weights = network_.weights().all();
         for (size_t i = 0; i < items_.size(); ++i) {

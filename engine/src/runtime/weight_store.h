@@ -1,6 +1,6 @@
-// A network's weights and where they are on a device: mapped from the file, resident, or streamed: there for a while.
-// The master copy is the mapped file; what has to be converted for streaming is kept converted in host memory where
-// there is plenty.
+// A network's weights and their places on a device: mapped from the file, resident, or streamed, which have their
+// places for a while. The master copy is the mapped file. If host memory is plenty, the store keeps converted copies of
+// streamed weights.
 #pragma once
 
 #include <atomic>
@@ -37,8 +37,8 @@ class WeightStore {
         bool used = true;                                // false: the stage does not run
     };
     // Takes the memory that is lacking; nothing is loaded yet. Resident weights that stay resident keep their place and
-    // what was loaded there, streamed ones keep theirs if `shared_bytes` stays the same. `map`: weights that the device
-    // can compute with where they lie in the file are left there. Throws SDCPP_OUT_OF_MEMORY, and then holds nothing.
+    // contents; streamed ones keep theirs if `shared_bytes` stays the same. `map`: weights that the device can compute
+    // with in the mapped file stay there. Throws SDCPP_OUT_OF_MEMORY, and then holds nothing.
     void place(const std::vector<Place>& places, uint64_t shared_bytes, bool map);
     void release();
     // Gives memory of at least `bytes` back, or all, from the last stages' weights on; place() takes it again.
@@ -47,13 +47,13 @@ class WeightStore {
     // Bytes of residents that load() has yet to bring.
     uint64_t unloaded_bytes() const;
     // Whether values have changed since they were loaded: place() makes load() bring those residents again. Streamed
-    // weights follow by themselves.
+    // weights follow without it.
     bool stale() const;
 
-    // Brings these of a stage's weights to where they belong or, if none are named, those of its residents that are not
-    // there; returns the bytes that go through the link. Stops early, with SDCPP_CANCELLED, when `stop` is set.
+    // Loads these of a stage's weights into their places or, if none are named, its residents that are not loaded yet;
+    // returns the bytes that go through the link. Stops early, with SDCPP_CANCELLED, when `stop` is set.
     uint64_t load(size_t stage, const std::vector<size_t>& weights, const std::atomic<bool>& stop);
-    // A number that arrived() reaches when all that was loaded has arrived: at once, but on devices that have a queue
+    // A number that arrived() reaches when all loads so far have arrived: at once, except on devices that have a queue
     // for uploads.
     uint64_t mark() { return queue_ ? queue_->mark() : 0; }
     uint64_t arrived() const { return queue_ ? queue_->arrived() : 0; }
@@ -70,7 +70,7 @@ class WeightStore {
         bool mapped = false, streamed = false;
         bool resident = false, loaded = false;  // it has a place of its own; its bytes are there
         uint64_t generation = 0;                // the generation of the source's values that were loaded, or copied
-        // In host memory, for the next upload: pinned by the queue, or `converted`. Null: nothing is kept.
+        // In host memory, for the next upload: pinned by the queue, or `converted`. Null: no copy.
         std::byte* kept = nullptr;
         bool pinned = false;
         std::vector<std::byte> converted;

@@ -1,4 +1,4 @@
-// Weights' places on a device, what is loaded there, and what must be loaded again.
+// Weights' places on a device, and the weights that are loaded there once or again.
 #include "runtime/weight_store.h"
 
 #include <doctest/doctest.h>
@@ -105,7 +105,7 @@ TEST_CASE("changed values are loaded again, others stay") {
     CHECK_MESSAGE(f.value(1) == 8, "streamed weights follow by themselves");
 }
 
-TEST_CASE("loading stops when it is told to") {
+TEST_CASE("loading stops on request") {
     Fixture f;
     f.store.place(f.places({}, 1), 0, false);
     f.stop = true;

@@ -36,7 +36,7 @@ class ModelFiles {
 
     // Objects with the keys of diffusers' config files, one under each component's name for it, "scheduler", and
     // "defaults" for generation options; from a diffusers folder, the metadata key "sdcpp.config", or a config.json
-    // beside a file.
+    // in a file's folder.
     const Json& config() const { return config_; }
 
   private:

@@ -34,7 +34,7 @@ struct Weight {
 // The weights of one network, in the order in which they were declared (so the stages' weights are consecutive).
 class WeightList {
   public:
-    // The weight stays where it is for as long as the list lives, or the list that this one is moved to.
+    // The weight's address stays the same as long as the list lives, or the list that this one is moved to.
     const Weight* add(Weight weight) { return &weights_.emplace_back(std::move(weight)); }
     std::deque<Weight>& all() { return weights_; }
     const std::deque<Weight>& all() const { return weights_; }
@@ -54,7 +54,7 @@ class Scope {
     const std::string& name() const { return prefix_; }
     const ModelFiles& files() const { return *files_; }
 
-    // True where `name` is a tensor here, or the start of one's name.
+    // True if `name` is a tensor here, or the start of one's name.
     bool has(std::string_view name) const;
     // Side `d` of tensor `name`; throws SDCPP_MISSING_PART if there is none.
     int64_t side(std::string_view name, size_t d) const;
@@ -71,7 +71,7 @@ class Scope {
     std::string prefix_;
 };
 
-// The type in which `weight` is held on a device: its file's where that can be computed with, else the nearest that
+// The type in which `weight` is held on a device: its file's if the device computes with that, else the nearest that
 // can. `rules`: what the user wants, as far as its kind goes along.
 ggml_type stored_type(const Weight& weight, const TypeRules& rules);
 

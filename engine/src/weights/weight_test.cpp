@@ -48,7 +48,7 @@ struct ScaledFile {
 
 }  // namespace
 
-TEST_CASE("f8 tensors with a factor beside them are multiplied by it") {
+TEST_CASE("f8 tensors with a factor are multiplied by it") {
     const ScaledFile file("[1]");
     const ModelFiles files({{file.path}}, {&probe});
     WeightList list;
