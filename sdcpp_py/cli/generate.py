@@ -24,7 +24,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         allow_abbrev=False,
     )
     prompt = parser.add_argument_group("prompt")
-    prompt.add_argument("positional", nargs="?", metavar="PROMPT", help="the picture in words; (word:1.2) weighs more, [word] less")
+    prompt.add_argument("positional", nargs="?", metavar="PROMPT", help="the text to draw; (word:1.2) weighs more, [word] less")
     prompt.add_argument("-p", "--prompt", dest="prompt", metavar="TEXT", help="the prompt as an option")
     prompt.add_argument("-n", "--negative-prompt", default="", metavar="TEXT", help="things to avoid")
     headings = ("model", "picture", "sampling", "decoding", "memory", "machine")
