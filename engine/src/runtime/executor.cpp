@@ -59,7 +59,7 @@ struct Executor::Prepared {
     DeviceMemory::Lease workspace;
     ggml_gallocr_ptr allocator;
     std::vector<std::vector<SegmentGraph>> graphs;  // [segment][group]
-    std::shared_ptr<Courier> courier;
+    std::shared_ptr<Prefetcher> prefetcher;
     bool adopted = false;  // its weights have the places of a plan for other inputs
     bool loads = false;    // weights that stay were lacking
     std::vector<double> segment_seconds;
@@ -206,11 +206,11 @@ void Executor::place_weights(const std::vector<size_t>& stages, const Planned& p
     store_.place(places, std::accumulate(plan.slots.begin(), plan.slots.end(), uint64_t{0}), planned.mapped);
 }
 
-// The courier's loads: residents when their stage is first needed, the plan's pieces in each pass.
-std::shared_ptr<Courier> Executor::hire(const Prepared& prepared) {
+// The prefetcher's loads: residents when their stage is first needed, the plan's pieces in each pass.
+std::shared_ptr<Prefetcher> Executor::make_prefetcher(const Prepared& prepared) {
     const std::vector<size_t>& stages = prepared.selection.stages;
     const Plan& plan = prepared.planned.plan;
-    std::vector<Courier::Load> loads;
+    std::vector<Prefetcher::Load> loads;
     const bool by_stages = !prepared.first_run.empty();
     size_t piece = 0;
     for (size_t s = 0; s < plan.segments.size(); ++s) {
@@ -223,9 +223,9 @@ std::shared_ptr<Courier> Executor::hire(const Prepared& prepared) {
         }
     }
     const bool ahead = !plan.pieces.empty() ? plan.policy == Policy::pipelined : !device_.is_cpu();
-    return std::make_shared<Courier>(device_, store_, std::move(loads),
-                                     by_stages ? stages.size() : plan.segments.size(),
-                                     ahead ? Courier::Mode::ahead : Courier::Mode::on_demand);
+    return std::make_shared<Prefetcher>(device_, store_, std::move(loads),
+                                        by_stages ? stages.size() : plan.segments.size(),
+                                        ahead ? Prefetcher::Mode::ahead : Prefetcher::Mode::on_demand);
 }
 
 // `place`: weights get the places that the plan gives them; otherwise they have them by `placed_`, or get them back.
@@ -335,7 +335,7 @@ std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Array>& in
         if (at == placed_->stages.end() || *at != stage) return nullptr;
         numbers.push_back(static_cast<size_t>(at - placed_->stages.begin()));
     }
-    if (placed_->courier && placed_->courier_stages != selection.stages) give_workspace();
+    if (placed_->prefetcher && placed_->prefetcher_stages != selection.stages) give_workspace();
     const auto batch = static_cast<int>(batch_of(inputs));
     Planned planned = placed_->planned;
     if (selection.stages != placed_->stages) planned.plan = subset_plan(planned.plan, numbers);
@@ -354,11 +354,11 @@ std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Array>& in
             Plan& plan = made->planned.plan;
             plan.predicted_step_seconds = predicted_seconds(planned.stages, planned.options, plan);
             plan.limit_step_seconds = limit_seconds(planned.stages, planned.options);
-            if (!placed_->courier) {
-                placed_->courier = hire(*made);
-                placed_->courier_stages = selection.stages;
+            if (!placed_->prefetcher) {
+                placed_->prefetcher = make_prefetcher(*made);
+                placed_->prefetcher_stages = selection.stages;
             }
-            made->courier = placed_->courier;
+            made->prefetcher = placed_->prefetcher;
             made->adopted = made->shapes != placed_->shapes;
             log(SDCPP_LOG_DEBUG, network_->name() + ": weights keep the places of the plan for other inputs");
             return made;
@@ -393,11 +393,11 @@ std::unique_ptr<Executor::Prepared> Executor::plan_anew(const std::vector<Array>
             }
             planned.options.budget_bytes = room;
             auto made = realize(inputs, selection, std::move(planned), limit, true);
-            made->courier = hire(*made);
+            made->prefetcher = make_prefetcher(*made);
             made->unclaimed_before = unclaimed;
             if (room > 0) {
                 const Plan& plan = made->planned.plan;
-                placed_ = Placed{made->shapes, selection.stages, made->planned, selection.stages, made->courier};
+                placed_ = Placed{made->shapes, selection.stages, made->planned, selection.stages, made->prefetcher};
                 log(SDCPP_LOG_INFO, network_->name() + ": " + std::to_string(plan.resident_bytes >> 20) +
                                         " MiB resident, " + std::to_string(plan.streamed_bytes_per_step >> 20) +
                                         " MiB streamed a step, policy " + policy_name(plan.policy));
@@ -517,17 +517,17 @@ void Executor::run_pass(Prepared& prepared, const std::vector<Array>& inputs, in
     }
     const bool loading = prepared.runs == 0 && !prepared.first_run.empty();
     for (size_t i = 0; loading && i < prepared.first_run.size(); ++i) {
-        prepared.courier->wait(i);
+        prepared.prefetcher->wait(i);
         const auto start = Clock::now();
         compute(prepared.first_run[i]);
         prepared.segment_seconds[0] += seconds_since(start);
     }
     for (size_t s = 0; !loading && s < plan.segments.size(); ++s) {
-        prepared.courier->wait(s);
+        prepared.prefetcher->wait(s);
         const auto start = Clock::now();
         for (const SegmentGraph& graph : prepared.graphs[s]) compute(graph);
         prepared.segment_seconds[s] += seconds_since(start);
-        prepared.courier->done();
+        prepared.prefetcher->done();
     }
     for (int group = 0; group < prepared.groups(); ++group) {
         for (size_t i = 0; i < outputs.size(); ++i) {
@@ -561,7 +561,7 @@ std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selecti
         outputs.push_back(Array::of(selection.results[i], std::move(shape), std::move(values[i])));
     }
 
-    const Courier::Counts counts = prepared->courier->take_counts();
+    const Prefetcher::Counts counts = prepared->prefetcher->take_counts();
     const double seconds = seconds_since(start);
     report_.stages = prepared->planned.stages;
     report_.options = prepared->planned.options;
@@ -681,7 +681,7 @@ uint64_t Executor::held_workspace() const {
 
 void Executor::give_workspace() {
     prepared_.clear();
-    if (placed_) placed_->courier.reset();  // it may stand somewhere within a pass
+    if (placed_) placed_->prefetcher.reset();  // it may stand somewhere within a pass
     if (device_.kernels().gemm) device_.kernels().gemm->trim();
 }
 

@@ -10,9 +10,9 @@
 #include "device/device.h"
 #include "nn/network.h"
 #include "planning/planner.h"
-#include "runtime/courier.h"
 #include "runtime/flow.h"
 #include "runtime/memory.h"
+#include "runtime/prefetcher.h"
 #include "runtime/profile.h"
 #include "runtime/weight_store.h"
 
@@ -102,8 +102,8 @@ class Executor : public MemoryUser {
         std::vector<std::pair<std::string, std::vector<int64_t>>> shapes;  // the inputs that it was made for
         std::vector<size_t> stages;
         Planned planned;
-        std::vector<size_t> courier_stages;
-        std::shared_ptr<Courier> courier;  // null: none stands within a pass
+        std::vector<size_t> prefetcher_stages;
+        std::shared_ptr<Prefetcher> prefetcher;  // null: none stands within a pass
     };
     Prepared& prepare(const std::vector<Array>& inputs, const Selection& selection);
     std::unique_ptr<Prepared> adopt(const std::vector<Array>& inputs, const Selection& selection, const Flow& flow,
@@ -121,7 +121,7 @@ class Executor : public MemoryUser {
     void release();
     bool worth_planning_anew(const Prepared& prepared, const std::vector<Array>& inputs);
     std::vector<PlanStage> planned_stages(const Flow& flow, const std::vector<size_t>& stages);
-    std::shared_ptr<Courier> hire(const Prepared& prepared);
+    std::shared_ptr<Prefetcher> make_prefetcher(const Prepared& prepared);
     void place_weights(const std::vector<size_t>& stages, const Planned& planned);
     void run_pass(Prepared& prepared, const std::vector<Array>& inputs, int pass,
                   std::vector<std::vector<float>>& outputs);
@@ -136,7 +136,7 @@ class Executor : public MemoryUser {
     StreamingOptions options_;
     std::optional<Placed> placed_;
     std::vector<std::unique_ptr<Prepared>> prepared_;
-    bool interrupted_ = false;  // a courier stands somewhere within a pass
+    bool interrupted_ = false;  // a prefetcher stands somewhere within a pass
     RunReport report_;
     int replans_ = 0;  // since the last report
     Profile* profile_ = nullptr;

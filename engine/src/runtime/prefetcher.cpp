@@ -1,4 +1,4 @@
-#include "runtime/courier.h"
+#include "runtime/prefetcher.h"
 
 #include <algorithm>
 
@@ -7,7 +7,7 @@
 
 namespace sdcpp {
 
-Courier::Courier(Device& device, WeightStore& store, std::vector<Load> loads, size_t segments, Mode mode)
+Prefetcher::Prefetcher(Device& device, WeightStore& store, std::vector<Load> loads, size_t segments, Mode mode)
     : device_(device),
       store_(store),
       loads_(std::move(loads)),
@@ -20,7 +20,7 @@ Courier::Courier(Device& device, WeightStore& store, std::vector<Load> loads, si
     if (mode_ == Mode::ahead) thread_ = std::thread([this] { work(); });
 }
 
-Courier::~Courier() {
+Prefetcher::~Prefetcher() {
     {
         const std::scoped_lock lock(mutex_);
         stop_ = true;
@@ -30,7 +30,7 @@ Courier::~Courier() {
 }
 
 // No faster than a simulated link. A device's own queue keeps to the pace without help.
-void Courier::bring(const Load& load) {
+void Prefetcher::fetch(const Load& load) {
     const auto start = Clock::now();
     const uint64_t bytes = store_.load(load.stage, load.weights, stop_);
     if (bytes == 0) return;
@@ -50,23 +50,23 @@ void Courier::bring(const Load& load) {
 }
 
 // Tells of the loads that have arrived.
-void Courier::publish() {
+void Prefetcher::count_arrivals() {
     const std::scoped_lock lock(mutex_);
-    const uint64_t before = brought_;
-    for (; !under_way_.empty() && under_way_.front() <= store_.arrived(); ++brought_) under_way_.pop_front();
-    if (brought_ > before) changed_.notify_all();
+    const uint64_t before = fetched_;
+    for (; !in_flight_.empty() && in_flight_.front() <= store_.arrived(); ++fetched_) in_flight_.pop_front();
+    if (fetched_ > before) changed_.notify_all();
 }
 
 // Waits for all that is on its way: there is nothing to be done meanwhile.
-void Courier::settle() {
+void Prefetcher::drain() {
     store_.finish();
-    publish();
+    count_arrivals();
     const std::scoped_lock lock(mutex_);
     if (busy_since_) counts_.upload_seconds += seconds_since(*busy_since_);
     busy_since_.reset();
 }
 
-void Courier::work() {
+void Prefetcher::work() {
     if (device_.is_cpu()) give_way();
     try {
         for (uint64_t pass = 0; pass == 0 || streams_; ++pass) {
@@ -77,20 +77,20 @@ void Courier::work() {
                     std::unique_lock lock(mutex_);
                     if (!may_start()) {
                         lock.unlock();
-                        settle();
+                        drain();
                         lock.lock();
                         changed_.wait(lock, may_start);
                     }
                     lock.unlock();
                     if (stop_) break;
-                    bring(load);
+                    fetch(load);
                 }
-                under_way_.push_back(store_.mark());
-                publish();
+                in_flight_.push_back(store_.mark());
+                count_arrivals();
             }
             if (stop_) break;
         }
-        settle();
+        drain();
     } catch (...) {
         store_.finish();
         const std::scoped_lock lock(mutex_);
@@ -99,13 +99,13 @@ void Courier::work() {
     }
 }
 
-void Courier::wait(size_t segment) {
+void Prefetcher::wait(size_t segment) {
     const auto start = Clock::now();
     if (mode_ == Mode::on_demand) {
         const bool first = asked_++ < ends_.size();
         for (size_t i = segment == 0 ? 0 : ends_[segment - 1]; i < ends_[segment]; ++i)
-            if (first || !loads_[i].once()) bring(loads_[i]);
-        settle();
+            if (first || !loads_[i].once()) fetch(loads_[i]);
+        drain();
         const std::scoped_lock lock(mutex_);
         counts_.stall_seconds += seconds_since(start);
         return;
@@ -114,19 +114,19 @@ void Courier::wait(size_t segment) {
     const uint64_t pass = streams_ ? asked_ / ends_.size() : 0;
     ++asked_;
     const uint64_t needed = pass * loads_.size() + ends_[segment];
-    while (!changed_.wait_for(lock, std::chrono::milliseconds(50), [&] { return problem_ || brought_ >= needed; }))
+    while (!changed_.wait_for(lock, std::chrono::milliseconds(50), [&] { return problem_ || fetched_ >= needed; }))
         if (device_.cancelled()) fail(SDCPP_CANCELLED, "cancelled");
     if (problem_) std::rethrow_exception(problem_);
     counts_.stall_seconds += seconds_since(start);
 }
 
-void Courier::done() {
+void Prefetcher::done() {
     const std::scoped_lock lock(mutex_);
     ++done_;
     changed_.notify_all();
 }
 
-Courier::Counts Courier::take_counts() {
+Prefetcher::Counts Prefetcher::take_counts() {
     const std::scoped_lock lock(mutex_);
     if (busy_since_) {
         counts_.upload_seconds += seconds_since(*busy_since_);

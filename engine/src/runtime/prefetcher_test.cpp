@@ -1,5 +1,5 @@
 // Uploads ahead of the compute: also to be run under the thread sanitizer.
-#include "runtime/courier.h"
+#include "runtime/prefetcher.h"
 
 #include <doctest/doctest.h>
 
@@ -18,7 +18,7 @@ struct Fixture {
     Device device{"simulated", 1, &cancelled};
     Toy toy{{1, 2, 3, 4}};
     WeightStore store{device, *toy.network, TypeRules()};
-    std::vector<Courier::Load> loads;
+    std::vector<Prefetcher::Load> loads;
 
     Fixture() {
         std::vector<WeightStore::Place> places(stages);
@@ -33,14 +33,14 @@ struct Fixture {
         store.place(places, 2 * each, false);
     }
     // Weights are what they should be from wait() to done(), whatever comes next.
-    void pass(Courier& courier) {
+    void pass(Prefetcher& prefetcher) {
         for (size_t s = 0; s < stages; ++s) {
-            courier.wait(s);
+            prefetcher.wait(s);
             const Weight& weight = toy.network->weights().all()[s];
             const auto* data = static_cast<const float*>(weight.tensor->data);
             for (const size_t at : {size_t{0}, static_cast<size_t>(Toy::width * Toy::width) - 1})
                 CHECK(data[at] * static_cast<float>(Toy::width) == static_cast<float>(s + 1));
-            courier.done();
+            prefetcher.done();
         }
     }
 };
@@ -48,32 +48,32 @@ struct Fixture {
 }  // namespace
 
 TEST_CASE("weights are there in time and stay until they have been used, pass after pass") {
-    for (const Courier::Mode mode : {Courier::Mode::ahead, Courier::Mode::on_demand}) {
+    for (const Prefetcher::Mode mode : {Prefetcher::Mode::ahead, Prefetcher::Mode::on_demand}) {
         Fixture f;
-        Courier courier(f.device, f.store, f.loads, stages, mode);
-        for (int number = 0; number < 5; ++number) f.pass(courier);
-        const uint64_t bytes = courier.take_counts().uploaded_bytes;
+        Prefetcher prefetcher(f.device, f.store, f.loads, stages, mode);
+        for (int number = 0; number < 5; ++number) f.pass(prefetcher);
+        const uint64_t bytes = prefetcher.take_counts().uploaded_bytes;
         CHECK(bytes >= each * (1 + 5 * 3));
         CHECK_MESSAGE(bytes <= each * (1 + 5 * 3 + 2), "at most both places are filled ahead");
     }
 }
 
-TEST_CASE("a courier that waits for room can be sent away") {
+TEST_CASE("a prefetcher that waits for room can be sent away") {
     Fixture f;
-    Courier courier(f.device, f.store, f.loads, stages, Courier::Mode::ahead);
-    courier.wait(0);
+    Prefetcher prefetcher(f.device, f.store, f.loads, stages, Prefetcher::Mode::ahead);
+    prefetcher.wait(0);
 }
 
 TEST_CASE("what loading throws comes out of wait()") {
-    for (const Courier::Mode mode : {Courier::Mode::ahead, Courier::Mode::on_demand}) {
+    for (const Prefetcher::Mode mode : {Prefetcher::Mode::ahead, Prefetcher::Mode::on_demand}) {
         Fixture f;
         f.toy.sources[2]->fails = true;
-        Courier courier(f.device, f.store, f.loads, stages, mode);
+        Prefetcher prefetcher(f.device, f.store, f.loads, stages, mode);
         bool thrown = false;
         try {
             for (size_t s = 0; s < stages; ++s) {
-                courier.wait(s);
-                courier.done();
+                prefetcher.wait(s);
+                prefetcher.done();
             }
         } catch (const Error& problem) {
             thrown = problem.status() == SDCPP_BAD_FILE;
@@ -84,10 +84,10 @@ TEST_CASE("what loading throws comes out of wait()") {
 
 TEST_CASE("waiting ends when the device is cancelled") {
     Fixture f;
-    Courier courier(f.device, f.store, f.loads, stages, Courier::Mode::ahead);
-    courier.wait(0);
-    courier.wait(1);
-    courier.wait(2);
+    Prefetcher prefetcher(f.device, f.store, f.loads, stages, Prefetcher::Mode::ahead);
+    prefetcher.wait(0);
+    prefetcher.wait(1);
+    prefetcher.wait(2);
     f.cancelled = true;  // nothing is done, so stage 3 finds no place
-    CHECK_THROWS_AS(courier.wait(3), Error);
+    CHECK_THROWS_AS(prefetcher.wait(3), Error);
 }

@@ -15,7 +15,7 @@
 
 namespace sdcpp {
 
-class Courier {
+class Prefetcher {
   public:
     // Weights that are loaded as one: streamed ones in each pass, resident ones once.
     struct Load {
@@ -29,10 +29,10 @@ class Courier {
         on_demand  // within wait()
     };
     // `loads` are in the order of their segments; `segments` is the number of segments.
-    Courier(Device& device, WeightStore& store, std::vector<Load> loads, size_t segments, Mode mode);
-    ~Courier();
-    Courier(const Courier&) = delete;
-    Courier& operator=(const Courier&) = delete;
+    Prefetcher(Device& device, WeightStore& store, std::vector<Load> loads, size_t segments, Mode mode);
+    ~Prefetcher();
+    Prefetcher(const Prefetcher&) = delete;
+    Prefetcher& operator=(const Prefetcher&) = delete;
 
     // Returns when the weights of `segment` have arrived for the present pass. Segments are asked for in order, pass
     // after pass. Throws what loading threw, and SDCPP_CANCELLED.
@@ -49,9 +49,9 @@ class Courier {
   private:
     using Time = std::chrono::steady_clock::time_point;
     void work();
-    void bring(const Load& load);
-    void publish();
-    void settle();
+    void fetch(const Load& load);
+    void count_arrivals();
+    void drain();
 
     Device& device_;
     WeightStore& store_;
@@ -61,12 +61,12 @@ class Courier {
     const bool streams_;
     std::mutex mutex_;
     std::condition_variable changed_;
-    uint64_t brought_ = 0;           // loads that are there, over all passes
+    uint64_t fetched_ = 0;           // loads that are there, over all passes
     uint64_t asked_ = 0, done_ = 0;  // segments, over all passes
     Time link_free_{};               // on a simulated link
     // Of a device's own queue: loads that are on their way, each with the mark that it arrives with, and since when the
     // link has been at work.
-    std::deque<uint64_t> under_way_{};
+    std::deque<uint64_t> in_flight_{};
     std::optional<Time> busy_since_{};
     Counts counts_;
     std::exception_ptr problem_;
