@@ -185,7 +185,7 @@ int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t c
 const float* sdcpp_conditioning_array(const sdcpp_conditioning* conditioning, const char* name, int64_t shape[6],
                                       int32_t* dimensions) {
     if (!conditioning || !name) return nullptr;
-    const Conditioning::Item* item = conditioning->said.find(name);
+    const Conditioning::Item* item = conditioning->conditioning.find(name);
     return item ? give_floats(item->array, shape, dimensions) : nullptr;
 }
 
@@ -203,7 +203,7 @@ int sdcpp_sample(sdcpp_model* model, const sdcpp_prompt_share* shares, size_t co
             const sdcpp_prompt_share& share = shares[i];
             need(share.conditioning, "a share's conditioning");
             sample.shares.push_back(
-                {&share.conditioning->said, {share.negative != 0, share.weight, share.start, share.end}});
+                {&share.conditioning->conditioning, {share.negative != 0, share.weight, share.start, share.end}});
         }
         if (sample.noise) {
             const ModelFacts& facts = model->model.facts();

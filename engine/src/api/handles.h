@@ -18,7 +18,7 @@ struct sdcpp_options {
 };
 
 struct sdcpp_conditioning {
-    sdcpp::Conditioning said;
+    sdcpp::Conditioning conditioning;
 };
 
 struct sdcpp_result {
