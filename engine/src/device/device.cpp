@@ -170,10 +170,10 @@ std::vector<BackendInfo> list_backends() {
 
 const std::string& backend_trouble() { return ensure_backends(); }
 
-Device::Device(const std::string& name, int threads, const std::atomic<bool>* cancelled, const ProductsChoice& products)
-    : Device(DeviceSpec(name), threads, cancelled, products) {}
+Device::Device(const std::string& name, int threads, const std::atomic<bool>* cancelled, const GemmChoice& gemm)
+    : Device(DeviceSpec(name), threads, cancelled, gemm) {}
 
-Device::Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* cancelled, const ProductsChoice& products)
+Device::Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* cancelled, const GemmChoice& gemm)
     : handle_(choose(spec.simulated() ? "CPU" : spec.name)),
       cancelled_(cancelled),
       memory_(capacity_of(spec)),
@@ -199,9 +199,9 @@ Device::Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* can
     if (const auto set_abort =
             device_function<ggml_backend_set_abort_callback_t>(handle_, "ggml_backend_set_abort_callback"))
         set_abort(backend(), stop_requested, const_cast<std::atomic<bool>*>(cancelled_));
-    if (!products.library.empty() && ggml_backend_dev_type(handle_) == GGML_BACKEND_DEVICE_TYPE_CPU) {
-        kernels_.gemm = std::make_shared<Gemm>(products);
-        if (products.bf16 && kernels_.gemm->large().pair() == 1)
+    if (!gemm.library.empty() && ggml_backend_dev_type(handle_) == GGML_BACKEND_DEVICE_TYPE_CPU) {
+        kernels_.gemm = std::make_shared<Gemm>(gemm);
+        if (gemm.bf16 && kernels_.gemm->large().pair() == 1)
             log(SDCPP_LOG_WARNING, "this processor does not compute with bf16: matrices are multiplied in f32");
         kernels_.cancelled = cancelled_;
         if (is_cpu_) kernels_.threads = governor_.threads();

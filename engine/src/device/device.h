@@ -52,9 +52,8 @@ class Device {
     // "simulated:vram=GIB,link=GB/S,slowdown=X" is the CPU in the part of a card with so much memory, behind a link of
     // that speed, X times slower: for tests, and for trying plans. "NAME:link=GB/S" slows uploads to a device down to
     // that speed, for measuring slower links.
-    // `products`: for networks that are computed on the CPU.
-    Device(const std::string& name, int threads, const std::atomic<bool>* cancelled,
-           const ProductsChoice& products = {});
+    // `gemm`: for networks that are computed on the CPU.
+    Device(const std::string& name, int threads, const std::atomic<bool>* cancelled, const GemmChoice& gemm = {});
     Device(const Device&) = delete;
     Device& operator=(const Device&) = delete;
 
@@ -97,7 +96,7 @@ class Device {
     void set_speed(const Speed& speed) { speed_ = speed; }
 
   private:
-    Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* cancelled, const ProductsChoice& products);
+    Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* cancelled, const GemmChoice& gemm);
     void start_threads(int count);
     void choose_convolutions();
 

@@ -11,8 +11,8 @@ size_t padded(size_t floats) { return (floats + line - 1) / line * line; }
 
 }  // namespace
 
-Gemm::Gemm(const ProductsChoice& choice)
-    : f32_(f32_products(choice.kind, choice.library)), bf16_(choice.bf16 ? bf16_products() : nullptr) {}
+Gemm::Gemm(const GemmChoice& choice)
+    : f32_(f32_gemm_kernels(choice.kind, choice.library)), bf16_(choice.bf16 ? bf16_gemm_kernels() : nullptr) {}
 
 Gemm::Scratch::Scratch(const Gemm& owner, int64_t wanted) : owner_(owner) {
     const auto floats = static_cast<size_t>(wanted + padding);

@@ -7,13 +7,13 @@
 #include <string>
 #include <vector>
 
-#include "kernels/products.h"
+#include "kernels/gemm_kernels.h"
 
 namespace sdcpp {
 
 // Which products the CPU computes with.
-struct ProductsChoice {
-    std::string library;  // see f32_products(); "": no operations of our own at all
+struct GemmChoice {
+    std::string library;  // see f32_gemm_kernels(); "": no operations of our own at all
     std::string kind;
     bool bf16 = false;  // large products in bf16, if the processor computes with it
 };
@@ -21,15 +21,15 @@ struct ProductsChoice {
 // Thread-safe. Every product runs on the thread that asks for it.
 class Gemm {
   public:
-    // Throws what f32_products() throws.
-    explicit Gemm(const ProductsChoice& choice);
+    // Throws what f32_gemm_kernels() throws.
+    explicit Gemm(const GemmChoice& choice);
     Gemm(const Gemm&) = delete;
     Gemm& operator=(const Gemm&) = delete;
 
     // For sums that must stay exact to f32.
-    const Products& f32() const { return *f32_; }
+    const GemmKernels& f32() const { return *f32_; }
     // For large products.
-    const Products& large() const { return bf16_ ? *bf16_ : *f32_; }
+    const GemmKernels& large() const { return bf16_ ? *bf16_ : *f32_; }
 
     // Memory for one operation on one thread; goes back to be used again.
     class Scratch {
@@ -41,7 +41,7 @@ class Gemm {
         Scratch& operator=(const Scratch&) = delete;
         // The next `floats` of it.
         float* take(int64_t floats);
-        Products::Unit* take_units(int64_t units) { return reinterpret_cast<Products::Unit*>(take(units)); }
+        GemmKernels::Unit* take_units(int64_t units) { return reinterpret_cast<GemmKernels::Unit*>(take(units)); }
 
       private:
         const Gemm& owner_;
@@ -52,7 +52,7 @@ class Gemm {
     void trim() const;
 
   private:
-    std::unique_ptr<Products> f32_, bf16_;
+    std::unique_ptr<GemmKernels> f32_, bf16_;
     mutable std::mutex mutex_;
     mutable std::vector<std::vector<float>> free_;
     mutable size_t made_ = 0;  // pieces of memory, in use or free

@@ -14,9 +14,9 @@ namespace {
 constexpr int row_major = 101, as_it_is = 111;  // as CBLAS numbers them
 
 // A packed matrix is b's rows without gaps. Every product runs on the thread that asks for it.
-class OpenBlas final : public Products {
+class OpenBlas final : public GemmKernels {
   public:
-    explicit OpenBlas(const std::string& library) : Products(1, 1) {
+    explicit OpenBlas(const std::string& library) : GemmKernels(1, 1) {
         // Node-deletion is left to the end of the process: the library may have started threads.
         library_.reset(dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE), [](void* handle) {
             if (handle) dlclose(handle);
@@ -70,6 +70,8 @@ class OpenBlas final : public Products {
 
 }  // namespace
 
-std::unique_ptr<Products> openblas_products(const std::string& library) { return std::make_unique<OpenBlas>(library); }
+std::unique_ptr<GemmKernels> openblas_products(const std::string& library) {
+    return std::make_unique<OpenBlas>(library);
+}
 
 }  // namespace sdcpp

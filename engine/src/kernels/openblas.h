@@ -1,11 +1,11 @@
-// Products of the OpenBLAS of the package scipy-openblas32.
+// GemmKernels of the OpenBLAS of the package scipy-openblas32.
 #pragma once
 
-#include "kernels/products.h"
+#include "kernels/gemm_kernels.h"
 
 namespace sdcpp {
 
 // Throws SDCPP_FILE_NOT_FOUND.
-std::unique_ptr<Products> openblas_products(const std::string& library);
+std::unique_ptr<GemmKernels> openblas_products(const std::string& library);
 
 }  // namespace sdcpp

@@ -17,7 +17,7 @@
 namespace sdcpp {
 namespace {
 
-using Unit = Products::Unit;
+using Unit = GemmKernels::Unit;
 
 struct Isa {
     using Vector = __m256;
@@ -74,7 +74,7 @@ struct Isa {
 
 }  // namespace
 
-std::unique_ptr<Products> avx2_products() { return std::make_unique<PanelProducts>(); }
+std::unique_ptr<GemmKernels> avx2_products() { return std::make_unique<PanelProducts>(); }
 
 }  // namespace sdcpp
 

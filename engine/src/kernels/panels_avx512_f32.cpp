@@ -18,7 +18,7 @@
 namespace sdcpp {
 namespace {
 
-using Unit = Products::Unit;
+using Unit = GemmKernels::Unit;
 
 #include "kernels/panel_avx512.h"
 
@@ -45,7 +45,7 @@ struct Isa : Avx512 {
 
 }  // namespace
 
-std::unique_ptr<Products> avx512_products() { return std::make_unique<PanelProducts>(); }
+std::unique_ptr<GemmKernels> avx512_products() { return std::make_unique<PanelProducts>(); }
 
 }  // namespace sdcpp
 

@@ -1,7 +1,7 @@
-// Products for x86-64, one processor level a file.
+// GemmKernels for x86-64, one processor level a file.
 #pragma once
 
-#include "kernels/products.h"
+#include "kernels/gemm_kernels.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define SDCPP_X86_PRODUCTS
@@ -11,9 +11,9 @@
 
 namespace sdcpp {
 
-std::unique_ptr<Products> avx2_products();
-std::unique_ptr<Products> avx512_products();
-std::unique_ptr<Products> avx512_bf16_products();
+std::unique_ptr<GemmKernels> avx2_products();
+std::unique_ptr<GemmKernels> avx512_products();
+std::unique_ptr<GemmKernels> avx512_bf16_products();
 
 }  // namespace sdcpp
 

@@ -21,11 +21,11 @@ struct Sizes {
         return query_block * (query + 2) + query_group * (scores + shares) + k_panel + v_panel + size;
     }
 
-    Sizes(const Products& products, int64_t head)
+    Sizes(const GemmKernels& products, int64_t head)
         : size(head),
           query(products.units(head)),
-          scores(Products::apart(key_block)),
-          shares(Products::apart(products.units(key_block))),
+          scores(GemmKernels::apart(key_block)),
+          shares(GemmKernels::apart(products.units(key_block))),
           k_panel(products.packed(head, key_block)),
           v_panel(products.packed(key_block, head)) {}
 };
@@ -41,7 +41,7 @@ class AttentionOperation : public CpuOperation {
 
     // One unit for each block of queries of each head of each image.
     void run(const ggml_tensor* out, int64_t first, int64_t last) const override {
-        const Products& products = gemm.large();
+        const GemmKernels& products = gemm.large();
         const ggml_tensor *q = out->src[0], *k = out->src[1], *v = out->src[2];
         const int64_t channels = q->ne[0], size = size_, queries = q->ne[1], keys = k->ne[1];
         const int64_t key_channels = k->ne[0], sharing = channels / key_channels;
@@ -50,8 +50,9 @@ class AttentionOperation : public CpuOperation {
         const Sizes z(products, size);
         const auto of = [](const ggml_tensor* t) { return static_cast<float*>(t->data); };
         Gemm::Scratch scratch(gemm, z.all());
-        Products::Unit *asked = scratch.take_units(query_block * z.query), *k_panel = scratch.take_units(z.k_panel),
-                       *v_panel = scratch.take_units(z.v_panel), *shares = scratch.take_units(query_group * z.shares);
+        GemmKernels::Unit *asked = scratch.take_units(query_block * z.query), *k_panel = scratch.take_units(z.k_panel),
+                          *v_panel = scratch.take_units(z.v_panel),
+                          *shares = scratch.take_units(query_group * z.shares);
         float *scores = scratch.take(query_group * z.scores), *tops = scratch.take(query_block),
               *sums = scratch.take(query_block), *line = scratch.take(size);
         for (int64_t unit = first; unit < last; ++unit) {
@@ -83,8 +84,8 @@ class AttentionOperation : public CpuOperation {
                         if (!as_they_are) products.convert(line_of, some, shares + r * z.shares);
                     }
                     products.multiply(count, size, products.units(some),
-                                      as_they_are ? reinterpret_cast<const Products::Unit*>(scores) : shares, z.shares,
-                                      v_panel, target + row * channels, channels, nullptr, key > 0);
+                                      as_they_are ? reinterpret_cast<const GemmKernels::Unit*>(scores) : shares,
+                                      z.shares, v_panel, target + row * channels, channels, nullptr, key > 0);
                 }
             }
             for (int64_t r = 0; r < rows; ++r) multiply_by(target + r * channels, size, 1 / sums[r]);

@@ -52,14 +52,14 @@ class ProductConvolution : public ConvolutionOperation {
         const ggml_tensor *w = y->src[0], *x = y->src[1];
         const int64_t pixels = s.out_height * s.out_width, plane = s.height * s.width;
         const int64_t groups = blocks(s.out, out_group_);
-        const Products& products = gemm.large();
+        const GemmKernels& products = gemm.large();
         const Sizes sizes(products, s, out_group_);
         const int64_t channels = sizes.channels, line_size = sizes.line;
         const bool as_it_is = sizes.columns == 0;
         const bool as_they_are = products.pair() == 1;  // kernels
         Gemm::Scratch scratch(gemm, sizes.all());
         float *columns = scratch.take(sizes.columns), *line = scratch.take(sizes.deep);
-        Products::Unit *packed = scratch.take_units(sizes.packed), *panel = scratch.take_units(sizes.panel);
+        GemmKernels::Unit *packed = scratch.take_units(sizes.packed), *panel = scratch.take_units(sizes.panel);
         for (int64_t unit = first; unit < last;) {
             // All groups of one block of pixels that are this thread's.
             const int64_t some_groups = std::min(groups - unit % groups, last - unit);
@@ -79,7 +79,7 @@ class ProductConvolution : public ConvolutionOperation {
                     if (cancelled()) return;
                     const int64_t outs = std::min(out_group_, until - group);
                     for (int64_t o = 0; o < outs; ++o) {
-                        Products::Unit* row = panel + o * line_size;
+                        GemmKernels::Unit* row = panel + o * line_size;
                         float* wide = as_they_are ? reinterpret_cast<float*>(row) : line;
                         kernels_of(w, group + o, c, some, wide);
                         if (!as_they_are) products.convert(line, depth_here, row);
@@ -100,10 +100,10 @@ class ProductConvolution : public ConvolutionOperation {
         int64_t line, columns, packed, panel;
         int64_t all() const { return columns + packed + panel + deep; }
 
-        Sizes(const Products& products, const Shape& s, int64_t outs)
+        Sizes(const GemmKernels& products, const Shape& s, int64_t outs)
             : channels(std::max<int64_t>(1, depth / s.taps())),
               deep(channels * s.taps()),
-              line(Products::apart(products.units(deep))),
+              line(GemmKernels::apart(products.units(deep))),
               columns(s.taps() == 1 && s.stride == 1 && s.padding == 0 ? 0 : deep * pixel_block),
               packed(products.packed(deep, pixel_block)),
               panel(outs * line) {}
@@ -235,10 +235,10 @@ class WinogradConvolution : public ConvolutionOperation {
         int64_t all() const { return products * (input + kernels + sums + tiles) + channels * 9 + transform(); }
         int64_t transform() const { return winograd::work_floats(tiles); }
 
-        Sizes(const Products& exact, int64_t in_channels, int64_t outs, int64_t all_outs, int64_t count)
+        Sizes(const GemmKernels& exact, int64_t in_channels, int64_t outs, int64_t all_outs, int64_t count)
             : channels(in_channels),
               tiles(count),
-              apart(Products::apart(channels)),
+              apart(GemmKernels::apart(channels)),
               input(spread(exact.packed(channels, tiles))),
               kernels(outs * apart),
               sums(spread(all_outs * tiles)) {}
@@ -262,7 +262,7 @@ class WinogradConvolution : public ConvolutionOperation {
 
         Sizes z;
         Gemm::Scratch scratch;
-        Products::Unit* input;
+        GemmKernels::Unit* input;
         float *kernels, *sums, *line, *raw, *transform;
     };
 
@@ -288,10 +288,10 @@ class WinogradConvolution : public ConvolutionOperation {
     // Sums of product p begin at sums + p * stride.
     void multiply(int64_t outs, int64_t channels, int64_t tiles, bool add, float* sums, int64_t stride,
                   Work& work) const {
-        const Products& exact = gemm.f32();
+        const GemmKernels& exact = gemm.f32();
         for (int64_t p = 0; p < products; ++p)
             exact.multiply(outs, tiles, channels,
-                           reinterpret_cast<const Products::Unit*>(work.kernels + p * outs * work.z.apart),
+                           reinterpret_cast<const GemmKernels::Unit*>(work.kernels + p * outs * work.z.apart),
                            work.z.apart, work.input + p * work.z.input, sums + p * stride, tiles, nullptr, add);
     }
 

@@ -18,8 +18,8 @@ struct Sizes {
     int64_t panel, group, widened;  // packed weights; rows of x as units (0 if x is read directly); f32
     int64_t all() const { return panel + group + widened; }
 
-    Sizes(const Products& products, int64_t in, int64_t outs)
-        : apart(Products::apart(products.units(in))),
+    Sizes(const GemmKernels& products, int64_t in, int64_t outs)
+        : apart(GemmKernels::apart(products.units(in))),
           panel(products.packed(depth, outs) * blocks(in, depth)),
           group(products.pair() == 1 && apart == in ? 0 : row_group * apart),
           widened(outs * depth) {}
@@ -40,13 +40,13 @@ class LinearOperation : public CpuOperation {
 
     // One unit for each block of rows of each block of outputs of each image.
     void run(const ggml_tensor* y, int64_t first, int64_t last) const override {
-        const Products& products = gemm.large();
+        const GemmKernels& products = gemm.large();
         const ggml_tensor *w = y->src[0], *x = y->src[1], *bias = y->src[2];
         const int64_t in = in_, out = w->ne[1], rows = x->ne[1];
         const int64_t out_blocks = blocks(out, outs_);
         const Sizes sizes(products, in, outs_);
         Gemm::Scratch scratch(gemm, sizes.all());
-        Products::Unit *panel = scratch.take_units(sizes.panel), *group = scratch.take_units(sizes.group);
+        GemmKernels::Unit *panel = scratch.take_units(sizes.panel), *group = scratch.take_units(sizes.group);
         float* widened = scratch.take(sizes.widened);
         int64_t held = -1;
         for (int64_t unit = first; unit < last && !cancelled(); ++unit) {
@@ -59,7 +59,7 @@ class LinearOperation : public CpuOperation {
             for (int64_t row = from_row; row < until; row += row_group) {
                 const int64_t some = std::min(row_group, until - row);
                 const float* source = values(x) + (image * rows + row) * in;
-                const auto* taken = reinterpret_cast<const Products::Unit*>(source);
+                const auto* taken = reinterpret_cast<const GemmKernels::Unit*>(source);
                 if (sizes.group > 0) {
                     for (int64_t r = 0; r < some; ++r) products.convert(source + r * in, in, group + r * sizes.apart);
                     taken = group;
@@ -75,8 +75,8 @@ class LinearOperation : public CpuOperation {
 
   private:
     // Outputs [from, from + count) for each depth in turn.
-    static void pack_weights(const Products& products, const ggml_tensor* w, int64_t from, int64_t count,
-                             Products::Unit* panel, float* widened) {
+    static void pack_weights(const GemmKernels& products, const ggml_tensor* w, int64_t from, int64_t count,
+                             GemmKernels::Unit* panel, float* widened) {
         const int64_t in = w->ne[0];
         for (int64_t k = 0; k < in; k += depth, panel += products.packed(depth, count)) {
             const int64_t deep = std::min(depth, in - k);

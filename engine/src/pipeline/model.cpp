@@ -17,7 +17,7 @@ constexpr int pictures_streamed_together = 16;  // more take more host memory an
 Model::Model(const ModelOptions& options)
     : options_(options),
       files_(options.paths, namings()),
-      device_(options.device, options.threads, &cancelled_, options.products),
+      device_(options.device, options.threads, &cancelled_, options.gemm),
       memory_(device_, Budget::from_gib(options.max_vram, options.whole_process)),
       family_(family_of(files_)) {
     const TypeRules types(options.wtype, options.tensor_type_rules);

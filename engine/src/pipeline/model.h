@@ -32,8 +32,8 @@ struct ModelOptions {
     int stream_layers = -1, offload_to_cpu = -1;                 // -1: automatic, which is on
     Policy policy = Policy::automatic;
     int gpu_layers = -1;
-    Device::Speed speed;      // zeros: measured when needed
-    ProductsChoice products;  // see Device
+    Device::Speed speed;  // zeros: measured when needed
+    GemmChoice gemm;      // see Device
     bool profile = false, whole_process = false;
 };
 

@@ -23,7 +23,7 @@ const std::vector<std::string>& compared_policies() {
     static const std::vector<std::string> names = {"auto", "pipelined", "capped", "full", "capped+prefetch"};
     return names;
 }
-const std::vector<std::string>& product_kinds() {
+const std::vector<std::string>& gemm_kinds() {
     static const std::vector<std::string> names = {"avx2", "avx512", "openblas"};
     return names;
 }
@@ -92,7 +92,7 @@ void store_link_speed(void* target, const OptionValue& value) {
 }
 
 void store_precision(void* target, const OptionValue& value) {
-    static_cast<ModelOptions*>(target)->products.bf16 = std::get<std::string>(value) == "bf16";
+    static_cast<ModelOptions*>(target)->gemm.bf16 = std::get<std::string>(value) == "bf16";
 }
 
 constexpr double most_gib = 1e6, most_blocks = 1e6;
@@ -219,16 +219,16 @@ const std::vector<Option>& option_table() {
         {.set = model,
          .name = "blas",
          .kind = Kind::choice,
-         .choices = product_kinds,
+         .choices = gemm_kinds,
          .group = "machine",
          .flags = "--no-blas",
          .help = "compute with ggml's kernels alone on the CPU",
-         .store = within<&ModelOptions::products, &ProductsChoice::kind>},
+         .store = within<&ModelOptions::gemm, &GemmChoice::kind>},
         {.set = model,
          .name = "blas_library",
          .kind = Kind::text,
          .help = "the file of the OpenBLAS of the package scipy-openblas32; left out: ggml's kernels alone",
-         .store = within<&ModelOptions::products, &ProductsChoice::library>},
+         .store = within<&ModelOptions::gemm, &GemmChoice::library>},
         {.set = model,
          .name = "matmul_precision",
          .kind = Kind::choice,

@@ -97,9 +97,9 @@ TEST_CASE("values arrive in the structs") {
     CHECK(opened.policy == Policy::capped);
     CHECK(opened.speed.flops_per_s == 2.5e10);
     CHECK(opened.speed.link_bytes_per_s == 3e9);
-    CHECK(opened.products.kind == "avx2");
-    CHECK(opened.products.library == "/a/b.so");
-    CHECK(opened.products.bf16);
+    CHECK(opened.gemm.kind == "avx2");
+    CHECK(opened.gemm.library == "/a/b.so");
+    CHECK(opened.gemm.bf16);
     CHECK(opened.device == "auto");
     Options wrong("model");
     wrong.set_text("link_speed", "1");

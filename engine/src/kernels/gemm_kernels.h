@@ -8,15 +8,15 @@
 
 namespace sdcpp {
 
-class Products {
+class GemmKernels {
   public:
     // A unit is 32 bits: `pair` values, neighbours along k.
     using Unit = uint32_t;
 
-    Products(int64_t pair, int64_t width);
-    virtual ~Products();
-    Products(const Products&) = delete;
-    Products& operator=(const Products&) = delete;
+    GemmKernels(int64_t pair, int64_t width);
+    virtual ~GemmKernels();
+    GemmKernels(const GemmKernels&) = delete;
+    GemmKernels& operator=(const GemmKernels&) = delete;
 
     // 1: f32, whose rows can be taken as units; 2: bf16, products of which are summed in f32.
     int64_t pair() const { return pair_; }
@@ -48,8 +48,8 @@ class Products {
 // `kind`: "avx2" or "avx512", kernels of our own; "openblas", from `library`, the file that the package
 // scipy-openblas32 has; "" for the best on this processor. Throws SDCPP_INVALID_ARGUMENT if the processor lacks it,
 // SDCPP_FILE_NOT_FOUND.
-std::unique_ptr<Products> f32_products(const std::string& kind, const std::string& library);
+std::unique_ptr<GemmKernels> f32_gemm_kernels(const std::string& kind, const std::string& library);
 // Null if the processor does not compute with bf16.
-std::unique_ptr<Products> bf16_products();
+std::unique_ptr<GemmKernels> bf16_gemm_kernels();
 
 }  // namespace sdcpp

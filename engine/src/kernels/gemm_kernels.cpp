@@ -1,4 +1,4 @@
-#include "kernels/products.h"
+#include "kernels/gemm_kernels.h"
 
 #include "base/error.h"
 #include "kernels/openblas.h"
@@ -6,10 +6,10 @@
 
 namespace sdcpp {
 
-Products::Products(int64_t pair, int64_t width) : pair_(pair), width_(width) {}
-Products::~Products() = default;
+GemmKernels::GemmKernels(int64_t pair, int64_t width) : pair_(pair), width_(width) {}
+GemmKernels::~GemmKernels() = default;
 
-std::unique_ptr<Products> f32_products(const std::string& kind, const std::string& library) {
+std::unique_ptr<GemmKernels> f32_gemm_kernels(const std::string& kind, const std::string& library) {
 #if defined(SDCPP_X86_PRODUCTS)
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 =
@@ -25,7 +25,7 @@ std::unique_ptr<Products> f32_products(const std::string& kind, const std::strin
     return openblas_products(library);
 }
 
-std::unique_ptr<Products> bf16_products() {
+std::unique_ptr<GemmKernels> bf16_gemm_kernels() {
 #if defined(SDCPP_X86_PRODUCTS)
     if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
