@@ -126,7 +126,7 @@ void add_half(float* p, const ggml_fp16_t* other, int64_t count, float factor) {
     }
 }
 
-SDCPP_VECTOR_CODE void rotate_pairs(const float* x, const float* factors, float* y, int64_t count) {
+SDCPP_VECTOR_CODE void apply_rope(const float* x, const float* factors, float* y, int64_t count) {
     const float *cosines = factors, *sines = factors + count;
     for (int64_t i = 0; i < count; i += 2) {
         y[i] = x[i] * cosines[i] + x[i + 1] * sines[i];

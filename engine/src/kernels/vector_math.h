@@ -17,7 +17,7 @@ void multiply_by(float* p, int64_t count, float factor);
 // p += other * factor
 void add_half(float* p, const ggml_fp16_t* other, int64_t count, float factor);
 // y = x with each pair of neighbours rotated: `factors` [2, count] as in nn/layers.h.
-void rotate_pairs(const float* x, const float* factors, float* y, int64_t count);
+void apply_rope(const float* x, const float* factors, float* y, int64_t count);
 
 // y = a * gelu(b), with the error function's gelu.
 void gelu_gate(const float* a, const float* b, float* y, int64_t count);

@@ -90,8 +90,8 @@ struct DoubleAttention {
         ggml_tensor* q = ggml_concat(c, txt.projections.q(g, cn), img.projections.q(g, xn), 1);
         ggml_tensor* k = ggml_concat(c, txt.projections.k(g, cn), img.projections.k(g, xn), 1);
         ggml_tensor* values = ggml_concat(c, txt.projections.v(g, cn), img.projections.v(g, xn), 1);
-        q = rotate_pairs(g, q, v.at("rope"), heads);
-        k = rotate_pairs(g, k, v.at("rope"), heads);
+        q = apply_rope(g, q, v.at("rope"), heads);
+        k = apply_rope(g, k, v.at("rope"), heads);
         ggml_tensor* attended = attention(g, q, k, values, heads);
         ggml_tensor* to_text = tokens_of(g, attended, 0, context->ne[1]);
         ggml_tensor* to_picture = tokens_of(g, attended, context->ne[1], x->ne[1]);
@@ -141,8 +141,8 @@ struct SingleIn {
         ggml_context* c = g.context;
         ggml_tensor* mod = modulation(g, ggml_silu(c, v.at("vec")));
         ggml_tensor* n = modulated(g, v.at("x"), chunk(g, mod, 0, 3), chunk(g, mod, 1, 3));
-        ggml_tensor* q = rotate_pairs(g, projections.q(g, n), v.at("rope"), heads);
-        ggml_tensor* k = rotate_pairs(g, projections.k(g, n), v.at("rope"), heads);
+        ggml_tensor* q = apply_rope(g, projections.q(g, n), v.at("rope"), heads);
+        ggml_tensor* k = apply_rope(g, projections.k(g, n), v.at("rope"), heads);
         v["attended"] = attention(g, q, k, projections.v(g, n), heads);
         v["mlp"] = gelu_tanh(g, mlp(g, n));
         v["gate"] = chunk(g, mod, 2, 3);
@@ -246,7 +246,7 @@ std::vector<Array> Flux::inputs(const Noisy& noisy) const {
     const int64_t rows = noisy.shape.height / patch, columns = noisy.shape.width / patch;
     Array context = joined(noisy.conditionings, "context");
     const int64_t text = context.shape[1];
-    const RotaryTable table(axes_, theta_, {1, rows, columns});
+    const RopeTable table(axes_, theta_, {1, rows, columns});
     std::vector<float> rope;
     for (int64_t n = 0; n < noisy.rows(); ++n) {
         for (int64_t t = 0; t < text; ++t) table.append(rope, std::array<int64_t, 3>{0, 0, 0});

@@ -7,7 +7,7 @@ namespace sdcpp {
 
 // Values in: "x" [N, Tx, P] patches of the latent, "time" and, if it was distilled to take it, "guidance" [N, 256]
 // sinusoids, "pooled" [N, D'] and "context" [N, Tc, D] of the text, "rope" [N, Tc + Tx, 2 d] the positions for
-// rotate_pairs(). Out: "x" [N, Tx, P], the direction from the picture to the noise.
+// apply_rope(). Out: "x" [N, Tx, P], the direction from the picture to the noise.
 class Flux : public Denoiser {
   public:
     explicit Flux(const ModelFiles& files);

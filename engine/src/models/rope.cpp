@@ -4,7 +4,7 @@
 
 namespace sdcpp {
 
-RotaryTable::RotaryTable(const std::vector<int>& axes, double theta, const std::vector<int64_t>& counts) {
+RopeTable::RopeTable(const std::vector<int>& axes, double theta, const std::vector<int64_t>& counts) {
     for (size_t number = 0; number < axes.size(); ++number) {
         Axis& axis = axes_.emplace_back(Axis{axes[number], {}, {}});
         for (int64_t place = 0; place < counts[number]; ++place)
@@ -17,7 +17,7 @@ RotaryTable::RotaryTable(const std::vector<int>& axes, double theta, const std::
     }
 }
 
-void RotaryTable::append(std::vector<float>& into, std::span<const int64_t> places) const {
+void RopeTable::append(std::vector<float>& into, std::span<const int64_t> places) const {
     for (const auto table : {&Axis::cosines, &Axis::sines})
         for (size_t number = 0; number < axes_.size(); ++number) {
             const auto first = (axes_[number].*table).begin() + places[number] * axes_[number].size;

@@ -7,11 +7,11 @@
 
 namespace sdcpp {
 
-// The factors of rotate_pairs() for places along axes, from tables.
-class RotaryTable {
+// The factors of apply_rope() for places along axes, from tables.
+class RopeTable {
   public:
     // `axes`: how many values of a head each axis rotates; `counts`: places of each axis, from 0 on.
-    RotaryTable(const std::vector<int>& axes, double theta, const std::vector<int64_t>& counts);
+    RopeTable(const std::vector<int>& axes, double theta, const std::vector<int64_t>& counts);
 
     // Adds one token's factors: for each of a head's values its cosine, then for each its sine, negative for the first
     // of a pair. `places`: one for each axis.

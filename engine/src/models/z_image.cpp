@@ -41,7 +41,7 @@ struct Attention {
     ggml_tensor* placed(Graph& g, ggml_tensor* x, const RmsNorm& norm, ggml_tensor* rope) const {
         ggml_tensor* split = ggml_reshape_4d(g.context, x, head, heads, x->ne[1], x->ne[2]);
         ggml_tensor* normed = ggml_reshape_3d(g.context, norm(g, split), x->ne[0], x->ne[1], x->ne[2]);
-        return rotate_pairs(g, normed, rope, heads);
+        return apply_rope(g, normed, rope, heads);
     }
 
     ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* rope, ggml_tensor* mask) const {
@@ -214,7 +214,7 @@ std::vector<Array> ZImage::positions(int64_t rows, int64_t columns, const std::v
     const int64_t longest = filled(*std::max_element(texts.begin(), texts.end()));
     const bool mixed = std::any_of(texts.begin(), texts.end(), [&](int64_t text) { return filled(text) != longest; });
 
-    const RotaryTable table(axes_, theta_, {longest + 2, rows, columns});
+    const RopeTable table(axes_, theta_, {longest + 2, rows, columns});
     const auto place = [&](std::vector<float>& into, int64_t sequence, int64_t row, int64_t column) {
         table.append(into, std::array<int64_t, 3>{sequence, row, column});
     };

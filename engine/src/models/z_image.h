@@ -7,7 +7,7 @@ namespace sdcpp {
 
 // Values in: "x" [N, Tx, P] patches of the latent, "time" [N, M] sinusoids, "context" [N, Tc, D] states of the text
 // padded to a multiple of 32, "kept" [N, Tc, 1]: 1 for the text's own, 0 for padding; "x_rope" [N, Tx', 2 d]
-// and "context_rope" [N, Tc, 2 d]: the positions for rotate_pairs(), Tx' being Tx padded likewise; and, if texts of
+// and "context_rope" [N, Tc, 2 d]: the positions for apply_rope(), Tx' being Tx padded likewise; and, if texts of
 // different lengths go together, "context_mask" [N, 1, Tc, Tc] and "mask" [N, 1, Tx' + Tc, Tx' + Tc]. Out: "x" [N, Tx,
 // P], the direction from the picture to the noise.
 class ZImage : public Denoiser {

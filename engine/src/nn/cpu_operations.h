@@ -17,8 +17,8 @@ ggml_tensor* convolution(Graph& g, ggml_tensor* x, ggml_tensor* w, ggml_tensor* 
 ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads, float scale,
                        ggml_tensor* mask);
 
-// Does the same as rotate_pairs() in nn/layers.h.
-ggml_tensor* rotate_pairs(Graph& g, ggml_tensor* x, ggml_tensor* rope, int64_t heads);
+// Does the same as apply_rope() in nn/layers.h.
+ggml_tensor* apply_rope(Graph& g, ggml_tensor* x, ggml_tensor* rope, int64_t heads);
 
 // The first half of x's innermost side times gelu of the second.
 ggml_tensor* geglu(Graph& g, ggml_tensor* x);

@@ -64,8 +64,8 @@ ggml_tensor* from_tokens(Graph& g, ggml_tensor* tokens, int64_t width, int64_t h
     return ggml_reshape_4d(g.context, first, width, height, tokens->ne[0], tokens->ne[2]);
 }
 
-ggml_tensor* rotate_pairs(Graph& g, ggml_tensor* x, ggml_tensor* rope, int64_t heads) {
-    if (ggml_tensor* y = cpu::rotate_pairs(g, x, rope, heads)) return y;
+ggml_tensor* apply_rope(Graph& g, ggml_tensor* x, ggml_tensor* rope, int64_t heads) {
+    if (ggml_tensor* y = cpu::apply_rope(g, x, rope, heads)) return y;
     ggml_context* c = g.context;
     const int64_t size = x->ne[0] / heads, tokens = x->ne[1], batch = x->ne[2];
     ggml_tensor* pairs = ggml_reshape_2d(c, x, 2, ggml_nelements(x) / 2);

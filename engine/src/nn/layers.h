@@ -84,7 +84,7 @@ ggml_tensor* from_tokens(Graph& g, ggml_tensor* tokens, int64_t width, int64_t h
 // Rotary position embedding (Su et al. 2021) of neighbouring pairs of each head's values: x [N, T, C]. `rope` [N, T, 2
 // d] holds for each of a head's d values the cosine that it is multiplied with, and then, for each, the sine that its
 // neighbour is multiplied with: negative for the first of a pair.
-ggml_tensor* rotate_pairs(Graph& g, ggml_tensor* x, ggml_tensor* rope, int64_t heads);
+ggml_tensor* apply_rope(Graph& g, ggml_tensor* x, ggml_tensor* rope, int64_t heads);
 
 // The first half of x's innermost side times gelu of the second.
 ggml_tensor* geglu(Graph& g, ggml_tensor* x);
