@@ -55,7 +55,7 @@ def tokenize(encoders: Sequence[TextEncoder], texts: Sequence[str]) -> list[tupl
     """For each text its tokens for each encoder; all texts get as many chunks as the longest.
 
     For encoders of chunks, texts are prompts with weights. For others they are plain text, put into the model's template,
-    and filled up to a length if the model wants one. Raises InvalidArgumentError.
+    and padded to a length if the model wants one. Raises InvalidArgumentError.
     """
     columns = []
     for encoder in encoders:

@@ -100,7 +100,7 @@ def check(prompt: str) -> None:
 
 
 def tokenize(prompt: str, positions: int = 77, chunks: int = 1, padding: int = _clip_tokenizer.END) -> Tokens:
-    """Token ids and weights of `prompt` in chunks of `positions`, filled up with `padding`, and to at least `chunks` of them.
+    """Token ids and weights of `prompt` in chunks of `positions`, padded with `padding`, and to at least `chunks` of them.
 
     Raises InvalidArgumentError past 100 000 characters or 64 chunks.
     """
@@ -110,16 +110,16 @@ def tokenize(prompt: str, positions: int = 77, chunks: int = 1, padding: int = _
     weights: list[float] = []
     part_ids: list[int] = []
     part_weights: list[float] = []
-    filled = 0
+    chunk_count = 0
 
     def close() -> None:
-        nonlocal filled
+        nonlocal chunk_count
         empty = room - len(part_ids)
         ids.extend([_clip_tokenizer.BEGIN, *part_ids, _clip_tokenizer.END, *[padding] * empty])
         weights.extend([1.0, *part_weights, 1.0, *[1.0] * empty])
         part_ids.clear()
         part_weights.clear()
-        filled += 1
+        chunk_count += 1
 
     for span in parse_weights(prompt):
         if span.text is None:
@@ -130,12 +130,12 @@ def tokenize(prompt: str, positions: int = 77, chunks: int = 1, padding: int = _
                 close()
             part_ids.append(token)
             part_weights.append(span.weight)
-        if filled > MAX_CHUNKS:
+        if chunk_count > MAX_CHUNKS:
             break
-    if part_ids or filled == 0:
+    if part_ids or chunk_count == 0:
         close()
-    if filled > MAX_CHUNKS:
+    if chunk_count > MAX_CHUNKS:
         raise InvalidArgumentError(f"the prompt is too long: more than {MAX_CHUNKS} chunks of {room} tokens")
-    while filled < chunks:
+    while chunk_count < chunks:
         close()
-    return Tokens(tuple(ids), tuple(weights), filled)
+    return Tokens(tuple(ids), tuple(weights), chunk_count)

@@ -77,7 +77,7 @@ std::byte* UploadQueue::take_pinned(size_t bytes) {
 void UploadQueue::open() {
     const Piece& piece = pieces_[turn_];
     open_ = true;
-    filled_ = 0;
+    staged_bytes_ = 0;
     if (piece.number <= arrived_) return;
     const auto start = Clock::now();
     if (piece.event) {
@@ -115,15 +115,15 @@ void UploadQueue::put(ggml_tensor* tensor, std::span<const std::byte> source, co
     auto* memory = static_cast<std::byte*>(ggml_backend_buffer_get_base(memory_.get()));
     for (size_t at = 0; at < source.size();) {
         if (stop) fail(SDCPP_CANCELLED, "cancelled");
-        if (open_ && filled_ >= piece_bytes) close();
+        if (open_ && staged_bytes_ >= piece_bytes) close();
         if (!open_) open();
-        const auto part = source.subspan(at, std::min(source.size() - at, piece_bytes - filled_));
-        std::byte* target = memory + turn_ * piece_bytes + filled_;
+        const auto part = source.subspan(at, std::min(source.size() - at, piece_bytes - staged_bytes_));
+        std::byte* target = memory + turn_ * piece_bytes + staged_bytes_;
         const auto start = Clock::now();
         copy_(target, part.data(), part.size());
         copy_seconds_ += seconds_since(start);
         submit(tensor, target, at, part.size());
-        filled_ += (part.size() + alignment - 1) / alignment * alignment;
+        staged_bytes_ += (part.size() + alignment - 1) / alignment * alignment;
         at += part.size();
         copied_bytes_ += part.size();
     }

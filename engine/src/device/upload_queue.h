@@ -75,7 +75,7 @@ class UploadQueue {
     std::atomic<bool> stop_pinning_{false};
     std::thread pinning_;
     std::array<Piece, 4> pieces_;
-    size_t turn_ = 0, filled_ = 0;  // the open piece
+    size_t turn_ = 0, staged_bytes_ = 0;  // the open piece
     bool open_ = false;
     uint64_t issued_ = 0, arrived_ = 0;
     uint64_t copied_bytes_ = 0;

@@ -21,7 +21,7 @@ namespace {
 constexpr int64_t sequence_multiple = 32;  // sequences are padded to whole multiples of it
 constexpr float eps = 1e-5f;
 
-int64_t filled(int64_t tokens) { return (tokens + sequence_multiple - 1) / sequence_multiple * sequence_multiple; }
+int64_t padded(int64_t tokens) { return (tokens + sequence_multiple - 1) / sequence_multiple * sequence_multiple; }
 
 struct Attention {
     Linear to_q, to_k, to_v, out;
@@ -145,7 +145,7 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
         return [embed = Linear(s / "x_embedder", patch_width, width_, WeightKind::edge), pad](Graph& g, Values& v) {
             ggml_context* c = g.context;
             ggml_tensor* x = embed(g, v.at("x"));
-            const int64_t more = filled(x->ne[1]) - x->ne[1];
+            const int64_t more = padded(x->ne[1]) - x->ne[1];
             v["x"] = more == 0 ? x : ggml_concat(c, x, ggml_repeat_4d(c, pad->tensor, x->ne[0], more, x->ne[2], 1), 1);
         };
     });
@@ -210,25 +210,25 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
 // Inputs that depend on sizes alone: a mark for the text's own tokens, positions, and masks if texts differ in length.
 std::vector<Array> ZImage::positions(int64_t rows, int64_t columns, const std::vector<int64_t>& texts) const {
     const auto count = static_cast<int64_t>(texts.size());
-    const int64_t picture = rows * columns, picture_filled = filled(picture);
-    const int64_t longest = filled(*std::max_element(texts.begin(), texts.end()));
-    const bool mixed = std::any_of(texts.begin(), texts.end(), [&](int64_t text) { return filled(text) != longest; });
+    const int64_t picture = rows * columns, picture_padded = padded(picture);
+    const int64_t longest = padded(*std::max_element(texts.begin(), texts.end()));
+    const bool mixed = std::any_of(texts.begin(), texts.end(), [&](int64_t text) { return padded(text) != longest; });
 
     const RopeTable table(axes_, theta_, {longest + 2, rows, columns});
     const auto place = [&](std::vector<float>& into, int64_t sequence, int64_t row, int64_t column) {
         table.append(into, std::array<int64_t, 3>{sequence, row, column});
     };
     std::vector<float> kept, x_rope, context_rope;
-    x_rope.reserve(static_cast<size_t>(count * picture_filled * 2 * head_));
+    x_rope.reserve(static_cast<size_t>(count * picture_padded * 2 * head_));
     std::vector<ggml_fp16_t> mask, context_mask;
     const ggml_fp16_t seen = ggml_fp32_to_fp16(0), hidden = ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity());
     for (const int64_t text : texts) {
-        const int64_t own = filled(text);
+        const int64_t own = padded(text);
         for (int64_t t = 0; t < longest; ++t) {
             kept.push_back(t < text ? 1.0f : 0.0f);
             place(context_rope, t + 1, 0, 0);
         }
-        for (int64_t t = 0; t < picture_filled; ++t) {
+        for (int64_t t = 0; t < picture_padded; ++t) {
             if (t < picture)
                 place(x_rope, own + 1, t / columns, t % columns);
             else
@@ -241,14 +241,14 @@ std::vector<Array> ZImage::positions(int64_t rows, int64_t columns, const std::v
                         into.push_back(key < before + own ? seen : hidden);
             };
             hide(context_mask, 0);
-            hide(mask, picture_filled);
+            hide(mask, picture_padded);
         }
     }
     std::vector<Array> out = {Array::of("kept", {count, longest, 1}, std::move(kept)),
-                              Array::of("x_rope", {count, picture_filled, 2 * head_}, std::move(x_rope)),
+                              Array::of("x_rope", {count, picture_padded, 2 * head_}, std::move(x_rope)),
                               Array::of("context_rope", {count, longest, 2 * head_}, std::move(context_rope))};
     if (mixed) {
-        const int64_t all = picture_filled + longest;
+        const int64_t all = picture_padded + longest;
         out.push_back(Array::of("context_mask", {count, 1, longest, longest}, std::move(context_mask)));
         out.push_back(Array::of("mask", {count, 1, all, all}, std::move(mask)));
     }

@@ -189,7 +189,7 @@ std::optional<Plan> searched_plan(const Instance& instance) {
         if (best_seconds <= good_seconds) break;
     }
     if (!best) return std::nullopt;
-    Plan plan = plan_of(instance, search, best_grouping, search.filled(best_grouping, std::move(*best)));
+    Plan plan = plan_of(instance, search, best_grouping, search.with_more_resident(best_grouping, std::move(*best)));
     if (!instance.fits(plan.peak_bytes)) return std::nullopt;
     return plan;
 }

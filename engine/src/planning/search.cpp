@@ -132,7 +132,7 @@ std::optional<Choice> Search::best(const Grouping& grouping, double good_seconds
     return best_;
 }
 
-Choice Search::filled(const Grouping& grouping, Choice choice) {
+Choice Search::with_more_resident(const Grouping& grouping, Choice choice) {
     if (!in_.streams()) return choice;
     grouping_ = grouping;
     std::vector<size_t> order = weighty_;

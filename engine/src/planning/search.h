@@ -38,8 +38,8 @@ class Search {
     // The best choice found for `grouping`; nothing if none fits. Ends early at `good_seconds`, and when `effort`
     // events have been simulated.
     std::optional<Choice> best(const Grouping& grouping, double good_seconds, int64_t effort);
-    // With more resident, if that does not make it slower.
-    Choice filled(const Grouping& grouping, Choice choice);
+    // The choice with more weights resident, as long as that does not make it slower.
+    Choice with_more_resident(const Grouping& grouping, Choice choice);
 
     uint64_t streamed_of(const Choice& choice, size_t stage) const {
         return levels_[stage][choice.levels[stage]].bytes;

@@ -15,14 +15,14 @@
 namespace sdcpp {
 namespace {
 
-constexpr size_t prepared_kept = 4;
+constexpr size_t max_prepared = 4;
 constexpr int most_tries = 8;
 constexpr size_t settled_runs = 5, runs_to_stay = 4;
 constexpr int max_replans = 2;
 constexpr double surprising = 0.1, worth_it = 0.97;
 
-// The realized plan would take more than the budget by `excess`.
-struct Excess {
+// The realized plan would take more than the budget by so many bytes.
+struct PlanTooLarge {
     uint64_t bytes;
 };
 
@@ -250,7 +250,7 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& 
     const size_t largest = static_cast<size_t>(std::max_element(sizes.begin(), sizes.end()) - sizes.begin());
     const uint64_t weights = plan.resident_bytes + std::accumulate(plan.slots.begin(), plan.slots.end(), uint64_t{0});
     uint64_t total = weights + sizes[largest] + scratch + made->layout.bytes;
-    if (budget > 0 && total > budget) throw Excess{total - budget};
+    if (budget > 0 && total > budget) throw PlanTooLarge{total - budget};
 
     // While everything is brought for good, each stage computes as soon as its own weights are there. That takes room
     // for what lives between stages, at addresses that serve the one graph of later runs too.
@@ -320,7 +320,7 @@ Executor::Prepared& Executor::prepare(const std::vector<Array>& inputs, const Se
     if (all.plan_bytes > 0)
         if (auto adopted = adopt(inputs, selection, flow, all)) return *prepared_.emplace_back(std::move(adopted));
     if (all.plan_bytes > 0 || placed_) forget_plan();
-    if (prepared_.size() >= prepared_kept) prepared_.erase(prepared_.begin());
+    if (prepared_.size() >= max_prepared) prepared_.erase(prepared_.begin());
     return *prepared_.emplace_back(plan_anew(inputs, selection, flow, all));
 }
 
@@ -362,7 +362,7 @@ std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Array>& in
             made->adopted = made->shapes != placed_->shapes;
             log(SDCPP_LOG_DEBUG, network_->name() + ": weights keep the places of the plan for other inputs");
             return made;
-        } catch (const Excess&) {
+        } catch (const PlanTooLarge&) {
         } catch (const Error& problem) {
             if (problem.status() != SDCPP_OUT_OF_MEMORY) throw;
         }
@@ -375,20 +375,20 @@ std::unique_ptr<Executor::Prepared> Executor::plan_anew(const std::vector<Array>
                                                         const Flow& flow, Memory::Limit limit) {
     const auto batch = static_cast<int>(batch_of(inputs));
     const uint64_t unclaimed = device_.queues_uploads() ? device_.unclaimed_bytes() : 0;
-    uint64_t kept = limit.plan_bytes > 0 ? memory_.weights_of_others(*this) : 0;
+    uint64_t others = limit.plan_bytes > 0 ? memory_.weights_of_others(*this) : 0;
     uint64_t slack = 0;  // bytes that realized plans took beyond the planner's figures
     for (int attempt = 0;; ++attempt) {
         try {
             uint64_t room = 0;
             if (limit.plan_bytes > 0) {
-                if (kept + slack >= limit.plan_bytes) kept = 0;
-                room = limit.plan_bytes - kept;
+                if (others + slack >= limit.plan_bytes) others = 0;
+                room = limit.plan_bytes - others;
             }
             Planned planned =
                 choose(flow, selection.stages, batch,
                        room > 0 ? std::max<uint64_t>(room - std::min(room, slack), 1) : 0, limit.reserved_bytes);
-            if (kept > 0 && !planned.plan.pieces.empty()) {
-                kept = slack = 0;
+            if (others > 0 && !planned.plan.pieces.empty()) {
+                others = slack = 0;
                 continue;
             }
             planned.options.budget_bytes = room;
@@ -403,17 +403,17 @@ std::unique_ptr<Executor::Prepared> Executor::plan_anew(const std::vector<Array>
                                         " MiB streamed a step, policy " + policy_name(plan.policy));
             }
             return made;
-        } catch (const Excess& excess) {
+        } catch (const PlanTooLarge& problem) {
             if (attempt >= most_tries)
                 fail(SDCPP_OUT_OF_MEMORY, network_->name(), " finds no plan that stays under the budget");
-            slack += excess.bytes << attempt;  // the next plan may be one that takes even more
+            slack += problem.bytes << attempt;  // the next plan may be one that takes even more
         } catch (const OverBudget&) {
-            if (kept == 0 || attempt >= most_tries) throw;
-            kept = slack = 0;
+            if (others == 0 || attempt >= most_tries) throw;
+            others = slack = 0;
         } catch (const Error& problem) {
             if (problem.status() != SDCPP_OUT_OF_MEMORY || attempt >= most_tries) throw;
             memory_.clear_others(*this);
-            kept = 0;
+            others = 0;
             release();
             if (!options_.stream_layers || !options_.offload_to_cpu) throw;
             const uint64_t free = device_.free_bytes(), before = limit.plan_bytes;

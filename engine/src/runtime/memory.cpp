@@ -71,8 +71,8 @@ Memory::Limit Memory::limit(const std::function<uint64_t()>& resident_bytes) {
             break;
         case Budget::Kind::automatic: {
             const uint64_t total = device_.unclaimed_bytes(), needed = resident_bytes();
-            const uint64_t kept = std::min(calibration::margin_bytes, total / calibration::margin_share);
-            const uint64_t all = std::max<uint64_t>(less(total, kept), 1);
+            const uint64_t margin = std::min(calibration::margin_bytes, total / calibration::margin_share);
+            const uint64_t all = std::max<uint64_t>(less(total, margin), 1);
             return {needed <= all ? 0 : all, all, 0};
         }
         case Budget::Kind::none:

@@ -250,10 +250,10 @@ UploadQueue* WeightStore::queue() {
 
 // Uploads that repeat go from a copy in host memory if one has to be made anyway, as by conversion, or if copying from
 // the file holds them up; and if memory is plenty.
-std::byte* WeightStore::keep(Item& item, size_t size, bool unchanged) {
+std::byte* WeightStore::make_copy(Item& item, size_t size, bool unchanged) {
     if (queue() && pinning_ == Pinning::undecided && (!unchanged || queue()->waits_for_copies())) {
         uint64_t all = 0;
-        for (const Item& one : items_) all += one.streamed && !one.kept ? one.bytes : 0;
+        for (const Item& one : items_) all += one.streamed && !one.copy ? one.bytes : 0;
         pinning_ = host_available_bytes() > plenty + all ? Pinning::yes : Pinning::no;
         if (pinning_ == Pinning::yes) {
             log(SDCPP_LOG_INFO, network_.name() + ": streamed weights are kept in pinned memory, " +
@@ -262,13 +262,13 @@ std::byte* WeightStore::keep(Item& item, size_t size, bool unchanged) {
         }
     }
     if (pinning_ == Pinning::yes) {
-        item.kept = queue()->take_pinned(size);
-        item.pinned = item.kept != nullptr;
-        if (item.pinned || unchanged) return item.kept;
+        item.copy = queue()->take_pinned(size);
+        item.pinned = item.copy != nullptr;
+        if (item.pinned || unchanged) return item.copy;
     }
     if (unchanged || host_available_bytes() <= plenty + size) return nullptr;
     item.converted.resize(size);
-    return item.kept = item.converted.data();
+    return item.copy = item.converted.data();
 }
 
 // A converted copy that was made before there was pinned memory for it.
@@ -276,7 +276,7 @@ void WeightStore::move_to_pinned(Item& item, size_t size) {
     std::byte* target = pinning_ == Pinning::yes ? queue()->take_pinned(size) : nullptr;
     if (!target) return;
     queue()->copy(target, item.converted);
-    item.kept = target;
+    item.copy = target;
     item.pinned = true;
     item.converted = {};
 }
@@ -289,17 +289,17 @@ void WeightStore::upload(const Weight& weight, Item& item, bool again, const std
     // On the CPU the budget holds for the process, to which pages of the file count while they are mapped.
     const bool forget = device_.is_cpu();
     const uint64_t generation = std::exchange(item.generation, weight.source->generation());
-    const bool stale = item.kept && generation != item.generation;
+    const bool stale = item.copy && generation != item.generation;
     const bool reachable = ggml_backend_buffer_is_host(weight.tensor->buffer);
-    if (reachable && (as_it_is || (!item.kept && (device_.is_cpu() || !again)))) {
+    if (reachable && (as_it_is || (!item.copy && (device_.is_cpu() || !again)))) {
         convert_weight(weight, weight.tensor->type, static_cast<std::byte*>(weight.tensor->data), 1, forget);
         return;
     }
     if (stale && queue()) queue()->finish();  // an upload from the copy may be on its way
-    if (item.kept && !item.pinned) move_to_pinned(item, size);
-    std::span<const std::byte> source(item.kept, item.kept ? size : 0);
-    if (!item.kept || stale) {
-        std::byte* target = stale ? item.kept : again ? keep(item, size, as_it_is) : nullptr;
+    if (item.copy && !item.pinned) move_to_pinned(item, size);
+    std::span<const std::byte> source(item.copy, item.copy ? size : 0);
+    if (!item.copy || stale) {
+        std::byte* target = stale ? item.copy : again ? make_copy(item, size, as_it_is) : nullptr;
         if (!target && !as_it_is) {
             staging_.resize(size);
             target = staging_.data();

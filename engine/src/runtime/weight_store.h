@@ -71,12 +71,12 @@ class WeightStore {
         bool resident = false, loaded = false;  // it has a place of its own; its bytes are there
         uint64_t generation = 0;                // the generation of the source's values that were loaded, or copied
         // In host memory, for the next upload: pinned by the queue, or `converted`. Null: no copy.
-        std::byte* kept = nullptr;
+        std::byte* copy = nullptr;
         bool pinned = false;
         std::vector<std::byte> converted;
     };
     UploadQueue* queue();
-    std::byte* keep(Item& item, size_t size, bool unchanged);
+    std::byte* make_copy(Item& item, size_t size, bool unchanged);
     void move_to_pinned(Item& item, size_t size);
     void detach(size_t item);
     void attach(size_t item, ggml_backend_buffer_t buffer, std::byte* address);

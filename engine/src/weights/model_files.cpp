@@ -94,9 +94,9 @@ void ModelFiles::add_metadata_config(const TensorFile& file, const Naming& namin
     const auto architecture = file.metadata.find("general.architecture");
     if (architecture == file.metadata.end()) return;
     Json::Object members;
-    for (const auto& [theirs, ours] : naming.metadata) {
-        const auto found = file.metadata.find(architecture->second + std::string(theirs));
-        if (found != file.metadata.end()) members.insert_or_assign(std::string(ours), Json::parse(found->second));
+    for (const auto& [metadata_key, config_key] : naming.metadata) {
+        const auto found = file.metadata.find(architecture->second + std::string(metadata_key));
+        if (found != file.metadata.end()) members.insert_or_assign(std::string(config_key), Json::parse(found->second));
     }
     if (!members.empty()) add_config(naming.config, Json(std::move(members)));
 }
