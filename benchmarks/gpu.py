@@ -23,7 +23,7 @@ from gpu_record import Record
 from gpu_stages import STAGES, Stage
 from gpu_summary import summarize, table
 
-_MOST_STARTS = 4  # a stage's, after crashes
+_MAX_STARTS = 4  # a stage's, after crashes
 _GRACE_SECONDS = 20.0  # beyond a stage's time, for the case under way
 _LEAST_SECONDS = 3.0  # a stage with less is not begun
 
@@ -49,7 +49,7 @@ def run_stage(name: str, stage: Stage, options: argparse.Namespace, ends: float)
     environment = {"SDCPP_CACHE": str(options.out / "cache"), **os.environ, **stage.environment}
     late = min(ends, time.time() + stage.limit_seconds) + _GRACE_SECONDS
     status = 0
-    for _ in range(_MOST_STARTS):
+    for _ in range(_MAX_STARTS):
         with (options.out / f"{name}.log").open("a") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
             try:

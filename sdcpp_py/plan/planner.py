@@ -15,7 +15,7 @@ from typing import Any
 from sdcpp_py import _engine, options
 
 POLICIES = options.PLAN["policy"].choices
-_MOST_BYTES = 2**48
+_MAX_BYTES = 2**48
 _MIB = 2**20
 
 
@@ -146,10 +146,10 @@ def plan(
     records = []
     for stage in stages:
         sizes = {
-            name: options.integer(f"{stage.name}: {name}", getattr(stage, name), 0, _MOST_BYTES)
+            name: options.integer(f"{stage.name}: {name}", getattr(stage, name), 0, _MAX_BYTES)
             for name in ("param_bytes", "compute_bytes", "carry_in_bytes", "carry_out_bytes", "extra_bytes")
         }
-        parts = [options.integer(f"{stage.name}: parts", part, 0, _MOST_BYTES) for part in stage.parts]
+        parts = [options.integer(f"{stage.name}: parts", part, 0, _MAX_BYTES) for part in stage.parts]
         seconds = options.real(f"{stage.name}: seconds", stage.seconds, 0.0, 1e9)
         same = bool(stage.same_block)
         records.append({"name": stage.name, **sizes, "parts": parts, "seconds": seconds, "same_block": same})

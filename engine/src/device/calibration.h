@@ -37,6 +37,6 @@ constexpr uint64_t budget_step_bytes = 64 * mib;
 // Resident weights lie in about so many buffers, so that a network can give some back. Drivers round each buffer up to
 // 2 MiB: at the least size that is 3% on average. The host's pages are 4 KiB.
 constexpr uint64_t resident_buffers = 24;
-constexpr uint64_t least_buffer_bytes = 32 * mib, least_host_buffer_bytes = uint64_t{64} << 10;
+constexpr uint64_t min_buffer_bytes = 32 * mib, min_host_buffer_bytes = uint64_t{64} << 10;
 
 }  // namespace sdcpp::calibration

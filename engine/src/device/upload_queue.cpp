@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t piece_bytes = size_t{8} << 20, alignment = 256;
 constexpr size_t pinned_block_bytes = size_t{256} << 20;
-constexpr int most_copying = 4;  // threads
+constexpr int max_copying = 4;  // threads
 constexpr uint64_t enough_to_judge = uint64_t{256} << 20;
 // If copying waits for the link for less than this share of its own time, copying is the slower of the two.
 constexpr double hardly = 0.1;
@@ -27,7 +27,7 @@ void wait_until(Clock::time_point time) {
 
 UploadQueue::UploadQueue(Device& device)
     : device_(device),
-      copy_(std::clamp(physical_cores() / 4, 1, most_copying)),
+      copy_(std::clamp(physical_cores() / 4, 1, max_copying)),
       queue_(ggml_backend_dev_init(device.handle(), nullptr)) {
     if (!queue_) fail(SDCPP_INTERNAL, "device ", device.name(), " gives no second queue for uploads");
     memory_ = allocate_pinned(pieces_.size() * piece_bytes);

@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t query_block = 240, key_block = 512;
 constexpr int64_t query_group = 48;  // whose scores are held at once
-constexpr int64_t fewest_queries = 32;
+constexpr int64_t min_queries = 32;
 constexpr float log2_e = 1.44269504f;  // scores are in powers of two
 
 // A thread's working memory: rows of queries, scores and shares, in units; packed keys and values.
@@ -127,7 +127,7 @@ class AttentionOperation : public CpuOperation {
 
 ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads, float scale,
                        ggml_tensor* mask) {
-    if (!g.kernels.gemm || q->ne[1] < fewest_queries || !plain(q) || !plain(k) || !plain(v)) return nullptr;
+    if (!g.kernels.gemm || q->ne[1] < min_queries || !plain(q) || !plain(k) || !plain(v)) return nullptr;
     auto operation = std::make_unique<AttentionOperation>(g.kernels, heads, q->ne[0] / heads, scale);
     operation->units = blocks(q->ne[1], query_block) * heads * q->ne[2];
     operation->flops = 4.0 * static_cast<double>(ggml_nelements(q)) * static_cast<double>(k->ne[1]);

@@ -146,12 +146,12 @@ class WinogradConvolution : public ConvolutionOperation {
     static constexpr int64_t tile_block = 96, out_group = 160, depth = 512;
     // If a block holds all tiles, kernels are used once: as many at a time as the cache holds when transformed.
     static constexpr int64_t few_tiles_group = 48, few_tiles_depth = 128;
-    static constexpr int64_t fewest_tiles = 12;  // an image's; with fewer, transforming the kernels is all the work
+    static constexpr int64_t min_tiles = 12;  // an image's; with fewer, transforming the kernels is all the work
     static constexpr int64_t products = winograd::products;
 
     static bool pays(const Shape& s) {
         return s.kernel_width == 3 && s.kernel_height == 3 && s.stride == 1 && s.padding == 1 && s.in >= 16 &&
-               blocks(s.height, winograd::side) * blocks(s.width, winograd::side) >= fewest_tiles;
+               blocks(s.height, winograd::side) * blocks(s.width, winograd::side) >= min_tiles;
     }
 
     WinogradConvolution(const Kernels& kernels, const Shape& shape)

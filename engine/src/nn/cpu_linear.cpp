@@ -7,7 +7,7 @@
 namespace sdcpp::cpu {
 namespace {
 
-constexpr int64_t fewest_rows = 16;  // with fewer, reading the weights is all the work
+constexpr int64_t min_rows = 16;  // with fewer, reading the weights is all the work
 constexpr int64_t row_block = 512, out_block = 256;
 constexpr int64_t depth = 256;     // of a product; whole blocks of every quantized type
 constexpr int64_t row_group = 96;  // rows that go through all depths together
@@ -98,7 +98,7 @@ class LinearOperation : public CpuOperation {
 }  // namespace
 
 ggml_tensor* linear(Graph& g, ggml_tensor* x, ggml_tensor* w, ggml_tensor* bias) {
-    if (!g.kernels.gemm || x->ne[1] < fewest_rows || !plain(x)) return nullptr;
+    if (!g.kernels.gemm || x->ne[1] < min_rows || !plain(x)) return nullptr;
     auto operation = std::make_unique<LinearOperation>(g.kernels, w->ne[0], w->ne[1], x->ne[1], x->ne[2] * x->ne[3]);
     operation->flops = 2.0 * static_cast<double>(ggml_nelements(x)) * static_cast<double>(w->ne[1]);
     return add_operation(g, std::move(operation), {w->ne[1], x->ne[1], x->ne[2], x->ne[3]}, {w, x, bias});

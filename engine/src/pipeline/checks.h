@@ -11,9 +11,9 @@
 namespace sdcpp {
 
 constexpr int max_pixels_side = 16384;
-constexpr int most_together = 64;       // pictures sampled together
-constexpr int chunks_together = 8;      // a prompt's chunks that are encoded in one batch
-constexpr int64_t most_tokens = 77000;  // a prompt's
+constexpr int max_together = 64;       // pictures sampled together
+constexpr int chunks_together = 8;     // a prompt's chunks that are encoded in one batch
+constexpr int64_t max_tokens = 77000;  // a prompt's
 
 inline void require_finite(const Floats& values, const char* what) {
     for (const float value : values)

@@ -36,9 +36,9 @@ Encoded encoded(Executor& executor, const PromptTokens& tokens, const TextEncode
     const TextEncoder::Traits traits = encoder.traits();
     const int64_t positions = traits.positions > 0 ? traits.positions : static_cast<int64_t>(tokens.ids.size());
     const auto count = static_cast<int64_t>(tokens.ids.size());
-    if (tokens.chunks < 1 || tokens.chunks > 1000 || count != tokens.chunks * positions || count > most_tokens)
+    if (tokens.chunks < 1 || tokens.chunks > 1000 || count != tokens.chunks * positions || count > max_tokens)
         fail(SDCPP_INVALID_ARGUMENT, encoder.name(), " takes tokens [chunks, ", positions, "] with 1 to 1000 chunks, ",
-             most_tokens, " at most");
+             max_tokens, " at most");
     for (const int off : wanted.layers_off)
         if (off < 0 || off >= traits.layers)
             fail(SDCPP_INVALID_ARGUMENT, "clip_skip is ", off + 1, "; this text encoder has ", traits.layers,

@@ -100,8 +100,8 @@ RunReport Model::preview(const std::string& network, int width, int height, int 
 Model::Use Model::use_of(const std::string& network, int width, int height, int batch, bool guided, int chunks) {
     constexpr int64_t usual_tokens = 96;  // a prompt's, if there are no chunks
     Executor& net = executor(network);
-    if (batch < 1 || batch > most_together || chunks < 1 || chunks > 1000)
-        fail(SDCPP_INVALID_ARGUMENT, "batch is 1 to ", most_together, ", chunks 1 to 1000");
+    if (batch < 1 || batch > max_together || chunks < 1 || chunks > 1000)
+        fail(SDCPP_INVALID_ARGUMENT, "batch is 1 to ", max_together, ", chunks 1 to 1000");
     if (const NamedExecutor& named = find(network); named.role == Role::text_encoder) {
         const TextEncoder& encoder = net.as<TextEncoder>();
         const int64_t positions = encoder.traits().positions;

@@ -95,8 +95,8 @@ void store_precision(void* target, const OptionValue& value) {
     static_cast<ModelOptions*>(target)->gemm.bf16 = std::get<std::string>(value) == "bf16";
 }
 
-constexpr double most_gib = 1e6, most_blocks = 1e6;
-constexpr double most_seed = 18446744073709551615.0, least_seed = -9223372036854775808.0;
+constexpr double max_gib = 1e6, max_blocks = 1e6;
+constexpr double max_seed = 18446744073709551615.0, min_seed = -9223372036854775808.0;
 
 }  // namespace
 
@@ -156,8 +156,8 @@ const std::vector<Option>& option_table() {
         {.set = model,
          .name = "max_vram",
          .kind = Kind::budget,
-         .least = -most_gib,
-         .most = most_gib,
+         .least = -max_gib,
+         .most = max_gib,
          .group = "memory",
          .flags = "--max-vram",
          .unit = "GIB",
@@ -194,7 +194,7 @@ const std::vector<Option>& option_table() {
          .name = "gpu_layers",
          .kind = Kind::integer,
          .least = -1,
-         .most = most_blocks,
+         .most = max_blocks,
          .group = "memory",
          .flags = "-ngl --gpu-layers",
          .unit = "N",
@@ -329,8 +329,8 @@ const std::vector<Option>& option_table() {
         {.set = generate,
          .name = "seed",
          .kind = Kind::integer,
-         .least = least_seed,
-         .most = most_seed,
+         .least = min_seed,
+         .most = max_seed,
          .from = From::random,
          .group = "picture",
          .flags = "-s --seed",
@@ -506,10 +506,10 @@ const std::vector<Option>& option_table() {
          .name = "gpu_layers",
          .kind = Kind::integer,
          .least = -1,
-         .most = most_blocks,
+         .most = max_blocks,
          .group = "plan",
          .help = "at most so many blocks are resident; below 0: any number",
-         .store = into<&PlanOptions::most_resident>},
+         .store = into<&PlanOptions::max_resident>},
     };
     return table;
 }

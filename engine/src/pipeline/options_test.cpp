@@ -118,7 +118,7 @@ TEST_CASE("values arrive in the structs") {
 
     Options plan("plan");
     plan.set_number("gpu_layers", 3);
-    CHECK(stored<PlanOptions>(plan).most_resident == 3);
+    CHECK(stored<PlanOptions>(plan).max_resident == 3);
     CHECK(stored<PlanOptions>(plan).link_bytes_per_s == 12e9);
 }
 

@@ -115,8 +115,8 @@ Floats Model::sample(const SampleOptions& options) {
     if (!denoiser_) fail(SDCPP_MISSING_PART, "the model has no diffusion model; give a file that holds one");
     require_size(options.width, options.height);
     if (!std::isfinite(options.cfg_scale)) fail(SDCPP_INVALID_ARGUMENT, "cfg_scale must be a finite number");
-    if (options.batch < 1 || options.batch > most_together)
-        fail(SDCPP_INVALID_ARGUMENT, "batch is ", options.batch, "; 1 to ", most_together, " are possible");
+    if (options.batch < 1 || options.batch > max_together)
+        fail(SDCPP_INVALID_ARGUMENT, "batch is ", options.batch, "; 1 to ", max_together, " are possible");
     require_conditionings(options, denoiser_->as<Denoiser>());
 
     BatchRng rng(options.rng, options.seed, options.batch);

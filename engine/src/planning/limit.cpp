@@ -5,7 +5,7 @@
 namespace sdcpp::planning {
 namespace {
 
-constexpr size_t most_exact_stages = 1000;  // beyond, the limit leaves out runs of stages
+constexpr size_t max_exact_stages = 1000;  // beyond, the limit leaves out runs of stages
 
 }  // namespace
 
@@ -30,7 +30,7 @@ double limit_of(const Instance& instance) {
     if (params <= room) return compute;
     const auto uploads = [&](uint64_t bytes) { return static_cast<double>(bytes) / options.link_bytes_per_s; };
     double waiting = 0;
-    for (size_t first = 0; first < count && count <= most_exact_stages; ++first) {
+    for (size_t first = 0; first < count && count <= max_exact_stages; ++first) {
         uint64_t needed = 0;
         double meanwhile = 0;
         for (size_t i = 0; i < count; ++i) {  // into the next step, too

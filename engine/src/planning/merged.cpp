@@ -50,8 +50,7 @@ size_t resident_prefix(const Instance& instance, const std::vector<Merged>& segm
     uint64_t sum = 0;
     while (count < instance.count() && sum + instance.stages[count].param_bytes <= room)
         sum += instance.stages[count++].param_bytes;
-    if (instance.options.most_resident >= 0)
-        count = std::min(count, static_cast<size_t>(instance.options.most_resident));
+    if (instance.options.max_resident >= 0) count = std::min(count, static_cast<size_t>(instance.options.max_resident));
     return count;
 }
 
@@ -125,9 +124,9 @@ std::optional<Plan> plan_for_blocks(const Instance& instance, Policy policy) {
     uint64_t limit = capped ? budget / 4 : budget;
     while (true) {
         Plan plan = plan_of(instance, merge_under(instance, limit), policy);
-        const bool all = plan.segments.size() == 1 && options.most_resident >= 0;
+        const bool all = plan.segments.size() == 1 && options.max_resident >= 0;
         if (all && options.policy == Policy::automatic &&
-            static_cast<uint64_t>(options.most_resident) < instance.count())
+            static_cast<uint64_t>(options.max_resident) < instance.count())
             return std::nullopt;
         if (plan.peak_bytes <= budget) return plan;
         // Largest workspace and largest weights may belong to different segments: if both are taken for good,

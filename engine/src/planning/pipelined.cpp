@@ -197,16 +197,16 @@ std::optional<Plan> searched_plan(const Instance& instance) {
 }  // namespace
 
 std::optional<Plan> pipelined_plan(const Instance& instance) {
-    if (instance.options.most_resident < 0 || !instance.streams()) return searched_plan(instance);
+    if (instance.options.max_resident < 0 || !instance.streams()) return searched_plan(instance);
     PlanOptions options = instance.options;
     const Blocks blocks(instance);
-    if (static_cast<size_t>(options.most_resident) >= blocks.instance().count()) {
-        options.most_resident = -1;
+    if (static_cast<size_t>(options.max_resident) >= blocks.instance().count()) {
+        options.max_resident = -1;
         return searched_plan({instance.stages, options});
     }
     // Layers are counted, so blocks stay or go as a whole.
     if (auto plan = searched_plan(blocks.instance())) return blocks.expanded(std::move(*plan));
-    options.most_resident = 0;
+    options.max_resident = 0;
     return searched_plan({instance.stages, options});
 }
 

@@ -10,26 +10,26 @@ namespace {
 
 using planning::Instance;
 
-constexpr uint64_t most_bytes = 2 * ample_budget;
-constexpr size_t most_stages = 10000;
-constexpr int most_microbatches = 1024;
+constexpr uint64_t max_bytes = 2 * ample_budget;
+constexpr size_t max_stages = 10000;
+constexpr int max_microbatches = 1024;
 
 void check(const std::vector<PlanStage>& stages, const PlanOptions& options) {
-    if (stages.empty() || stages.size() > most_stages) throw std::invalid_argument("a plan takes 1 to 10000 stages");
-    if (options.budget_bytes > most_bytes) throw std::invalid_argument("budget_bytes must be at most 2^50");
+    if (stages.empty() || stages.size() > max_stages) throw std::invalid_argument("a plan takes 1 to 10000 stages");
+    if (options.budget_bytes > max_bytes) throw std::invalid_argument("budget_bytes must be at most 2^50");
     if (!(options.link_bytes_per_s > 0) || !std::isfinite(options.link_bytes_per_s))
         throw std::invalid_argument("link_bytes_per_s must be above 0");
     if (!(options.dispatch_seconds >= 0) || !std::isfinite(options.dispatch_seconds))
         throw std::invalid_argument("dispatch_seconds must be 0 or more");
-    if (options.microbatches < 1 || options.microbatches > most_microbatches)
+    if (options.microbatches < 1 || options.microbatches > max_microbatches)
         throw std::invalid_argument("microbatches must be 1 to 1024");
     for (const PlanStage& stage : stages) {
         for (const uint64_t bytes :
              {stage.param_bytes, stage.compute_bytes, stage.carry_in_bytes, stage.carry_out_bytes, stage.extra_bytes})
-            if (bytes > most_bytes / 4)
+            if (bytes > max_bytes / 4)
                 throw std::invalid_argument("stage " + stage.name + ": sizes must be at most 2^48");
         uint64_t sum = 0;
-        for (const uint64_t part : stage.parts) sum += std::min(part, most_bytes);
+        for (const uint64_t part : stage.parts) sum += std::min(part, max_bytes);
         if (!stage.parts.empty() && sum != stage.param_bytes)
             throw std::invalid_argument("stage " + stage.name + ": parts must add up to param_bytes");
         if (!(stage.seconds >= 0) || !std::isfinite(stage.seconds))

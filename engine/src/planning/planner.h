@@ -44,10 +44,10 @@ struct PlanOptions {
     bool stream_layers = true, offload_to_cpu = true;
     double link_bytes_per_s = 12e9;
     int microbatches = 1;
-    double dispatch_seconds = 0;   // to start one graph
-    int64_t most_resident = -1;    // blocks, see PlanStage::same_block; -1: any number
-    uint64_t most_slot_bytes = 0;  // largest single block of memory for streamed weights; 0: any size
-    bool allocated_once = false;   // judge full and capped, too, by allocations that serve all segments
+    double dispatch_seconds = 0;  // to start one graph
+    int64_t max_resident = -1;    // blocks, see PlanStage::same_block; -1: any number
+    uint64_t max_slot_bytes = 0;  // largest single block of memory for streamed weights; 0: any size
+    bool allocated_once = false;  // judge full and capped, too, by allocations that serve all segments
     std::function<UnionBytes(size_t first, size_t last)> measure = nullptr;  // null: a chain, so maxima and ends
 };
 

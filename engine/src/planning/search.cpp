@@ -8,10 +8,10 @@ namespace {
 
 constexpr size_t fractions = 8;            // a stage's levels
 constexpr uint64_t pieces_of_a_stage = 8;  // about, at most
-constexpr size_t most_tried_all = 10;      // with so many stages, every subset is tried
-constexpr uint8_t most_slots = 4;
+constexpr size_t max_tried_all = 10;       // with so many stages, every subset is tried
+constexpr uint8_t max_slots = 4;
 constexpr Passes quick{2, 1};  // enough to compare
-constexpr size_t most_starts_improved = 3;
+constexpr size_t max_starts_improved = 3;
 constexpr uint64_t starts_between = 4;  // ring sizes between the least and all, each larger by the same factor
 
 // A small generator of its own, so that plans are the same everywhere (xorshift64).
@@ -31,7 +31,7 @@ class Random {
 }  // namespace
 
 Search::Search(const Instance& instance) : in_(instance), n_(instance.count()) {
-    const bool whole = in_.options.most_resident >= 0 || !in_.streams();
+    const bool whole = in_.options.max_resident >= 0 || !in_.streams();
     for (size_t i = 0; i < n_; ++i) {
         const PlanStage& stage = in_.stages[i];
         std::vector<Level>& levels = levels_.emplace_back();
@@ -53,16 +53,16 @@ Search::Search(const Instance& instance) : in_(instance), n_(instance.count()) {
                                  [](const Level& a, const Level& b) { return a.bytes == b.bytes; }),
                      levels.end());
     }
-    most_resident_ = in_.options.most_resident < 0
-                         ? weighty_.size()
-                         : std::min(weighty_.size(), static_cast<size_t>(in_.options.most_resident));
+    max_resident_ = in_.options.max_resident < 0
+                        ? weighty_.size()
+                        : std::min(weighty_.size(), static_cast<size_t>(in_.options.max_resident));
 }
 
-// The largest parts that are together at most `most_bytes`; neighbours among them make one piece while it is small.
-Search::Level Search::level_of(const PlanStage& stage, uint64_t most_bytes) const {
+// The largest parts that are together at most `max_bytes`; neighbours among them make one piece while it is small.
+Search::Level Search::level_of(const PlanStage& stage, uint64_t max_bytes) const {
     Level out;
     if (stage.parts.empty()) {
-        if (stage.param_bytes <= most_bytes) out = {stage.param_bytes, {{}}, {stage.param_bytes}};
+        if (stage.param_bytes <= max_bytes) out = {stage.param_bytes, {{}}, {stage.param_bytes}};
         return out;
     }
     std::vector<size_t> order(stage.parts.size());
@@ -70,7 +70,7 @@ Search::Level Search::level_of(const PlanStage& stage, uint64_t most_bytes) cons
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return stage.parts[a] > stage.parts[b]; });
     std::vector<size_t> taken;
     for (const size_t part : order) {
-        if (stage.parts[part] == 0 || stage.parts[part] > most_bytes - out.bytes) continue;
+        if (stage.parts[part] == 0 || stage.parts[part] > max_bytes - out.bytes) continue;
         taken.push_back(part);
         out.bytes += stage.parts[part];
     }
@@ -113,7 +113,7 @@ std::optional<Choice> Search::best(const Grouping& grouping, double good_seconds
     if (best_) return best_;
     offer(all_streamed());
     if (!in_.streams()) return best_;
-    if (weighty_.size() <= most_tried_all) try_all();
+    if (weighty_.size() <= max_tried_all) try_all();
     // The ring from the largest stage's size to all of the room. The rest is for residents.
     const double least = static_cast<double>(std::max<uint64_t>(largest_, 1)),
                  room = static_cast<double>(grouping.room);
@@ -123,7 +123,7 @@ std::optional<Choice> Search::best(const Grouping& grouping, double good_seconds
     }
     std::vector<Choice> starts = std::move(starts_);
     std::stable_sort(starts.begin(), starts.end(), [](const Choice& a, const Choice& b) { return a.better_than(b); });
-    if (starts.size() > most_starts_improved) starts.resize(most_starts_improved);
+    if (starts.size() > max_starts_improved) starts.resize(max_starts_improved);
     const int64_t each = effort_ / static_cast<int64_t>(std::max<size_t>(starts.size(), 1));
     for (size_t i = 0; i < starts.size() && best_->seconds > good_seconds_; ++i) {
         effort_ = each;
@@ -164,9 +164,9 @@ bool Search::place(const Choice& choice) {
     }
     effort_ -= static_cast<int64_t>(weighty_.size() + 4 * pieces_.size());
     const uint64_t resident = all_bytes_ - streamed;
-    if (resident > grouping_.room || residents > most_resident_) return false;
+    if (resident > grouping_.room || residents > max_resident_) return false;
     uint64_t ring = grouping_.room - resident;
-    if (in_.options.most_slot_bytes > 0) ring = std::min(ring, in_.options.most_slot_bytes);
+    if (in_.options.max_slot_bytes > 0) ring = std::min(ring, in_.options.max_slot_bytes);
     if (pieces_.empty()) return true;
     return choice.slots == 1 ? layout_.ring(pieces_, ring) : layout_.slots(pieces_, choice.slots, ring);
 }
@@ -204,7 +204,7 @@ bool Search::judge(Choice& choice) {
 }
 
 void Search::offer(Choice choice) {
-    for (choice.slots = 1; choice.slots <= most_slots && (effort_ > 0 || !best_); ++choice.slots) {
+    for (choice.slots = 1; choice.slots <= max_slots && (effort_ > 0 || !best_); ++choice.slots) {
         if (!judge(choice)) continue;
         if (!best_ || choice.better_than(*best_)) best_ = choice;
         starts_.push_back(choice);
@@ -216,8 +216,8 @@ void Search::offer(Choice choice) {
 // so on.
 void Search::offer_patterns(uint64_t resident_bytes) {
     auto room = static_cast<double>(resident_bytes);
-    if (most_resident_ < weighty_.size())
-        room = std::min(room, static_cast<double>(all_bytes_ / weighty_.size() * most_resident_));
+    if (max_resident_ < weighty_.size())
+        room = std::min(room, static_cast<double>(all_bytes_ / weighty_.size() * max_resident_));
     const auto bytes_of = [&](size_t i) { return static_cast<double>(in_.stages[i].param_bytes); };
     // `share(i)` bytes of each stage, carrying over to the next what a stage cannot give exactly
     const auto spread = [&](auto share) {
@@ -226,7 +226,7 @@ void Search::offer_patterns(uint64_t resident_bytes) {
         size_t residents = 0;
         for (const size_t i : weighty_) {
             owed += share(i);
-            if (residents == most_resident_) break;
+            if (residents == max_resident_) break;
             out.levels[i] = level_for(i, owed);
             residents += out.levels[i] == 0 ? 1 : 0;
             owed -= bytes_of(i) - static_cast<double>(streamed_of(out, i));
@@ -258,7 +258,7 @@ void Search::offer_patterns(uint64_t resident_bytes) {
         double left = room;
         size_t residents = 0;
         for (const size_t i : order) {
-            if (residents == most_resident_) break;
+            if (residents == max_resident_) break;
             out.levels[i] = level_for(i, left);
             residents += out.levels[i] == 0 ? 1 : 0;
             left -= bytes_of(i) - static_cast<double>(streamed_of(out, i));
@@ -296,7 +296,7 @@ void Search::improve(Choice choice) {
         };
         switch (random.below(5)) {
             case 4:
-                tried.slots = static_cast<uint8_t>(1 + random.below(most_slots));
+                tried.slots = static_cast<uint8_t>(1 + random.below(max_slots));
                 break;
             case 0:
                 tried.levels[i] = static_cast<uint8_t>(random.below(levels_[i].size()));

@@ -54,7 +54,7 @@ class Search {
         std::vector<std::vector<size_t>> parts{};  // each piece's
         std::vector<uint64_t> pieces{};            // bytes of each
     };
-    Level level_of(const PlanStage& stage, uint64_t most_bytes) const;
+    Level level_of(const PlanStage& stage, uint64_t max_bytes) const;
 
     bool place(const Choice& choice);
     bool judge(Choice& choice);
@@ -70,7 +70,7 @@ class Search {
     std::vector<std::vector<Level>> levels_;  // each stage's, in the order of their bytes; the last is the whole stage
     std::vector<size_t> weighty_;             // stages that have weights
     uint64_t all_bytes_ = 0, largest_ = 0;
-    size_t most_resident_ = 0;
+    size_t max_resident_ = 0;
     Grouping grouping_;
     double good_seconds_ = 0;
     int64_t effort_ = 0;

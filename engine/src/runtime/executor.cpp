@@ -16,7 +16,7 @@ namespace sdcpp {
 namespace {
 
 constexpr size_t max_prepared = 4;
-constexpr int most_tries = 8;
+constexpr int max_tries = 8;
 constexpr size_t settled_runs = 5, runs_to_stay = 4;
 constexpr int max_replans = 2;
 constexpr double surprising = 0.1, worth_it = 0.97;
@@ -149,10 +149,10 @@ Executor::Planned Executor::choose(const Flow& flow, const std::vector<size_t>& 
     out.options.policy = options_.policy;
     out.options.stream_layers = options_.stream_layers;
     out.options.offload_to_cpu = options_.offload_to_cpu;
-    out.options.most_resident = options_.most_resident;
+    out.options.max_resident = options_.max_resident;
     out.options.microbatches = batch;
     out.options.allocated_once = true;
-    out.options.most_slot_bytes = ggml_backend_buft_get_max_size(device_.buffer_type());
+    out.options.max_slot_bytes = ggml_backend_buft_get_max_size(device_.buffer_type());
     out.mapped = budget == 0 && device_.maps_host_memory();
     if (budget == 0) {
         out.plan.policy = Policy::pipelined;
@@ -404,14 +404,14 @@ std::unique_ptr<Executor::Prepared> Executor::plan_anew(const std::vector<Array>
             }
             return made;
         } catch (const PlanTooLarge& problem) {
-            if (attempt >= most_tries)
+            if (attempt >= max_tries)
                 fail(SDCPP_OUT_OF_MEMORY, network_->name(), " finds no plan that stays under the budget");
             slack += problem.bytes << attempt;  // the next plan may be one that takes even more
         } catch (const OverBudget&) {
-            if (others == 0 || attempt >= most_tries) throw;
+            if (others == 0 || attempt >= max_tries) throw;
             others = slack = 0;
         } catch (const Error& problem) {
-            if (problem.status() != SDCPP_OUT_OF_MEMORY || attempt >= most_tries) throw;
+            if (problem.status() != SDCPP_OUT_OF_MEMORY || attempt >= max_tries) throw;
             memory_.clear_others(*this);
             others = 0;
             release();

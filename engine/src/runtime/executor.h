@@ -22,7 +22,7 @@ namespace sdcpp {
 struct StreamingOptions {
     Policy policy = Policy::automatic;
     bool stream_layers = true, offload_to_cpu = true;
-    int64_t most_resident = -1;
+    int64_t max_resident = -1;
 };
 
 // A network's runs since the last report.

@@ -11,10 +11,10 @@
 namespace sdcpp {
 namespace {
 
-constexpr size_t most_nodes = 1 << 15;
+constexpr size_t max_nodes = 1 << 15;
 void* const somewhere = reinterpret_cast<void*>(uintptr_t{64});  // makes ggml's allocator take a tensor as allocated
 
-ggml_context_ptr new_context(size_t bytes = most_nodes * ggml_tensor_overhead()) {
+ggml_context_ptr new_context(size_t bytes = max_nodes * ggml_tensor_overhead()) {
     ggml_context* context = ggml_init({.mem_size = bytes, .mem_buffer = nullptr, .no_alloc = true});
     if (!context) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
     return ggml_context_ptr(context);

@@ -203,7 +203,7 @@ void WeightStore::take_residents(const std::vector<size_t>& residents) {
     uint64_t all = 0;
     for (const size_t i : residents) all += items_[i].bytes;
     const uint64_t least =
-        device_.queues_uploads() ? calibration::least_buffer_bytes : calibration::least_host_buffer_bytes;
+        device_.queues_uploads() ? calibration::min_buffer_bytes : calibration::min_host_buffer_bytes;
     const uint64_t size = std::min<uint64_t>({std::max(all / calibration::resident_buffers, least), max_buffer,
                                               ggml_backend_buft_get_max_size(device_.buffer_type())});
     for (size_t first = 0; first < residents.size();) {
