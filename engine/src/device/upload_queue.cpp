@@ -30,11 +30,11 @@ UploadQueue::UploadQueue(Device& device)
       copy_(std::clamp(physical_cores() / 4, 1, max_copying)),
       queue_(ggml_backend_dev_init(device.handle(), nullptr)) {
     if (!queue_) fail(SDCPP_INTERNAL, "device ", device.name(), " gives no second queue for uploads");
-    memory_ = allocate_pinned(pieces_.size() * piece_bytes);
+    memory_ = allocate_pinned(staging_.size() * piece_bytes);
     if (!memory_)
-        memory_.reset(ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), pieces_.size() * piece_bytes));
+        memory_.reset(ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), staging_.size() * piece_bytes));
     if (!memory_) fail(SDCPP_OUT_OF_MEMORY, "no memory for uploads");
-    for (Piece& piece : pieces_) piece.event.reset(ggml_backend_event_new(device.handle()));
+    for (Staging& piece : staging_) piece.event.reset(ggml_backend_event_new(device.handle()));
 }
 
 UploadQueue::~UploadQueue() {
@@ -75,7 +75,7 @@ std::byte* UploadQueue::take_pinned(size_t bytes) {
 
 // The next piece, once what it last held has arrived.
 void UploadQueue::open() {
-    const Piece& piece = pieces_[turn_];
+    const Staging& piece = staging_[turn_];
     open_ = true;
     staged_bytes_ = 0;
     if (piece.number <= arrived_) return;
@@ -93,12 +93,12 @@ void UploadQueue::open() {
 
 void UploadQueue::submit(ggml_tensor* tensor, const std::byte* source, size_t at, size_t bytes) {
     ggml_backend_tensor_set_async(queue_.get(), tensor, source, at, bytes);
-    pieces_[turn_].bytes += bytes;
+    staging_[turn_].bytes += bytes;
 }
 
 void UploadQueue::close() {
     if (!open_) return;
-    Piece& piece = pieces_[turn_];
+    Staging& piece = staging_[turn_];
     if (const double link = device_.paced_link_bytes_per_s(); link > 0) {
         const std::chrono::duration<double> taken(static_cast<double>(piece.bytes) / link);
         link_free_ = std::max(link_free_, Clock::now()) + std::chrono::duration_cast<Clock::duration>(taken);
@@ -107,7 +107,7 @@ void UploadQueue::close() {
     piece.bytes = 0;
     if (piece.event) ggml_backend_event_record(piece.event.get(), queue_.get());
     piece.number = ++issued_;
-    turn_ = (turn_ + 1) % pieces_.size();
+    turn_ = (turn_ + 1) % staging_.size();
     open_ = false;
 }
 

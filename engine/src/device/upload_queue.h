@@ -50,7 +50,7 @@ class UploadQueue {
     struct EventFree {
         void operator()(ggml_backend_event* event) const { ggml_backend_event_free(event); }
     };
-    struct Piece {
+    struct Staging {
         std::unique_ptr<ggml_backend_event, EventFree> event;  // its last upload's; null: the device has none
         uint64_t number = 0;
         size_t bytes = 0;
@@ -74,7 +74,7 @@ class UploadQueue {
     std::vector<Pinned> pinned_;
     std::atomic<bool> stop_pinning_{false};
     std::thread pinning_;
-    std::array<Piece, 4> pieces_;
+    std::array<Staging, 4> staging_;
     size_t turn_ = 0, staged_bytes_ = 0;  // the open piece
     bool open_ = false;
     uint64_t issued_ = 0, arrived_ = 0;

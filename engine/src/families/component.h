@@ -14,7 +14,7 @@ namespace sdcpp {
 enum class Role { text_encoder, denoiser, decoder, encoder, tiny_decoder, tiny_encoder };
 
 struct Component {
-    struct Part {
+    struct NetworkRow {
         std::string_view name;   // the network's, such as "vae.decoder"
         std::string_view title;  // for people
         Role role;
@@ -22,7 +22,7 @@ struct Component {
         std::unique_ptr<Network> (*make)(const ModelFiles& files);
     };
     Naming naming;
-    std::vector<Part> networks;
+    std::vector<NetworkRow> networks;
     std::string_view public_prefix;  // in files that this package writes, for other programs
     // How a user gives its file: the keyword, the flags of the command line separated by spaces, and the help.
     // Components may share a keyword.
@@ -31,8 +31,8 @@ struct Component {
 
 // In the order in which networks run.
 const std::vector<const Component*>& components();
-const Component* find_component(std::string_view name);         // null if there is none
-const Component::Part& network_of(const Component& component);  // its first
+const Component* find_component(std::string_view name);               // null if there is none
+const Component::NetworkRow& network_of(const Component& component);  // its first
 // For reading files.
 const Namings& namings();
 
@@ -40,7 +40,7 @@ const Namings& namings();
 // a diffusion model of no known sort.
 struct NamedNetwork {
     const Component* component;
-    const Component::Part* part;
+    const Component::NetworkRow* part;
     std::unique_ptr<Network> network;
 };
 std::vector<NamedNetwork> make_networks(const ModelFiles& files);

@@ -18,7 +18,7 @@ const Component* find_component(std::string_view name) {
     return nullptr;
 }
 
-const Component::Part& network_of(const Component& component) { return component.networks.front(); }
+const Component::NetworkRow& network_of(const Component& component) { return component.networks.front(); }
 
 const Namings& namings() {
     static const Namings all = [] {
@@ -37,7 +37,7 @@ std::vector<NamedNetwork> make_networks(const ModelFiles& files) {
              files.tensors().lower_bound("unknown.")->first.substr(8), ", is of no known family; known are ", titles);
     std::vector<NamedNetwork> out;
     for (const Component* component : components())
-        for (const Component::Part& part : component->networks)
+        for (const Component::NetworkRow& part : component->networks)
             if (files.has_prefix(part.prefix)) out.push_back({component, &part, part.make(files)});
     if (out.empty())
         fail(SDCPP_UNSUPPORTED_MODEL, "none of the known networks was found in the files given; known are ", titles,

@@ -5,12 +5,12 @@
 namespace sdcpp {
 namespace {
 
-bool holds(const ModelFiles& files, const Component::Part& part) { return files.has_prefix(part.prefix); }
+bool holds(const ModelFiles& files, const Component::NetworkRow& part) { return files.has_prefix(part.prefix); }
 
 const Component& of_role(Role role) {
     return **std::find_if(components().begin(), components().end(), [&](const Component* component) {
         return std::any_of(component->networks.begin(), component->networks.end(),
-                           [&](const Component::Part& part) { return part.role == role; });
+                           [&](const Component::NetworkRow& part) { return part.role == role; });
     });
 }
 
@@ -27,7 +27,7 @@ std::vector<const Component*> missing_components(const ModelFiles& files, const 
 FilesSummary summarize(const ModelFiles& files) {
     FilesSummary out;
     for (const Component* component : components())
-        for (const Component::Part& part : component->networks) {
+        for (const Component::NetworkRow& part : component->networks) {
             if (!holds(files, part)) continue;
             int64_t parameters = 0;
             for (auto at = files.tensors().lower_bound(part.prefix);

@@ -12,7 +12,7 @@ namespace sdcpp {
 struct FilesSummary {
     const Family* family = nullptr;  // null if the files hold no diffusion model
     struct Network {
-        const Component::Part* part;
+        const Component::NetworkRow* part;
         int64_t parameters;
     };
     std::vector<Network> networks;  // that they hold, as they run

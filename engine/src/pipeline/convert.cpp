@@ -129,13 +129,13 @@ void convert_model(const ModelFiles& files, const TypeRules& types, const std::f
         if (const auto unchanged = source.bytes_as(entry.type); !unchanged.empty()) {
             out.bytes(unchanged.data(), unchanged.size());
         } else {
-            const std::vector<Piece> pieces = pieces_of(*entry.weight);
+            const std::vector<RowBlock> pieces = row_blocks_of(*entry.weight);
             const size_t together = pieces_together * static_cast<size_t>(threads);
             for (size_t first = 0; first < pieces.size(); first += together) {
                 const size_t last = std::min(pieces.size(), first + together);
                 const int64_t values = pieces[last - 1].first + pieces[last - 1].count - pieces[first].first;
                 buffer.resize(ggml_row_size(entry.type, row) * static_cast<size_t>(values / row));
-                convert_pieces(*entry.weight, entry.type, pieces, first, last, threads, buffer.data());
+                convert_row_blocks(*entry.weight, entry.type, pieces, first, last, threads, buffer.data());
                 out.bytes(buffer.data(), buffer.size());
             }
         }

@@ -187,7 +187,7 @@ Executor* Model::by_role(Role role) const {
 Executor& Model::need(Role role) const {
     if (Executor* executor = by_role(role)) return *executor;
     for (const Component* component : components())
-        for (const Component::Part& part : component->networks)
+        for (const Component::NetworkRow& part : component->networks)
             if (part.role == role) return this->executor(std::string(part.name));  // which names the missing one
     fail(SDCPP_INTERNAL, "no component has this role");
 }
@@ -259,7 +259,7 @@ const Model::NamedExecutor& Model::find(const std::string& network) const {
     for (const NamedExecutor& one : networks_)
         if (one.name == network) return one;
     for (const Component* component : components())
-        for (const Component::Part& part : component->networks)
+        for (const Component::NetworkRow& part : component->networks)
             if (part.name == network)
                 fail(SDCPP_MISSING_PART, "the model has no ", part.title, " (", network, "); give one with ",
                      OptionName{component->option, "…"});

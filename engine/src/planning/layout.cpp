@@ -4,9 +4,9 @@
 
 namespace sdcpp::planning {
 
-bool Layout::ring(std::span<const Piece> pieces, uint64_t capacity_bytes) {
+bool Layout::ring(std::span<const LayoutPiece> pieces, uint64_t capacity_bytes) {
     uint64_t all = 0;
-    for (const Piece& piece : pieces) all += piece.bytes;
+    for (const LayoutPiece& piece : pieces) all += piece.bytes;
     size_t rounds = capacity_bytes > 0 ? static_cast<size_t>((all + capacity_bytes - 1) / capacity_bytes) : 0;
     for (int i = 0; i < 3 && rounds > 1 && wind(pieces, capacity_bytes, rounds); ++i) {
         if (rounds_.size() <= rounds) {
@@ -19,12 +19,12 @@ bool Layout::ring(std::span<const Piece> pieces, uint64_t capacity_bytes) {
 }
 
 // In `rounds` rounds of about the same length; 0: each as long as the memory allows.
-bool Layout::wind(std::span<const Piece> pieces, uint64_t capacity, size_t rounds) {
+bool Layout::wind(std::span<const LayoutPiece> pieces, uint64_t capacity, size_t rounds) {
     offsets_.resize(pieces.size());
     rounds_.assign(1, 0);
     slot_bytes_.assign(1, 0);
     uint64_t all = 0, taken = 0, at = 0;
-    for (const Piece& piece : pieces) all += piece.bytes;
+    for (const LayoutPiece& piece : pieces) all += piece.bytes;
     // A round ends nearest to its share of all bytes.
     const auto share = [&] { return rounds_.size() < rounds ? all / rounds * rounds_.size() : all; };
     for (size_t first = 0, end = 0; first < pieces.size(); first = end) {
@@ -62,7 +62,7 @@ bool Layout::wind(std::span<const Piece> pieces, uint64_t capacity, size_t round
     return true;
 }
 
-bool Layout::slots(std::span<const Piece> pieces, size_t count, uint64_t capacity_bytes) {
+bool Layout::slots(std::span<const LayoutPiece> pieces, size_t count, uint64_t capacity_bytes) {
     slot_bytes_.assign(count, 0);
     offsets_.resize(pieces.size());
     rounds_.clear();
@@ -89,7 +89,7 @@ bool Layout::slots(std::span<const Piece> pieces, size_t count, uint64_t capacit
     return look_back(pieces);
 }
 
-bool Layout::look_back(std::span<const Piece> pieces) {
+bool Layout::look_back(std::span<const LayoutPiece> pieces) {
     const size_t count = pieces.size(), rounds = rounds_.size();
     const auto end_of = [&](size_t round) { return round + 1 < rounds ? rounds_[round + 1] : count; };
     const auto overlap = [&](size_t i, size_t k) {

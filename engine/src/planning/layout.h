@@ -8,7 +8,7 @@
 namespace sdcpp::planning {
 
 // Weights that are uploaded as one; `owner` is the stage that needs them. An owner's pieces follow each other.
-struct Piece {
+struct LayoutPiece {
     size_t owner = 0;
     uint64_t bytes = 0;
 };
@@ -18,9 +18,9 @@ class Layout {
     // Pieces one behind the other, round and round: each pass begins at the start of the memory, so that addresses are
     // the same in every pass, and takes as few rounds as the memory allows, of about the same length. False if an
     // owner's pieces do not fit together.
-    bool ring(std::span<const Piece> pieces, uint64_t capacity_bytes);
+    bool ring(std::span<const LayoutPiece> pieces, uint64_t capacity_bytes);
     // Owners take `count` slots in turn, each as large as the largest of its own. False if that is too much.
-    bool slots(std::span<const Piece> pieces, size_t count, uint64_t capacity_bytes);
+    bool slots(std::span<const LayoutPiece> pieces, size_t count, uint64_t capacity_bytes);
 
     const std::vector<uint64_t>& slot_bytes() const { return slot_bytes_; }  // a ring is one slot
     const std::vector<uint64_t>& offsets() const { return offsets_; }
@@ -29,8 +29,8 @@ class Layout {
     const std::vector<int64_t>& after() const { return after_; }
 
   private:
-    bool wind(std::span<const Piece> pieces, uint64_t capacity, size_t rounds);
-    bool look_back(std::span<const Piece> pieces);
+    bool wind(std::span<const LayoutPiece> pieces, uint64_t capacity, size_t rounds);
+    bool look_back(std::span<const LayoutPiece> pieces);
 
     std::vector<uint64_t> slot_bytes_;
     std::vector<uint64_t> offsets_;

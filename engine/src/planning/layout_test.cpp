@@ -8,7 +8,7 @@ using namespace sdcpp::planning;
 namespace {
 
 // No piece comes before the last one that lies in its way has been computed, in this pass or the one before.
-void check_order(const std::vector<Piece>& pieces, const Layout& layout) {
+void check_order(const std::vector<LayoutPiece>& pieces, const Layout& layout) {
     const auto count = static_cast<int64_t>(pieces.size());
     for (int64_t i = 0; i < count; ++i) {
         const auto overlaps = [&](int64_t k) {
@@ -25,7 +25,7 @@ void check_order(const std::vector<Piece>& pieces, const Layout& layout) {
 }  // namespace
 
 TEST_CASE("a ring goes round and round within its capacity") {
-    const std::vector<Piece> pieces = {{0, 40}, {1, 30}, {2, 50}, {2, 20}, {3, 60}, {4, 10}};
+    const std::vector<LayoutPiece> pieces = {{0, 40}, {1, 30}, {2, 50}, {2, 20}, {3, 60}, {4, 10}};
     for (const uint64_t capacity : {90, 100, 120, 150, 210}) {
         Layout layout;
         REQUIRE(layout.ring(pieces, capacity));
@@ -39,7 +39,7 @@ TEST_CASE("a ring goes round and round within its capacity") {
 }
 
 TEST_CASE("slots are as large as the largest of their owners") {
-    const std::vector<Piece> pieces = {{0, 40}, {1, 30}, {2, 50}, {3, 60}};
+    const std::vector<LayoutPiece> pieces = {{0, 40}, {1, 30}, {2, 50}, {3, 60}};
     Layout layout;
     REQUIRE(layout.slots(pieces, 2, 110));
     CHECK(layout.slot_bytes() == std::vector<uint64_t>{50, 60});

@@ -77,7 +77,7 @@ class Search {
     std::optional<Choice> best_;
     std::vector<Choice> starts_;
     // the present choice's
-    std::vector<Piece> pieces_;
+    std::vector<LayoutPiece> pieces_;
     Layout layout_;
     std::vector<Work> works_;
     std::vector<Upload> uploads_;

@@ -38,7 +38,7 @@ WeightSourcePtr source_of(const ModelFiles& files, const std::string& name, cons
     return std::make_shared<ScaledSource>(std::move(values), number);
 }
 
-void convert_piece(const Weight& weight, ggml_type type, const Piece& piece, std::byte* out) {
+void convert_row_block(const Weight& weight, ggml_type type, const RowBlock& piece, std::byte* out) {
     const int64_t row = std::max<int64_t>(1, weight.shape.back());
     std::vector<float> values(static_cast<size_t>(piece.count));
     weight.source->rows(piece.first, piece.count, values.data());
@@ -116,20 +116,20 @@ ggml_type stored_type(const Weight& weight, const TypeRules& rules) {
     return is_ggml(source) ? to_ggml(source) : GGML_TYPE_F16;  // every f8 value is an f16 value
 }
 
-std::vector<Piece> pieces_of(const Weight& weight) {
+std::vector<RowBlock> row_blocks_of(const Weight& weight) {
     const int64_t row = std::max<int64_t>(1, weight.shape.back());
     const int64_t total = weight.source->count();
     const int64_t block = dtype_block(weight.source->type());
     int64_t unit = row;
     while (unit % block != 0 && unit < total) unit += row;
     const int64_t slice = std::min(total, std::max<int64_t>(unit, (1 << 20) / unit * unit));
-    std::vector<Piece> out;
+    std::vector<RowBlock> out;
     for (int64_t at = 0; at < total; at += slice) out.push_back({at, std::min(slice, total - at)});
     return out;
 }
 
-void convert_pieces(const Weight& weight, ggml_type type, const std::vector<Piece>& pieces, size_t first, size_t last,
-                    int threads, std::byte* out) {
+void convert_row_blocks(const Weight& weight, ggml_type type, const std::vector<RowBlock>& pieces, size_t first,
+                        size_t last, int threads, std::byte* out) {
     const int64_t row = std::max<int64_t>(1, weight.shape.back()), start = pieces[first].first;
     std::atomic<size_t> next = first;
     std::exception_ptr problem;
@@ -137,8 +137,9 @@ void convert_pieces(const Weight& weight, ggml_type type, const std::vector<Piec
     const auto work = [&] {
         try {
             for (size_t i = next++; i < last; i = next++)
-                convert_piece(weight, type, pieces[i],
-                              out + ggml_row_size(type, row) * static_cast<size_t>((pieces[i].first - start) / row));
+                convert_row_block(
+                    weight, type, pieces[i],
+                    out + ggml_row_size(type, row) * static_cast<size_t>((pieces[i].first - start) / row));
         } catch (...) {
             const std::scoped_lock lock(guard);
             problem = std::current_exception();
@@ -155,7 +156,7 @@ void convert_weight(const Weight& weight, ggml_type type, std::byte* out, int th
     const WeightSource& source = *weight.source;
     const std::span<const std::byte> unchanged = source.bytes_as(type);
     const int64_t row = std::max<int64_t>(1, weight.shape.back());
-    const std::vector<Piece> pieces = pieces_of(weight);
+    const std::vector<RowBlock> pieces = row_blocks_of(weight);
     const auto together = static_cast<size_t>(threads);
     size_t at = 0;
     for (size_t first = 0; first < pieces.size(); first += together) {
@@ -163,7 +164,7 @@ void convert_weight(const Weight& weight, ggml_type type, std::byte* out, int th
         const int64_t start = pieces[first].first, count = pieces[last - 1].first + pieces[last - 1].count - start;
         const size_t bytes = ggml_row_size(type, row) * static_cast<size_t>(count / row);
         if (unchanged.empty())
-            convert_pieces(weight, type, pieces, first, last, threads, out + at);
+            convert_row_blocks(weight, type, pieces, first, last, threads, out + at);
         else
             std::memcpy(out + at, unchanged.data() + at, bytes);
         at += bytes;

@@ -76,14 +76,14 @@ class Scope {
 ggml_type stored_type(const Weight& weight, const TypeRules& rules);
 
 // A weight is converted in pieces of whole rows, about a million values each, so that no f32 copy of it is held.
-struct Piece {
+struct RowBlock {
     int64_t first = 0, count = 0;  // in values
 };
-std::vector<Piece> pieces_of(const Weight& weight);
+std::vector<RowBlock> row_blocks_of(const Weight& weight);
 
 // Pieces [first, last) of `weight` in `type`, in ggml's layout, one behind the other in `out`, on several threads.
-void convert_pieces(const Weight& weight, ggml_type type, const std::vector<Piece>& pieces, size_t first, size_t last,
-                    int threads, std::byte* out);
+void convert_row_blocks(const Weight& weight, ggml_type type, const std::vector<RowBlock>& pieces, size_t first,
+                        size_t last, int threads, std::byte* out);
 
 // All of it, converted or copied. `forget`: the source's pages need not stay in memory.
 void convert_weight(const Weight& weight, ggml_type type, std::byte* out, int threads, bool forget);
