@@ -55,12 +55,12 @@ class Report:
 
     @property
     def step_seconds(self) -> float:
-        """The mean of the runs that are not first, or of all where there is no other."""
+        """The mean of the runs that are not first, or of all if there is no other."""
         return (self.seconds - self.first_seconds) / self._later_runs if self._later_runs else self.seconds
 
     @property
     def compute_seconds_per_step(self) -> float:
-        """The mean of the runs that are not first, or of all where there is no other."""
+        """The mean of the runs that are not first, or of all if there is no other."""
         rest = self.compute_seconds - self.first_compute_seconds
         return rest / self._later_runs if self._later_runs else self.compute_seconds
 

@@ -73,7 +73,7 @@ class Device {
     uint64_t backend_bytes() const { return backend_bytes_; }
     // Free memory and what networks hold: shrinks only by what the backend, or another program, takes.
     uint64_t unclaimed_bytes() const { return free_bytes() + memory_.held(); }
-    // Counts what has been taken since unclaimed_bytes() was `before`.
+    // Counts the memory that the backend has taken since unclaimed_bytes() was `before`.
     void count_backend_bytes(uint64_t before);
 
     // Throws SDCPP_OUT_OF_MEMORY.

@@ -14,8 +14,8 @@ size_t host_available_bytes();
 // Bytes of this process that are in memory, pages of mapped files included; 0 if the system does not say.
 size_t process_resident_bytes();
 
-// Whole pages from the system, which go back to it as soon as they are freed: a C library may keep what it has handed
-// out in smaller pieces. Null if there are none, or no such call.
+// Whole pages from the system, which go back to it as soon as they are freed: a C library may keep smaller
+// pieces. Null if there are none, or no such call.
 struct PagesGoBack {
     size_t bytes = 0;
     void operator()(std::byte* start) const;

@@ -15,7 +15,7 @@ class ThreadGovernor {
     explicit ThreadGovernor(int threads) : threads_(threads), allowed_(threads) {}
     int threads() const { return threads_; }
 
-    // Stands for one computation while it lives: `threads` is what it may use.
+    // Stands for one computation while it lives: `threads` is the number that it may use.
     class Turn {
       public:
         explicit Turn(ThreadGovernor& governor);

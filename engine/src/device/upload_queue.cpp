@@ -73,7 +73,7 @@ std::byte* UploadQueue::take_pinned(size_t bytes) {
     return nullptr;
 }
 
-// The next piece, once what it last held has arrived.
+// Opens the next staging piece, as soon as its last upload has arrived.
 void UploadQueue::open() {
     const Staging& piece = staging_[turn_];
     open_ = true;

@@ -14,7 +14,7 @@ struct LatentShape {
     bool operator==(const LatentShape&) const = default;
 };
 
-// How an autoencoder's latents become those that a diffusion model sees, and what they look like.
+// How an autoencoder's latents become those that a diffusion model sees, and their colours.
 struct LatentSpace {
     int channels = 4, factor = 8, frame_factor = 1;  // pixels, and pictures, per side
     double scale = 1, shift = 0;                     // sampled = (encoded - shift) * scale …

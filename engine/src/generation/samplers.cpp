@@ -37,7 +37,7 @@ struct Ancestral {
     }
 };
 
-// x at `now` brought to a lower ratio of noise to signal along the line to the clean estimate, its signal 1 (DDIM's
+// Takes x at `now` to a lower ratio of noise to signal along the line to the clean estimate, its signal 1 (DDIM's
 // step).
 Floats brought(const SamplerRun& run, const Floats& x, const Floats& denoised, double now, double ratio) {
     return mix(ratio / now, x, 1 - ratio * run.signal(now) / now, denoised);

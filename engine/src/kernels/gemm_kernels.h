@@ -18,7 +18,7 @@ class GemmKernels {
     GemmKernels(const GemmKernels&) = delete;
     GemmKernels& operator=(const GemmKernels&) = delete;
 
-    // 1: f32, whose rows can be taken as units; 2: bf16, products of which are summed in f32.
+    // Values in a unit. 1: f32, whose rows can be taken as units; 2: bf16, with sums in f32.
     int64_t pair() const { return pair_; }
     int64_t units(int64_t k) const { return (k + pair_ - 1) / pair_; }
     // Units that b [k, n] takes when packed.

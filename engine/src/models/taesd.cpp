@@ -28,8 +28,8 @@ struct Block {
 
 }  // namespace
 
-// The layers are a plain sequence numbered with gaps for what has no weights; convolutions without bias change the
-// size.
+// The layers are a plain sequence, with gaps in the numbers for layers without weights; convolutions without bias
+// change the size.
 Taesd::Taesd(const ModelFiles& files, Side side) : Network(files, "taesd") {
     const bool decoder = side == Side::decoder;
     const Scope s = root() / (decoder ? "decoder" : "encoder");

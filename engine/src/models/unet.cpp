@@ -226,7 +226,7 @@ UNet::UNet(const ModelFiles& files) : Denoiser(files, "unet") {
                          more == 0});
         parts.push_back({[=, &width] { return ResBlockOut(r, width, emb, groups); }, true});
     };
-    // Two stages for each of its blocks; the first goes with what is before, the last with what is after.
+    // Two stages for each of its blocks; the first goes with the layers before, the last with the layers after.
     const auto transformer = [&](const Scope& t) {
         parts.push_back({[=, &width] {
                              return [open = Opening(t, width, groups)](Graph& g, Values& v) {

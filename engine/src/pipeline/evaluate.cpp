@@ -5,7 +5,7 @@
 
 namespace sdcpp {
 
-// One evaluation as a user gives it: x [N, C, H, W], timesteps [N], the arrays that the denoiser takes of a
+// One evaluation's inputs: x [N, C, H, W], timesteps [N], the arrays that the denoiser takes of a
 // conditioning, such as context [N, T, D] and pooled [N, P], and, if it takes one, guidance [N].
 Array Model::evaluate_denoiser(const Array& x, const Array& timesteps, const std::vector<Array>& inputs) {
     const Denoiser& net = denoiser_->as<Denoiser>();

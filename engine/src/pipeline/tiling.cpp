@@ -5,7 +5,7 @@
 namespace sdcpp {
 namespace {
 
-// How much a tile counts at each of its pixels: a ramp over what it shares with the tile before and after, 1 elsewhere.
+// A tile's weight at each of its pixels: a ramp over the overlap with the tiles before and after, 1 elsewhere.
 std::vector<float> ramp(int size, int shared_before, int shared_after) {
     std::vector<float> weight(static_cast<size_t>(size), 1.0f);
     for (int i = 0; i < shared_before; ++i)

@@ -26,7 +26,7 @@ enum class Order {
     continuous,  // each upload as soon as the link and its place are free, also across passes
 };
 
-// Passes from an empty link to a steady flow, and those that are counted then.
+// The numbers of passes from an empty link to a steady flow, and of passes that are counted then.
 struct Passes {
     int warm = 3, counted = 2;
 };

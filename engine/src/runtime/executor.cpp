@@ -252,8 +252,8 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& 
     uint64_t total = weights + sizes[largest] + scratch + made->layout.bytes;
     if (budget > 0 && total > budget) throw PlanTooLarge{total - budget};
 
-    // While everything is brought for good, each stage computes as soon as its own weights are there. That takes room
-    // for what lives between stages, at addresses that serve the one graph of later runs too.
+    // If all weights are loaded to stay, each stage of the first run computes as soon as its own weights are there.
+    // Values between stages take room then, at addresses that serve the one graph of later runs, too.
     bool by_stages = budget == 0 && !made->planned.mapped && !store_.placed() && selection.stages.size() > 1;
     if (by_stages) {
         const CarryLayout layout =

@@ -140,8 +140,7 @@ class Executor : public MemoryUser {
     RunReport report_;
     int replans_ = 0;  // since the last report
     Profile* profile_ = nullptr;
-    std::vector<double>
-        measured_seconds_;  // of each of the network's stages for one microbatch of the present shape; 0: unknown
+    std::vector<double> measured_seconds_;  // each stage's for one microbatch of the present shape; 0: unknown
 };
 
 }  // namespace sdcpp

@@ -45,7 +45,7 @@ class Flow {
 
     size_t count() const { return stages_.size(); }
     const std::vector<Carry>& carries() const { return carries_; }
-    // The carry that holds input `number`, and those that are the results, in the selection's order.
+    // The carry of input `number`, and the carries of the results in the selection's order.
     size_t input_carry(size_t number) const { return input_carries_[number]; }
     const std::vector<size_t>& results() const { return results_; }
 

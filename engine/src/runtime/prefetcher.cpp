@@ -49,7 +49,7 @@ void Prefetcher::fetch(const Load& load) {
         busy_since_ = start;
 }
 
-// Tells of the loads that have arrived.
+// Counts the loads that have arrived, and wakes wait().
 void Prefetcher::count_arrivals() {
     const std::scoped_lock lock(mutex_);
     const uint64_t before = fetched_;
@@ -57,7 +57,7 @@ void Prefetcher::count_arrivals() {
     if (fetched_ > before) changed_.notify_all();
 }
 
-// Waits for all that is on its way: there is nothing to be done meanwhile.
+// Waits for all loads in flight: there is nothing else to do.
 void Prefetcher::drain() {
     store_.finish();
     count_arrivals();

@@ -1,4 +1,4 @@
-// Brings weights to the device ahead of the compute: on a thread of its own, as soon as their place is free, also
+// Loads weights onto the device ahead of the compute: on a thread of its own, as soon as their place is free, also
 // across passes.
 #pragma once
 
@@ -61,11 +61,11 @@ class Prefetcher {
     const bool streams_;
     std::mutex mutex_;
     std::condition_variable changed_;
-    uint64_t fetched_ = 0;           // loads that are there, over all passes
+    uint64_t fetched_ = 0;           // loads that have arrived, over all passes
     uint64_t asked_ = 0, done_ = 0;  // segments, over all passes
     Time link_free_{};               // on a simulated link
-    // Of a device's own queue: loads that are on their way, each with the mark that it arrives with, and since when the
-    // link has been at work.
+    // For a device with an upload queue: the marks of the loads in flight, and the time since which the link has been
+    // at work.
     std::deque<uint64_t> in_flight_{};
     std::optional<Time> busy_since_{};
     Counts counts_;

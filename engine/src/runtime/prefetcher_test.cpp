@@ -32,7 +32,7 @@ struct Fixture {
         }
         store.place(places, 2 * each, false);
     }
-    // Weights are what they should be from wait() to done(), whatever comes next.
+    // Weights have the right values from wait() to done(), whatever the next loads are.
     void pass(Prefetcher& prefetcher) {
         for (size_t s = 0; s < stages; ++s) {
             prefetcher.wait(s);

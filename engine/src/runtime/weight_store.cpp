@@ -136,7 +136,7 @@ uint64_t WeightStore::drop_shared() {
 
 void WeightStore::give_back(uint64_t bytes) {
     uint64_t given = 0;
-    // What streamed weights share costs no more to fill again than residents of the same size do.
+    // Filling the memory of streamed weights again costs no more than loading residents of the same size.
     if (shared_ && shared_->lease.bytes() <= bytes) given += drop_shared();
     while (given < bytes && !chunks_.empty()) {
         given += chunks_.back().buffer.lease.bytes();
@@ -248,8 +248,8 @@ UploadQueue* WeightStore::queue() {
     return queue_.get();
 }
 
-// Uploads that repeat go from a copy in host memory if one has to be made anyway, as by conversion, or if copying from
-// the file holds them up; and if memory is plenty.
+// Repeated uploads go from a copy in host memory, if memory is plenty, and if the weight must be converted anyway or
+// copying from the file holds the uploads up.
 std::byte* WeightStore::make_copy(Item& item, size_t size, bool unchanged) {
     if (queue() && pinning_ == Pinning::undecided && (!unchanged || queue()->waits_for_copies())) {
         uint64_t all = 0;
@@ -271,7 +271,7 @@ std::byte* WeightStore::make_copy(Item& item, size_t size, bool unchanged) {
     return item.copy = item.converted.data();
 }
 
-// A converted copy that was made before there was pinned memory for it.
+// Moves a converted copy to pinned memory, which was not there when the copy was made.
 void WeightStore::move_to_pinned(Item& item, size_t size) {
     std::byte* target = pinning_ == Pinning::yes ? queue()->take_pinned(size) : nullptr;
     if (!target) return;

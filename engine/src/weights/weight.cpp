@@ -99,7 +99,7 @@ ggml_type stored_type(const Weight& weight, const TypeRules& rules) {
             if (wanted == GGML_TYPE_F32) return GGML_TYPE_F32;
             if (wanted != GGML_TYPE_COUNT && wanted != GGML_TYPE_BF16) return GGML_TYPE_F16;
             if (plain) return to_ggml(source);
-            // f16 holds every bf16 weight of a convolution but the last bits of those below 2^-14; f64 may need more
+            // f16 holds a convolution's bf16 weights except the last bits of values below 2^-14; f64 may need more
             return source == from_ggml(GGML_TYPE_F64) ? GGML_TYPE_F32 : GGML_TYPE_F16;
         case WeightKind::edge:
             if (!by_rule && wanted != GGML_TYPE_COUNT && ggml_is_quantized(wanted)) wanted = GGML_TYPE_Q8_0;
