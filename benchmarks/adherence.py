@@ -1,7 +1,7 @@
 """How often the embedded model follows the prompt: held-out prompts, judged by classical image analysis.
 
 usage: python benchmarks/adherence.py [--count 300] [--json FILE] [--show FOLDER]
-A picture is right when the background, the number of shapes, and each one's kind, colour, place and (where said) size are.
+A picture is right when the background, the number of shapes, and each one's kind, colour, place and (if given) size are.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def size_of(mask: np.ndarray, kind: str, scale: float) -> str:
 
 
 def judge(picture: np.ndarray, scene: pictures.Scene) -> str:
-    """ "" where `picture` [H, W, 3] shows `scene`, else what is wrong with it."""
+    """ "" if `picture` [H, W, 3] shows `scene`, else the fault."""
     nearest = ((picture[:, :, None, :].astype(float) - PALETTE) ** 2).sum(-1).argmin(-1)
     edge = np.concatenate([nearest[:3].ravel(), nearest[-3:].ravel(), nearest[:, :3].ravel(), nearest[:, -3:].ravel()])
     background = Counter(edge.tolist()).most_common(1)[0][0]

@@ -79,7 +79,7 @@ class Card:
 
     @contextmanager
     def watch(self) -> Iterator[dict[str, int | None]]:
-        """Look again and again how much is taken; "before" and "peak" are there at the end."""
+        """Poll the memory that is taken; "before" and "peak" are there at the end."""
         seen: dict[str, int | None] = {"before": self.used(), "peak": self.used()}
         if not self._nvml:
             yield seen
@@ -132,7 +132,7 @@ class Bench:
         return f"{self.device}{',' if ':' in self.device else ':'}link={link:g}"
 
     def least(self, job: Job, policy: str = "auto") -> float:
-        """The smallest budget that does for the job, GiB."""
+        """The smallest budget that is enough for the job, GiB."""
         if (job, policy) not in self._least:
             with self.open(job, max_vram=1e-5, plan_policy=policy) as pipeline:
                 try:

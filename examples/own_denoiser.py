@@ -6,7 +6,7 @@ from sdcpp_py import sampling
 
 
 def denoiser(x: np.ndarray, sigma: float) -> np.ndarray:
-    """The best clean estimate where every clean value is -1 or 1 with the same chance."""
+    """The best clean estimate if every clean value is -1 or 1 with the same chance."""
     return np.tanh(x / sigma**2)
 
 

@@ -1,4 +1,4 @@
-"""The engine's noise, schedules and samplers by themselves, for use with any denoiser."""
+"""The engine's noise, schedules and samplers, for use with any denoiser."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def sample(
 
     Latents are clean + sigma * noise, or, with ``flow``, (1 - sigma) * clean + sigma * noise.
 
-    Returns the last x. Raises InvalidArgumentError where sigmas do not fall, and whatever the denoiser raises.
+    Returns the last x. Raises InvalidArgumentError if sigmas do not fall, and whatever the denoiser raises.
     """
     state = np.array(x, np.float32, copy=True, order="C")
     levels = np.ascontiguousarray(sigmas, np.float32)

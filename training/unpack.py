@@ -1,4 +1,4 @@
-"""Turn the embedded model back into checkpoints, to go on with training where its own are lost.
+"""Turn the embedded model back into checkpoints, to go on with training if its own are lost.
 
 usage: python training/unpack.py --dir DIR [--model sdcpp_py/data/shapes.gguf]
 Writes ae.pt, text.pt and unet.pt; then run the stages `latents` and, with `--init DIR/unet.pt` and the like, those to improve.

@@ -1,1 +1,1 @@
-"""Plans by themselves: `planner` makes them from numbers, `picture` draws them, `speeds` measures what they are made with."""
+"""Plans without a model: `planner` makes them from numbers, `picture` draws them, `_speeds` measures devices for them."""

@@ -1,1 +1,1 @@
-"""Text to tokens: `prompt` reads weights and cuts chunks, `_encoders` gives each text encoder what it takes."""
+"""Text to tokens: `prompt` reads weights and cuts chunks, `_encoders` makes each text encoder's inputs."""

@@ -24,7 +24,7 @@ class TextEncoder:
     positions: int  #: tokens in a chunk; 0: any number
     length: int  #: tokens that a prompt is padded to; 0: none
     layers: int
-    padding: int  #: the token that fills up
+    padding: int  #: the padding token
     template: str  #: "{}" stands for the prompt
     file: Path  #: with its weights
 

@@ -7,7 +7,7 @@
 namespace sdcpp {
 
 // Folders, each with a slash at its end, whose files hold the limits of `controller` ("memory", "cpu"): the process's
-// own group, those above it, and what a container shows as the root. Files of either version of control groups may be
+// own group, those above it, and a container's root. Files of either version of control groups may be
 // there.
 std::vector<std::string> control_groups(const std::string& controller);
 

@@ -40,7 +40,7 @@ const std::string& backend_trouble();
 // A buffer on a device, counted for as long as it lives.
 struct DeviceBuffer {
     DeviceMemory::Lease lease;
-    HostPages pages{};  // that it is made of, on the CPU
+    HostPages pages{};  // the buffer's memory, on the CPU
     ggml_backend_buffer_ptr buffer;
     std::byte* data() const { return static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer.get())); }
 };
@@ -112,7 +112,7 @@ class Device {
     uint64_t backend_bytes_ = 0;
     Speed speed_;
     ThreadGovernor governor_;
-    ggml_backend_set_n_threads_t set_threads_ = nullptr;  // the CPU has it
+    ggml_backend_set_n_threads_t set_threads_ = nullptr;  // null if the backend has none
 };
 
 }  // namespace sdcpp

@@ -51,7 +51,7 @@ class DeviceMemory {
     };
     uint64_t held() const;
     uint64_t capacity() const { return capacity_; }
-    // The most that was held at a time since the last call, in all and of each class.
+    // The peak since the last call, in all and of each class.
     Bytes take_peak();
 
   private:

@@ -33,17 +33,17 @@ class UploadQueue {
     // A number that arrived() reaches when all uploads so far have arrived.
     uint64_t mark();
     uint64_t arrived() const { return arrived_; }
-    // Waits for all of it.
+    // Waits for all uploads.
     void finish();
 
-    // Copying to pinned memory takes longer than the uploads: these would be faster from there.
+    // Whether copying to pinned memory takes longer than the uploads, so that pinned weights would be faster.
     bool waits_for_copies() const;
     // Begins to take so many bytes of memory that put_pinned() takes, on a thread: pinning is slow, and uploads go on
     // meanwhile.
     void pin_ahead(uint64_t bytes);
-    // Some of that, for as long as the queue lives; null if there is none yet.
+    // A part of that memory, for as long as the queue lives; null if there is none yet.
     std::byte* take_pinned(size_t bytes);
-    // With several threads.
+    // Copies with several threads.
     void copy(std::byte* target, std::span<const std::byte> source) { copy_(target, source.data(), source.size()); }
 
   private:

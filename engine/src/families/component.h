@@ -32,8 +32,8 @@ struct Component {
 // In the order in which networks run.
 const std::vector<const Component*>& components();
 const Component* find_component(std::string_view name);               // null if there is none
-const Component::NetworkRow& network_of(const Component& component);  // its first
-// For reading files.
+const Component::NetworkRow& network_of(const Component& component);  // its first network
+// The components' namings, for reading files.
 const Namings& namings();
 
 // Every network that the files hold, in the order of components(). Throws SDCPP_UNSUPPORTED_MODEL if there is none, or

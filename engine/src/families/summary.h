@@ -15,7 +15,7 @@ struct FilesSummary {
         const Component::NetworkRow* part;
         int64_t parameters;
     };
-    std::vector<Network> networks;  // that they hold, as they run
+    std::vector<Network> networks;  // the files' networks, in the order in which they run
     // The components that text to image needs in addition: the family's, or the default one's.
     std::vector<const Component*> missing;
 };

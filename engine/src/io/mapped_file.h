@@ -13,7 +13,7 @@ class MappedFile {
   public:
     // Throws Error: SDCPP_FILE_NOT_FOUND, or SDCPP_BAD_FILE for a directory, an empty or unreadable file.
     explicit MappedFile(std::filesystem::path path);
-    // Bytes that are in memory already, under a name for messages.
+    // A file of bytes that are in memory already, under a name for messages.
     MappedFile(std::filesystem::path name, std::vector<std::byte> bytes);
     ~MappedFile();
     MappedFile(const MappedFile&) = delete;

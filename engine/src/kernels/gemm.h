@@ -31,7 +31,7 @@ class Gemm {
     // For large products.
     const GemmKernels& large() const { return bf16_ ? *bf16_ : *f32_; }
 
-    // Memory for one operation on one thread; goes back to be used again.
+    // Memory for one operation on one thread; reusable afterwards.
     class Scratch {
       public:
         static constexpr int64_t padding = 256;  // floats that pieces of it may lose

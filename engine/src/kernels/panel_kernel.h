@@ -1,4 +1,4 @@
-// The body of panels_*.cpp, which define what stands for a vector (Isa) and the processor to compile for, then include
+// The body of panels_*.cpp, which define the vectors (Isa) and the processor to compile for, then include
 // this. Sums run along k in order, whatever the number of rows: a row's result does not depend on the others. No
 // function that other files may have, too (such as those of <algorithm>) is called from here: the linker might take
 // the one that was compiled for this processor.

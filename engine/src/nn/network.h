@@ -20,7 +20,7 @@ struct Selection {
 };
 
 // Networks declare into this: their weights, and their stages in the order in which they run. Several may declare into
-// one, and then run as one: what a stage leaves in the values, later stages find there.
+// one, and then run as one: later stages find the values that earlier ones leave.
 class Declaration {
   public:
     WeightList& weights() { return weights_; }

@@ -61,7 +61,7 @@ class Writer {
     uint64_t at_ = 0;
 };
 
-// The config, with what the files mark otherwise.
+// The config, with the facts that the files show by marks.
 Json config_of(const ModelFiles& files) {
     Json::Object all = *files.config().object();
     Json::Object scheduler;

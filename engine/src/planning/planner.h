@@ -71,7 +71,7 @@ struct PlannedPiece {
 struct Plan {
     Policy policy = Policy::full;
     std::vector<PlannedSegment> segments;
-    std::vector<bool> resident;        // per stage: all of it
+    std::vector<bool> resident;        // per stage: whether all of it stays
     std::vector<uint64_t> streamed;    // per stage: bytes
     std::vector<PlannedPiece> pieces;  // in the order of their uploads
     std::vector<uint64_t> slots;       // bytes of each; pipelined's only slot is a ring

@@ -614,7 +614,7 @@ std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selecti
     return outputs;
 }
 
-// Whether a plan made for these inputs would be faster than the one that their weights lie by.
+// Whether a plan made for these inputs would be faster than the plan that gave the weights their places.
 bool Executor::worth_planning_anew(const Prepared& prepared, const std::vector<Array>& inputs) {
     const Flow flow(*network_, device_.kernels(), prepared.selection, inputs, 1);
     try {
@@ -626,8 +626,8 @@ bool Executor::worth_planning_anew(const Prepared& prepared, const std::vector<A
     }
 }
 
-// Takes what a run has shown: stage times, the link's speed. Where that is far from what the plan was made for
-// and a better plan is known now, the next run makes it.
+// Takes a run's measurements: stage times, the link's speed. If they are far from the plan's figures and a better
+// plan is known now, the next run makes it.
 void Executor::learn(Prepared& prepared, const std::vector<double>& segment_seconds) {
     Planned& planned = prepared.planned;
     std::vector<PlanStage> measured = planned.stages;
@@ -643,7 +643,7 @@ void Executor::learn(Prepared& prepared, const std::vector<double>& segment_seco
     }
     PlanOptions options = planned.options;
     options.link_bytes_per_s = device_.speed().link_bytes_per_s;
-    options.dispatch_seconds = 0;  // it is within what was measured
+    options.dispatch_seconds = 0;  // measured times include it
     const double expected = planned.plan.predicted_step_seconds;
     const double now = predicted_seconds(measured, options, planned.plan);
     for (size_t i = 0; i < prepared.selection.stages.size(); ++i)

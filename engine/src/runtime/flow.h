@@ -1,5 +1,5 @@
-// The values that flow between a network's stages for inputs of one shape: which there are, who makes and who reads
-// them; what stages need when they run as one graph; and the graphs themselves.
+// The values that flow between a network's stages for inputs of one shape, with their makers and readers; the memory of
+// stages that run as one graph; and the graphs themselves.
 #pragma once
 
 #include <functional>
@@ -52,7 +52,7 @@ class Flow {
     // Stages first..last as one graph; `place` gives carries their addresses. Tensors are named after their stages.
     SegmentGraph build(size_t first, size_t last, const std::function<Address(size_t carry)>& place) const;
     // Workspace is measured with ggml's graph allocator for `buffers`; nothing is allocated. Scratch is added, which
-    // stays taken from one graph to the next: what the threads of the CPU's own operations work in, a GPU's pools.
+    // stays taken from one graph to the next: the working memory of the CPU's own operations, a GPU's pools.
     UnionBytes extent(size_t first, size_t last, ggml_backend_buffer_type_t buffers) const;
     // Multiplications and additions of a stage's large operations.
     double flops(size_t stage) const { return flops_[stage]; }
@@ -69,7 +69,7 @@ class Flow {
     std::vector<size_t> input_carries_;
     std::vector<Names> before_;  // each stage, and one more: after the last
     std::vector<double> flops_;
-    std::vector<size_t> context_bytes_;  // that each stage's tensors take in a context of ggml
+    std::vector<size_t> context_bytes_;  // each stage's tensors' in a context of ggml
     uint64_t scratch_bytes_ = 0;
     std::vector<size_t> results_;
 };

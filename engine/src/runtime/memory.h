@@ -1,5 +1,5 @@
-// One budget of device memory for all networks of a model: what each holds, and who gives up what when another one
-// needs room.
+// One budget of device memory for all networks of a model: each network's share, and the order in which networks give
+// memory up when another one needs room.
 #pragma once
 
 #include <cstdint>
@@ -69,7 +69,7 @@ class Memory {
     bool passed() const;
 
     // Others give up as little as possible, so that `user` can hold `bytes` under `limit`: workspaces first, then
-    // weights, both from who is needed last.
+    // weights, both from the network that is needed last.
     void make_room(const MemoryUser& user, uint64_t bytes, const Limit& limit);
     // Others give up everything.
     void clear_others(const MemoryUser& user);

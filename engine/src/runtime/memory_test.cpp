@@ -1,4 +1,4 @@
-// Who gives up what under one budget.
+// The order in which networks give memory up under one budget.
 #include "runtime/memory.h"
 
 #include <doctest/doctest.h>
