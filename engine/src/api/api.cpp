@@ -7,7 +7,12 @@
 #include "base/log.h"
 #include "generation/rng.h"
 #include "generation/samplers.h"
+#include "pipeline/autoencode.h"
 #include "pipeline/convert.h"
+#include "pipeline/evaluate.h"
+#include "pipeline/generate.h"
+#include "pipeline/plans.h"
+#include "pipeline/prompt.h"
 #include "pipeline/reports.h"
 
 using namespace sdcpp;
@@ -37,6 +42,10 @@ const float* give_floats(const Array& array, int64_t* shape, int32_t* dimensions
     if (shape) std::copy(array.shape.begin(), array.shape.end(), shape);
     if (dimensions) *dimensions = static_cast<int32_t>(array.shape.size());
     return array.floats().data();
+}
+
+PictureSize picture_size(const SampleOptions& options, int chunks) {
+    return {options.width, options.height, options.batch, options.cfg_scale != 1, chunks};
 }
 
 ModelPath model_path(const sdcpp_file& file) {
@@ -142,7 +151,7 @@ int sdcpp_model_report(const sdcpp_model* model, char** json, sdcpp_error* error
 }
 
 void sdcpp_cancel(sdcpp_model* model) {
-    if (model) model->model.cancel();
+    if (model) model->model.cancelled = true;
 }
 
 int sdcpp_convert(const sdcpp_file* files, size_t file_count, const sdcpp_options* options, const char* path,
@@ -178,7 +187,7 @@ int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t c
         }
         const auto wanted = stored<GenerateOptions>(options, OptionSet::generate, &model->model);
         const auto lock = turn(model);
-        *out = new sdcpp_conditioning{model->model.encode_prompt(given, wanted.clip_skip, nothing != 0)};
+        *out = new sdcpp_conditioning{encode_prompt(model->model, given, wanted.clip_skip, nothing != 0)};
     });
 }
 
@@ -206,7 +215,7 @@ int sdcpp_sample(sdcpp_model* model, const sdcpp_prompt_share* shares, size_t co
                 {&share.conditioning->conditioning, {share.negative != 0, share.weight, share.start, share.end}});
         }
         if (sample.noise) {
-            const ModelFacts& facts = model->model.facts();
+            const ModelFacts& facts = model->model.facts;
             const std::vector<int64_t> shape = {facts.latent.channels, sample.height / facts.latent.factor,
                                                 sample.width / facts.latent.factor};
             if (wanted.noise_shape != shape)
@@ -217,12 +226,12 @@ int sdcpp_sample(sdcpp_model* model, const sdcpp_prompt_share* shares, size_t co
         if (callback)
             sample.callback = [&](int step, int steps, double seconds, const Floats& estimates) {
                 const CallingBack mark(model);
-                const LatentSpace& space = model->model.facts().latent;
+                const LatentSpace& space = model->model.facts.latent;
                 const sdcpp_latent_shape shape = {space.channels, 1, sample.height / space.factor,
                                                   sample.width / space.factor};
                 return callback(step, steps, seconds, estimates.data(), sample.batch, &shape, user_data) == 0;
             };
-        const Floats sampled = model->model.sample(sample);
+        const Floats sampled = generate(model->model, sample);
         std::copy(sampled.begin(), sampled.end(), latent);
     });
 }
@@ -236,14 +245,14 @@ int sdcpp_decode(sdcpp_model* model, const sdcpp_options* options, const float* 
         need(picture, "picture");
         const auto wanted = stored<GenerateOptions>(options, OptionSet::generate, &model->model);
         const auto lock = turn(model);
-        const LatentSpace& space = model->model.facts().latent;
+        const LatentSpace& space = model->model.facts.latent;
         const LatentShape given = {shape->channels, shape->frames, shape->height, shape->width};
         if (given.channels != space.channels || given.frames != 1 || given.height < 1 || given.width < 1)
             fail(SDCPP_INVALID_ARGUMENT, "a latent of ", given.channels, " channels, ", given.frames, " frames and ",
                  given.height, " x ", given.width, " cannot be decoded; this model's have ", space.channels,
                  " channels and one frame");
-        const Floats decoded = model->model.decode(wanted.decode, {latent, static_cast<size_t>(given.count())},
-                                                   shape->height, shape->width);
+        const Floats decoded = decode(model->model, wanted.decode, {latent, static_cast<size_t>(given.count())},
+                                      shape->height, shape->width);
         const auto pixels = static_cast<size_t>(given.height * given.width * space.factor * space.factor);
         for (size_t i = 0; i < pixels; ++i)
             for (size_t c = 0; c < 3; ++c)
@@ -266,7 +275,7 @@ int sdcpp_encode(sdcpp_model* model, const uint8_t* picture, int32_t height, int
         for (size_t i = 0; i < pixels; ++i)
             for (size_t c = 0; c < 3; ++c)
                 planes[c * pixels + i] = static_cast<float>(picture[3 * i + c]) / 127.5f - 1.0f;
-        const Floats encoded = model->model.encode(planes, height, width);
+        const Floats encoded = encode(model->model, planes, height, width);
         std::copy(encoded.begin(), encoded.end(), latent);
     });
 }
@@ -275,7 +284,7 @@ int sdcpp_take_memory(sdcpp_model* model, char** json, sdcpp_error* error) {
     return guarded(error, [&] {
         need(model, "model");
         const auto lock = turn(model);
-        give_json(json, [&] { return memory_json(model->model.take_memory()); });
+        give_json(json, [&] { return take_memory(model->model); });
     });
 }
 
@@ -283,7 +292,7 @@ int sdcpp_begin(sdcpp_model* model, sdcpp_error* error) {
     return guarded(error, [&] {
         need(model, "model");
         const auto lock = turn(model);
-        model->model.begin();
+        model->model.memory.begin();
     });
 }
 
@@ -295,8 +304,7 @@ int sdcpp_model_plan(sdcpp_model* model, const char* network, const sdcpp_option
         const auto wanted = stored<GenerateOptions>(options, OptionSet::generate, &model->model).sample;
         const auto lock = turn(model);
         give_json(json, [&] {
-            const RunReport found =
-                model->model.preview(network, wanted.width, wanted.height, wanted.batch, wanted.cfg_scale != 1, chunks);
+            const RunReport found = preview(model->model, network, picture_size(wanted, chunks));
             return plan_json(found.stages, found.options, found.plan);
         });
     });
@@ -308,7 +316,7 @@ int sdcpp_pictures_together(sdcpp_model* model, const sdcpp_options* options, in
         need(out, "out");
         const auto wanted = stored<GenerateOptions>(options, OptionSet::generate, &model->model).sample;
         const auto lock = turn(model);
-        *out = model->model.pictures_together(wanted.width, wanted.height, wanted.batch, wanted.cfg_scale != 1);
+        *out = pictures_together(model->model, picture_size(wanted, 1));
     });
 }
 
@@ -316,12 +324,7 @@ int sdcpp_take_runs(sdcpp_model* model, char** json, sdcpp_error* error) {
     return guarded(error, [&] {
         need(model, "model");
         const auto lock = turn(model);
-        give_json(json, [&] {
-            Json::Array runs;
-            for (const std::string& network : model->model.networks())
-                if (const auto report = model->model.take_report(network)) runs.push_back(run_json(network, *report));
-            return Json(std::move(runs));
-        });
+        give_json(json, [&] { return take_runs(model->model); });
     });
 }
 
@@ -329,7 +332,7 @@ int sdcpp_take_profile(sdcpp_model* model, char** json, sdcpp_error* error) {
     return guarded(error, [&] {
         need(model, "model");
         const auto lock = turn(model);
-        give_json(json, [&] { return profile_json(model->model.take_profile()); });
+        give_json(json, [&] { return profile_json(model->model.profile.take()); });
     });
 }
 
@@ -365,7 +368,7 @@ int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* i
             array.data = inputs[i].data;
         }
         const auto lock = turn(model);
-        *out = new sdcpp_result{model->model.evaluate(network, std::move(arrays))};
+        *out = new sdcpp_result{evaluate(model->model, network, std::move(arrays))};
     });
 }
 

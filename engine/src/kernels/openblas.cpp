@@ -70,7 +70,7 @@ class OpenBlas final : public GemmKernels {
 
 }  // namespace
 
-std::unique_ptr<GemmKernels> openblas_products(const std::string& library) {
+std::unique_ptr<GemmKernels> openblas_kernels(const std::string& library) {
     return std::make_unique<OpenBlas>(library);
 }
 

@@ -6,6 +6,6 @@
 namespace sdcpp {
 
 // Throws SDCPP_FILE_NOT_FOUND.
-std::unique_ptr<GemmKernels> openblas_products(const std::string& library);
+std::unique_ptr<GemmKernels> openblas_kernels(const std::string& library);
 
 }  // namespace sdcpp

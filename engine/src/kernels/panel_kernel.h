@@ -56,9 +56,9 @@ constexpr Tiles tiles[] = {tiles_of<1, false>(Rows{}), tiles_of<1, true>(Rows{})
                            tiles_of<2, true>(Rows{})};
 
 // A packed matrix is panels of `Isa::width` columns, each [units, width].
-class PanelProducts final : public GemmKernels {
+class PanelKernels final : public GemmKernels {
   public:
-    PanelProducts() : GemmKernels(Isa::pair, Isa::width) {}
+    PanelKernels() : GemmKernels(Isa::pair, Isa::width) {}
 
     void multiply(int64_t m, int64_t n, int64_t units, const Unit* a, int64_t lda, const Unit* b, float* c, int64_t ldc,
                   const float* bias, bool add) const override {

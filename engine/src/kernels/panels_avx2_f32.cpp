@@ -74,7 +74,7 @@ struct Isa {
 
 }  // namespace
 
-std::unique_ptr<GemmKernels> avx2_products() { return std::make_unique<PanelProducts>(); }
+std::unique_ptr<GemmKernels> avx2_kernels() { return std::make_unique<PanelKernels>(); }
 
 }  // namespace sdcpp
 

@@ -59,7 +59,7 @@ struct Isa : Avx512 {
 
 }  // namespace
 
-std::unique_ptr<GemmKernels> avx512_bf16_products() { return std::make_unique<PanelProducts>(); }
+std::unique_ptr<GemmKernels> avx512_bf16_kernels() { return std::make_unique<PanelKernels>(); }
 
 }  // namespace sdcpp
 

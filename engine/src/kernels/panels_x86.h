@@ -11,9 +11,9 @@
 
 namespace sdcpp {
 
-std::unique_ptr<GemmKernels> avx2_products();
-std::unique_ptr<GemmKernels> avx512_products();
-std::unique_ptr<GemmKernels> avx512_bf16_products();
+std::unique_ptr<GemmKernels> avx2_kernels();
+std::unique_ptr<GemmKernels> avx512_kernels();
+std::unique_ptr<GemmKernels> avx512_bf16_kernels();
 
 }  // namespace sdcpp
 

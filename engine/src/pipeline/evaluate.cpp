@@ -1,14 +1,17 @@
 #include <algorithm>
 
+#include "models/text_encoder.h"
 #include "pipeline/checks.h"
-#include "pipeline/model.h"
+#include "pipeline/evaluate.h"
 
 namespace sdcpp {
+namespace {
 
 // One evaluation's inputs: x [N, C, H, W], timesteps [N], the arrays that the denoiser takes of a
 // conditioning, such as context [N, T, D] and pooled [N, P], and, if it takes one, guidance [N].
-Array Model::evaluate_denoiser(const Array& x, const Array& timesteps, const std::vector<Array>& inputs) {
-    const Denoiser& net = denoiser_->as<Denoiser>();
+Array evaluate_denoiser(Model& model, const Array& x, const Array& timesteps, const std::vector<Array>& inputs) {
+    Executor& executor = model.need(Role::denoiser);
+    const auto& net = executor.as<Denoiser>();
     const int64_t batch = x.shape[0];
     const auto given = [&](std::string_view name) {
         return std::find_if(inputs.begin(), inputs.end(), [&](const Array& array) { return array.name == name; });
@@ -34,8 +37,8 @@ Array Model::evaluate_denoiser(const Array& x, const Array& timesteps, const std
     std::vector<Conditioning> conditionings(static_cast<size_t>(batch));
     Noisy noisy;
     noisy.shape = {x.shape[1], 1, x.shape[2], x.shape[3]};
-    noisy.picture_height = static_cast<int>(x.shape[2]) * facts_.latent.factor;
-    noisy.picture_width = static_cast<int>(x.shape[3]) * facts_.latent.factor;
+    noisy.picture_height = static_cast<int>(x.shape[2]) * model.facts.latent.factor;
+    noisy.picture_width = static_cast<int>(x.shape[3]) * model.facts.latent.factor;
     for (int64_t row = 0; row < batch; ++row) {
         Conditioning& one = conditionings[static_cast<size_t>(row)];
         for (const Denoiser::Taken& taken : net.conditioning()) {
@@ -50,12 +53,15 @@ Array Model::evaluate_denoiser(const Array& x, const Array& timesteps, const std
     noisy.x.assign(x.floats().begin(), x.floats().end());
     noisy.timesteps.assign(timesteps.floats().begin(), timesteps.floats().end());
     if (net.takes_guidance()) noisy.more.push_back(*guidance);
-    const Array out = denoiser_->run(net.inputs(noisy));
+    const Array out = executor.run(net.inputs(noisy));
     return Array::of("x", {batch, net.out_channels(), x.shape[2], x.shape[3]}, net.prediction(out, noisy));
 }
 
-Array Model::evaluate(const std::string& network, std::vector<Array> inputs) {
-    Executor& net = executor(network);
+}  // namespace
+
+Array evaluate(Model& model, const std::string& network, std::vector<Array> inputs) {
+    const LatentSpace& space = model.facts.latent;
+    Executor& net = *model.find(network).executor;
     const auto input = [&](const char* name, size_t dimensions) -> Array& {
         for (Array& one : inputs) {
             if (one.name != name) continue;
@@ -67,7 +73,7 @@ Array Model::evaluate(const std::string& network, std::vector<Array> inputs) {
         }
         fail(SDCPP_INVALID_ARGUMENT, network, " takes an input ", name);
     };
-    const Role role = find(network).role;
+    const Role role = model.find(network).role;
     if (role == Role::text_encoder) {
         const TextEncoder& encoder = net.as<TextEncoder>();
         const TextEncoder::Traits traits = encoder.traits();
@@ -80,10 +86,10 @@ Array Model::evaluate(const std::string& network, std::vector<Array> inputs) {
         return std::move(net.run(encoder.inputs(ids, tokens.shape[0]), encoder.select({{0}, true})).front());
     }
     const Array& x = input("x", 4);
-    if (role == Role::denoiser) return evaluate_denoiser(x, input("timesteps", 1), inputs);
+    if (role == Role::denoiser) return evaluate_denoiser(model, x, input("timesteps", 1), inputs);
     const bool encodes = role == Role::encoder || role == Role::tiny_encoder;
-    const int64_t channels = encodes ? 3 : facts_.latent.channels;
-    if (x.shape[1] != channels || (encodes && (x.shape[2] % facts_.latent.factor || x.shape[3] % facts_.latent.factor)))
+    const int64_t channels = encodes ? 3 : space.channels;
+    if (x.shape[1] != channels || (encodes && (x.shape[2] % space.factor || x.shape[3] % space.factor)))
         fail(SDCPP_INVALID_ARGUMENT, network, " takes x [N, ", channels, ", H, W]",
              encodes ? " with sides in multiples of the latent factor" : "");
     return net.run({x});

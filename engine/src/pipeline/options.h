@@ -10,7 +10,8 @@
 #include <vector>
 
 #include "io/json.h"
-#include "pipeline/model.h"
+#include "pipeline/autoencode.h"
+#include "pipeline/generate.h"
 #include "planning/planner.h"
 
 namespace sdcpp {

@@ -6,6 +6,7 @@
 #include "families/summary.h"
 #include "io/tensor_file.h"
 #include "pipeline/options.h"
+#include "pipeline/prompt.h"
 #include "weights/names.h"
 
 namespace sdcpp {
@@ -119,10 +120,16 @@ Json listing_json(const ModelPath& path) {
 
 namespace {
 
+std::vector<std::string> names_of(const Model& model) {
+    std::vector<std::string> out;
+    for (const Model::Loaded& one : model.networks) out.push_back(one.name);
+    return out;
+}
+
 // The parts that text to image needs and the model lacks.
 Json missing_json(const Model& model, bool tiny) {
     Json::Array out;
-    for (const Component* component : missing_components(model.files(), model.family(), tiny))
+    for (const Component* component : missing_components(model.files, model.family, tiny))
         out.emplace_back(Json::Object{{"name", Json(std::string(component->naming.name))},
                                       {"title", Json(std::string(network_of(*component).title))},
                                       {"option", Json(std::string(component->option))}});
@@ -130,11 +137,11 @@ Json missing_json(const Model& model, bool tiny) {
 }
 
 Json text_encoders_json(const Model& model) {
-    const TextRecipe& recipe = model.family().text;
+    const TextRecipe& recipe = model.family.text;
     Json::Array out;
-    for (const TextEncoder* encoder : model.text_encoders()) {
+    for (const TextEncoder* encoder : text_encoders(model)) {
         const TextEncoder::Traits traits = encoder->traits();
-        const int64_t length = model.filled_length(encoder->name()).value_or(0);
+        const int64_t length = padded_length(model, encoder->name()).value_or(0);
         const bool talks = traits.positions == 0 && length == 0;
         out.emplace_back(Json::Object{
             {"name", Json(encoder->name())},
@@ -144,7 +151,7 @@ Json text_encoders_json(const Model& model) {
             {"layers", whole(traits.layers)},
             {"padding", whole(traits.padding)},
             {"template", Json(std::string(talks && !recipe.chat_template.empty() ? recipe.chat_template : "{}"))},
-            {"file", Json(model.file_of(*encoder).string())}});
+            {"file", Json(encoder->table_file().path().string())}});
     }
     return Json(std::move(out));
 }
@@ -157,10 +164,10 @@ Json model_json(const Model& model) {
         if (option.from == DefaultFrom::model)
             defaults[option.name] =
                 Json(default_text(option, [&](const std::string& name) { return model.default_of(name); }));
-    const ModelFacts& facts = model.facts();
-    return Json(Json::Object{{"family", Json(std::string(model.family().name))},
-                             {"title", Json(std::string(model.family().title))},
-                             {"networks", texts(model.networks())},
+    const ModelFacts& facts = model.facts;
+    return Json(Json::Object{{"family", Json(std::string(model.family.name))},
+                             {"title", Json(std::string(model.family.title))},
+                             {"networks", texts(names_of(model))},
                              {"denoiser", Json(std::string(model.denoiser() ? model.denoiser()->name() : ""))},
                              {"text_encoders", text_encoders_json(model)},
                              {"missing", missing_json(model, false)},
@@ -170,8 +177,8 @@ Json model_json(const Model& model) {
                              {"latent_factor", whole(facts.latent.factor)},
                              {"size_multiple", whole(facts.size_multiple)},
                              {"v_prediction", Json(facts.predicts == Predicts::v)},
-                             {"flow", Json(model.family().prediction.flow)},
-                             {"device", Json(std::string(model.device().name()))},
+                             {"flow", Json(model.family.prediction.flow)},
+                             {"device", Json(std::string(model.device.name()))},
                              {"defaults", Json(std::move(defaults))}});
 }
 
@@ -240,14 +247,31 @@ Json run_json(const std::string& network, const RunReport& report) {
                              {"replanned", Json(report.replanned)}});
 }
 
-Json memory_json(const Model::Memory& memory) {
-    const auto held = [&](MemoryClass kind) { return whole(memory.peak.by_class[static_cast<size_t>(kind)]); };
+Json take_runs(Model& model) {
+    Json::Array runs;
+    for (const Model::Loaded& one : model.networks)
+        if (one.executor->has_run()) runs.push_back(run_json(one.name, one.executor->take_report()));
+    return Json(std::move(runs));
+}
+
+Json memory_json(const DeviceMemory::Bytes& peak, uint64_t mapped) {
+    const auto held = [&](MemoryClass kind) { return whole(peak.by_class[static_cast<size_t>(kind)]); };
     return Json(Json::Object{{"workspace", held(MemoryClass::workspace)},
                              {"weights", held(MemoryClass::weights)},
                              {"slots", held(MemoryClass::slots)},
                              {"carries", held(MemoryClass::carries)},
-                             {"peak", whole(memory.peak.total)},
-                             {"mapped", whole(memory.mapped)}});
+                             {"peak", whole(peak.total)},
+                             {"mapped", whole(mapped)}});
+}
+
+Json take_memory(Model& model) {
+    const DeviceMemory::Bytes peak = model.device.memory().take_peak();
+    uint64_t mapped = 0;
+    for (const Model::Loaded& one : model.networks) {
+        mapped += one.executor->mapped_weight_bytes();
+        one.executor->rest();
+    }
+    return memory_json(peak, mapped);
 }
 
 Json profile_json(const std::vector<ProfileRow>& rows) {

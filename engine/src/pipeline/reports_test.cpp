@@ -66,11 +66,10 @@ TEST_CASE("runs, memory and profiles") {
     CHECK(told.number_or("stall_seconds", 0) == 0.25);
     CHECK(!told["plan"]["stages"].array()->empty());
 
-    Model::Memory memory;
-    memory.peak.by_class[static_cast<size_t>(MemoryClass::slots)] = 7;
-    memory.peak.total = 9;
-    memory.mapped = 11;
-    const Json held = memory_json(memory);
+    DeviceMemory::Bytes peak;
+    peak.by_class[static_cast<size_t>(MemoryClass::slots)] = 7;
+    peak.total = 9;
+    const Json held = memory_json(peak, 11);
     CHECK(*held["slots"].integer() == 7);
     CHECK(*held["peak"].integer() == 9);
     CHECK(*held["mapped"].integer() == 11);

@@ -3,7 +3,7 @@
 #include <map>
 
 #include "pipeline/checks.h"
-#include "pipeline/model.h"
+#include "pipeline/prompt.h"
 
 namespace sdcpp {
 namespace {
@@ -92,16 +92,16 @@ void append(Floats& all, const Floats& states, int64_t own_width, int64_t width)
 
 }  // namespace
 
-Conditioning Model::encode_prompt(std::span<const PromptTokens> tokens, int clip_skip, bool nothing) {
-    const TextRecipe& recipe = family_.text;
+Conditioning encode_prompt(Model& model, std::span<const PromptTokens> tokens, int clip_skip, bool nothing) {
+    const TextRecipe& recipe = model.family.text;
     std::string lacking;
-    const auto encoders = text_encoders(&lacking);
+    const auto encoders = text_encoders(model, &lacking);
     if (encoders.empty())
         fail(SDCPP_MISSING_PART, "the model has no text encoder ", lacking, "; give one with ",
              OptionName{"text_encoders", "…"});
     if (tokens.size() != encoders.size())
-        fail(SDCPP_INVALID_ARGUMENT, family_.title, " takes tokens for ", encoders.size(), " text encoders");
-    const Denoiser* net = denoiser();
+        fail(SDCPP_INVALID_ARGUMENT, model.family.title, " takes tokens for ", encoders.size(), " text encoders");
+    const Denoiser* net = model.denoiser();
     const int64_t wanted_width = net ? net->width_of("context") : 0, wanted_pooled = net ? net->width_of("pooled") : 0;
     const auto join = recipe.mixes_lengths ? Conditioning::Join::pad : Conditioning::Join::equal;
     const auto with = [&](int64_t count, int64_t width, Floats states, Floats pooled) {
@@ -131,7 +131,7 @@ Conditioning Model::encode_prompt(std::span<const PromptTokens> tokens, int clip
         for (const TextRecipe::PooledFrom& one : recipe.pooled)
             if (one.encoder == name && (!net || wanted_pooled > 0))
                 wanted.pooled = one.projected ? TextEncoder::Pooled::projected : TextEncoder::Pooled::last_state;
-        ready.emplace(name, encoded(executor(encoders[i]->name()), tokens[i], wanted));
+        ready.emplace(name, encoded(*model.find(encoders[i]->name()).executor, tokens[i], wanted));
     }
 
     struct Row {
@@ -170,6 +170,49 @@ Conditioning Model::encode_prompt(std::span<const PromptTokens> tokens, int clip
         fail(SDCPP_UNSUPPORTED_MODEL, "the text encoder says ", pooled.size(),
              " values of a whole text, the diffusion model takes ", wanted_pooled, "; they belong to different models");
     return with(count, width, std::move(states), std::move(pooled));
+}
+
+std::vector<const TextEncoder*> text_encoders(const Model& model, std::string* lacking) {
+    std::vector<const TextEncoder*> out;
+    for (const std::string_view name : model.family.text.encoders()) {
+        const auto found = std::find_if(model.networks.begin(), model.networks.end(),
+                                        [&](const auto& one) { return one.name == name; });
+        if (found == model.networks.end()) {
+            if (lacking) *lacking = name;
+            return {};
+        }
+        out.push_back(&found->executor->as<TextEncoder>());
+    }
+    return out;
+}
+
+int64_t text_width(const Model& model) {
+    if (text_encoders(model).empty()) return 0;
+    int64_t widest = 0;
+    for (const auto& row : model.family.text.context) {
+        int64_t width = 0;
+        for (const TextStates& one : row)
+            width += model.find(std::string(one.encoder)).executor->as<TextEncoder>().traits().width *
+                     std::max<int64_t>(1, static_cast<int64_t>(one.layers_off.size()));
+        widest = std::max(widest, width);
+    }
+    return widest;
+}
+
+std::optional<int64_t> padded_length(const Model& model, const std::string& encoder) {
+    const auto length = model.family.text.lengths.find(encoder);
+    if (length == model.family.text.lengths.end()) return std::nullopt;
+    return length->second(model.files);
+}
+
+int64_t text_tokens(const Model& model, int chunks, int64_t usual) {
+    int64_t tokens = 0;
+    for (const auto& row : model.family.text.context) {
+        const std::string name(row.front().encoder);
+        const int64_t positions = model.has(name) ? model.find(name).executor->as<TextEncoder>().traits().positions : 0;
+        tokens += padded_length(model, name).value_or(positions > 0 ? chunks * positions : usual);
+    }
+    return tokens;
 }
 
 }  // namespace sdcpp

@@ -1,8 +1,9 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "models/vae.h"
+#include "pipeline/autoencode.h"
 #include "pipeline/checks.h"
-#include "pipeline/model.h"
 #include "pipeline/tiling.h"
 
 namespace sdcpp {
@@ -15,15 +16,15 @@ constexpr int tile_above = 96;  // latent sides past which tiling is automatic
 }  // namespace
 
 // Latent sides of the tiles to decode in; 0: in one piece. Without the user's word, tiles are as small as memory wants.
-int Model::tile_sides(Executor& decoder, int height, int width, const DecodeOptions& options) {
+int tile_sides(const Model& model, Executor& decoder, int height, int width, const DecodeOptions& options) {
     if (options.tile > 0 && options.tile < smallest_tile)
         fail(SDCPP_INVALID_ARGUMENT, "a tile must be ", smallest_tile, " or more latent sides");
     if (options.tiling == 0) return 0;
     const auto fits = [&](int64_t h, int64_t w) {
-        return decoder.fits({{"x", GGML_TYPE_F32, {1, facts_.latent.channels, h, w}}});
+        return decoder.fits({{"x", GGML_TYPE_F32, {1, model.facts.latent.channels, h, w}}});
     };
     const bool large = height > tile_above || width > tile_above;
-    const bool budgeted = options_.max_vram != 0;
+    const bool budgeted = model.options.max_vram != 0;
     if (options.tiling < 0 && !large && (!budgeted || fits(height, width))) return 0;
     if (options.tile > 0) return options.tile;
     int tile = default_tile;
@@ -31,16 +32,17 @@ int Model::tile_sides(Executor& decoder, int height, int width, const DecodeOpti
     return tile;
 }
 
-Floats Model::decode(const DecodeOptions& options, std::span<const float> latent, int height, int width) {
-    Executor& decoder = need(options.taesd ? Role::tiny_decoder : Role::decoder);
-    const int channels = facts_.latent.channels, factor = facts_.latent.factor;
+Floats decode(Model& model, const DecodeOptions& options, std::span<const float> latent, int height, int width) {
+    const LatentSpace& space = model.facts.latent;
+    Executor& decoder = model.need(options.taesd ? Role::tiny_decoder : Role::decoder);
+    const int channels = space.channels, factor = space.factor;
     if (height < 1 || width < 1 || height > max_pixels_side / factor || width > max_pixels_side / factor)
         fail(SDCPP_INVALID_ARGUMENT, "latents of ", height, " x ", width, " cannot be decoded");
-    int tile = tile_sides(decoder, height, width, options);
+    int tile = tile_sides(model, decoder, height, width, options);
     const double share = options.overlap < 0 ? 0.25 : options.overlap;
     if (!(share <= 0.5)) fail(SDCPP_INVALID_ARGUMENT, "the overlap of tiles must be 0 to 0.5");
     const auto whole = [&](std::vector<float> part, int h, int w) {
-        if (!options.taesd) facts_.latent.to_encoded(part, int64_t{h} * w);
+        if (!options.taesd) space.to_encoded(part, int64_t{h} * w);
         const Array decoded = decoder.run({{"x", GGML_TYPE_F32, {1, channels, h, w}, part.data()}});
         Floats picture(decoded.floats().begin(), decoded.floats().end());
         if (options.taesd)
@@ -64,8 +66,8 @@ Floats Model::decode(const DecodeOptions& options, std::span<const float> latent
     }
 }
 
-Floats Model::encode(std::span<const float> picture, int height, int width) {
-    Executor& encoder = need(Role::encoder);
+Floats encode(Model& model, std::span<const float> picture, int height, int width) {
+    Executor& encoder = model.need(Role::encoder);
     const int factor = static_cast<int>(encoder.as<VaeEncoder>().factor());
     if (height < factor || width < factor || height % factor || width % factor || height > max_pixels_side ||
         width > max_pixels_side)
@@ -74,7 +76,7 @@ Floats Model::encode(std::span<const float> picture, int height, int width) {
     const Array encoded = encoder.run({{"x", GGML_TYPE_F32, {1, 3, height, width}, picture.data()}});
     const auto mean = encoded.floats().first(static_cast<size_t>(encoded.count()) / 2);  // the log variance follows it
     Floats latent(mean.begin(), mean.end());
-    facts_.latent.to_sampled(latent, encoded.shape[2] * encoded.shape[3]);
+    model.facts.latent.to_sampled(latent, encoded.shape[2] * encoded.shape[3]);
     require_finite(latent, "the latents");
     return latent;
 }

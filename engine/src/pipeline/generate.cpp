@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "pipeline/checks.h"
-#include "pipeline/model.h"
+#include "pipeline/generate.h"
 
 namespace sdcpp {
 namespace {
@@ -92,17 +92,15 @@ void require_conditionings(const SampleOptions& options, const Denoiser& net) {
     }
 }
 
-}  // namespace
-
 // The family's levels of noise, moved for a flow by the user's shift, else the config's, else the family's.
-NoiseTable Model::noise_table(const SampleOptions& options) const {
-    if (!family_.prediction.flow) return diffusion_;
-    const Json& config = files_.config()["scheduler"];
-    const FlowShift own = family_.prediction.flow_shift(files_);
+NoiseTable noise_table(const Model& model, const SampleOptions& options) {
+    if (!model.family.prediction.flow) return model.diffusion;
+    const Json& config = model.files.config()["scheduler"];
+    const FlowShift own = model.family.prediction.flow_shift(model.files);
     double shift = config.number_or("shift", own.fixed);
     if (config.boolean_or("use_dynamic_shifting", own.dynamic)) {
-        const double patches = static_cast<double>(options.height / facts_.latent.factor / 2) *
-                               static_cast<double>(options.width / facts_.latent.factor / 2);
+        const double patches = static_cast<double>(options.height / model.facts.latent.factor / 2) *
+                               static_cast<double>(options.width / model.facts.latent.factor / 2);
         const double few = config.number_or("base_image_seq_len", own.few),
                      many = config.number_or("max_image_seq_len", own.many);
         const double low = config.number_or("base_shift", own.low), high = config.number_or("max_shift", own.high);
@@ -111,20 +109,23 @@ NoiseTable Model::noise_table(const SampleOptions& options) const {
     return NoiseTable::flow(options.flow_shift > 0 ? options.flow_shift : shift);
 }
 
-Floats Model::sample(const SampleOptions& options) {
-    if (!denoiser_) fail(SDCPP_MISSING_PART, "the model has no diffusion model; give a file that holds one");
-    require_size(options.width, options.height);
+}  // namespace
+
+Floats generate(Model& model, const SampleOptions& options) {
+    const ModelFacts& facts = model.facts;
+    if (!model.denoiser()) fail(SDCPP_MISSING_PART, "the model has no diffusion model; give a file that holds one");
+    model.require_size(options.width, options.height);
     if (!std::isfinite(options.cfg_scale)) fail(SDCPP_INVALID_ARGUMENT, "cfg_scale must be a finite number");
     if (options.batch < 1 || options.batch > max_together)
         fail(SDCPP_INVALID_ARGUMENT, "batch is ", options.batch, "; 1 to ", max_together, " are possible");
-    require_conditionings(options, denoiser_->as<Denoiser>());
+    require_conditionings(options, *model.denoiser());
 
     BatchRng rng(options.rng, options.seed, options.batch);
-    const LatentShape shape = {facts_.latent.channels, 1, options.height / facts_.latent.factor,
-                               options.width / facts_.latent.factor};
+    const LatentShape shape = {facts.latent.channels, 1, options.height / facts.latent.factor,
+                               options.width / facts.latent.factor};
     const auto one = static_cast<size_t>(shape.count());
     Floats noise(one * static_cast<size_t>(options.batch));
-    const NoiseTable table = noise_table(options);
+    const NoiseTable table = noise_table(model, options);
     std::vector<double> sigmas = make_sigmas(options.scheduler, options.steps, table);
     if (options.noise) {
         for (int i = 0; i < options.batch; ++i)
@@ -136,8 +137,8 @@ Floats Model::sample(const SampleOptions& options) {
 
     std::vector<Guide> guides;
     for (const PromptShare& share : options.shares) guides.push_back(share.guide);
-    const Predictor predictor(*denoiser_, facts_, table, options);
-    const Denoise clean = predicted(guided(predictor, guides, options.cfg_scale, sigmas), facts_.predicts);
+    const Predictor predictor(model.need(Role::denoiser), facts, table, options);
+    const Denoise clean = predicted(guided(predictor, guides, options.cfg_scale, sigmas), facts.predicts);
     const auto denoise = [&](const Floats& noisy, double sigma) {
         Floats out = clean(noisy, sigma);
         require_finite(out, "the latents");

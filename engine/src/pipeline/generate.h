@@ -1,0 +1,35 @@
+// Prompts to latents: the run of a sampler.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "models/conditioning.h"
+#include "pipeline/model.h"
+
+namespace sdcpp {
+
+struct PromptShare {
+    const Conditioning* conditioning = nullptr;
+    Guide guide;
+};
+
+struct SampleOptions {
+    std::vector<PromptShare> shares;
+    int width = 0, height = 0, steps = 0;
+    double cfg_scale = 1, eta = -1;
+    double flow_shift = 0;  // 0: the model's own
+    float guidance = 3.5f;  // for denoisers that were distilled to take it
+    std::string sampler, scheduler, rng;
+    uint64_t seed = 0;  // the first picture's; the others' rise by one
+    int batch = 1;      // pictures that are sampled step by step together
+    const float* noise = nullptr;
+    // (step from 1, steps, seconds since the start, clean estimate); false stops.
+    std::function<bool(int, int, double, const Floats&)> callback;
+};
+
+// Clean latents [batch, C, H/f, W/f]. Throws SDCPP_INVALID_ARGUMENT, SDCPP_CANCELLED, SDCPP_NOT_FINITE.
+Floats generate(Model& model, const SampleOptions& options);
+
+}  // namespace sdcpp
