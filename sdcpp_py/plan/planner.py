@@ -1,9 +1,9 @@
 """The memory planner without a model: numbers in, a plan out; no weights and no device are needed.
 
-Terms: a stage is the smallest piece of a network that runs alone with its own weights. A segment is a series of stages that run
-as one graph. Resident weights stay on the device; streamed ones are uploaded each time they are needed, into slots that they share.
-The workspace is the memory that computing takes. A carry is a value that lives from one segment to a later one. A microbatch is
-one image's cond or uncond half.
+Terms: a stage is the smallest piece of a network that runs alone with its own weights. A segment is a series of stages that
+run as one graph. Resident weights stay on the device; streamed ones are uploaded each time they are needed, into slots that
+they share. The workspace is the memory that computing takes. A carry is a value that lives from one segment to a later one. A
+microbatch is one image's cond or uncond half.
 """
 
 from __future__ import annotations
