@@ -43,7 +43,7 @@ _GENERATING: dict[str, tuple[str, Any]] = {
     "clip_skip": ("clip_skip", -1),
     "eta": ("eta", 0.0),
     "flow_shift": ("flow_shift", math.inf),
-    "guidance": ("guidance", None),
+    "guidance": ("guidance", 3.5),
     "vae_tiling": ("vae_tiling", False),
     "vae_tile_overlap": ("vae_tile_overlap", None),
 }

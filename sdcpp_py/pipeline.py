@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ from sdcpp_py.profile import ProfileRow
 from sdcpp_py.text import _encoders as encoders
 from sdcpp_py.text import prompt
 
+logger = logging.getLogger("sdcpp_py")
 _CACHED_PROMPTS = 16
 _DECODING = {name: option for name, option in options.GENERATE.items() if option.group == "decoding"}
 _CALLBACK_SECONDS = 1.0  # a step callback that takes longer may be waiting for those who wait for the pipeline
@@ -227,6 +229,7 @@ class Pipeline:
             self._cancelled.clear()
             self._require_parts(use_taesd)
             used = self._checked(given)
+            self._warn(negative_prompt, given, used)
             model.begin()
             start = time.perf_counter()
             shares = self._shares(prompt, negative_prompt, used)
@@ -278,6 +281,15 @@ class Pipeline:
         for ids in tokens[1:]:
             shares.append(_engine.Share(self._conditioning(ids, used["clip_skip"], nothing=not unwanted), negative=True))
         return shares
+
+    def _warn(self, unwanted: str, given: Mapping[str, Any], used: Mapping[str, Any]) -> None:
+        """Log options that are given and have no effect."""
+        if unwanted and used["cfg_scale"] == 1.0:
+            logger.warning("the negative prompt has no effect at a cfg_scale of 1; take one above 1")
+        if given["guidance"] is not None and not self._facts["takes_guidance"]:
+            logger.warning("guidance has no effect: this model was not distilled to take it; cfg_scale guides it")
+        if given["flow_shift"] is not None and not self._facts["flow"]:
+            logger.warning("flow_shift has no effect: this model is not a flow")
 
     def _checked_clip_skip(self, value: int | None) -> int:
         layers = min((encoder.layers for encoder in self._encoders), default=1)

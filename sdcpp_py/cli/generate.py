@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     if (arguments.prompt is None) == (arguments.positional is None):
         raise InvalidArgumentError('give the prompt once: sdcpp generate "what to show"')
-    if arguments.verbose:
-        logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(message)s")
+    level, form = (logging.DEBUG, "%(levelname)s %(message)s") if arguments.verbose else (logging.WARNING, "sdcpp: %(message)s")
+    logging.basicConfig(level=level, format=form)
     paths = _images.output_paths(arguments.output, max(1, arguments.batch_count))
     for path in paths:
         _images.check_output(path)

@@ -380,3 +380,14 @@ def test_a_text_encoder_that_is_not_used_is_told(folders, caplog):
     llm = folders["z-image"] / "text_encoder" / "model.safetensors"
     with sdcpp_py.Pipeline(folders["sdxl"], llm=llm):
         assert "llm is not used by Stable Diffusion XL" in caplog.text
+
+
+def test_what_has_no_effect_is_told(folders, caplog):
+    with sdcpp_py.Pipeline(folders["sdxl"]) as pipeline:
+        pipeline.generate("x", width=64, height=64, steps=1, cfg_scale=1.0, negative_prompt="y", guidance=2.0, flow_shift=2.0)
+    found = [record.message for record in caplog.records if "no effect" in record.message]
+    assert [text.split(" has")[0] for text in found] == ["the negative prompt", "guidance", "flow_shift"]
+    caplog.clear()
+    with sdcpp_py.Pipeline(folders["flux.1"]) as pipeline:
+        pipeline.generate("x", width=64, height=64, steps=1, guidance=2.0, flow_shift=2.0)
+    assert not [record for record in caplog.records if "no effect" in record.message]

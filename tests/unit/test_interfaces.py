@@ -272,7 +272,7 @@ def test_the_facades_defaults_leave_the_engine_its_own(monkeypatch):
     monkeypatch.setattr(_compat, "Pipeline", Recorder)
     sdcpp_py.StableDiffusion().generate_image("x")
     assert Recorder.opened == {"model": None, "text_encoders": [], "rng": "cuda", "max_vram": 0}
-    made = {"width": 512, "height": 512, "steps": 20, "cfg_scale": 7.0, "guidance": 3.5, "seed": 42, "batch_count": 1}
+    made = {"width": 512, "height": 512, "steps": 20, "cfg_scale": 7.0, "seed": 42, "batch_count": 1}
     more = {"prompt": "x", "negative_prompt": "", "vae_tile_overlap": 0.5, "use_taesd": False, "callback": None}
     assert Recorder.made == made | more
 

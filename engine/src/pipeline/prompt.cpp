@@ -4,6 +4,7 @@
 
 #include "pipeline/checks.h"
 #include "pipeline/prompt.h"
+#include "pipeline/text_recipe.h"
 
 namespace sdcpp {
 namespace {
@@ -23,13 +24,6 @@ void weigh(std::span<float> states, std::span<const float> weights) {
     if (const double ratio = before / after; std::isfinite(ratio) && ratio > 0 && ratio < 100)
         for (float& value : states) value = static_cast<float>(value * ratio);
 }
-
-// One text encoder's results for a prompt: states [T, C] for each depth that is wanted, and the whole text's vector.
-struct Encoded {
-    std::vector<Floats> states;
-    Floats pooled;
-    int64_t tokens = 0, width = 0;
-};
 
 Encoded encoded(Executor& executor, const PromptTokens& tokens, const TextEncoder::Wanted& wanted) {
     const TextEncoder& encoder = executor.as<TextEncoder>();
@@ -70,26 +64,6 @@ Encoded encoded(Executor& executor, const PromptTokens& tokens, const TextEncode
     return out;
 }
 
-// States [T, C] side by side.
-Floats side_by_side(const std::vector<std::pair<const Floats*, int64_t>>& parts, int64_t tokens) {
-    Floats out;
-    for (int64_t token = 0; token < tokens; ++token)
-        for (const auto& [states, width] : parts) {
-            const auto row = states->begin() + token * width;
-            out.insert(out.end(), row, row + width);
-        }
-    return out;
-}
-
-// Rows of states [T, C] one behind the other, each C padded with zeros to `width`.
-void append(Floats& all, const Floats& states, int64_t own_width, int64_t width) {
-    for (size_t at = 0; at < states.size(); at += static_cast<size_t>(own_width)) {
-        const auto row = states.begin() + static_cast<std::ptrdiff_t>(at);
-        all.insert(all.end(), row, row + own_width);
-        all.resize(all.size() + static_cast<size_t>(width - own_width), 0.0f);
-    }
-}
-
 }  // namespace
 
 Conditioning encode_prompt(Model& model, std::span<const PromptTokens> tokens, int clip_skip, bool nothing) {
@@ -103,22 +77,14 @@ Conditioning encode_prompt(Model& model, std::span<const PromptTokens> tokens, i
         fail(SDCPP_INVALID_ARGUMENT, model.family.title, " takes tokens for ", encoders.size(), " text encoders");
     const Denoiser* net = model.denoiser();
     const int64_t wanted_width = net ? net->width_of("context") : 0, wanted_pooled = net ? net->width_of("pooled") : 0;
-    const auto join = recipe.mixes_lengths ? Conditioning::Join::pad : Conditioning::Join::equal;
-    const auto with = [&](int64_t count, int64_t width, Floats states, Floats pooled) {
-        Conditioning out;
-        out.items.push_back({Array::of("context", {1, count, width}, std::move(states)), join});
-        if (const auto size = static_cast<int64_t>(pooled.size()); size > 0)
-            out.items.push_back({Array::of("pooled", {1, size}, std::move(pooled))});
-        return out;
-    };
     if (nothing && recipe.zeros_for_empty_negative && net) {
         const auto count = static_cast<int64_t>(tokens.front().ids.size());
-        return with(count, wanted_width, Floats(static_cast<size_t>(count * wanted_width)),
-                    Floats(static_cast<size_t>(wanted_pooled)));
+        return conditioning_of(recipe, {1, count, wanted_width}, Floats(static_cast<size_t>(count * wanted_width)),
+                               Floats(static_cast<size_t>(wanted_pooled)));
     }
 
     // each encoder runs once, for all that the recipe takes from it
-    std::map<std::string_view, Encoded> ready;
+    EncodedTexts ready;
     for (size_t i = 0; i < encoders.size(); ++i) {
         const std::string_view name = encoders[i]->name();
         TextEncoder::Wanted wanted{{}, false, TextEncoder::Pooled::no};
@@ -134,42 +100,13 @@ Conditioning encode_prompt(Model& model, std::span<const PromptTokens> tokens, i
         ready.emplace(name, encoded(*model.find(encoders[i]->name()).executor, tokens[i], wanted));
     }
 
-    struct Row {
-        Floats states;
-        int64_t tokens, width;
-    };
-    std::vector<Row> rows;
-    for (const auto& row : recipe.context) {
-        std::vector<std::pair<const Floats*, int64_t>> parts;
-        int64_t width = 0;
-        const int64_t count = ready.at(row.front().encoder).tokens;
-        for (const TextStates& one : row) {
-            const Encoded& part = ready.at(one.encoder);
-            if (part.tokens != count)
-                fail(SDCPP_INVALID_ARGUMENT, "a prompt must have as many chunks for every text encoder");
-            for (const Floats& states : part.states) {
-                parts.emplace_back(&states, part.width);
-                width += part.width;
-            }
-        }
-        rows.push_back({side_by_side(parts, count), count, width});
-    }
-    int64_t width = 0, count = 0;
-    for (const Row& row : rows) {
-        width = std::max(width, row.width);
-        count += row.tokens;
-    }
-    Floats states;
-    for (const Row& row : rows) append(states, row.states, row.width, width);
-    Floats pooled;
-    for (const TextRecipe::PooledFrom& one : recipe.pooled) {
-        const Floats& own = ready.at(one.encoder).pooled;
-        pooled.insert(pooled.end(), own.begin(), own.end());
-    }
-    if (static_cast<int64_t>(pooled.size()) != wanted_pooled && net)
-        fail(SDCPP_UNSUPPORTED_MODEL, "the text encoder says ", pooled.size(),
+    Conditioning out = assembled(recipe, ready);
+    const Conditioning::Item* pooled = out.find("pooled");
+    const int64_t pooled_width = pooled ? pooled->array.shape[1] : 0;
+    if (net && pooled_width != wanted_pooled)
+        fail(SDCPP_UNSUPPORTED_MODEL, "the text encoder says ", pooled_width,
              " values of a whole text, the diffusion model takes ", wanted_pooled, "; they belong to different models");
-    return with(count, width, std::move(states), std::move(pooled));
+    return out;
 }
 
 std::vector<const TextEncoder*> text_encoders(const Model& model, std::string* lacking) {

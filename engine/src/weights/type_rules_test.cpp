@@ -1,0 +1,25 @@
+// Types by name.
+#include <doctest/doctest.h>
+
+#include "tests/throws.h"
+#include "weights/type_rules.h"
+
+using namespace sdcpp;
+
+TEST_CASE("the first rule that is found in a name counts, then the type for all") {
+    const TypeRules rules("q8_0", "^vae=f32,attn=f16,=x=q4_K");
+    CHECK(rules.of("vae.attn.q").type == GGML_TYPE_F32);
+    CHECK(rules.of("body.attn.q").type == GGML_TYPE_F16);
+    CHECK(rules.of("body.=x").type == GGML_TYPE_Q4_K);
+    CHECK(rules.of("body.attn.q").by_rule);
+    CHECK(rules.of("body.mlp").type == GGML_TYPE_Q8_0);
+    CHECK_FALSE(rules.of("body.mlp").by_rule);
+    CHECK(TypeRules().of("body.mlp").type == GGML_TYPE_COUNT);
+}
+
+TEST_CASE("rules and types that cannot be are refused") {
+    for (const char* bad : {"attn", "=f16", "(=f16", "attn=q9", "attn=iq2_xxs", "a=f16,b"})
+        CHECK_MESSAGE(throws(SDCPP_INVALID_ARGUMENT, [&] { (void)TypeRules("", bad); }), bad);
+    CHECK(throws(SDCPP_INVALID_ARGUMENT, [] { (void)TypeRules("q9_9", ""); }));
+    CHECK(throws(SDCPP_INVALID_ARGUMENT, [] { (void)TypeRules("", std::string(300, 'a') + "=f16"); }));
+}
