@@ -47,7 +47,7 @@ def test_the_prompt_is_given_once(folder, tmp_path, capsys):
         (["--cfg-scale", "-2"], "sdcpp: --cfg-scale is -2.0; 0 to 1000 are possible"),
     ],
 )
-def test_errors_are_told_in_a_line(arguments, says, capsys, tmp_path, monkeypatch):
+def test_errors_are_printed_in_a_line(arguments, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, _, err = run(capsys, "generate", "x", *arguments)
     assert status == 1 and says in err and "Traceback" not in err and err.startswith("sdcpp: ")
@@ -127,7 +127,7 @@ def test_a_ggml_of_ones_own_is_built_again_rather_than_the_package():
     assert "-DGGML_CUDA=ON" in text and "pip" not in text
 
 
-def test_nothing_is_said_if_there_is_a_gpu():
+def test_no_advice_is_given_if_there_is_a_gpu():
     assert _gpu_advice.no_gpu({"CUDA": 1, "Vulkan": 0, "CPU": 1}, []) == ""
 
 

@@ -114,7 +114,7 @@ def test_bf16_is_near_and_the_same_for_any_threads_and_batch(both):
     assert np.abs(together - expected).max() < 0.02 * np.abs(expected).max()
 
 
-def test_an_unknown_precision_is_told():
+def test_an_unknown_precision_is_refused():
     with pytest.raises(errors.InvalidArgumentError, match="matmul_precision"):
         sdcpp_py.Pipeline(matmul_precision="f8")
 

@@ -52,7 +52,7 @@ def test_facade_checks_strength(folder):
 
 
 @pytest.mark.parametrize("value", ["much", "1e9", float("nan"), True, "CPU=x", [4]])
-def test_a_budget_that_is_no_number_of_gib_is_told(folder, value):
+def test_a_budget_that_is_no_number_of_gib_is_refused(folder, value):
     with pytest.raises(errors.InvalidArgumentError, match="max_vram"):
         sdcpp_py.Pipeline(folder, max_vram=value)
 

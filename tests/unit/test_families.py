@@ -369,20 +369,20 @@ def test_the_facade_takes_z_images_files(folders):
     assert images[0].size == (64, 64)
 
 
-def test_a_family_that_is_not_known_is_told(tmp_path):
+def test_an_unknown_family_is_refused(tmp_path):
     tensors = {"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": np.zeros((96, 32), np.float32)}
     path = tiny.write_safetensors(tmp_path / "unknown.safetensors", tensors)
     with pytest.raises(errors.UnsupportedModelError, match=r"joint_blocks.*known are .*Z-Image"):
         sdcpp_py.Pipeline(path)
 
 
-def test_a_text_encoder_that_is_not_used_is_told(folders, caplog):
+def test_an_unused_text_encoder_is_logged(folders, caplog):
     llm = folders["z-image"] / "text_encoder" / "model.safetensors"
     with sdcpp_py.Pipeline(folders["sdxl"], llm=llm):
         assert "llm is not used by Stable Diffusion XL" in caplog.text
 
 
-def test_what_has_no_effect_is_told(folders, caplog):
+def test_options_without_effect_are_logged(folders, caplog):
     with sdcpp_py.Pipeline(folders["sdxl"]) as pipeline:
         pipeline.generate("x", width=64, height=64, steps=1, cfg_scale=1.0, negative_prompt="y", guidance=2.0, flow_shift=2.0)
     found = [record.message for record in caplog.records if "no effect" in record.message]

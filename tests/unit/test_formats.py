@@ -89,7 +89,7 @@ def test_original_naming_with_config_in_the_metadata(folder, tmp_path, exact):
     assert error(unet_output(path), exact) == 0
 
 
-def test_original_naming_with_config_beside(folder, tmp_path, exact):
+def test_original_naming_with_a_config_file(folder, tmp_path, exact):
     path = tiny.write_safetensors(tmp_path / "one.safetensors", original_names(folder))
     (tmp_path / "config.json").write_text(json.dumps(tiny.configs()))
     assert error(unet_output(path), exact) == 0

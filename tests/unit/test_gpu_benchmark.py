@@ -52,7 +52,7 @@ def test_the_other_stages_have_rows_of_their_own(folder):
     assert all(row["to_first_step_seconds"] >= row["open_seconds"] > 0 for row in first["rows"])
 
 
-def test_the_summary_sets_rows_beside_prediction_bound_and_resident(folder):
+def test_the_summary_compares_rows_with_prediction_bound_and_resident(folder):
     compared = [row for row in record(folder, "m10")["rows"] if row["case"] != "everything"]
     assert {row["stage"] for row in compared} == {"m3", "m7"}
     assert all(row["over_resident"] > 0 for row in compared)
@@ -65,7 +65,7 @@ def test_a_complete_stage_is_not_run_again(folder):
     assert record(folder, "m3") == before
 
 
-def test_a_stage_that_was_cut_short_goes_on_where_it_stopped(folder):
+def test_a_stage_that_was_cut_short_is_continued(folder):
     whole = record(folder, "m7")
     kept = whole["rows"][:2]
     cases = {row["case"]: 1.0 for row in kept}
@@ -84,7 +84,7 @@ def test_what_there_is_no_time_for_is_named(folder):
     assert all(row["identical"] for row in found["rows"] if "error" not in row)
 
 
-def test_a_case_in_which_the_process_died_is_told_and_not_tried_again(folder):
+def test_a_case_in_which_the_process_died_is_recorded_and_not_tried_again(folder):
     path = folder / "out" / "m8.json"
     case = "sdxl unet bf16 1024x1024 batch 2, resident"
     path.write_text(json.dumps({"stage": "m8", "complete": False, "rows": [], "cases": {}, "skipped": [], "running": case}))

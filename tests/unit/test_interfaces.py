@@ -277,7 +277,7 @@ def test_the_facades_defaults_leave_the_engine_its_own(monkeypatch):
     assert Recorder.made == made | more
 
 
-def test_what_is_written_into_a_picture_comes_from_the_table():
+def test_a_pictures_metadata_come_from_the_table():
     used = {"width": 64, "height": 128, "steps": 3, "cfg_scale": 2.5, "sampler": "euler", "scheduler": "karras", "seed": 7}
     text = _images.parameters_of({**used, "clip_skip": 2, "rng": "cpu", "prompt": "a", "negative_prompt": ""}, "my, model")
     version = sdcpp_py.__version__

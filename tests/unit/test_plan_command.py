@@ -97,7 +97,7 @@ def test_a_model_given_by_its_parts_is_planned(tmp_path, capsys):
         (["--plot", "plan.xyz"], ".png"),
     ],
 )
-def test_errors_are_told(arguments, says, capsys):
+def test_errors_are_printed(arguments, says, capsys):
     status, _, err = run(capsys, *arguments)
     assert status == 1 and says in err and "Traceback" not in err
 

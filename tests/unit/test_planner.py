@@ -319,7 +319,7 @@ def test_full_and_capped_do_not_cut_blocks(stages: list[Stage], budget_mib: int,
     assert found.predicted_step_seconds == pytest.approx(whole.predicted_step_seconds)
 
 
-def test_the_smallest_budget_is_told_and_would_do() -> None:
+def test_the_smallest_budget_is_reported_and_is_enough() -> None:
     stages = blocks(10, 360, 900, 21)
     stages[3] = replace(stages[3], name="the large one", param_bytes=500 * MIB)
     for policy in ("auto", "pipelined", "full", "capped"):
@@ -406,12 +406,12 @@ def test_a_plan_is_deterministic_and_reads_as_a_table() -> None:
         {"dispatch_seconds": -1.0},
     ],
 )
-def test_bad_options_are_told(bad: dict[str, object]) -> None:
+def test_bad_options_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(errors.InvalidArgumentError):
         plan(blocks(2, 1, 1, 1), **{"budget_bytes": 2**30, **bad})  # type: ignore[arg-type]
 
 
-def test_bad_stages_are_told() -> None:
+def test_bad_stages_are_refused() -> None:
     with pytest.raises(errors.InvalidArgumentError, match="1 to 10000 stages"):
         plan([], budget_bytes=0)
     with pytest.raises(errors.InvalidArgumentError, match="param_bytes"):

@@ -61,7 +61,7 @@ def test_another_kind_of_tokenizer_is_refused(tmp_path, state):
 
 
 @pytest.mark.parametrize("part", [0.001, 0.3, 0.9])
-def test_a_truncated_gguf_is_told(tmp_path, state, part):
+def test_a_truncated_gguf_is_refused(tmp_path, state, part):
     whole = gguf_of(state)
     path = tmp_path / f"cut{part}.gguf"
     path.write_bytes(whole[: max(5, int(len(whole) * part))])
@@ -69,7 +69,7 @@ def test_a_truncated_gguf_is_told(tmp_path, state, part):
         _qwen_tokenizer.for_model(path)
 
 
-def test_from_a_tokenizer_beside_the_model(tmp_path):
+def test_from_a_tokenizer_in_the_models_folder(tmp_path):
     (tmp_path / "tokenizer").mkdir()
     _qwen_tokenizer.shipped().save(str(tmp_path / "tokenizer" / "tokenizer.json"))
     (tmp_path / "model.safetensors").write_bytes(b"")

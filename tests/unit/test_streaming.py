@@ -134,7 +134,7 @@ def test_a_pipeline_goes_on_after_an_interrupt_and_with_other_sizes(references, 
         same(pipeline.generate("a red circle", width=128, **options), references[1, 3.0])
 
 
-def test_too_small_a_budget_names_the_stage_and_what_would_do(references, least_on_cpu):
+def test_too_small_a_budget_names_the_stage_and_the_smallest_budget(references, least_on_cpu):
     with pytest.raises(errors.OverBudgetError, match=r"stage (unet|clip_l)\.") as caught:
         make(max_vram=least_on_cpu["auto"] * 0.5)
     enough = caught.value.least_bytes / GIB
@@ -188,7 +188,7 @@ def test_budgets_may_name_devices(references, least):
 
 
 @pytest.mark.parametrize("device", ["simulated:vram=0", "simulated:speed=3", "simulated:link=x", "simulated:slowdown=0.5"])
-def test_a_simulated_device_that_makes_no_sense_is_told(device):
+def test_a_simulated_device_that_makes_no_sense_is_refused(device):
     with pytest.raises(errors.InvalidArgumentError, match="simulated"):
         sdcpp_py.Pipeline(device=device)
 

@@ -149,7 +149,7 @@ TEST_CASE("seeds have 64 bits, and those below 0 are drawn") {
     CHECK(drawn() > 1);
 }
 
-TEST_CASE("the table's JSON has what a face needs") {
+TEST_CASE("the table's JSON has the facts that a face needs") {
     const Json table = option_table_json();
     CHECK(table.array()->size() == option_table().size());
     for (const Json& row : *table.array())

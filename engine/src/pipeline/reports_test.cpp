@@ -26,7 +26,7 @@ std::vector<PlanStage> stages() {
 
 }  // namespace
 
-TEST_CASE("a plan's report says what the plan says") {
+TEST_CASE("a plan's report has the figures of the plan") {
     const auto planned = stages();
     PlanOptions options;
     options.budget_bytes = 120u << 20;

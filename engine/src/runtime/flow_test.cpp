@@ -60,7 +60,7 @@ TEST_CASE("a value that is a result lives to the end") {
     CHECK(flow.carries()[flow.results()[1]].last_use == 3);
 }
 
-TEST_CASE("what stages need counts the values that come and go") {
+TEST_CASE("the memory of stages counts the values that come and go") {
     Skipping toy;
     const Flow flow = toy.flow({"x"}, 1);
     const uint64_t row = Toy::width * sizeof(float);

@@ -97,7 +97,7 @@ TEST_CASE("plans are forgotten if the limit changes, and only then") {
     CHECK(f.text.weights == 10);
 }
 
-TEST_CASE("an automatic budget is a limit only for what does not fit") {
+TEST_CASE("an automatic budget is a limit only if not everything fits") {
     std::atomic<bool> cancelled{false};
     Device device("simulated:vram=0.001", 1, &cancelled);
     Memory memory(device, {});

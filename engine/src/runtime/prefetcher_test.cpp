@@ -64,7 +64,7 @@ TEST_CASE("a prefetcher that waits for room can be sent away") {
     prefetcher.wait(0);
 }
 
-TEST_CASE("what loading throws comes out of wait()") {
+TEST_CASE("an exception of loading comes out of wait()") {
     for (const Prefetcher::Mode mode : {Prefetcher::Mode::ahead, Prefetcher::Mode::on_demand}) {
         Fixture f;
         f.toy.sources[2]->fails = true;
