@@ -151,7 +151,7 @@ class Pipeline:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Wait for other calls. Raises BusyError where waiting would never end: within a step callback, or for one that waits."""
+        """Wait for other calls. Raises BusyError if waiting would never end: within a step callback, or for one that waits."""
         busy = "this pipeline is at work until its step callback returns"
         inside = self._in_callback
         if inside is not None and inside[0] == threading.get_ident():
@@ -318,13 +318,14 @@ class Pipeline:
         latents: list[NDArray[np.float32]] = []
         pictures: list[Image.Image] = []
         shown = sys.stderr.isatty() if progress is None else progress
-        told = {"prompt": wanted, "negative_prompt": unwanted, **{key: value for key, value in used.items() if key != "noise"}}
+        parameters = {"prompt": wanted, "negative_prompt": unwanted}
+        parameters |= {key: value for key, value in used.items() if key != "noise"}
 
         def picture(index: int) -> Image.Image:
             self._stop_if_cancelled()
             start = time.perf_counter()
             image = Image.fromarray(self._pixels(latents[index], used))
-            own = {**told, "seed": (used["seed"] + index) % 2**64}
+            own = {**parameters, "seed": (used["seed"] + index) % 2**64}
             image.info["parameters"] = _images.parameters_of(own, self.model_path.stem)
             timings["decode"] += time.perf_counter() - start
             return image
@@ -343,7 +344,7 @@ class Pipeline:
                 pictures.append(picture(index))
         timings["total"] = sum(timings.values())
         memory = self._require_open().take_memory()
-        return Result(pictures, used["seed"], latents, timings, memory, self._reports(), told)
+        return Result(pictures, used["seed"], latents, timings, memory, self._reports(), parameters)
 
     def _stop_if_cancelled(self) -> None:
         if self._cancelled.is_set():

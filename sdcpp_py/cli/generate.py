@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     for image, path in zip(result.images, paths):
         _images.save(image, path)
         print(path)
-    _tell(result, verbose=arguments.verbose)
+    _report(result, verbose=arguments.verbose)
     if rows:
         print(profile.table(rows), file=sys.stderr)
     times = result.timings
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(result: Result, *, verbose: bool) -> None:
+def _report(result: Result, *, verbose: bool) -> None:
     if not verbose:
         return
     for network, report in result.reports.items():

@@ -229,17 +229,17 @@ void WeightStore::take_residents(const std::vector<size_t>& residents) {
 uint64_t WeightStore::load(size_t stage, const std::vector<size_t>& weights, const std::atomic<bool>& stop) {
     const Stage& s = network_.stages()[stage];
     uint64_t bytes = 0;
-    const auto bring = [&](size_t i) {
+    const auto load_one = [&](size_t i) {
         if (stop) fail(SDCPP_CANCELLED, "cancelled");
         upload(network_.weights().all()[i], items_[i], items_[i].streamed, stop);
         bytes += items_[i].bytes;
     };
     for (size_t i = s.first_weight; weights.empty() && i < s.last_weight; ++i) {
         if (!items_[i].resident || items_[i].loaded) continue;
-        bring(i);
+        load_one(i);
         items_[i].loaded = true;
     }
-    for (const size_t weight : weights) bring(s.first_weight + weight);
+    for (const size_t weight : weights) load_one(s.first_weight + weight);
     return bytes;
 }
 
