@@ -54,7 +54,7 @@ class Pipeline:
     ``sdcpp devices`` lists; "simulated:vram=6,link=12" is the CPU as a card of 6 GiB behind 12 GB/s.
 
     ``max_vram`` is all that the networks may hold on the device together, in GiB: below 0, what is free less that much; 0, no
-    limit; None, a limit only where not everything fits. Layers that do not fit are streamed. ``stream_layers=False`` keeps
+    limit; None, a limit only if not everything fits. Layers that do not fit are streamed. ``stream_layers=False`` keeps
     nothing resident between uploads, ``offload_to_cpu=False`` nothing off the device. ``plan_policy`` and ``gpu_layers`` (most
     resident layers) are for comparing plans; see `planner.plan`. ``whole_process=True`` makes ``max_vram`` on the CPU the limit
     of the process, interpreter included, as it is on the command line. ``link_speed`` tells the device's FLOP/s and the bytes
@@ -369,7 +369,7 @@ class Pipeline:
     ) -> planner.Plan:
         """The plan that `generate` would follow for pictures of this size; nothing is loaded.
 
-        ``network`` is one of `networks`; None: the diffusion model. Raises OverBudgetError where nothing fits,
+        ``network`` is one of `networks`; None: the diffusion model. Raises OverBudgetError if nothing fits,
         InvalidArgumentError, MissingPartError.
         """
         with self._alone():

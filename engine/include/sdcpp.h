@@ -35,7 +35,7 @@
 extern "C" {
 #endif
 
-/* cdef: begin (what stands between these marks is read by the Python binding too) */
+/* cdef: begin (the Python binding reads the text between these marks, too) */
 
 /* Rises with each change to this header that callers must follow. sdcpp_abi_version gives the library's. */
 #define SDCPP_ABI_VERSION 2
@@ -88,7 +88,7 @@ void sdcpp_text_free(char* text);
 int sdcpp_devices(char** json, sdcpp_error* error);
 
 /* Options are set by name. sdcpp_option_table lists them all: [{set, name, kind, least, most, choices, default_from,
- * default, group, flags, unit, written, help}]. `set` is what the option is for: "model" (opening one), "generate"
+ * default, group, flags, unit, written, help}]. `set` is the use of the option: "model" (opening one), "generate"
  * (prompts, sampling, decoding, plans of a model) or "plan" (the planner without a model). `kind`: "number", "integer",
  * "text", "choice" (one of `choices`), "switch", "budget" (a number of GiB), "numbers" (text, separated by commas) or
  * "array". `default_from`: "engine" (decided as it runs), "fixed" (`default`), "model" (the model's own, else
@@ -141,18 +141,18 @@ void sdcpp_model_close(sdcpp_model* model);
  * name for people; `networks` are in the order in which they run; `denoiser` is the diffusion model among them, "" if
  * absent. `text_encoders`, in the order in which the family takes them and empty if one is missing: [{name, tokenizer,
  * positions, length, layers, padding, template, file}] with `positions` tokens in a chunk, begin and end marks
- * included, 0 = any number in one chunk; `length` what a prompt is filled up to with `padding`, 0 = nothing; "{}" in
- * `template` stands for the prompt; `file` holds its weights. `missing`: [{name, title, option}], components that text
- * to image needs. `latent_factor`: pixels per latent side; width and height must be whole multiples of `size_multiple`
- * pixels; `defaults` are those of options whose default is the model's, as text. */
+ * included, 0 = any number in one chunk; `length` the tokens that a prompt is padded to with `padding`, 0 = none; "{}"
+ * in `template` stands for the prompt; `file` holds its weights. `missing`: [{name, title, option}], components that
+ * text to image needs. `latent_factor`: pixels per latent side; width and height must be whole multiples of
+ * `size_multiple` pixels; `defaults` are those of options whose default is the model's, as text. */
 int sdcpp_model_report(const sdcpp_model* model, char** json, sdcpp_error* error);
 
-/* Stops what the model is computing, within one operation; the call under way returns SDCPP_CANCELLED. */
+/* Stops the model's computation within one operation; the call under way returns SDCPP_CANCELLED. */
 void sdcpp_cancel(sdcpp_model* model);
 
-/* Writes what the networks in `files` use into one GGUF file at `path`. `options`: wtype, tensor_type_rules and threads
- * of the set "model", or NULL. Memory stays small whatever the model's size. `callback` may be NULL; anything but 0
- * from it stops. */
+/* Writes the tensors that the networks in `files` use into one GGUF file at `path`. `options`: wtype, tensor_type_rules
+ * and threads of the set "model", or NULL. Memory stays small whatever the model's size. `callback` may be NULL;
+ * anything but 0 from it stops. */
 typedef int (*sdcpp_progress_callback)(uint64_t bytes, uint64_t all_bytes, void* user_data);
 int sdcpp_convert(const sdcpp_file* files, size_t file_count, const sdcpp_options* options, const char* path,
                   sdcpp_progress_callback callback, void* user_data, sdcpp_error* error);

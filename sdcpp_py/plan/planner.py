@@ -140,7 +140,7 @@ def plan(
     three. Streaming needs ``stream_layers``, ``offload_to_cpu`` and a budget. ``link_bytes_per_s`` is the speed of uploads,
     ``dispatch_seconds`` the cost of starting a graph, ``gpu_layers`` the most blocks that may be resident.
 
-    The result is the same for the same arguments. Raises OverBudgetError where nothing fits, InvalidArgumentError.
+    The result is the same for the same arguments. Raises OverBudgetError if nothing fits, InvalidArgumentError.
     """
     given = options.given(options.PLAN, locals())
     records = []
