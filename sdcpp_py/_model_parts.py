@@ -31,15 +31,19 @@ class Component:
 COMPONENTS: tuple[Component, ...] = tuple(Component(**{**row, "flags": tuple(row["flags"])}) for row in _engine.components())
 
 
+_DENOISERS = {"diffusion_model", *(row.name for row in COMPONENTS if row.kind == "diffusion_model")}
+
+
 class ModelParts:
     """Paths and their parts; later files' tensors take the place of earlier ones'."""
 
-    def __init__(self, model: PathLike | None, keywords: Mapping[str, Any]) -> None:
+    def __init__(self, model: PathLike | None, keywords: Mapping[str, Any], *, otherwise: PathLike | None = None) -> None:
         """``keywords``: values of FILE_KEYWORDS; paths by component or kind of components; "parts" maps components to paths.
 
-        Raises InvalidArgumentError for what is no path, for an unknown part, or if there is none.
+        ``otherwise`` is the model if neither a model nor a diffusion model is given. Raises InvalidArgumentError for what is no
+        path, for an unknown part, or if there is none.
         """
-        given = [("", model)] if model is not None else []
+        given: list[tuple[str, Any]] = []
         for name, paths in keywords.items():
             if isinstance(paths, Mapping):
                 given += paths.items()
@@ -47,9 +51,12 @@ class ModelParts:
                 kind = "text_encoder" if name == "text_encoders" else name
                 several = [paths] if isinstance(paths, (str, os.PathLike)) or not isinstance(paths, Sequence) else paths
                 given += [(kind, path) for path in several]
+        base = otherwise if model is None and not any(part in _DENOISERS for part, _ in given) else model
+        if base is not None:
+            given.insert(0, ("", base))
         self.files = [_engine.PartFile(_engine.path_bytes(path), part) for part, path in given]
         if not self.files:
             raise InvalidArgumentError("give a model, or its parts")
         #: The file that names the model: the diffusion model's, else the first.
-        named = next((file for file in self.files if file.part == "diffusion_model"), self.files[0])
+        named = next((file for file in self.files if file.part in _DENOISERS), self.files[0])
         self.path = Path(os.fsdecode(named.path))

@@ -32,7 +32,7 @@ from sdcpp_py.text import prompt
 logger = logging.getLogger("sdcpp_py")
 _CACHED_PROMPTS = 16
 _DECODING = {name: option for name, option in options.GENERATE.items() if option.group == "decoding"}
-_CALLBACK_SECONDS = 1.0  # a step callback that takes longer may be waiting for those who wait for the pipeline
+_CALLBACK_SECONDS = 5.0  # a step callback that takes longer may be waiting for those who wait for the pipeline
 
 
 def embedded_model() -> Path:
@@ -111,8 +111,7 @@ class Pipeline:
         chosen = options.checked(options.MODEL, given)
         if library:
             chosen["blas_library"] = library
-        base = embedded_model() if model is None and diffusion_model is None else model
-        files = ModelParts(base, {name: named[name] for name in FILE_KEYWORDS})
+        files = ModelParts(model, {name: named[name] for name in FILE_KEYWORDS}, otherwise=embedded_model())
         self.model_path = files.path
         budgeted = budget is not None and budget != 0
         if link_speed is None and budgeted and not device.lower().startswith("simulated"):
@@ -267,8 +266,10 @@ class Pipeline:
         factor = int(self._facts["latent_factor"])
         return int(self._facts["latent_channels"]), height // factor, width // factor
 
-    def _require_parts(self, use_taesd: bool) -> None:
-        missing = self._facts["missing_with_taesd" if use_taesd else "missing"]
+    def _require_parts(self, use_taesd: bool, kind: str = "") -> None:
+        """Raise MissingPartError if a picture needs a part that the model lacks; only those of a ``kind``, unless it is ""."""
+        rows = self._facts["missing_with_taesd" if use_taesd else "missing"]
+        missing = [row for row in rows if not kind or row["kind"] == kind]
         if missing:
             what = f"{self.model_path.name} has no {missing[0]['title']}, which {self._facts['title']} needs"
             raise MissingPartError.of(what, missing[0]["option"])
@@ -449,6 +450,7 @@ class Pipeline:
         """The text encoders' states of `text` as the diffusion model takes them, float32 [1, tokens, C]."""
         with self._alone():
             self._require_open()
+            self._require_parts(False, "text_encoder")
             skip = self._checked_clip_skip(clip_skip)
             tokens = encoders.tokenize(self._encoders, [text])
             return self._conditioning(tokens[0], skip).array("context")

@@ -142,8 +142,8 @@ void sdcpp_model_close(sdcpp_model* model);
  * absent. `text_encoders`, in the order in which the family takes them and empty if one is missing: [{name, tokenizer,
  * positions, length, layers, padding, template, file}] with `positions` tokens in a chunk, begin and end marks
  * included, 0 = any number in one chunk; `length` the tokens that a prompt is padded to with `padding`, 0 = none; "{}"
- * in `template` stands for the prompt; `file` holds its weights. `missing`: [{name, title, option}], components that
- * text to image needs. `latent_factor`: pixels per latent side; width and height must be whole multiples of
+ * in `template` stands for the prompt; `file` holds its weights. `missing`: [{name, kind, title, option}], components
+ * that text to image needs. `latent_factor`: pixels per latent side; width and height must be whole multiples of
  * `size_multiple` pixels; `defaults` are those of options whose default is the model's, as text. */
 int sdcpp_model_report(const sdcpp_model* model, char** json, sdcpp_error* error);
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sdcpp_py._model_parts import COMPONENTS
@@ -70,7 +70,12 @@ def values(arguments: argparse.Namespace, table: Mapping[str, Option]) -> dict[s
 def spell(name: str, value: str) -> str:
     """An option as the command line writes it: its long flag."""
     known = {**GENERATE, **MODEL}
-    names = known[name].flags if name in known else [flag for flag, (option, _) in _part_flags().items() if option == name]
+    if name in known:
+        names: Sequence[str] = known[name].flags
+    elif name == "text_encoders":
+        names = ["--text-encoder"]  # which takes every kind
+    else:
+        names = [flag for flag, (option, _) in _part_flags().items() if option == name]
     flag = next((one for one in names if one.startswith("--")), name)
     if not value:
         return flag

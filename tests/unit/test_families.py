@@ -268,6 +268,8 @@ def test_flux_in_its_original_namings(folders, resident, tmp_path, naming):
     np.testing.assert_array_equal(found, resident["flux.1", 1])
     found = latents(None, diffusion_model=one, text_encoders=[two, clip], vae=vae, max_vram=0)[0]
     np.testing.assert_array_equal(found, resident["flux.1", 1])
+    found = latents(None, parts={"vae": vae, "clip_l": clip, "t5": two, "flux": one}, max_vram=0)[0]
+    np.testing.assert_array_equal(found, resident["flux.1", 1])
 
 
 def test_schnell_takes_no_guidance_and_four_steps(folders, tmp_path):
@@ -288,6 +290,8 @@ def test_flux_says_what_it_lacks(folders, tmp_path):
     path = folders["flux.1"] / "transformer" / "diffusion_pytorch_model.safetensors"
     with pytest.raises(errors.MissingPartError, match=r"T5.*text_encoders"), sdcpp_py.Pipeline(path) as pipeline:
         pipeline.generate("x")
+    with pytest.raises(errors.MissingPartError, match="T5"), sdcpp_py.Pipeline(path) as pipeline:
+        pipeline.prompt_states("x")
     missing = sdcpp_py.summarize(path).missing
     assert missing == ["text encoder (T5)", "text encoder (CLIP-L)", "VAE decoder"]
     prompt = "a very long sentence " * 200

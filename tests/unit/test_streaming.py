@@ -277,3 +277,17 @@ def test_without_options_pictures_go_together_if_layers_are_streamed(references,
     assert report.runs == STEPS * 3 / together
     assert (report.plan.streamed_bytes_per_step > 0) == (together > 1)
     same(result, references[3, 3.0])
+
+
+def test_workspaces_of_many_shapes_do_not_pile_up_under_a_budget():
+    rng = np.random.default_rng(0)
+    with sdcpp_py.Pipeline(device=SIMULATED, link_speed=(2e10, 2e9), max_vram=61 / 1024) as pipeline:
+        peaks = []
+        for count in (1, 40):
+            for tokens in range(2, 2 + count):
+                context = rng.standard_normal((1, tokens, 96)).astype(np.float32)
+                pipeline.evaluate("unet", x=np.zeros((1, 4, 16, 16), np.float32), timesteps=np.array([500.0]), context=context)
+            pipeline.evaluate("vae.decoder", x=np.zeros((1, 4, 16, 16), np.float32))
+            peaks.append(pipeline.take_memory()["workspace"])
+        assert pipeline._reports()["vae.decoder"].uploaded_bytes < 1.5 * 2**20  # its weights were never evicted
+    assert peaks[1] < 8 * peaks[0]

@@ -62,6 +62,7 @@ struct Family {
     int (*recognises)(const ModelFiles& files);
     std::string_view denoiser;  // a component
     TextRecipe text;
+    std::string_view autoencoder = "vae";  // a component
     LatentSpace latent;
     Prediction prediction;
     std::map<std::string, std::string> (*defaults)(const ModelFiles& files);  // generation options by name

@@ -7,19 +7,12 @@ namespace {
 
 bool holds(const ModelFiles& files, const Component::NetworkRow& part) { return files.has_prefix(part.prefix); }
 
-const Component& of_role(Role role) {
-    return **std::find_if(components().begin(), components().end(), [&](const Component* component) {
-        return std::any_of(component->networks.begin(), component->networks.end(),
-                           [&](const Component::NetworkRow& part) { return part.role == role; });
-    });
-}
-
 }  // namespace
 
 std::vector<const Component*> missing_components(const ModelFiles& files, const Family& family, bool tiny) {
     std::vector<const Component*> needed = {find_component(family.denoiser)};
     for (const std::string_view name : family.text.encoders()) needed.push_back(find_component(name));
-    needed.push_back(&of_role(tiny ? Role::tiny_decoder : Role::decoder));
+    needed.push_back(find_component(tiny ? family.latent.tiny_autoencoder : family.autoencoder));
     std::erase_if(needed, [&](const Component* component) { return holds(files, network_of(*component)); });
     return needed;
 }

@@ -78,7 +78,7 @@ struct Downsample {
 }  // namespace
 
 VaeHalf::VaeHalf(const ModelFiles& files)
-    : Network(files, "vae"), groups_(per_level(files.config()["vae"].integers("norm_num_groups"), 0, 32)) {}
+    : Autoencoder(files, "vae"), groups_(per_level(files.config()["vae"].integers("norm_num_groups"), 0, 32)) {}
 
 void VaeHalf::resnet_stage(const Scope& s, int64_t& width) {
     stage(s.name(), [&] {

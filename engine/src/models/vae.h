@@ -1,15 +1,15 @@
 // AutoencoderKL (Rombach et al. 2022): pictures to latents and back.
 #pragma once
 
-#include "nn/network.h"
+#include "models/autoencoder.h"
 
 namespace sdcpp {
 
 // The base of the two halves.
-class VaeHalf : public Network {
+class VaeHalf : public Autoencoder {
   public:
-    int64_t latent_channels() const { return latent_channels_; }
-    int64_t factor() const { return factor_; }
+    int64_t latent_channels() const override { return latent_channels_; }
+    int64_t factor() const override { return factor_; }
     bool wide_range() const override { return true; }  // SDXL's above all
 
   protected:

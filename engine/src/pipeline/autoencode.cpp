@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "base/log.h"
-#include "models/vae.h"
+#include "models/autoencoder.h"
 #include "pipeline/autoencode.h"
 #include "pipeline/checks.h"
 #include "pipeline/tiling.h"
@@ -68,7 +68,7 @@ Floats decode(Model& model, const DecodeOptions& options, std::span<const float>
 
 Floats encode(Model& model, std::span<const float> picture, int height, int width) {
     Executor& encoder = model.need(Role::encoder);
-    const int factor = static_cast<int>(encoder.as<VaeEncoder>().factor());
+    const int factor = static_cast<int>(encoder.as<Autoencoder>().factor());
     if (height < factor || width < factor || height % factor || width % factor || height > max_pixels_side ||
         width > max_pixels_side)
         fail(SDCPP_INVALID_ARGUMENT, "pictures of ", width, " x ", height,

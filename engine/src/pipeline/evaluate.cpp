@@ -62,13 +62,14 @@ Array evaluate_denoiser(Model& model, const Array& x, const Array& timesteps, co
 Array evaluate(Model& model, const std::string& network, std::vector<Array> inputs) {
     const LatentSpace& space = model.facts.latent;
     Executor& net = *model.find(network).executor;
+    for (const Array& one : inputs)
+        for (const int64_t side : one.shape)
+            if (side < 1 || side > 65536) fail(SDCPP_INVALID_ARGUMENT, network, ": a side of ", one.name, " is ", side);
     const auto input = [&](const char* name, size_t dimensions) -> Array& {
         for (Array& one : inputs) {
             if (one.name != name) continue;
             if (one.shape.size() != dimensions)
                 fail(SDCPP_INVALID_ARGUMENT, network, ": ", name, " must have ", dimensions, " dimensions");
-            for (const int64_t side : one.shape)
-                if (side < 1 || side > 65536) fail(SDCPP_INVALID_ARGUMENT, network, ": a side of ", name, " is ", side);
             return one;
         }
         fail(SDCPP_INVALID_ARGUMENT, network, " takes an input ", name);

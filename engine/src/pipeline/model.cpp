@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "models/vae.h"
+#include "models/autoencoder.h"
 #include "pipeline/checks.h"
 #include "pipeline/prompt.h"
 
@@ -48,13 +48,14 @@ Model::Model(const ModelOptions& wanted)
     }
     LatentSpace& latent = facts.latent;
     latent = family.latent;
-    latent.scale = config["vae"].number_or("scaling_factor", latent.scale);
-    latent.shift = config["vae"].number_or("shift_factor", latent.shift);
+    const Json& coder = config[find_component(family.autoencoder)->naming.config];
+    latent.scale = coder.number_or("scaling_factor", latent.scale);
+    latent.shift = coder.number_or("shift_factor", latent.shift);
     if (!(latent.scale > 0)) fail(SDCPP_UNSUPPORTED_MODEL, "the VAE's scaling_factor must be above 0");
     const Executor* decoder = by_role(Role::decoder);
     if (decoder) {
-        latent.channels = static_cast<int>(decoder->as<VaeDecoder>().latent_channels());
-        latent.factor = static_cast<int>(decoder->as<VaeDecoder>().factor());
+        latent.channels = static_cast<int>(decoder->as<Autoencoder>().latent_channels());
+        latent.factor = static_cast<int>(decoder->as<Autoencoder>().factor());
     }
     if (const Denoiser* net = denoiser()) {
         if (decoder && net->out_channels() != latent.channels)

@@ -131,6 +131,7 @@ Json missing_json(const Model& model, bool tiny) {
     Json::Array out;
     for (const Component* component : missing_components(model.files, model.family, tiny))
         out.emplace_back(Json::Object{{"name", Json(std::string(component->naming.name))},
+                                      {"kind", Json(std::string(component->naming.kind))},
                                       {"title", Json(std::string(network_of(*component).title))},
                                       {"option", Json(std::string(component->option))}});
     return Json(std::move(out));

@@ -270,7 +270,9 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& 
     uint64_t taken = total;
     for (const size_t stage : selection.stages)
         taken -= made->planned.mapped ? store_.stage_bytes(stage) - store_.copied_bytes(stage) : 0;
-    if (!prepared_.empty() && limit.all_bytes < taken + held_workspace()) prepared_.clear();
+    // Workspaces for earlier inputs go before others lose weights.
+    if (!prepared_.empty() && limit.all_bytes < taken + held_workspace() + memory_.weights_of_others(*this))
+        prepared_.clear();
     memory_.make_room(*this, taken + held_workspace(), limit);
     if (place)
         place_weights(selection.stages, made->planned);
@@ -317,10 +319,10 @@ Executor::Prepared& Executor::prepare(const std::vector<Array>& inputs, const Se
 
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
     const Memory::Limit all = limit(flow, selection.stages, static_cast<int>(batch_of(inputs)));
+    if (prepared_.size() >= max_prepared) prepared_.erase(prepared_.begin());
     if (all.plan_bytes > 0)
         if (auto adopted = adopt(inputs, selection, flow, all)) return *prepared_.emplace_back(std::move(adopted));
     if (all.plan_bytes > 0 || placed_) forget_plan();
-    if (prepared_.size() >= max_prepared) prepared_.erase(prepared_.begin());
     return *prepared_.emplace_back(plan_anew(inputs, selection, flow, all));
 }
 

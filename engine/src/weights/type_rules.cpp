@@ -32,12 +32,12 @@ TypeRules::TypeRules(const std::string& type, const std::string& rules) {
     for (std::string rule; std::getline(in, rule, ',');) {
         const size_t equals = rule.rfind('=');
         if (equals == std::string::npos || equals == 0 || equals > longest_pattern)
-            fail(SDCPP_INVALID_ARGUMENT, "tensor_type_rules has '", rule.substr(0, 60),
+            fail(SDCPP_INVALID_ARGUMENT, OptionName{"tensor_type_rules"}, " has '", rule.substr(0, 60),
                  "'; patterns and types such as ^vae=f16,attn=q8_0 are expected");
         try {
             rules_.emplace_back(std::regex(rule.substr(0, equals)), type_named("type", rule.substr(equals + 1)));
         } catch (const std::regex_error& problem) {
-            fail(SDCPP_INVALID_ARGUMENT, "tensor_type_rules: '", rule.substr(0, equals),
+            fail(SDCPP_INVALID_ARGUMENT, OptionName{"tensor_type_rules"}, ": '", rule.substr(0, equals),
                  "' is no regular expression: ", problem.what());
         }
     }

@@ -1,0 +1,15 @@
+// What autoencoders' halves have in common: pictures to latents or back.
+#pragma once
+
+#include "nn/network.h"
+
+namespace sdcpp {
+
+class Autoencoder : public Network {
+  public:
+    using Network::Network;
+    virtual int64_t latent_channels() const = 0;
+    virtual int64_t factor() const = 0;  // pixels per latent side
+};
+
+}  // namespace sdcpp
