@@ -45,7 +45,9 @@ class ModelParts:
         """
         given: list[tuple[str, Any]] = []
         for name, paths in keywords.items():
-            if isinstance(paths, Mapping):
+            if name == "parts" and paths is not None:
+                if not isinstance(paths, Mapping) or not all(isinstance(part, str) for part in paths):
+                    raise InvalidArgumentError.of("parts", f"must map names of components to paths, not {paths!r:.60}")
                 given += paths.items()
             elif paths is not None:
                 kind = "text_encoder" if name == "text_encoders" else name

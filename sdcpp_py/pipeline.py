@@ -225,6 +225,8 @@ class Pipeline:
         given = options.given(options.GENERATE, locals())
         with self._alone():
             model = self._require_open()
+            if callback is not None and not callable(callback):
+                raise InvalidArgumentError(f"callback must be a function of a Step, not {callback!r:.60}")
             self._cancelled.clear()
             self._require_parts(use_taesd)
             used = self._checked(given)
@@ -248,7 +250,10 @@ class Pipeline:
         used["seed"] = options.seed_value(given["seed"])
         if "noise" in used:
             shape = self._latent_shape(used["height"], used["width"])
-            noise = np.ascontiguousarray(used["noise"], np.float32)
+            try:
+                noise = np.ascontiguousarray(used["noise"], np.float32)
+            except (TypeError, ValueError) as problem:
+                raise InvalidArgumentError.of("noise", f"is no array of numbers: {problem}") from None
             if noise.shape != shape or not np.isfinite(noise).all():
                 raise InvalidArgumentError.of("noise", f"has shape {noise.shape}; finite numbers of shape {shape} are needed")
             used["noise"] = noise

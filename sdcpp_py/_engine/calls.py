@@ -135,12 +135,13 @@ def call_interruptible(stop: Callable[[], None], function: Any, *arguments: Any,
         finally:
             done.set()
 
-    threading.Thread(target=work, name="sdcpp").start()
+    thread = threading.Thread(target=work, name="sdcpp")
     try:
+        thread.start()
         while not done.wait(0.2):  # a signal that reached another thread is seen at the next turn
             pass
     except BaseException:
-        while not done.is_set():
+        while thread.ident is not None and not done.is_set():
             stop()
             done.wait(0.05)
         raise

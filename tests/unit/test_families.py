@@ -395,3 +395,21 @@ def test_options_without_effect_are_logged(folders, caplog):
     with sdcpp_py.Pipeline(folders["flux.1"]) as pipeline:
         pipeline.generate("x", width=64, height=64, steps=1, guidance=2.0, flow_shift=2.0)
     assert not [record for record in caplog.records if "no effect" in record.message]
+
+
+def test_files_given_as_what_they_are_not_are_told(folders):
+    vae = folders["flux.1"] / "vae" / "diffusion_pytorch_model.safetensors"
+    for files in ({"parts": {"t5": vae}}, {"text_encoders": vae}, {"diffusion_model": vae}):
+        with pytest.raises(errors.InvalidArgumentError, match="holds 'vae'"):
+            sdcpp_py.Pipeline(**files)
+    for parts in ({3: vae}, str(vae), [vae]):
+        with pytest.raises(errors.InvalidArgumentError, match="parts must map"):
+            sdcpp_py.Pipeline(parts=parts)
+
+
+def test_values_of_other_kinds_are_told(folders):
+    with sdcpp_py.Pipeline(folders["sdxl"]) as pipeline:
+        with pytest.raises(errors.InvalidArgumentError, match="noise is no array"):
+            pipeline.generate("x", width=64, height=64, noise="x")
+        with pytest.raises(errors.InvalidArgumentError, match="callback must be a function"):
+            pipeline.generate("x", width=64, height=64, callback=3)

@@ -136,6 +136,9 @@ std::vector<NamedTensor> canonical_tensors(const TensorFile& file, const FileRol
     }
     const Found found = most_likely(names, possible, true);
     if (found.naming) return of_one(file, names, found);
+    if (const Naming* other = most_likely(names, namings, true).naming)
+        fail(SDCPP_INVALID_ARGUMENT, file.files.empty() ? "a file" : file.files.front()->path().filename().string(),
+             " is given as ", role.part, ", but it holds '", other->name, "'; give it as that");
     if (possible.size() == 1) return of_one(file, names, {possible.front()});
     std::vector<NamedTensor> out;
     for (const TensorInfo& tensor : file.tensors) out.push_back({std::string(unknown) + tensor.name, tensor});

@@ -79,6 +79,7 @@ TEST_CASE("a file given as one kind is looked for under the prefixes, too") {
     CHECK(names(file_of({{"strange", {2}}}), {"diffusion_model", ""}) == Names{"unknown.strange"});
     CHECK(names(file_of({{"strange", {2}}}), {"body", ""}) == Names{"body.strange"});
     CHECK(throws(SDCPP_INVALID_ARGUMENT, [&] { (void)names(file, {"leg", ""}); }));
+    CHECK(throws(SDCPP_INVALID_ARGUMENT, [&] { (void)names(file_of({{"in.weight", {2}}}), {"text", ""}); }));
 }
 
 TEST_CASE("fused tensors are cut at any shares of their rows, without a copy") {
