@@ -65,7 +65,7 @@ class Pipeline:
     which costs a little.
 
     Calls from several threads on one object wait for each other; separate objects run side by side. If a step callback takes
-    longer than a second, calls that wait raise BusyError, since the callback may be waiting for them.
+    longer than five seconds, calls that wait raise BusyError, since the callback may be waiting for them.
 
     Raises errors of :mod:`sdcpp_py.errors`: ModelNotFoundError, BadFileError, UnsupportedModelError, InvalidArgumentError.
     """

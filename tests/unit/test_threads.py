@@ -84,14 +84,14 @@ def test_a_callback_longer_than_the_limit_frees_those_who_wait(pipeline, monkeyp
     inside, raised = threading.Event(), threading.Event()
 
     def wait():
-        inside.wait(20)
+        inside.wait(120)
         with pytest.raises(errors.BusyError, match="takes long"):
             pipeline.plan()
         raised.set()
 
     worker = threading.Thread(target=wait)
     worker.start()
-    result = pipeline.generate("x", **SMALL, callback=lambda step: (inside.set(), raised.wait(20)))
+    result = pipeline.generate("x", **SMALL, callback=lambda step: (inside.set(), raised.wait(120)))
     worker.join()
     assert raised.is_set() and result.images
     assert pipeline.plan().segments
