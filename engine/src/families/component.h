@@ -39,7 +39,6 @@ const Namings& namings();
 // Every network that the files hold, in the order of components(). Throws SDCPP_UNSUPPORTED_MODEL if there is none, or
 // a diffusion model of no known sort.
 struct NamedNetwork {
-    const Component* component;
     const Component::NetworkRow* part;
     std::unique_ptr<Network> network;
 };

@@ -38,7 +38,7 @@ std::vector<NamedNetwork> make_networks(const ModelFiles& files) {
     std::vector<NamedNetwork> out;
     for (const Component* component : components())
         for (const Component::NetworkRow& part : component->networks)
-            if (files.has_prefix(part.prefix)) out.push_back({component, &part, part.make(files)});
+            if (files.has_prefix(part.prefix)) out.push_back({&part, part.make(files)});
     if (out.empty())
         fail(SDCPP_UNSUPPORTED_MODEL, "none of the known networks was found in the files given; known are ", titles,
              " as checkpoints, diffusers folders or single parts (diffusion model, VAE, text encoders, TAESD)");

@@ -1,9 +1,7 @@
 #include "models/flux.h"
 
-#include <algorithm>
 #include <array>
 #include <memory>
-#include <numeric>
 #include <optional>
 
 #include "base/error.h"
@@ -182,9 +180,7 @@ Flux::Flux(const ModelFiles& files) : Denoiser(files, "flux") {
         const auto first = static_cast<int>(head_ / 8), each = static_cast<int>(head_ * 7 / 16);
         axes_ = {first, each, each};  // 16, 56 and 56 of the released models' 128
     }
-    const bool even = axes_.size() == 3 &&
-                      std::all_of(axes_.begin(), axes_.end(), [](int axis) { return axis >= 2 && axis % 2 == 0; });
-    if (!even || std::accumulate(axes_.begin(), axes_.end(), 0) != head_ || width_ % head_ != 0 || patch_width % 4 != 0)
+    if (!splits_head(axes_, head_) || width_ % head_ != 0 || patch_width % 4 != 0)
         fail(SDCPP_UNSUPPORTED_MODEL, "a FLUX transformer with a width of ", width_, " in heads of ", head_,
              ": \"axes_dims_rope\" in its config must be three even numbers that add up to a head");
 
@@ -246,18 +242,21 @@ std::vector<Array> Flux::inputs(const Noisy& noisy) const {
     const int64_t rows = noisy.shape.height / patch, columns = noisy.shape.width / patch;
     Array context = joined(noisy.conditionings, "context");
     const int64_t text = context.shape[1];
-    const RopeTable table(axes_, theta_, {1, rows, columns});
-    std::vector<float> rope;
-    for (int64_t n = 0; n < noisy.rows(); ++n) {
-        for (int64_t t = 0; t < text; ++t) table.append(rope, std::array<int64_t, 3>{0, 0, 0});
-        for (int64_t t = 0; t < rows * columns; ++t)
-            table.append(rope, std::array<int64_t, 3>{0, t / columns, t % columns});
+    if (const Sizes sizes = {noisy.rows(), text, rows, columns}; sizes != rope_of_) {
+        const RopeTable table(axes_, theta_, {1, rows, columns});
+        std::vector<float> rope;
+        for (int64_t n = 0; n < noisy.rows(); ++n) {
+            for (int64_t t = 0; t < text; ++t) table.append(rope, std::array<int64_t, 3>{0, 0, 0});
+            for (int64_t t = 0; t < rows * columns; ++t)
+                table.append(rope, std::array<int64_t, 3>{0, t / columns, t % columns});
+        }
+        rope_ = Array::of("rope", {noisy.rows(), text + rows * columns, 2 * head_}, std::move(rope));
+        rope_of_ = sizes;
     }
     std::vector<Array> out = {Array::of("x", {noisy.rows(), rows * columns, in_channels_ * patch * patch},
                                         patches(noisy.x, noisy.shape, patch, PatchOrder::channel_first)),
                               Array::of("time", {noisy.rows(), sinusoids_}, sinusoids(noisy.timesteps, sinusoids_)),
-                              std::move(context), joined(noisy.conditionings, "pooled"),
-                              Array::of("rope", {noisy.rows(), text + rows * columns, 2 * head_}, std::move(rope))};
+                              std::move(context), joined(noisy.conditionings, "pooled"), rope_};
     if (guided_) {
         std::vector<float> scales(noisy.find("guidance")->floats().begin(), noisy.find("guidance")->floats().end());
         for (float& scale : scales) scale *= 1000;

@@ -32,6 +32,12 @@ class Flux : public Denoiser {
     bool guided_;
     std::vector<int> axes_;  // how many values of a head each of the three axes rotates
     double theta_;
+    struct Sizes {
+        int64_t batch = 0, text = 0, rows = 0, columns = 0;  // text: tokens; rows and columns: patches
+        bool operator==(const Sizes&) const = default;
+    };
+    mutable Array rope_;  // The last run's, for the next one of the same sizes.
+    mutable Sizes rope_of_;
 };
 
 }  // namespace sdcpp

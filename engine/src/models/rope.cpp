@@ -1,6 +1,8 @@
 #include "models/rope.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace sdcpp {
 
@@ -23,6 +25,12 @@ void RopeTable::append(std::vector<float>& into, std::span<const int64_t> places
             const auto first = (axes_[number].*table).begin() + places[number] * axes_[number].size;
             into.insert(into.end(), first, first + axes_[number].size);
         }
+}
+
+bool splits_head(const std::vector<int>& axes, int64_t head) {
+    return axes.size() == 3 &&
+           std::all_of(axes.begin(), axes.end(), [](int axis) { return axis >= 2 && axis % 2 == 0; }) &&
+           std::accumulate(axes.begin(), axes.end(), 0) == head;
 }
 
 }  // namespace sdcpp

@@ -6,7 +6,6 @@
 #include <functional>
 #include <limits>
 #include <memory>
-#include <numeric>
 #include <optional>
 
 #include "base/error.h"
@@ -126,9 +125,7 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
         const auto each = static_cast<int>(head_ * 3 / 8);  // 32, 48 and 48 of the released model's 128
         axes_ = {static_cast<int>(head_) - 2 * each, each, each};
     }
-    const bool even = axes_.size() == 3 &&
-                      std::all_of(axes_.begin(), axes_.end(), [](int axis) { return axis >= 2 && axis % 2 == 0; });
-    if (!even || std::accumulate(axes_.begin(), axes_.end(), 0) != head_ || width_ % head_ != 0)
+    if (!splits_head(axes_, head_) || width_ % head_ != 0)
         fail(SDCPP_UNSUPPORTED_MODEL, "Z-Image with a width of ", width_, " in heads of ", head_,
              ": \"axes_dims\" in its config must be three even numbers that add up to a head");
 

@@ -27,7 +27,7 @@ Json run_json(const std::string& network, const RunReport& report);
 Json take_runs(Model& model);
 // Bytes held at most, of each class and of all together, and what is mapped from files.
 Json memory_json(const DeviceMemory::Bytes& peak, uint64_t mapped);
-// The same since the last call. Then workspaces that can be had again without loading are given back.
+// The same since the last call. Then workspaces that need no loading to come back are freed.
 Json take_memory(Model& model);
 Json profile_json(const std::vector<ProfileRow>& rows);
 

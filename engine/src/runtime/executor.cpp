@@ -567,13 +567,8 @@ std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selecti
     const double seconds = seconds_since(start);
     report_.stages = prepared->planned.stages;
     report_.options = prepared->planned.options;
-    if (report_.segment_seconds.size() != plan.segments.size() || report_.runs == 0)
-        report_.segment_seconds.assign(plan.segments.size(), 0);
     std::vector<double> spent = prepared->segment_seconds;
-    for (size_t s = 0; s < plan.segments.size(); ++s) {
-        spent[s] -= before[s];
-        report_.segment_seconds[s] += spent[s];
-    }
+    for (size_t s = 0; s < plan.segments.size(); ++s) spent[s] -= before[s];
     const double computing = std::accumulate(spent.begin(), spent.end(), 0.0);
     report_.compute_seconds += computing;
     if (prepared->runs == 0 && (prepared->loads || !prepared->adopted)) {
@@ -706,7 +701,6 @@ RunReport Executor::take_report() {
     RunReport out = std::exchange(report_, {});
     replans_ = 0;
     report_.network = network_->name();
-    for (double& seconds : out.segment_seconds) seconds /= static_cast<double>(std::max<size_t>(out.runs, 1));
     return out;
 }
 

@@ -37,7 +37,6 @@ struct RunReport {
     uint64_t uploaded_bytes = 0, loaded_bytes = 0;  // in all; the part in first runs
     size_t first_runs = 0;  // each plan's first run: it loads, and touches its memory for the first time
     double first_seconds = 0, first_compute_seconds = 0;  // the first runs' share
-    std::vector<double> segment_seconds;                  // compute of each, the mean of all runs
     bool replanned = false;
 };
 

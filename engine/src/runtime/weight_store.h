@@ -44,9 +44,9 @@ class WeightStore {
     // Gives memory of at least `bytes` back, or all, from the last stages' weights on; place() takes it again.
     void give_back(uint64_t bytes);
     bool placed() const { return placed_; }
-    // Bytes of residents that load() has yet to bring.
+    // Bytes of residents that load() has yet to load.
     uint64_t unloaded_bytes() const;
-    // Whether values have changed since they were loaded: place() makes load() bring those residents again. Streamed
+    // Whether values have changed since they were loaded: place() makes load() read those residents again. Streamed
     // weights follow without it.
     bool stale() const;
 
