@@ -1,8 +1,7 @@
 #include "runtime/executor.h"
 
-#include <ggml-alloc.h>
-
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <numeric>
 
@@ -11,6 +10,7 @@
 #include "base/log.h"
 #include "device/calibration.h"
 #include "runtime/carry_layout.h"
+#include "runtime/graph_layout.h"
 
 namespace sdcpp {
 namespace {
@@ -56,8 +56,8 @@ struct Executor::Prepared {
     std::unique_ptr<Flow> flow;  // for one graph's microbatches
     CarryLayout layout;
     DeviceBuffer carries;
-    DeviceMemory::Lease workspace;
-    ggml_gallocr_ptr allocator;
+    std::vector<DeviceBuffer> workspace;  // of one graph at a time
+    DeviceMemory::Lease scratch;
     std::vector<std::vector<SegmentGraph>> graphs;  // [segment][group]
     std::shared_ptr<Prefetcher> prefetcher;
     bool adopted = false;  // its weights have the places of a plan for other inputs
@@ -241,15 +241,21 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& 
 
     const uint64_t budget = made->planned.options.budget_bytes;
     const uint64_t scratch = made->flow->scratch_bytes();
-    const auto workspace_of = [&](size_t first, size_t last) {
+    const auto layout_of = [&](size_t first, size_t last) {
         const auto nowhere = [](size_t) { return Address{}; };
-        return workspace_bytes(made->flow->build(first, last, nowhere).graph, device_.buffer_type());
+        return GraphLayout(made->flow->build(first, last, nowhere).graph, device_.buffer_type());
     };
-    std::vector<uint64_t> sizes;
-    for (const PlannedSegment& s : plan.segments) sizes.push_back(workspace_of(s.first, s.last));
-    const size_t largest = static_cast<size_t>(std::max_element(sizes.begin(), sizes.end()) - sizes.begin());
+    std::vector<uint64_t> sizes, buffers;  // by segment; the buffers that serve all of them
+    for (const PlannedSegment& s : plan.segments) {
+        const GraphLayout layout = layout_of(s.first, s.last);
+        sizes.push_back(layout.bytes());
+        buffers.resize(std::max(buffers.size(), layout.buffer_bytes().size()));
+        for (size_t i = 0; i < layout.buffer_bytes().size(); ++i)
+            buffers[i] = std::max(buffers[i], layout.buffer_bytes()[i]);
+    }
+    const uint64_t workspace = std::accumulate(buffers.begin(), buffers.end(), uint64_t{0});
     const uint64_t weights = plan.resident_bytes + std::accumulate(plan.slots.begin(), plan.slots.end(), uint64_t{0});
-    uint64_t total = weights + sizes[largest] + scratch + made->layout.bytes;
+    uint64_t total = weights + workspace + scratch + made->layout.bytes;
     if (budget > 0 && total > budget) throw PlanTooLarge{total - budget};
 
     // If all weights are loaded to stay, each stage of the first run computes as soon as its own weights are there.
@@ -258,9 +264,12 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& 
     if (by_stages) {
         const CarryLayout layout =
             lay_out(made->flow->carries(), single_stages(selection.stages.size()), made->groups());
-        uint64_t most = 0;
-        for (size_t i = 0; i < selection.stages.size(); ++i) most = std::max(most, workspace_of(i, i));
-        by_stages = most <= sizes[largest] && total + layout.bytes <= device_.free_bytes();
+        const auto fits = [&](const std::vector<uint64_t>& needed) {
+            return needed.size() <= buffers.size() &&
+                   std::equal(needed.begin(), needed.end(), buffers.begin(), std::less_equal<>());
+        };
+        for (size_t i = 0; by_stages && i < selection.stages.size(); ++i) by_stages = fits(layout_of(i, i).buffer_bytes());
+        by_stages = by_stages && total + layout.bytes <= device_.free_bytes();
         if (by_stages) {
             total += layout.bytes - std::min(layout.bytes, made->layout.bytes);
             made->layout = layout;
@@ -280,12 +289,17 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& 
         place_weights(placed_->stages, placed_->planned);
     made->loads = store_.unloaded_bytes() > 0;
     made->carries = device_.allocate(MemoryClass::carries, made->layout.bytes);
-    made->workspace = device_.memory().take(MemoryClass::workspace, sizes[largest] + scratch);
-    const auto no_workspace = [&] {
-        fail(SDCPP_OUT_OF_MEMORY, network_->name(), " needs a workspace of ", sizes[largest] >> 20, " MiB on device ",
+    try {
+        made->scratch = device_.memory().take(MemoryClass::workspace, scratch);
+        for (const uint64_t bytes : buffers) {
+            made->workspace.push_back(device_.allocate(MemoryClass::workspace, bytes));
+            ggml_backend_buffer_set_usage(made->workspace.back().buffer.get(), GGML_BACKEND_BUFFER_USAGE_COMPUTE);
+        }
+    } catch (const Error& problem) {
+        if (problem.status() != SDCPP_OUT_OF_MEMORY) throw;
+        fail(SDCPP_OUT_OF_MEMORY, network_->name(), " needs a workspace of ", workspace >> 20, " MiB on device ",
              device_.name(), ", which is not free; use a smaller picture, or vae_tiling for the decoder");
-    };
-    if (sizes[largest] > device_.free_bytes() + (device_.simulated() ? sizes[largest] : 0)) no_workspace();
+    }
     for (const PlannedSegment& s : plan.segments) {
         auto& variants = made->graphs.emplace_back();
         for (int group = 0; group < made->groups(); ++group)
@@ -295,16 +309,19 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& 
     const auto address = [&](size_t carry) { return made->address(carry, 0); };
     for (size_t i = 0; by_stages && i < selection.stages.size(); ++i)
         made->first_run.push_back(made->flow->build(i, i, address));
-    // One allocator serves all graphs: the largest one takes the memory, the others are laid out in the same.
-    made->allocator.reset(ggml_gallocr_new(device_.buffer_type()));
-    bool ok = ggml_gallocr_reserve(made->allocator.get(), made->graphs[largest][0].graph);
-    for (auto& variants : made->graphs)
-        for (SegmentGraph& graph : variants) ok = ok && ggml_gallocr_alloc_graph(made->allocator.get(), graph.graph);
-    for (SegmentGraph& graph : made->first_run) ok = ok && ggml_gallocr_alloc_graph(made->allocator.get(), graph.graph);
-    if (!ok) no_workspace();
-    if (ggml_gallocr_get_buffer_size(made->allocator.get(), 0) > sizes[largest])
-        fail(SDCPP_INTERNAL, "the workspace grew while graphs were laid out");
-    made->planned.plan.workspace_bytes = sizes[largest] + scratch;
+    std::vector<ggml_backend_buffer_t> memory;
+    for (const DeviceBuffer& buffer : made->workspace) memory.push_back(buffer.buffer.get());
+    const auto place_values = [&](const SegmentGraph& graph) {
+        const GraphLayout layout(graph.graph, device_.buffer_type());
+        for (size_t i = 0; i < layout.buffer_bytes().size(); ++i)
+            if (i >= buffers.size() || layout.buffer_bytes()[i] > buffers[i])
+                fail(SDCPP_INTERNAL, "the workspace grew while graphs were laid out");
+        if (!layout.apply(memory)) fail(SDCPP_OUT_OF_MEMORY, "device ", device_.name(), " ran out of memory");
+    };
+    for (const auto& variants : made->graphs)
+        for (const SegmentGraph& graph : variants) place_values(graph);
+    for (const SegmentGraph& graph : made->first_run) place_values(graph);
+    made->planned.plan.workspace_bytes = workspace + scratch;
     made->planned.plan.carry_bytes = made->layout.bytes;
     made->planned.plan.peak_bytes = total;
     for (size_t i = 0; i < sizes.size(); ++i) made->planned.plan.segments[i].compute_bytes = sizes[i] + scratch;
@@ -481,11 +498,20 @@ RunReport Executor::preview(const std::vector<Array>& inputs, const Selection& g
     return out;
 }
 
+// Weights that are used in place in their file: looking at them ends the process once the file is cut. So it is looked
+// at between operations; what remains is a file that is cut while an operation reads it.
 void Executor::compute(const SegmentGraph& graph) {
-    if (profile_)
-        profile_->compute(device_, network_->name(), graph);
-    else
-        device_.compute(graph.graph);
+    std::function<bool()> must_stop;
+    if (store_.mapped_bytes() > 0) must_stop = [this] { return store_.mapped_files_changed(); };
+    try {
+        if (profile_)
+            profile_->compute(device_, network_->name(), graph, must_stop);
+        else
+            device_.compute(graph.graph, must_stop);
+    } catch (const Error&) {
+        store_.require_mapped_files_unchanged();
+        throw;
+    }
 }
 
 void Executor::run_pass(Prepared& prepared, const std::vector<Array>& inputs, int pass,
@@ -552,7 +578,9 @@ std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selecti
     std::vector<std::vector<float>> values(selection.results.size());
     interrupted_ = true;
     const std::vector<double> before = prepared->segment_seconds;
+    store_.require_mapped_files_unchanged();
     for (int pass = 0; pass < plan.passes; ++pass) run_pass(*prepared, inputs, pass, values);
+    store_.require_mapped_files_unchanged();
     interrupted_ = false;
     std::vector<Array> outputs;
     for (size_t i = 0; i < values.size(); ++i) {
@@ -672,7 +700,10 @@ void Executor::rest() {
 
 uint64_t Executor::held_workspace() const {
     uint64_t sum = 0;
-    for (const auto& prepared : prepared_) sum += prepared->workspace.bytes() + prepared->carries.lease.bytes();
+    for (const auto& prepared : prepared_) {
+        sum += prepared->scratch.bytes() + prepared->carries.lease.bytes();
+        for (const DeviceBuffer& buffer : prepared->workspace) sum += buffer.lease.bytes();
+    }
     return sum;
 }
 
