@@ -140,8 +140,14 @@ class Pipeline:
         """Close the model."""
         self.close()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse copies: two objects would own one model."""
+        raise TypeError("a Pipeline cannot be copied or pickled; make another one from the same files")
+
     def close(self) -> None:
         """Free the model; further use raises ClosedError. Waits for a run under way; closing twice is fine."""
+        if self._model is not None and self._model.forked:
+            return  # it belongs to the process that this one was forked from
         with self._alone():
             self._prompts.clear()
             if self._model is not None:
@@ -151,6 +157,8 @@ class Pipeline:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Wait for other calls. Raises BusyError if waiting would never end: within a step callback, or for one that waits."""
+        if self._model is not None:
+            self._model.require_process()  # before a lock that nobody here may give back
         busy = "this pipeline is at work until its step callback returns"
         inside = self._in_callback
         if inside is not None and inside[0] == threading.get_ident():
@@ -216,7 +224,7 @@ class Pipeline:
         1 (None: as the model was trained). ``guidance`` is the strength that distilled models take as an input; others ignore
         it. ``vae_tiling`` None decodes large pictures in tiles of ``vae_tile_size`` latent sides that overlap by the share
         ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny autoencoder. ``callback`` is called after each step with a
-        `Step`, on a thread of its own; what it raises comes out of this call. Within it only `cancel` may be called on this
+        `Step`, on this thread; what it raises comes out of this call. Within it only `cancel` may be called on this
         pipeline; other methods raise BusyError. ``progress`` None shows a bar on a terminal.
 
         Raises InvalidArgumentError before anything is computed, CancelledError, MissingPartError, OutOfMemoryError,

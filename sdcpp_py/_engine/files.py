@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sdcpp_py._engine.calls import Callback, call_interruptible, call_json
+from sdcpp_py._engine.calls import Callback, call_json
+from sdcpp_py._engine.interrupts import call_interruptible
 from sdcpp_py._engine.loading import lib
 from sdcpp_py._engine.model import PartFile, c_files
 from sdcpp_py._engine.options import Options

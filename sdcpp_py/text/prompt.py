@@ -81,7 +81,7 @@ def parse_weights(prompt: str) -> list[Span]:
 
 
 def _within(around: list[tuple[int, float, float]], factor: float) -> float:
-    """The weight within a bracket: the factors from the innermost on; in deep nests the inner ones' order may differ by rounding."""
+    """The weight within a bracket: the factors from the innermost on. Deep nests take time, so there the inner ones come last."""
     if len(around) >= _DEEP:
         return around[-1][2] * factor
     for _, outer, _ in reversed(around):
