@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.util
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from sdcpp_py import options
@@ -33,17 +31,3 @@ def _installed() -> str:
         return ""
     files = sorted((Path(spec.origin).parent / "lib").glob("libscipy_openblas*"))
     return str(files[0]) if files else ""
-
-
-@contextlib.contextmanager
-def loading() -> Iterator[None]:
-    """Keep the library from starting threads of its own while the engine loads it."""
-    before = os.environ.get("OPENBLAS_NUM_THREADS")
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OPENBLAS_NUM_THREADS"]
-        else:
-            os.environ["OPENBLAS_NUM_THREADS"] = before

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from sdcpp_py import _engine, options
-from sdcpp_py._whole_file import whole_file
+from sdcpp_py._whole_file import require_writable, whole_file
 from sdcpp_py.errors import InvalidArgumentError, ModelNotFoundError
 
 _A1111_ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Clip skip")
@@ -36,6 +36,7 @@ def parameters_of(used: Mapping[str, Any], model: str) -> str:
     """`parameters_text` of a picture made with the options ``used``, prompts among them, by the model called ``model``."""
     fields = options.written(used)
     fields["RNG"] = "GPU" if fields["RNG"] == "cuda" else "CPU"  # A1111's words
+    model = os.fsencode(model).decode("utf-8", "replace")  # file names need not be text
     fields |= {"Model": model, "Version": f"sdcpp_py {_engine.version()}"}
     first = [key for key in _A1111_ORDER if key in fields]
     last = ["RNG", "Version"]
@@ -54,11 +55,15 @@ def output_paths(pattern: str | os.PathLike[str], count: int) -> list[Path]:
 
 
 def check_output(path: Path) -> None:
-    """Raise if a picture could not be written to `path`: unknown ending, missing folder."""
+    """Raise if a picture could not be written to `path`: unknown ending, missing folder, a folder of that name, no permission."""
     if path.suffix.lower() not in _FORMATS:
         raise InvalidArgumentError(f"{path}: pictures are written as {', '.join(_FORMATS)}")
     if not path.parent.is_dir():
         raise ModelNotFoundError(f"the folder {path.parent} does not exist; create it first")
+    try:
+        require_writable(path)
+    except OSError as problem:
+        raise InvalidArgumentError(f"{path} cannot be written: {problem.strerror or problem}") from None
 
 
 def save(image: Image.Image, path: str | os.PathLike[str]) -> None:

@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from sdcpp_py import _engine, options
 from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
-from sdcpp_py._whole_file import whole_file
-from sdcpp_py.errors import CancelledError, InvalidArgumentError
+from sdcpp_py._whole_file import require_writable, whole_file
+from sdcpp_py.errors import CancelledError, InvalidArgumentError, memory_errors_told
 
 
+@memory_errors_told()
 def convert(
     model: PathLike | None,
     target: PathLike,
@@ -46,6 +47,10 @@ def convert(
         raise InvalidArgumentError(f"{path.name} does not end in .gguf, the format that is written")
     if not path.parent.is_dir():
         raise InvalidArgumentError(f"there is no folder {path.parent} to write into")
+    try:
+        require_writable(path)
+    except OSError as problem:
+        raise InvalidArgumentError(f"{path} cannot be written: {problem.strerror or problem}") from None
     given = {"wtype": wtype, "tensor_type_rules": tensor_type_rules, "threads": threads}
     chosen = options.checked(options.MODEL, given)
     stopped = threading.Event()

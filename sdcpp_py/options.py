@@ -154,7 +154,10 @@ def seed_value(seed: int | None) -> int:
 
 
 def max_vram(value: float | str | None, device: str) -> float | None:
-    """A budget in GiB for ``device``; None: none was given. A string may name devices: "CUDA0=8,Vulkan1=4,2"."""
+    """A budget in GiB for ``device``; None: none was given. A string may name devices: "CUDA0=8,Vulkan1=4,2".
+
+    Raises InvalidArgumentError if a string gives ``device`` none: a budget is never dropped in silence.
+    """
     budget = MODEL["max_vram"]
     if value is None:
         return None
@@ -162,21 +165,41 @@ def max_vram(value: float | str | None, device: str) -> float | None:
         raise InvalidArgumentError.of(budget.name, "must be a number of GiB, not a bool")
     if not isinstance(value, str):
         return float(budget.check(value))
-    found, named = None, False
-    for part in filter(None, (piece.strip() for piece in value.split(","))):
+    parts = [piece.strip() for piece in value.split(",") if piece.strip()]
+    if not parts:
+        return None
+    own = device_named(device).lower()
+    found: float | None = None
+    named = False
+    for part in parts:
         name, equals, number = part.rpartition("=")
         try:
             amount = float(budget.check(float(number)))
         except ValueError:
             example = "8, -1 or CUDA0=8,4"
             raise InvalidArgumentError.of(
-                budget.name, f"has {part!r}; a number of GiB is expected, for example {example}"
+                budget.name, f"has {part!r:.60}; a number of GiB is expected, for example {example}"
             ) from None
-        if equals and name.strip().lower() == device.lower():
+        if equals and name.strip().lower() in (own, device.lower()):
             found, named = amount, True
         elif not named and (not equals or name.strip().lower() in ("all", "default", "*")):
             found = amount
+    if found is None:
+        raise InvalidArgumentError.of(
+            budget.name, f"has {value!r:.60}, which gives nothing to {device_named(device)}, the device in use; name it, or none"
+        )
     return found
+
+
+def device_named(device: str) -> str:
+    """The name of the device that ``device`` means: "auto" is the first GPU, else the processor; settings are left out."""
+    known = _engine.devices()["devices"]
+    if device.lower() == "auto":
+        gpus = [one["name"] for one in known if not one["is_cpu"]]
+        return str((gpus or [one["name"] for one in known] or ["CPU"])[0])
+    base, colon, settings = device.rpartition(":")
+    base = base if colon and ("=" in settings or base.lower() == "simulated") else device
+    return next((str(one["name"]) for one in known if one["name"].lower() == base.lower()), base)
 
 
 def written(used: Mapping[str, Any]) -> dict[str, str]:

@@ -23,7 +23,16 @@ from sdcpp_py import _blas as blas_library
 from sdcpp_py import _engine, _images, options
 from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
 from sdcpp_py._result import Report, Result, Step
-from sdcpp_py.errors import BusyError, CancelledError, ClosedError, InvalidArgumentError, MissingPartError
+from sdcpp_py.errors import (
+    BusyError,
+    CancelledError,
+    ClosedError,
+    InvalidArgumentError,
+    MissingPartError,
+    OverBudgetError,
+    SdcppError,
+    memory_errors_told,
+)
 from sdcpp_py.plan import _speeds, planner
 from sdcpp_py.profile import ProfileRow
 from sdcpp_py.text import _encoders as encoders
@@ -70,6 +79,7 @@ class Pipeline:
     Raises errors of :mod:`sdcpp_py.errors`: ModelNotFoundError, BadFileError, UnsupportedModelError, InvalidArgumentError.
     """
 
+    @memory_errors_told()
     def __init__(
         self,
         model: PathLike | None = None,
@@ -116,8 +126,7 @@ class Pipeline:
         budgeted = budget is not None and budget != 0
         if link_speed is None and budgeted and not device.lower().startswith("simulated"):
             chosen["link_speed"] = _speeds.device_speed(device, chosen.get("threads", 0))
-        with blas_library.loading():
-            self._model = _engine.Model(files.files, chosen)
+        self._model = _engine.Model(files.files, chosen)
         self._facts = self._model.report()
         self.device: str = self._facts["device"]
         #: The model's family, by the engine's name for it.
@@ -191,6 +200,7 @@ class Pipeline:
         self._require_open()
         return option.parse(self._facts["defaults"][name])
 
+    @memory_errors_told()
     def generate(
         self,
         prompt: str,
@@ -241,9 +251,24 @@ class Pipeline:
             self._warn(negative_prompt, given, used)
             model.begin()
             start = time.perf_counter()
-            shares = self._shares(prompt, negative_prompt, used)
-            timings = {"encode": time.perf_counter() - start, "sample": 0.0, "decode": 0.0}
-            return self._run(prompt, negative_prompt, used, shares, timings, callback, progress)
+            try:
+                shares = self._shares(prompt, negative_prompt, used)
+                timings = {"encode": time.perf_counter() - start, "sample": 0.0, "decode": 0.0}
+                return self._run(prompt, negative_prompt, used, shares, timings, callback, progress)
+            except OverBudgetError as problem:
+                raise self._enough_for_all(problem, used) from None
+
+    def _enough_for_all(self, problem: OverBudgetError, used: Mapping[str, Any]) -> OverBudgetError:
+        """Of what the networks of a run say to a budget that is too small, the one whose figure is enough for all of them."""
+        size = {name: used[name] for name in ("width", "height", "cfg_scale")}
+        for network in self.networks:
+            try:
+                self._require_open().plan(network, size)
+            except OverBudgetError as other:
+                problem = max(problem, other, key=lambda one: one.least_bytes)
+            except SdcppError:
+                pass  # it has no part in the run
+        return problem
 
     def _checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The values that `generate` uses: those given, else the model's. Options that the engine decides are left out."""
@@ -367,11 +392,13 @@ class Pipeline:
     def _reports(self) -> dict[str, Report]:
         return {run["network"]: Report.of_engine(run) for run in self._require_open().take_runs()}
 
+    @memory_errors_told()
     def take_profile(self) -> list[ProfileRow]:
         """Times by operation since the last call; empty without ``profile=True``. `profile.table` makes text of it."""
         with self._alone():
             return [ProfileRow(**row) for row in self._require_open().take_profile()]
 
+    @memory_errors_told()
     def plan(
         self,
         *,
@@ -430,6 +457,7 @@ class Pipeline:
         factor = int(self._facts["latent_factor"])
         return self._require_open().decode(latent, factor, options.given(_DECODING, used), stop=self.cancel)
 
+    @memory_errors_told()
     def decode(
         self,
         latent: NDArray[np.float32],
@@ -448,6 +476,7 @@ class Pipeline:
                 raise InvalidArgumentError(f"a latent must be [{channels}, h, w], not {array.shape}")
             return Image.fromarray(self._pixels(array, options.checked(_DECODING, given)))
 
+    @memory_errors_told()
     def encode(self, image: Image.Image | NDArray[np.uint8]) -> NDArray[np.float32]:
         """A picture (PIL, or uint8 [H, W, 3]) to the mean of its latent, float32 [C, H/8, W/8], as sampled."""
         with self._alone():
@@ -459,6 +488,7 @@ class Pipeline:
                 raise InvalidArgumentError(f"a picture must be [H, W, 3] with sides in multiples of {factor}")
             return self._require_open().encode(pixels, self._latent_shape(sides[0], sides[1]), stop=self.cancel)
 
+    @memory_errors_told()
     def prompt_states(self, text: str, *, clip_skip: int | None = None) -> NDArray[np.float32]:
         """The text encoders' states of `text` as the diffusion model takes them, float32 [1, tokens, C]."""
         with self._alone():
@@ -468,11 +498,13 @@ class Pipeline:
             tokens = encoders.tokenize(self._encoders, [text])
             return self._conditioning(tokens[0], skip).array("context")
 
+    @memory_errors_told()
     def evaluate(self, network: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Run one network once, for tests and benchmarks: the inputs and names that sdcpp.h gives for sdcpp_evaluate."""
         with self._alone():
             return self._require_open().evaluate(network, inputs, stop=self.cancel)
 
+    @memory_errors_told()
     def take_memory(self) -> dict[str, int]:
         """Bytes that the engine held since the last call, at most, by class: see `Result.memory`."""
         with self._alone():

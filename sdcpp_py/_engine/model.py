@@ -154,7 +154,9 @@ class Model:
         """Say that a generation begins: a budget that follows free memory is read again."""
         call(lib.sdcpp_begin, self._open)
 
-    def encode_prompt(self, tokens: Sequence[Tokens], clip_skip: int, nothing: bool, *, stop: Stop, watch: Watch | None = None) -> Conditioning:
+    def encode_prompt(
+        self, tokens: Sequence[Tokens], clip_skip: int, nothing: bool, *, stop: Stop, watch: Watch | None = None
+    ) -> Conditioning:
         """``tokens`` for each text encoder; ``nothing``: the prompt is an empty negative one."""
         out = ffi.new("sdcpp_conditioning**")
         given, kept = ffi.new("sdcpp_tokens[]", len(tokens)), []
@@ -196,7 +198,9 @@ class Model:
         self._run(stop, watch, lib.sdcpp_sample, *arguments, callback=hook)
         return latents
 
-    def decode(self, latent: Floats, factor: int, options: Mapping[str, Any], *, stop: Stop, watch: Watch | None = None) -> NDArray[np.uint8]:
+    def decode(
+        self, latent: Floats, factor: int, options: Mapping[str, Any], *, stop: Stop, watch: Watch | None = None
+    ) -> NDArray[np.uint8]:
         """A latent [C, h, w] to a picture [h * factor, w * factor, 3]; ``options`` are of the set "generate"."""
         channels, height, width = latent.shape
         pixels = np.empty((height * factor, width * factor, 3), np.uint8)
