@@ -30,13 +30,14 @@ def convert(
     wtype: str | None = None,
     tensor_type_rules: str | None = None,
     threads: int | None = None,
+    cancel: _engine.Cancel | None = None,
     progress: bool | None = None,
 ) -> Path:
     """Write the networks of a model into the GGUF file ``target``, which appears when it is complete; returns its path.
 
     ``wtype`` and ``tensor_type_rules`` are as for `Pipeline`: linear layers become ``wtype`` (None: as they are), first and last
     layers and embeddings nothing coarser than q8_0, convolutions f16, norms and biases f32. What the tensors do not show goes
-    along as metadata. Memory stays small whatever the model's size. ``progress`` None shows a bar on a terminal.
+    along as metadata. Memory stays small whatever the model's size. ``cancel`` is as for `Pipeline.generate`. ``progress`` None shows a bar on a terminal.
 
     Raises InvalidArgumentError, ModelNotFoundError, BadFileError, UnsupportedModelError, MissingPartError, OSError.
     """
@@ -60,7 +61,7 @@ def convert(
         def report(done: int, whole: int) -> None:
             bar.total = whole
             bar.update(done - bar.n)
-            if stopped.is_set():
+            if stopped.is_set() or (cancel is not None and cancel.is_set()):
                 raise CancelledError("cancelled")
 
         _engine.convert(files, temporary, chosen, report, stopped.set)

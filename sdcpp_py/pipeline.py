@@ -113,6 +113,7 @@ class Pipeline:
         self._lock = threading.RLock()  # one run at a time
         self._in_callback: tuple[int, float] | None = None  # the thread that calls back, and since when
         self._cancelled = threading.Event()
+        self._watch: Callable[[], bool] | None = None  # the cancel of the call under way
         self._prompts: OrderedDict[tuple[Any, ...], _engine.Conditioning] = OrderedDict()
         self.rng: str = options.GENERATE["rng"].check(rng)
         budget = options.max_vram(max_vram, device)
@@ -181,8 +182,24 @@ class Pipeline:
         finally:
             self._lock.release()
 
+    @contextlib.contextmanager
+    def _watching(self, cancel: _engine.Cancel | None) -> Iterator[None]:
+        """Look at a caller's event while calls are under way."""
+        if cancel is not None and not callable(getattr(cancel, "is_set", None)):
+            raise InvalidArgumentError(f"cancel must be a threading.Event, or have a method is_set(), not {cancel!r:.60}")
+        self._watch = None if cancel is None else cancel.is_set
+        try:
+            self._cancelled.clear()
+            self._stop_if_cancelled()
+            yield
+        finally:
+            self._watch = None
+
     def cancel(self) -> None:
-        """Stop the run under way, from any thread: its `generate` raises CancelledError within moments."""
+        """Stop the run under way, from any thread: its `generate` raises CancelledError within moments.
+
+        One that comes between two calls does nothing; `generate`'s own ``cancel`` is not lost.
+        """
         self._cancelled.set()
         if (model := self._model) is not None:
             model.cancel()
@@ -224,6 +241,7 @@ class Pipeline:
         vae_tile_overlap: float | None = None,
         use_taesd: bool = False,
         callback: Callable[[Step], None] | None = None,
+        cancel: _engine.Cancel | None = None,
         progress: bool | None = None,
     ) -> Result:
         """Make `batch_count` pictures of `prompt`.
@@ -235,17 +253,17 @@ class Pipeline:
         it. ``vae_tiling`` None decodes large pictures in tiles of ``vae_tile_size`` latent sides that overlap by the share
         ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny autoencoder. ``callback`` is called after each step with a
         `Step`, on this thread; what it raises comes out of this call. Within it only `cancel` may be called on this
-        pipeline; other methods raise BusyError. ``progress`` None shows a bar on a terminal.
+        pipeline; other methods raise BusyError. ``cancel`` is a `threading.Event` or the like: once its ``is_set()`` is true this
+        call raises CancelledError within moments, also if it was set before. ``progress`` None shows a bar on a terminal.
 
         Raises InvalidArgumentError before anything is computed, CancelledError, MissingPartError, OutOfMemoryError,
         NotFiniteError, ClosedError.
         """
         given = options.given(options.GENERATE, locals())
-        with self._alone():
+        with self._alone(), self._watching(cancel):
             model = self._require_open()
             if callback is not None and not callable(callback):
                 raise InvalidArgumentError(f"callback must be a function of a Step, not {callback!r:.60}")
-            self._cancelled.clear()
             self._require_parts(use_taesd)
             used = self._checked(given)
             self._warn(negative_prompt, given, used)
@@ -339,7 +357,7 @@ class Pipeline:
         if key in self._prompts:
             self._prompts.move_to_end(key)
             return self._prompts[key]
-        self._prompts[key] = self._require_open().encode_prompt(tokens, clip_skip, nothing, stop=self.cancel)
+        self._prompts[key] = self._require_open().encode_prompt(tokens, clip_skip, nothing, stop=self.cancel, watch=self._watch)
         if len(self._prompts) > _CACHED_PROMPTS:
             self._prompts.popitem(last=False)
         return self._prompts[key]
@@ -386,7 +404,7 @@ class Pipeline:
         return Result(pictures, used["seed"], latents, timings, memory, self._reports(), parameters)
 
     def _stop_if_cancelled(self) -> None:
-        if self._cancelled.is_set():
+        if self._cancelled.is_set() or (self._watch is not None and self._watch()):
             raise CancelledError("cancelled")
 
     def _reports(self) -> dict[str, Report]:
@@ -451,11 +469,11 @@ class Pipeline:
 
         own = {**used, "batch_count": count, "seed": (used["seed"] + first) % 2**64}
         shape = (count, *self._latent_shape(used["height"], used["width"]))
-        return self._require_open().sample(shares, own, shape, after_step, stop=self.cancel)
+        return self._require_open().sample(shares, own, shape, after_step, stop=self.cancel, watch=self._watch)
 
     def _pixels(self, latent: NDArray[np.float32], used: Mapping[str, Any]) -> NDArray[np.uint8]:
         factor = int(self._facts["latent_factor"])
-        return self._require_open().decode(latent, factor, options.given(_DECODING, used), stop=self.cancel)
+        return self._require_open().decode(latent, factor, options.given(_DECODING, used), stop=self.cancel, watch=self._watch)
 
     @memory_errors_told()
     def decode(
@@ -466,10 +484,11 @@ class Pipeline:
         vae_tile_size: int | None = None,
         vae_tile_overlap: float | None = None,
         use_taesd: bool = False,
+        cancel: _engine.Cancel | None = None,
     ) -> Image.Image:
         """A latent, float32 [C, h, w], to a picture; options as for `generate`. Raises BusyError within a step callback."""
         given = options.given(_DECODING, locals())
-        with self._alone():
+        with self._alone(), self._watching(cancel):
             self._require_open()
             array, channels = np.ascontiguousarray(latent, np.float32), self._facts["latent_channels"]
             if array.ndim != 3 or array.shape[0] != channels or 0 in array.shape:
@@ -477,16 +496,18 @@ class Pipeline:
             return Image.fromarray(self._pixels(array, options.checked(_DECODING, given)))
 
     @memory_errors_told()
-    def encode(self, image: Image.Image | NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode(self, image: Image.Image | NDArray[np.uint8], *, cancel: _engine.Cancel | None = None) -> NDArray[np.float32]:
         """A picture (PIL, or uint8 [H, W, 3]) to the mean of its latent, float32 [C, H/8, W/8], as sampled."""
-        with self._alone():
+        with self._alone(), self._watching(cancel):
             self._require_open()
             rgb = image.convert("RGB") if isinstance(image, Image.Image) else image
             pixels = np.ascontiguousarray(rgb, np.uint8)
             factor, sides = int(self._facts["latent_factor"]), pixels.shape
             if pixels.ndim != 3 or sides[2] != 3 or sides[0] % factor or sides[1] % factor or 0 in sides:
                 raise InvalidArgumentError(f"a picture must be [H, W, 3] with sides in multiples of {factor}")
-            return self._require_open().encode(pixels, self._latent_shape(sides[0], sides[1]), stop=self.cancel)
+            return self._require_open().encode(
+                pixels, self._latent_shape(sides[0], sides[1]), stop=self.cancel, watch=self._watch
+            )
 
     @memory_errors_told()
     def prompt_states(self, text: str, *, clip_skip: int | None = None) -> NDArray[np.float32]:
@@ -502,7 +523,7 @@ class Pipeline:
     def evaluate(self, network: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Run one network once, for tests and benchmarks: the inputs and names that sdcpp.h gives for sdcpp_evaluate."""
         with self._alone():
-            return self._require_open().evaluate(network, inputs, stop=self.cancel)
+            return self._require_open().evaluate(network, inputs, stop=self.cancel, watch=self._watch)
 
     @memory_errors_told()
     def take_memory(self) -> dict[str, int]:

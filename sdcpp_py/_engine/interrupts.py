@@ -7,11 +7,12 @@ memory that it works on is freed then. That last wait is one call of C, which no
 
 from __future__ import annotations
 
+import _thread
 import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from sdcpp_py._engine.calls import Callback, call
 from sdcpp_py._engine.loading import ffi, lib
@@ -19,6 +20,7 @@ from sdcpp_py.errors import CancelledError, OutOfMemoryError
 
 Watch = Callable[[], bool]
 _WATCHED_SECONDS = 0.05
+_START_SECONDS = 20.0
 _SIGNALS_SECONDS = 0.2  # a signal that reached another thread is seen at the next turn
 
 
@@ -46,6 +48,13 @@ def call_interruptible(
         if callback is not None:
             callback.run_by = None
         turn.work = _nothing
+
+
+class Cancel(Protocol):
+    """What stops a call: a `threading.Event`, or anything with its method."""
+
+    def is_set(self) -> bool:
+        """Whether the call shall stop. It is asked some twenty times a second, on the thread of the call."""
 
 
 class _Asked:
@@ -134,9 +143,15 @@ class _Worker:
         self.gate = threading.Lock()
         self.gate.acquire()
         self.turn: _Turn | None = None
-        threading.Thread(target=self.run, name="sdcpp", daemon=True).start()
+        self.ready = threading.Lock()
+        self.ready.acquire()
+        # Thread.start() would wait for ever for one that found no memory to begin with
+        _thread.start_new_thread(self.run, ())
+        if not self.ready.acquire(timeout=_START_SECONDS):
+            raise OutOfMemoryError("a thread did not start: memory is short")
 
     def run(self) -> None:
+        self.ready.release()
         while True:
             self.gate.acquire()
             turn, self.turn = self.turn, None
@@ -161,7 +176,7 @@ def _worker() -> _Worker:
         pass
     try:
         return _Worker()
-    except RuntimeError as error:  # Python's word for too many threads
+    except RuntimeError as error:  # Python's word for no more threads
         raise OutOfMemoryError(f"no thread can be started: {error}") from None
 
 

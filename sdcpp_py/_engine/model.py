@@ -161,7 +161,10 @@ class Model:
         out = ffi.new("sdcpp_conditioning**")
         given, kept = ffi.new("sdcpp_tokens[]", len(tokens)), []
         for slot, one in zip(given, tokens):
-            kept.append(ffi.new("int32_t[]", one.ids))
+            try:
+                kept.append(ffi.new("int32_t[]", one.ids))
+            except OverflowError:
+                raise InvalidArgumentError("a token's number is out of range; the tokenizer is not this model's") from None
             slot.ids, slot.count, slot.chunks = kept[-1], len(one.ids), one.chunks
             if one.weighted:
                 kept.append(ffi.new("float[]", one.weights))

@@ -47,6 +47,7 @@ class Shim:
 def prepared(work: str, folder: Path) -> tuple[Callable[[], object], Callable[[], None]]:
     """What is to be tried, and a check that all is well after it."""
     import sdcpp_py
+    from sdcpp_py import convert
 
     opening = {"threads": 2, "blas": None}
     if work in ("streamed", "plan"):
@@ -55,13 +56,15 @@ def prepared(work: str, folder: Path) -> tuple[Callable[[], object], Callable[[]
         target = folder / f"{os.getpid()}.gguf"
         works: dict[str, Callable[[], object]] = {
             "open": lambda: sdcpp_py.Pipeline(**opening).close(),
-            "convert": lambda: sdcpp_py.convert.convert(None, target, wtype="q8_0", threads=2, progress=False),
+            "convert": lambda: convert.convert(
+                sdcpp_py.pipeline.embedded_model(), target, wtype="q8_0", threads=2, progress=False
+            ),
             "summarize": lambda: sdcpp_py.summarize(sdcpp_py.pipeline.embedded_model()),
         }
 
         def again() -> None:
             works[work]()
-            left = [path for path in folder.iterdir() if path.name.startswith(f".{target.name}")]
+            left = [path for path in folder.iterdir() if path.name.endswith(".part")]
             assert not left, left
 
         return works[work], again
