@@ -37,7 +37,8 @@ def convert(
 
     ``wtype`` and ``tensor_type_rules`` are as for `Pipeline`: linear layers become ``wtype`` (None: as they are), first and last
     layers and embeddings nothing coarser than q8_0, convolutions f16, norms and biases f32. What the tensors do not show goes
-    along as metadata. Memory stays small whatever the model's size. ``cancel`` is as for `Pipeline.generate`. ``progress`` None shows a bar on a terminal.
+    along as metadata. Memory stays small whatever the model's size. ``progress`` None shows a bar on a terminal.
+    ``cancel`` is as for `Pipeline.generate`.
 
     Raises InvalidArgumentError, ModelNotFoundError, BadFileError, UnsupportedModelError, MissingPartError, OSError.
     """

@@ -134,13 +134,18 @@ class Model:
             raise ClosedError("this pipeline belongs to the process that this one was forked from; make a new one here")
 
     @property
-    def _open(self) -> Any:
+    def _opened(self) -> Any:
         self.require_process()
         if self._handle is None:
             raise ClosedError("this model is closed")
+        return self._handle
+
+    @property
+    def _open(self) -> Any:
+        """For calls that wait until no other is under way."""
         if self._calling_back == threading.get_ident():
             raise BusyError("the model is at work until the callback that made this call returns")
-        return self._handle
+        return self._opened
 
     def _run(self, stop: Stop, watch: Watch | None, function: Any, *arguments: Any, callback: Callback | None = None) -> None:
         model = self._open
@@ -211,6 +216,14 @@ class Model:
         source, target = ffi.from_buffer("float[]", latent), ffi.from_buffer("uint8_t[]", pixels)
         chosen = Options("generate", options)
         self._run(stop, watch, lib.sdcpp_decode, chosen.handle, source, shape, target)
+        return pixels
+
+    def preview(self, latent: Floats) -> NDArray[np.uint8]:
+        """A rough picture [h, w, 3] of a latent [C, h, w], a pixel for each value, without a network; also during a run."""
+        channels, height, width = latent.shape
+        pixels = np.empty((height, width, 3), np.uint8)
+        shape = ffi.new("sdcpp_latent_shape*", (channels, 1, height, width))
+        call(lib.sdcpp_preview, self._opened, ffi.from_buffer("float[]", latent), shape, ffi.from_buffer("uint8_t[]", pixels))
         return pixels
 
     def encode(self, pixels: NDArray[np.uint8], shape: tuple[int, int, int], *, stop: Stop, watch: Watch | None = None) -> Floats:

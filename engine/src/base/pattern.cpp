@@ -218,7 +218,8 @@ class PatternReader {
             if (!more()) refuse("a [ without its ]");
             const bool by_name = peek() == '\\' && at_ + 1 < text_.size() && named_letters(text_[at_ + 1]);
             const char from = text_[at_++];
-            if (from == '[' && more() && (peek() == ':' || peek() == '.' || peek() == '=')) refuse("a set within a set");
+            if (from == '[' && more() && (peek() == ':' || peek() == '.' || peek() == '='))
+                refuse("a set within a set");
             const Letters first = from == '\\' ? escaped() : only(from);
             const bool range = more() && peek() == '-' && at_ + 1 < text_.size() && text_[at_ + 1] != ']';
             if (!range || by_name) {
@@ -244,8 +245,7 @@ class PatternReader {
 };
 
 Pattern::Pattern(std::string_view text) {
-    if (text.size() > longest)
-        throw std::invalid_argument("more than " + std::to_string(longest) + " letters");
+    if (text.size() > longest) throw std::invalid_argument("more than " + std::to_string(longest) + " letters");
     PatternReader(text, *this).read();
 }
 

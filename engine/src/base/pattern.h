@@ -1,5 +1,5 @@
-// Regular expressions that take time in proportion to the text and the expression, whatever either says: the states that
-// an expression may be in are followed together (Thompson 1968), where std::regex tries one way after the other.
+// Regular expressions that take time in proportion to the text and the expression, whatever either says: the states
+// that an expression may be in are followed together (Thompson 1968), where std::regex tries one way after the other.
 #pragma once
 
 #include <bitset>

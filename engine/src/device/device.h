@@ -108,7 +108,7 @@ class Device {
 
     ggml_backend_dev_t handle_ = nullptr;
     std::shared_ptr<ggml_threadpool> threads_;  // the CPU's, kept because ggml would start them anew for every graph
-    ggml_backend_ptr backend_;  // null: it could not be started again after memory was short
+    ggml_backend_ptr backend_;                  // null: it could not be started again after memory was short
     const std::function<bool()>* must_stop_ = nullptr;  // while a graph runs
     Clock::time_point asked_{};
     Kernels kernels_;

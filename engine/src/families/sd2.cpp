@@ -36,7 +36,7 @@ bool spread_like_v(const ModelFiles& files) {
 // Folders of diffusers lack the text encoder's last layer, which is not used.
 Defaults defaults(const ModelFiles& files) {
     const bool whole = files.find("clip_h.text_projection");
-    return {{"clip_skip", whole ? "2" : "1"}, {"scheduler", schedule_of(files)}};
+    return {{"clip_skip", whole ? "2" : "1"}};
 }
 
 }  // namespace

@@ -189,9 +189,9 @@ Flux::Flux(const ModelFiles& files) : Denoiser(files, "flux") {
             Embedding time, vector;
             std::optional<Embedding> guidance;
         };
-        const auto made = std::make_shared<Embedders>(
-            Embedders{Embedding(s / "time_in", sinusoids_, width_),
-                      Embedding(s / "vector_in", pooled_width_, width_), std::nullopt});
+        const auto made =
+            std::make_shared<Embedders>(Embedders{Embedding(s / "time_in", sinusoids_, width_),
+                                                  Embedding(s / "vector_in", pooled_width_, width_), std::nullopt});
         if (guided_) made->guidance.emplace(s / "guidance_in", sinusoids_, width_);
         return [made](Graph& g, Values& v) {
             ggml_tensor* vec = made->time(g, v.at("time"));

@@ -73,8 +73,7 @@ struct AttentionHalf {
         : self_attention(s / "attention", width, head),
           attention_norm1(s / "attention_norm1", width, eps),
           attention_norm2(s / "attention_norm2", width, eps) {
-        if (s.has("adaLN_modulation.0"))
-            modulation.emplace(s / "adaLN_modulation.0", time, 4 * width);
+        if (s.has("adaLN_modulation.0")) modulation.emplace(s / "adaLN_modulation.0", time, 4 * width);
     }
 
     ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* rope, ggml_tensor* mask, ggml_tensor* all) const {

@@ -1,4 +1,5 @@
-// A context of ggml's, which holds tensors and graphs, in memory of ours: ggml ends the process if it finds none itself.
+// A context of ggml's, which holds tensors and graphs, in memory of ours: ggml ends the process if it finds none
+// itself.
 #pragma once
 
 #include <cstddef>

@@ -95,7 +95,6 @@ void fail_over_budget(const std::vector<PlanStage>& stages, const PlanOptions& o
         worst, least_bytes, "max_vram=" + enough);
 }
 
-
 const char* policy_name(Policy policy) {
     switch (policy) {
         case Policy::automatic:

@@ -291,8 +291,8 @@ std::pair<Executor::Planned, Executor::Laid> Executor::plan_within(const std::ve
     }
     Planned planned;
     for (uint64_t part = room > least ? smaller_budgets : 0;; --part) {
-        planned = planned_for(std::max<uint64_t>(
-            least + (room > least ? (room - least) / smaller_budgets * part : 0), 1));
+        planned =
+            planned_for(std::max<uint64_t>(least + (room > least ? (room - least) / smaller_budgets * part : 0), 1));
         if (laid.total <= room) return {std::move(planned), std::move(laid)};
         if (part == 0) break;
     }
@@ -324,7 +324,8 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& 
             return needed.size() <= buffers.size() &&
                    std::equal(needed.begin(), needed.end(), buffers.begin(), std::less_equal<>());
         };
-        for (size_t i = 0; by_stages && i < selection.stages.size(); ++i) by_stages = fits(layout_of(*made->flow, i, i).buffer_bytes());
+        for (size_t i = 0; by_stages && i < selection.stages.size(); ++i)
+            by_stages = fits(layout_of(*made->flow, i, i).buffer_bytes());
         by_stages = by_stages && total + layout.bytes <= device_.free_bytes();
         if (by_stages) {
             total += layout.bytes - std::min(layout.bytes, made->layout.bytes);
@@ -535,10 +536,10 @@ RunReport Executor::preview(const std::vector<Array>& inputs, const Selection& g
     const auto batch = static_cast<int>(batch_of(inputs));
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
     const Memory::Limit all = limit(flow, selection.stages, batch);
-    Planned planned = plan_within(inputs, selection, flow,
-                                  all.plan_bytes > 0 ? all.plan_bytes : std::min(all.all_bytes, ample_budget),
-                                  all.reserved_bytes)
-                          .first;
+    Planned planned =
+        plan_within(inputs, selection, flow,
+                    all.plan_bytes > 0 ? all.plan_bytes : std::min(all.all_bytes, ample_budget), all.reserved_bytes)
+            .first;
     RunReport out;
     out.network = network_->name();
     out.stages = std::move(planned.stages);

@@ -185,9 +185,7 @@ GraphLayout::GraphLayout(ggml_cgraph* graph, ggml_backend_buffer_type_t buffers)
     buffer_bytes_ = memory.peaks();
 }
 
-uint64_t GraphLayout::bytes() const {
-    return std::accumulate(buffer_bytes_.begin(), buffer_bytes_.end(), uint64_t{0});
-}
+uint64_t GraphLayout::bytes() const { return std::accumulate(buffer_bytes_.begin(), buffer_bytes_.end(), uint64_t{0}); }
 
 bool GraphLayout::apply(const std::vector<ggml_backend_buffer_t>& buffers) const {
     for (const Place& place : places_) {
