@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from sdcpp_py import options
+from sdcpp_py.errors import InvalidArgumentError, shown
 
 KINDS = options.MODEL["blas"].choices
 
@@ -17,6 +18,8 @@ def choose(wanted: bool | str | None = None) -> tuple[str, str]:
 
     ``wanted`` None takes the environment variable SDCPP_BLAS: 0 for False, a kind, else True. Raises InvalidArgumentError.
     """
+    if wanted is not None and not isinstance(wanted, (bool, str)):
+        raise InvalidArgumentError.of("blas", f"must be True, False or one of {', '.join(KINDS)}, not {shown(wanted)}")
     if wanted is None:
         named = os.environ.get("SDCPP_BLAS", "1")
         wanted = named if named in KINDS else named != "0"

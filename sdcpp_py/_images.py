@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from sdcpp_py import _engine, _names, options
 from sdcpp_py._whole_file import require_writable, whole_file
-from sdcpp_py.errors import BadFileError, InvalidArgumentError, ModelNotFoundError
+from sdcpp_py.errors import BadFileError, InvalidArgumentError, ModelNotFoundError, shown
 
 _A1111_ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Clip skip")
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
@@ -44,7 +44,7 @@ def opened(picture: Picture) -> Image.Image:
             raise InvalidArgumentError(f"a picture must be uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}")
         return Image.fromarray(np.ascontiguousarray(picture))
     if not isinstance(picture, Image.Image):
-        raise InvalidArgumentError(f"a picture must be a path, a PIL image or an array, not {picture!r:.60}")
+        raise InvalidArgumentError(f"a picture must be a path, a PIL image or an array, not {shown(picture)}")
     upright = ImageOps.exif_transpose(picture)
     if not upright.has_transparency_data:
         return upright.convert("RGB")
@@ -136,7 +136,7 @@ def save(image: Image.Image, target: str | os.PathLike[str] | IO[bytes], format:
         kind = _format_of(Path("picture.png"), format)
         image.save(target, kind, **_metadata(image, kind))
     else:
-        raise InvalidArgumentError(f"a picture is saved to a path or a file object, not {target!r:.60}")
+        raise InvalidArgumentError(f"a picture is saved to a path or a file object, not {shown(target)}")
 
 
 def save_all(images: Sequence[Image.Image], target: str | os.PathLike[str] | IO[bytes], format: str | None = None) -> None:
@@ -158,7 +158,7 @@ def _format_of(path: Path, wanted: str | None) -> str:
     ending = path.suffix if wanted is None else f".{wanted}"
     kind = _FORMATS.get(ending.lower())
     if kind is None:
-        what = f"{path}: pictures" if wanted is None else f"unknown format {wanted!r:.30}: pictures"
+        what = f"{path}: pictures" if wanted is None else f"unknown format {shown(wanted)}: pictures"
         raise InvalidArgumentError(f"{what} are written as {', '.join(_FORMATS)}")
     return kind
 

@@ -18,6 +18,15 @@ def _in_python(name: str, value: str) -> str:
     return f"{name}={value}"
 
 
+def shown(value: object, most: int = 60) -> str:
+    """What a message says of a value, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # an object's own repr, or a whole number with more digits than Python writes
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 class SdcppError(Exception):
     """Base of all errors of this package."""
 

@@ -33,6 +33,7 @@ from sdcpp_py.errors import (
     OverBudgetError,
     SdcppError,
     memory_errors_told,
+    shown,
 )
 from sdcpp_py.plan import _speeds, planner
 from sdcpp_py.profile import ProfileRow
@@ -118,6 +119,7 @@ class Pipeline:
         self._watch: Callable[[], bool] | None = None  # the cancel of the call under way
         self._prompts: OrderedDict[tuple[Any, ...], _engine.Conditioning] = OrderedDict()
         self.rng: str = options.GENERATE["rng"].check(rng)
+        device = options.MODEL["device"].check(device)
         budget = options.max_vram(max_vram, device)
         library, kind = blas_library.choose(blas)
         given |= {"max_vram": budget, "blas": kind or None}
@@ -188,7 +190,7 @@ class Pipeline:
     def _watching(self, cancel: _engine.Cancel | None) -> Iterator[None]:
         """Look at a caller's event while calls are under way."""
         if cancel is not None and not callable(getattr(cancel, "is_set", None)):
-            raise InvalidArgumentError(f"cancel must be a threading.Event, or have a method is_set(), not {cancel!r:.60}")
+            raise InvalidArgumentError(f"cancel must be a threading.Event, or have a method is_set(), not {shown(cancel)}")
         self._watch = None if cancel is None else cancel.is_set
         try:
             self._cancelled.clear()
@@ -215,7 +217,7 @@ class Pipeline:
         """The value that `generate` uses for the option `name` if it is None: the model's own, else a general one."""
         option = options.GENERATE.get(name)
         if option is None or option.default_from != "model":
-            raise InvalidArgumentError(f"no option {name!r} has a default of the model's own")
+            raise InvalidArgumentError(f"no option {shown(name)} has a default of the model's own")
         self._require_open()
         return option.parse(self._facts["defaults"][name])
 
@@ -276,7 +278,7 @@ class Pipeline:
         with self._alone(), self._watching(cancel):
             model = self._require_open()
             if callback is not None and not callable(callback):
-                raise InvalidArgumentError(f"callback must be a function of a Step, not {callback!r:.60}")
+                raise InvalidArgumentError(f"callback must be a function of a Step, not {shown(callback)}")
             self._require_parts(use_taesd)
             prompts, unwanted = _jobs.prompts_of(prompt), "" if negative_prompt is None else negative_prompt
             pictures = _images.pictures_of(init_image)
@@ -290,8 +292,8 @@ class Pipeline:
             if len(pictures) not in (0, 1, count):
                 raise InvalidArgumentError(f"init_image is a list of {len(pictures)}; there are {count} pictures to be made")
             model.begin()
-            shown = sys.stderr.isatty() if progress is None else progress
-            with tqdm(total=used["steps"] * count, unit="step", disable=not shown, leave=False) as bar:
+            visible = sys.stderr.isatty() if progress is None else progress
+            with tqdm(total=used["steps"] * count, unit="step", disable=not visible, leave=False) as bar:
                 bar.set_description("reading the prompt")
                 try:
                     start = time.perf_counter()
@@ -557,7 +559,7 @@ class Pipeline:
         given = options.given(_DECODING, locals())
         with self._alone(), self._watching(cancel):
             self._require_open()
-            array, channels = np.ascontiguousarray(latent, np.float32), self._facts["latent_channels"]
+            array, channels = options.array("the latent", latent), self._facts["latent_channels"]
             if array.ndim != 3 or array.shape[0] != channels or 0 in array.shape:
                 raise InvalidArgumentError(f"a latent must be [{channels}, h, w], not {array.shape}")
             return Image.fromarray(self._pixels(array, options.checked(_DECODING, given)))

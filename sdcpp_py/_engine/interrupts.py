@@ -20,7 +20,7 @@ from sdcpp_py.errors import CancelledError, OutOfMemoryError
 
 Watch = Callable[[], bool]
 _WATCHED_SECONDS = 0.05
-_START_SECONDS = 20.0
+_START_SECONDS = 5.0
 _SIGNALS_SECONDS = 0.2  # a signal that reached another thread is seen at the next turn
 
 

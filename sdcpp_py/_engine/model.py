@@ -258,9 +258,12 @@ class Model:
 
     def evaluate(self, network: str, inputs: Mapping[str, NDArray[Any]], *, stop: Stop, watch: Watch | None = None) -> Floats:
         """Run one network once; int32 for "tokens", else float32, as sdcpp.h says for sdcpp_evaluate."""
-        arrays = {
-            name: np.ascontiguousarray(value, np.int32 if name == "tokens" else np.float32) for name, value in inputs.items()
-        }
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, value in inputs.items():
+            try:
+                arrays[name] = np.ascontiguousarray(value, np.int32 if name == "tokens" else np.float32)
+            except (TypeError, ValueError, OverflowError) as problem:
+                raise InvalidArgumentError(f"the input {name} is no array of numbers: {problem!s:.200}") from None
         kept = [ffi.new("char[]", name.encode()) for name in arrays]
         given = ffi.new("sdcpp_array[]", len(arrays))
         for slot, name, array in zip(given, kept, arrays.values()):

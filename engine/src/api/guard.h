@@ -32,6 +32,7 @@ inline int report(sdcpp_error* error, sdcpp_status status, std::string_view mess
 
 template <typename Body>
 int guarded(sdcpp_error* error, Body body) {
+    prepare_for_exceptions();
     try {
         body();
         return report(error, SDCPP_OK, "");

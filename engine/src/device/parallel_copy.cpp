@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/error.h"
+
 namespace sdcpp {
 namespace {
 
@@ -53,6 +55,7 @@ void ParallelCopy::operator()(size_t bytes, const Copy& copy) {
 }
 
 void ParallelCopy::work(size_t number) {
+    prepare_for_exceptions();
     for (size_t seen = 0;;) {
         std::unique_lock lock(mutex_);
         changed_.wait(lock, [&] { return stop_ || copies_ != seen; });

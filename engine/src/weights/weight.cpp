@@ -135,6 +135,7 @@ void convert_row_blocks(const Weight& weight, ggml_type type, const std::vector<
     std::exception_ptr problem;
     std::mutex guard;
     const auto work = [&] {
+        prepare_for_exceptions();
         try {
             for (size_t i = next++; i < last; i = next++)
                 convert_row_block(
