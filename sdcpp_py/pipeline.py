@@ -279,8 +279,10 @@ class Pipeline:
             model = self._require_open()
             if callback is not None and not callable(callback):
                 raise InvalidArgumentError(f"callback must be a function of a Step, not {shown(callback)}")
-            self._require_parts(use_taesd)
+            self._require_parts(options.switch("use_taesd", use_taesd))
             prompts, unwanted = _jobs.prompts_of(prompt), "" if negative_prompt is None else negative_prompt
+            if not isinstance(unwanted, str):
+                raise InvalidArgumentError(f"negative_prompt must be a str, not {shown(unwanted)}")
             pictures = _images.pictures_of(init_image)
             if pictures:
                 self._size_of_picture(given, pictures[0])

@@ -19,7 +19,7 @@ def test_a_budget_that_names_the_device_in_use_is_kept_whatever_chose_it():
     assert options.max_vram("CUDA0=8,cpu=4,2", "auto") == 4
     assert options.max_vram("CUDA0=8,2", "CPU") == 2
     assert options.max_vram("CUDA0=8,*=3", "CPU") == 3
-    assert options.max_vram("CPU=5", "simulated:vram=6,link=12") == options.max_vram("5", "CPU") == 5
+    assert options.max_vram("simulated=5", "simulated:vram=6,link=12") == options.max_vram("5", "CPU") == 5
 
 
 @pytest.mark.parametrize("value", ["CUDA0=8", "CPUU=0.5", "Vulkan1=4,CUDA0=8"])
