@@ -46,7 +46,8 @@ int guarded(sdcpp_error* error, Body body) {
         return report(error, SDCPP_INVALID_ARGUMENT, problem.what());
     } catch (const std::bad_alloc&) {
         return report(error, SDCPP_OUT_OF_MEMORY, "out of memory");
-    } catch (const std::filesystem::filesystem_error& problem) {  // a name that is too long, a folder without permission
+    } catch (
+        const std::filesystem::filesystem_error& problem) {  // a name that is too long, a folder without permission
         return report(error, SDCPP_BAD_FILE, problem.what());
     } catch (const std::exception& problem) {
         return report(error, SDCPP_INTERNAL, problem.what());
