@@ -1,9 +1,10 @@
 """Memory that runs out at each of thousands of moments: only OutOfMemoryError or success, and the pipeline works after.
 
-usage: python tests/faults/allocations.py [--points N] [--jobs N] [OPERATION …]
+usage: python tests/faults/allocations.py [--points N] [--seconds N] [--jobs N] [OPERATION …]
 
 A preloaded library (`shim.c`, compiled here) lets one allocation of 1 kB or more fail, or a call of mmap: of C, C++ and Python
-alike. The moments are spread evenly over each operation. A process that ends is counted, and the next one goes on behind it.
+alike. The moments are spread evenly over each operation, and tried in random order until the time is over. A process that ends
+is counted, and the next one goes on behind it.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ import argparse
 import ctypes
 import faulthandler
 import os
+import random
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SMALL = {"width": 64, "height": 64, "steps": 2, "seed": 1, "progress": False}
+SMALL = {"width": 64, "height": 64, "steps": 1, "seed": 1, "progress": False}
 WORKS = ("open", "generate", "streamed", "plan", "decode", "convert", "summarize")
 HELD = ("fine", "told")
+TOGETHER = 40  # points in a process
+NEVER = 1e12
 
 
 def build_shim(folder: Path) -> Path:
@@ -118,7 +123,7 @@ def warm(work: str, folder: Path) -> None:
     check()
 
 
-def child(work: str, folder: Path, points: list[int]) -> None:
+def child(work: str, folder: Path, points: list[int], end: float) -> None:
     faulthandler.enable()
     shim = Shim()
     warm(work, folder)
@@ -130,6 +135,8 @@ def child(work: str, folder: Path, points: list[int]) -> None:
         check()
         return
     for point in points:
+        if time.time() > end:
+            break
         print(f"{point}:", end=" ", flush=True)
         attempt(shim, work, folder, point, lambda said: print(said, flush=True))
 
@@ -137,25 +144,25 @@ def child(work: str, folder: Path, points: list[int]) -> None:
 # What follows starts those processes.
 
 
-def start(work: str, folder: Path, points: list[int], shim: Path) -> subprocess.CompletedProcess[str]:
-    arguments = [sys.executable, __file__, "--child", work, str(folder), ",".join(map(str, points))]
+def start(work: str, folder: Path, points: list[int], shim: Path, end: float) -> subprocess.CompletedProcess[str]:
+    arguments = [sys.executable, __file__, "--child", work, str(folder), ",".join(map(str, points)), str(end)]
     surroundings = {**os.environ, "LD_PRELOAD": str(shim), "GGML_NO_BACKTRACE": "1"}
     return subprocess.run(arguments, capture_output=True, text=True, env=surroundings, timeout=3600)
 
 
 def count(work: str, folder: Path, shim: Path) -> int:
-    done = start(work, folder, [], shim)
+    done = start(work, folder, [], shim, NEVER)
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
     return int(done.stdout)
 
 
-def sweep(work: str, folder: Path, points: list[int], shim: Path) -> list[tuple[int, str]]:
-    """What happened at each point."""
+def sweep(work: str, folder: Path, points: list[int], shim: Path, end: float = NEVER) -> list[tuple[int, str]]:
+    """What happened at each point, as far as time allowed."""
     out: list[tuple[int, str]] = []
-    while points:
+    while points and time.time() < end:
         try:
-            done = start(work, folder, points, shim)
+            done = start(work, folder, points, shim, end)
             said, status, problems = done.stdout, done.returncode, done.stderr
         except subprocess.TimeoutExpired as late:
             said, status, problems = (late.stdout or b"").decode(), "no end", ""
@@ -163,6 +170,8 @@ def sweep(work: str, folder: Path, points: list[int], shim: Path) -> list[tuple[
         for line in lines:
             point, _, what = line.partition(":")
             out.append((int(point), what.strip() or f"ended the process ({status}): {problems[-1500:]}"))
+        if status == 0 and len(lines) < len(points):
+            break  # time is over
         if not lines:
             out.append((points[0], f"ended the process ({status}): {problems[-1500:]}"))
         points = points[len(lines) or 1 :]
@@ -173,10 +182,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("works", nargs="*", default=WORKS, metavar="OPERATION")
     parser.add_argument("--points", type=int, default=3000, help="in all")
+    parser.add_argument("--seconds", type=float, default=1e6, help="at most, about")
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
     bad: list[str] = []
     counts: Counter[str] = Counter()
+    end = time.time() + given.seconds
+    rng = random.Random(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shim = build_shim(folder)
@@ -186,10 +198,11 @@ def main() -> int:
         for work, all_points in every.items():
             wanted = min(all_points, max(1, round(all_points * share)))
             points = sorted({round(i * all_points / wanted) for i in range(wanted)})
-            half = (len(points) + given.jobs - 1) // given.jobs
-            jobs += [(work, points[at : at + half]) for at in range(0, len(points), half)]
+            rng.shuffle(points)
+            jobs += [(work, points[at : at + TOGETHER]) for at in range(0, len(points), TOGETHER)]
+        rng.shuffle(jobs)
         with ThreadPoolExecutor(given.jobs) as pool:
-            for (work, _), found in zip(jobs, pool.map(lambda job: sweep(job[0], folder, job[1], shim), jobs)):
+            for (work, _), found in zip(jobs, pool.map(lambda job: sweep(job[0], folder, job[1], shim, end), jobs)):
                 for point, what in found:
                     kind = what if what in (*HELD, "past the end") else "not held"
                     counts[kind] += 1
@@ -202,6 +215,6 @@ def main() -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2], Path(sys.argv[3]), [int(point) for point in sys.argv[4].split(",") if point])
+        child(sys.argv[2], Path(sys.argv[3]), [int(point) for point in sys.argv[4].split(",") if point], float(sys.argv[5]))
         sys.exit(0)
     sys.exit(main())
