@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 from collections.abc import Iterator
@@ -63,7 +64,9 @@ def _created(target: Path) -> tuple[int, Path]:
         os.close(descriptor)  # taken for a leftover before it was locked
 
 
+@functools.lru_cache(maxsize=64)
 def _remove_leftovers(folder: Path) -> None:
+    """Once for a folder in a process, since folders may be large."""
     if fcntl is None:
         return
     with contextlib.suppress(OSError):
