@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from sdcpp_py._model_info import summarize
+from sdcpp_py.cli.shown import printable
 from sdcpp_py.cli.sizes import size_text
 
 
@@ -20,7 +21,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     summary = summarize(Path(arguments.model))
-    print(f"{summary.path.name}: {summary.family}, {summary.format}, {len(summary.tensors)} tensors")
+    print(f"{printable(summary.path.name)}: {summary.family}, {summary.format}, {len(summary.tensors)} tensors")
     for network, count in summary.networks.items():
         print(f"  {network:32} {count / 1e6:10.2f} M parameters")
     for kind, size in sorted(summary.bytes_by_type.items()):
@@ -28,5 +29,5 @@ def run(arguments: argparse.Namespace) -> int:
     print("  missing for text to image: " + (", ".join(summary.missing) or "nothing"))
     if arguments.tensors:
         for tensor in summary.tensors:
-            print(f"  {tensor.name}  {tensor.type} {list(tensor.shape)}")
+            print(f"  {printable(tensor.name)}  {tensor.type} {list(tensor.shape)}")
     return 0

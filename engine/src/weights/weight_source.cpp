@@ -1,6 +1,15 @@
 #include "weights/weight_source.h"
 
+#include <cstring>
+
 namespace sdcpp {
+
+void WeightSource::read(std::span<const std::byte> part, std::byte* out) const {
+    if (const MappedFile* from = file())
+        from->read(part, out);
+    else if (!part.empty())
+        std::memcpy(out, part.data(), part.size());
+}
 
 std::span<const std::byte> MappedSource::bytes_as(ggml_type type) const {
     return type_ == from_ggml(type) ? bytes_ : std::span<const std::byte>{};
@@ -14,7 +23,11 @@ std::span<const std::byte> MappedSource::part(int64_t first, int64_t count) cons
 }
 
 void MappedSource::rows(int64_t first, int64_t count, float* out) const {
-    to_f32(type_, part(first, count).data(), out, count);
+    const std::span<const std::byte> stored = part(first, count);
+    if (type_ == from_ggml(GGML_TYPE_F32)) return read(stored, reinterpret_cast<std::byte*>(out));
+    const std::unique_ptr<std::byte[]> copy(new std::byte[stored.size()]);
+    read(stored, copy.get());
+    to_f32(type_, copy.get(), out, count);
 }
 
 void MappedSource::forget(int64_t first, int64_t count) const { file_.forget(part(first, count)); }
