@@ -134,7 +134,7 @@ TEST_CASE("what a source throws comes out, from any of the threads that copy, an
     const UploadQueue::Source broken = [](std::byte*, size_t first, size_t) {
         if (first > 0) fail(SDCPP_BAD_FILE, "broken");
     };
-    CHECK(throws(SDCPP_BAD_FILE, [&] { queue.put(f.tensor(8 * mebi), 32 * mebi, broken, f.cancelled); }));
+    CHECK(throws(SDCPP_BAD_FILE, [&] { queue.put(f.tensor(32 * mebi), 128 * mebi, broken, f.cancelled); }));
     const auto values = numbers(mebi, 1);
     ggml_tensor* other = f.tensor(mebi);
     put(queue, other, values, f.cancelled);
