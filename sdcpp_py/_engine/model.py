@@ -82,7 +82,7 @@ class Share(NamedTuple):
 
 def c_files(files: Sequence[PartFile]) -> tuple[Any, int, Any]:
     """An array of `sdcpp_file`, its length, and what must be kept while it is used."""
-    kept = [(ffi.new("char[]", file.path), ffi.new("char[]", file.part.encode())) for file in files]
+    kept = [(ffi.new("char[]", file.path), ffi.new("char[]", name_bytes(file.part))) for file in files]
     return ffi.new("sdcpp_file[]", kept), len(files), kept
 
 

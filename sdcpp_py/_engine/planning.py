@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sdcpp_py._engine.calls import call_json
+from sdcpp_py._engine.calls import call_json, name_bytes
 from sdcpp_py._engine.loading import ffi, lib
 from sdcpp_py._engine.options import Options
 
@@ -16,7 +16,7 @@ def plan(stages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> dic
     """A plan of ``stages``, dicts with the fields of sdcpp_stage; ``options`` are of the set "plan"."""
     records, kept = ffi.new("sdcpp_stage[]", len(stages)), []
     for record, stage in zip(records, stages):
-        name, parts = ffi.new("char[]", stage["name"].encode()), ffi.new("uint64_t[]", list(stage["parts"]))
+        name, parts = ffi.new("char[]", name_bytes(stage["name"])), ffi.new("uint64_t[]", list(stage["parts"]))
         kept.append((name, parts))
         record.name = name
         for field in _BYTES:
