@@ -146,7 +146,7 @@ class StableDiffusion:
         _refuse(others)
         options.real("strength", strength, 0.0, 1.0)
         if init_image is not None:
-            raise InvalidArgumentError("init_image is not supported in this version; leave it out")
+            given |= {"init_image": init_image, "strength": strength}
 
         def after(step: Step) -> None:
             if progress_callback is not None:

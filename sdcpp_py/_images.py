@@ -1,21 +1,71 @@
-"""Pictures and what is written with them: generation parameters in A1111's form, atomic saving, numbering."""
+"""Pictures: reading and fitting initial ones, generation parameters in A1111's form, atomic saving, numbering."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from PIL import Image, PngImagePlugin
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from sdcpp_py import _engine, options
 from sdcpp_py._whole_file import whole_file
-from sdcpp_py.errors import InvalidArgumentError, ModelNotFoundError
+from sdcpp_py.errors import BadFileError, InvalidArgumentError, ModelNotFoundError
 
 _A1111_ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Clip skip")
+_EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
+
+
+Picture = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
+
+
+def opened(picture: Picture) -> Image.Image:
+    """The picture in RGB, upright as its EXIF data say; what is transparent becomes white.
+
+    Raises InvalidArgumentError for what is no picture, ModelNotFoundError, BadFileError.
+    """
+    if isinstance(picture, (str, os.PathLike)):
+        try:
+            with Image.open(picture) as file:
+                return opened(file)
+        except FileNotFoundError:
+            raise ModelNotFoundError(f"no such file: {os.fsdecode(picture)}") from None
+        except UnidentifiedImageError:
+            raise BadFileError(f"{os.fsdecode(picture)} is no picture of a known format") from None
+        except (OSError, ValueError, Image.DecompressionBombError) as problem:
+            raise BadFileError(f"{os.fsdecode(picture)} cannot be read: {problem}") from None
+    if isinstance(picture, np.ndarray):
+        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
+            raise InvalidArgumentError(f"a picture must be uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}")
+        return Image.fromarray(np.ascontiguousarray(picture))
+    if not isinstance(picture, Image.Image):
+        raise InvalidArgumentError(f"a picture must be a path, a PIL image or an array, not {picture!r:.60}")
+    upright = ImageOps.exif_transpose(picture)
+    if not upright.has_transparency_data:
+        return upright.convert("RGB")
+    layered = upright.convert("RGBA")
+    white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, layered).convert("RGB")
+
+
+def pictures_of(given: Picture | Sequence[Picture] | None) -> list[Image.Image]:
+    """The pictures given: none, one or several."""
+    if given is None:
+        return []
+    several = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    return [opened(picture) for picture in several]
+
+
+def fitted(picture: Image.Image, width: int, height: int) -> Image.Image:
+    """The picture's middle in the shape of width and height, scaled to them."""
+    if picture.size == (width, height):
+        return picture
+    return ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
 
 
 def parameters_text(prompt: str, negative_prompt: str, fields: Mapping[str, Any]) -> str:
@@ -53,23 +103,66 @@ def output_paths(pattern: str | os.PathLike[str], count: int) -> list[Path]:
     return [first, *(first.with_stem(f"{first.stem}_{n}") for n in range(1, count))]
 
 
-def check_output(path: Path) -> None:
-    """Raise if a picture could not be written to `path`: unknown ending, missing folder."""
-    if path.suffix.lower() not in _FORMATS:
-        raise InvalidArgumentError(f"{path}: pictures are written as {', '.join(_FORMATS)}")
+def check_output(path: Path, kind: str | None = None) -> None:
+    """Raise if a picture could not be written to ``path``: unknown ending unless the format is known, missing folder."""
+    if kind is None:
+        _format_of(path, None)
     if not path.parent.is_dir():
         raise ModelNotFoundError(f"the folder {path.parent} does not exist; create it first")
 
 
-def save(image: Image.Image, path: str | os.PathLike[str]) -> None:
-    """Write `image` to `path` whole or not at all; a PNG carries the text `parameters` from `image.info`."""
-    target = Path(path)
-    check_output(target)
-    extra: dict[str, Any] = {}
-    kind = _FORMATS[target.suffix.lower()]
-    if kind == "PNG" and "parameters" in image.info:
-        text = PngImagePlugin.PngInfo()
-        text.add_text("parameters", image.info["parameters"])
-        extra["pnginfo"] = text
-    with whole_file(target) as temporary:
-        image.save(temporary, kind, **extra)
+def save(image: Image.Image, target: str | os.PathLike[str] | IO[bytes], format: str | None = None) -> None:
+    """Write ``image`` to a path, whole or not at all, or to a file object, with the parameters that it was made with.
+
+    ``format`` is "png", "jpeg", "webp" or "bmp"; None: the path's ending, PNG for a file object. A PNG carries the parameters as
+    text, JPEG and WebP in EXIF data, as A1111's web UI writes them. Raises InvalidArgumentError, ModelNotFoundError.
+    """
+    if isinstance(target, (str, os.PathLike)):
+        path = Path(target)
+        kind = _format_of(path, format)
+        check_output(path, kind)
+        with whole_file(path) as temporary:
+            image.save(temporary, kind, **_metadata(image, kind))
+    elif hasattr(target, "write"):
+        kind = _format_of(Path("picture.png"), format)
+        image.save(target, kind, **_metadata(image, kind))
+    else:
+        raise InvalidArgumentError(f"a picture is saved to a path or a file object, not {target!r:.60}")
+
+
+def save_all(images: Sequence[Image.Image], target: str | os.PathLike[str] | IO[bytes], format: str | None = None) -> None:
+    """Write several pictures as `output_paths` numbers them, or the only one to a file object."""
+    if isinstance(target, (str, os.PathLike)):
+        paths = output_paths(target, len(images))
+        for path in paths:
+            check_output(path, _format_of(path, format))
+        for image, path in zip(images, paths):
+            save(image, path, format)
+    elif len(images) == 1:
+        save(images[0], target, format)
+    else:
+        raise InvalidArgumentError(f"{len(images)} pictures need a path; save them one by one to file objects")
+
+
+def _format_of(path: Path, wanted: str | None) -> str:
+    """Pillow's name of the format that is asked for, else of the path's ending."""
+    ending = path.suffix if wanted is None else f".{wanted}"
+    kind = _FORMATS.get(ending.lower())
+    if kind is None:
+        what = f"{path}: pictures" if wanted is None else f"unknown format {wanted!r:.30}: pictures"
+        raise InvalidArgumentError(f"{what} are written as {', '.join(_FORMATS)}")
+    return kind
+
+
+def _metadata(image: Image.Image, kind: str) -> dict[str, Any]:
+    """Arguments of Pillow's save that put the picture's parameters into the file."""
+    text = image.info.get("parameters")
+    if not isinstance(text, str) or kind == "BMP":
+        return {}
+    if kind == "PNG":
+        chunk = PngImagePlugin.PngInfo()
+        chunk.add_text("parameters", text)
+        return {"pnginfo": chunk}
+    exif = Image.Exif()
+    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + text.encode("utf-16-be", "surrogatepass")
+    return {"exif": exif}

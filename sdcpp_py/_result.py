@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sdcpp_py import _images
 from sdcpp_py.plan import planner
 
 
@@ -21,10 +24,16 @@ class Step:
     steps: int
     seconds: float  #: since sampling of this picture began
     image_index: int  #: which picture of the batch, from 0
-    latent: NDArray[np.float32]  #: the present estimate of the clean latent, [C, H/8, W/8]; a copy
+    latent: NDArray[np.float32] = field(repr=False)  #: the present estimate of the clean latent, [C, H/8, W/8]; a copy
+    _rough: Callable[[NDArray[np.float32]], NDArray[np.uint8]] = field(repr=False)
+
+    @property
+    def preview(self) -> Image.Image:
+        """A rough picture of `latent`, [W/8, H/8] pixels: no network runs for it."""
+        return Image.fromarray(self._rough(self.latent))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """How a network ran in one `Pipeline.generate`."""
 
@@ -48,6 +57,11 @@ class Report:
             **{**{name: value for name, value in run.items() if name != "network"}, "plan": planner.of_engine(run["plan"])}
         )
 
+    def __repr__(self) -> str:
+        """Tell what a run took."""
+        streamed = f", {self.uploaded_bytes_per_step / 2**20:.1f} MiB uploaded a run" if self.uploaded_bytes else ""
+        return f"<Report: {self.runs} runs of {self.step_seconds:.4g} s{streamed}>"
+
     @property
     def uploaded_bytes_per_step(self) -> float:
         """The mean of the runs that are not first; 0 if there is no other."""
@@ -69,14 +83,44 @@ class Report:
         return self.runs - self.first_runs
 
 
-@dataclass
+@dataclass(repr=False)
 class Result:
     """The result of `Pipeline.generate`."""
 
     images: list[Image.Image]
-    seed: int  #: the first picture's; the n-th has seed + n
-    latents: list[NDArray[np.float32]] = field(repr=False)  #: float32 [C, H/8, W/8], one a picture
+    seeds: list[int]  #: one a picture
+    latents: list[NDArray[np.float32]]  #: float32 [C, H/8, W/8], one a picture
     timings: dict[str, float]  #: seconds: "encode", "sample", "decode", "total"
     memory: dict[str, int]  #: bytes at most: "workspace", "weights", "slots", "carries", "peak" (of all these), "mapped" (files)
-    reports: dict[str, Report] = field(repr=False)  #: by network: its plan, and what running it took
-    parameters: dict[str, Any]  #: every option as it was used
+    reports: dict[str, Report]  #: by network: its plan, and what running it took
+    parameters: dict[str, Any]  #: every option as it was used; `Pipeline.generate(**parameters)` makes the pictures again
+
+    @property
+    def image(self) -> Image.Image:
+        """The first picture."""
+        return self.images[0]
+
+    @property
+    def seed(self) -> int:
+        """The first picture's seed."""
+        return self.seeds[0]
+
+    def save(self, target: str | os.PathLike[str] | IO[bytes], format: str | None = None) -> None:
+        """Write the pictures: to a path, as ``sdcpp generate -o`` numbers them, or the only one to a file object.
+
+        ``format`` is "png", "jpeg", "webp" or "bmp"; None: the path's ending, PNG for a file object. The pictures carry their
+        parameters. Raises InvalidArgumentError before anything is written.
+        """
+        _images.save_all(self.images, target, format)
+
+    def __repr__(self) -> str:
+        """Tell the pictures' number and size, the seed and the time."""
+        width, height = self.image.size
+        count = "1 picture" if len(self.images) == 1 else f"{len(self.images)} pictures"
+        return f"<Result: {count}, {width}x{height}, seed {self.seed}, {self.timings['total']:.2f} s>"
+
+    def _repr_png_(self) -> bytes:
+        """The first picture, for notebooks."""
+        data = io.BytesIO()
+        _images.save(self.image, data)
+        return data.getvalue()

@@ -20,7 +20,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from sdcpp_py import _blas as blas_library
-from sdcpp_py import _engine, _images, options
+from sdcpp_py import _engine, _images, _jobs, options
+from sdcpp_py._images import Picture
 from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
 from sdcpp_py._result import Report, Result, Step
 from sdcpp_py.errors import BusyError, CancelledError, ClosedError, InvalidArgumentError, MissingPartError
@@ -185,22 +186,25 @@ class Pipeline:
 
     def generate(
         self,
-        prompt: str,
+        prompt: str | Sequence[str],
         *,
-        negative_prompt: str = "",
+        negative_prompt: str | None = "",
         width: int | None = None,
         height: int | None = None,
         steps: int | None = None,
         cfg_scale: float | None = None,
         sampler: str | None = None,
         scheduler: str | None = None,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
+        rng: str | None = None,
         batch_count: int = 1,
         clip_skip: int | None = None,
         eta: float | None = None,
         flow_shift: float | None = None,
         guidance: float | None = None,
         noise: NDArray[np.float32] | None = None,
+        init_image: Picture | Sequence[Picture] | None = None,
+        strength: float | None = None,
         vae_tiling: bool | None = None,
         vae_tile_size: int | None = None,
         vae_tile_overlap: float | None = None,
@@ -208,13 +212,20 @@ class Pipeline:
         callback: Callable[[Step], None] | None = None,
         progress: bool | None = None,
     ) -> Result:
-        """Make `batch_count` pictures of `prompt`.
+        """Make `batch_count` pictures of `prompt`, or of each prompt in a list.
 
         Width and height are in pixels. None takes the model's own default; a seed of None or below 0 is drawn at random and
-        reported. ``noise`` is the first noise, float32 [C, H/8, W/8] of unit variance, instead of the seed's. ``eta`` is the
-        share of renewed noise of stochastic samplers. ``flow_shift`` moves a flow model's steps towards noise if it is above
-        1 (None: as the model was trained). ``guidance`` is the strength that distilled models take as an input; others ignore
-        it. ``vae_tiling`` None decodes large pictures in tiles of ``vae_tile_size`` latent sides that overlap by the share
+        reported, a list has one for each picture. ``noise`` is the first noise, float32 [C, H/8, W/8] of unit variance or one
+        more side for the pictures, instead of the seeds'. ``rng`` takes the place of the pipeline's for this call. ``eta`` is
+        the share of renewed noise of stochastic samplers. ``flow_shift`` moves a flow model's steps towards noise if it is
+        above 1 (None: as the model was trained). ``guidance`` is the strength that distilled models take as an input.
+
+        ``init_image`` is a picture to begin from (a path, a PIL image, or uint8 [H, W, 3]) or a list with one for each picture
+        to be made. It is cut and scaled to width and height, which are its own if they are left out; more than twice the
+        model's usual pixels are scaled down to these. ``strength``, 0 to 1, is how far the result may go from it: of N steps,
+        min(int(strength * N) + 1, N) are run (None: 0.75).
+
+        ``vae_tiling`` None decodes large pictures in tiles of ``vae_tile_size`` latent sides that overlap by the share
         ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny autoencoder. ``callback`` is called after each step with a
         `Step`, on a thread of its own; what it raises comes out of this call. Within it only `cancel` may be called on this
         pipeline; other methods raise BusyError. ``progress`` None shows a bar on a terminal.
@@ -229,34 +240,68 @@ class Pipeline:
                 raise InvalidArgumentError(f"callback must be a function of a Step, not {callback!r:.60}")
             self._cancelled.clear()
             self._require_parts(use_taesd)
+            prompts, unwanted = _jobs.prompts_of(prompt), "" if negative_prompt is None else negative_prompt
+            pictures = _images.pictures_of(init_image)
+            if pictures:
+                self._size_of_picture(given, pictures[0])
             used = self._checked(given)
-            self._warn(negative_prompt, given, used)
+            self._warn(unwanted, given, used, bool(pictures))
+            count = used["batch_count"] * len(prompts)
+            seeds = _jobs.seeds_of(seed, count)
+            noises = _jobs.latents_of("noise", used.pop("noise", None), self._latent_shape(used["height"], used["width"]), count)
+            if len(pictures) not in (0, 1, count):
+                raise InvalidArgumentError(f"init_image is a list of {len(pictures)}; there are {count} pictures to be made")
             model.begin()
-            start = time.perf_counter()
-            shares = self._shares(prompt, negative_prompt, used)
-            timings = {"encode": time.perf_counter() - start, "sample": 0.0, "decode": 0.0}
-            return self._run(prompt, negative_prompt, used, shares, timings, callback, progress)
+            shown = sys.stderr.isatty() if progress is None else progress
+            with tqdm(total=used["steps"] * count, unit="step", disable=not shown, leave=False) as bar:
+                bar.set_description("reading the prompt")
+                start = time.perf_counter()
+                shares = {text: self._shares(text, unwanted, used) for text in dict.fromkeys(prompts)}
+                latents: list[Any] = [self._encoded(picture, used) for picture in pictures]
+                timings = {"encode": time.perf_counter() - start, "sample": 0.0, "decode": 0.0}
+                starts = latents * count if len(latents) == 1 else latents or [None] * count
+                texts = [text for text in prompts for _ in range(used["batch_count"])]
+                jobs = [_jobs.Job(*job) for job in zip(texts, seeds, noises, starts)]
+                return self._run(jobs, unwanted, used, shares, timings, callback, bar)
+
+    def _size_of_picture(self, given: dict[str, Any], picture: Image.Image) -> None:
+        """Let the sides that are left out follow those of an initial picture."""
+        multiple = self.size_multiple
+
+        def whole(side: float) -> int:
+            return max(1, round(side / multiple)) * multiple
+
+        width, height = given["width"], given["height"]
+        if width is None and height is None:
+            usual = self.default("width") * self.default("height")
+            pixels = picture.width * picture.height
+            scale = (usual / pixels) ** 0.5 if pixels > 2 * usual else 1.0
+            given["width"], given["height"] = whole(scale * picture.width), whole(scale * picture.height)
+        elif width is None:
+            side = options.side("height", height, multiple)
+            given["width"] = whole(side * picture.width / picture.height)
+        elif height is None:
+            side = options.side("width", width, multiple)
+            given["height"] = whole(side * picture.height / picture.width)
+
+    def _encoded(self, picture: Image.Image, used: Mapping[str, Any]) -> NDArray[np.float32]:
+        """The latent of an initial picture."""
+        width, height = used["width"], used["height"]
+        pixels = np.ascontiguousarray(_images.fitted(picture, width, height), np.uint8)
+        return self._require_open().encode(pixels, self._latent_shape(height, width), stop=self.cancel)
 
     def _checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The values that `generate` uses: those given, else the model's. Options that the engine decides are left out."""
         with_defaults = {
             name: self._or_default(name, value) if options.GENERATE[name].default_from == "model" else value
             for name, value in given.items()
+            if name != "seed"  # which may be several
         }
         with_defaults["clip_skip"] = self._checked_clip_skip(given["clip_skip"])
-        used: dict[str, Any] = {"rng": self.rng, **options.checked(options.GENERATE, with_defaults)}
+        with_defaults["rng"] = self.rng if given["rng"] is None else given["rng"]
+        used = options.checked(options.GENERATE, with_defaults)
         for side in ("width", "height"):
             used[side] = options.side(side, used[side], self.size_multiple)
-        used["seed"] = options.seed_value(given["seed"])
-        if "noise" in used:
-            shape = self._latent_shape(used["height"], used["width"])
-            try:
-                noise = np.ascontiguousarray(used["noise"], np.float32)
-            except (TypeError, ValueError) as problem:
-                raise InvalidArgumentError.of("noise", f"is no array of numbers: {problem}") from None
-            if noise.shape != shape or not np.isfinite(noise).all():
-                raise InvalidArgumentError.of("noise", f"has shape {noise.shape}; finite numbers of shape {shape} are needed")
-            used["noise"] = noise
         return used
 
     def _require_open(self) -> _engine.Model:
@@ -288,7 +333,7 @@ class Pipeline:
             shares.append(_engine.Share(self._conditioning(ids, used["clip_skip"], nothing=not unwanted), negative=True))
         return shares
 
-    def _warn(self, unwanted: str, given: Mapping[str, Any], used: Mapping[str, Any]) -> None:
+    def _warn(self, unwanted: str, given: Mapping[str, Any], used: dict[str, Any], has_picture: bool) -> None:
         """Log options that are given and have no effect."""
         if unwanted and used["cfg_scale"] == 1.0:
             logger.warning("the negative prompt has no effect at a cfg_scale of 1; take one above 1")
@@ -296,6 +341,9 @@ class Pipeline:
             logger.warning("guidance has no effect: this model was not distilled to take it; cfg_scale guides it")
         if given["flow_shift"] is not None and not self._facts["flow"]:
             logger.warning("flow_shift has no effect: this model is not a flow")
+        if given["strength"] is not None and not has_picture:
+            logger.warning("strength has no effect without init_image")
+            del used["strength"]
 
     def _checked_clip_skip(self, value: int | None) -> int:
         layers = min((encoder.layers for encoder in self._encoders), default=1)
@@ -313,44 +361,48 @@ class Pipeline:
 
     def _run(
         self,
-        wanted: str,
+        jobs: Sequence[_jobs.Job],
         unwanted: str,
         used: dict[str, Any],
-        shares: Sequence[_engine.Share],
+        shares: Mapping[str, Sequence[_engine.Share]],
         timings: dict[str, float],
         callback: Callable[[Step], None] | None,
-        progress: bool | None,
+        bar: Any,
     ) -> Result:
         latents: list[NDArray[np.float32]] = []
         pictures: list[Image.Image] = []
-        shown = sys.stderr.isatty() if progress is None else progress
-        parameters = {"prompt": wanted, "negative_prompt": unwanted}
-        parameters |= {key: value for key, value in used.items() if key != "noise"}
+        together = self._together({**used, "batch_count": len(jobs)})
 
-        def picture(index: int) -> Image.Image:
+        def decode(number: int) -> None:
             self._stop_if_cancelled()
+            bar.set_description("decoding")
             start = time.perf_counter()
-            image = Image.fromarray(self._pixels(latents[index], used))
-            own = {**parameters, "seed": (used["seed"] + index) % 2**64}
+            image = Image.fromarray(self._pixels(latents[number], used))
+            own = {**used, "prompt": jobs[number].prompt, "negative_prompt": unwanted, "seed": jobs[number].seed}
             image.info["parameters"] = _images.parameters_of(own, self.model_path.stem)
+            pictures.append(image)
             timings["decode"] += time.perf_counter() - start
-            return image
 
-        with tqdm(total=used["steps"] * used["batch_count"], unit="step", disable=not shown, leave=False) as bar:
-            together = self._together(used)
-            for first in range(0, used["batch_count"], together):
-                self._stop_if_cancelled()
-                start = time.perf_counter()
-                count = min(together, used["batch_count"] - first)
-                latents.extend(self._sample(used, shares, first, count, callback, bar))
-                timings["sample"] += time.perf_counter() - start
-                if together == 1:
-                    pictures.append(picture(first))
-            for index in range(len(pictures), len(latents)):
-                pictures.append(picture(index))
+        for group in _jobs.groups(jobs, together):
+            self._stop_if_cancelled()
+            bar.set_description("sampling")
+            start = time.perf_counter()
+            latents.extend(self._sample(used, shares[group[0].prompt], group, len(latents), callback, bar))
+            timings["sample"] += time.perf_counter() - start
+            if together == 1:
+                decode(len(pictures))
+        for number in range(len(pictures), len(latents)):
+            decode(number)
         timings["total"] = sum(timings.values())
         memory = self._require_open().take_memory()
-        return Result(pictures, used["seed"], latents, timings, memory, self._reports(), parameters)
+        prompts = list(dict.fromkeys(job.prompt for job in jobs))
+        parameters = {
+            "prompt": prompts[0] if len(prompts) == 1 else prompts,
+            "negative_prompt": unwanted,
+            **used,
+            "seed": jobs[0].seed if _jobs.rising(jobs) else [job.seed for job in jobs],
+        }
+        return Result(pictures, [job.seed for job in jobs], latents, timings, memory, self._reports(), parameters)
 
     def _stop_if_cancelled(self) -> None:
         if self._cancelled.is_set():
@@ -398,25 +450,34 @@ class Pipeline:
         self,
         used: Mapping[str, Any],
         shares: Sequence[_engine.Share],
+        group: Sequence[_jobs.Job],
         first: int,
-        count: int,
         callback: Callable[[Step], None] | None,
         bar: Any,
     ) -> NDArray[np.float32]:
+        """The latents of a group of pictures, the first of which is number ``first`` of the call."""
+        model = self._require_open()
+
         def after_step(step: int, steps: int, seconds: float, estimates: NDArray[np.float32]) -> None:
-            bar.update(count)
+            if step == 1 and steps < used["steps"]:
+                bar.total -= (used["steps"] - steps) * len(group)
+            bar.update(len(group))
             self._stop_if_cancelled()
             if callback is not None:
                 self._in_callback = threading.get_ident(), time.monotonic()
                 try:
                     for number, estimate in enumerate(estimates):
-                        callback(Step(step, steps, seconds, first + number, estimate.copy()))
+                        callback(Step(step, steps, seconds, first + number, estimate.copy(), model.preview))
                 finally:
                     self._in_callback = None
 
-        own = {**used, "batch_count": count, "seed": (used["seed"] + first) % 2**64}
-        shape = (count, *self._latent_shape(used["height"], used["width"]))
-        return self._require_open().sample(shares, own, shape, after_step, stop=self.cancel)
+        own = {**used, "batch_count": len(group), "seed": group[0].seed}
+        for name in ("noise", "init_latent"):
+            arrays = [getattr(job, name) for job in group]
+            if arrays[0] is not None:
+                own[name] = np.stack(arrays)
+        shape = (len(group), *self._latent_shape(used["height"], used["width"]))
+        return model.sample(shares, own, shape, after_step, stop=self.cancel)
 
     def _pixels(self, latent: NDArray[np.float32], used: Mapping[str, Any]) -> NDArray[np.uint8]:
         factor = int(self._facts["latent_factor"])
@@ -440,14 +501,13 @@ class Pipeline:
                 raise InvalidArgumentError(f"a latent must be [{channels}, h, w], not {array.shape}")
             return Image.fromarray(self._pixels(array, options.checked(_DECODING, given)))
 
-    def encode(self, image: Image.Image | NDArray[np.uint8]) -> NDArray[np.float32]:
-        """A picture (PIL, or uint8 [H, W, 3]) to the mean of its latent, float32 [C, H/8, W/8], as sampled."""
+    def encode(self, image: Picture) -> NDArray[np.float32]:
+        """A picture (a path, a PIL image, or uint8 [H, W, 3]) to the mean of its latent, float32 [C, H/8, W/8], as sampled."""
         with self._alone():
             self._require_open()
-            rgb = image.convert("RGB") if isinstance(image, Image.Image) else image
-            pixels = np.ascontiguousarray(rgb, np.uint8)
+            pixels = np.ascontiguousarray(_images.opened(image), np.uint8)
             factor, sides = int(self._facts["latent_factor"]), pixels.shape
-            if pixels.ndim != 3 or sides[2] != 3 or sides[0] % factor or sides[1] % factor or 0 in sides:
+            if sides[0] % factor or sides[1] % factor or 0 in sides:
                 raise InvalidArgumentError(f"a picture must be [H, W, 3] with sides in multiples of {factor}")
             return self._require_open().encode(pixels, self._latent_shape(sides[0], sides[1]), stop=self.cancel)
 

@@ -38,7 +38,7 @@ extern "C" {
 /* cdef: begin (the Python binding reads the text between these marks, too) */
 
 /* Rises with each change to this header that callers must follow. sdcpp_abi_version gives the library's. */
-#define SDCPP_ABI_VERSION 2
+#define SDCPP_ABI_VERSION 3
 int32_t sdcpp_abi_version(void);
 
 typedef enum sdcpp_status {
@@ -204,6 +204,10 @@ int sdcpp_sample(sdcpp_model* model, const sdcpp_prompt_share* shares, size_t co
  * or NULL. */
 int sdcpp_decode(sdcpp_model* model, const sdcpp_options* options, const float* latent, const sdcpp_latent_shape* shape,
                  uint8_t* picture, sdcpp_error* error);
+/* A latent to a rough picture [height, width, 3] of bytes, a pixel for each latent value, without a network. May be
+ * called within callbacks. */
+int sdcpp_preview(const sdcpp_model* model, const float* latent, const sdcpp_latent_shape* shape, uint8_t* picture,
+                  sdcpp_error* error);
 /* A picture [height, width, 3] of bytes to the mean of its latent [C, height/f, width/f]. */
 int sdcpp_encode(sdcpp_model* model, const uint8_t* picture, int32_t height, int32_t width, float* latent,
                  sdcpp_error* error);

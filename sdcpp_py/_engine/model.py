@@ -174,6 +174,14 @@ class Model:
         call_interruptible(stop, lib.sdcpp_decode, self._open, chosen.handle, source, shape, target)
         return pixels
 
+    def preview(self, latent: Floats) -> NDArray[np.uint8]:
+        """A rough picture [h, w, 3] of a latent [C, h, w], a pixel for each value, without a network; also during a run."""
+        channels, height, width = latent.shape
+        pixels = np.empty((height, width, 3), np.uint8)
+        shape = ffi.new("sdcpp_latent_shape*", (channels, 1, height, width))
+        call(lib.sdcpp_preview, self._open, ffi.from_buffer("float[]", latent), shape, ffi.from_buffer("uint8_t[]", pixels))
+        return pixels
+
     def encode(self, pixels: NDArray[np.uint8], shape: tuple[int, int, int], *, stop: Stop) -> Floats:
         """A picture [height, width, 3] to the mean of its latent, of ``shape``."""
         latent = np.empty(shape, np.float32)

@@ -36,6 +36,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     for heading in (model, picture, sampling, decoding, memory, machine):
         flags.add_options(heading)
     picture.add_argument(
+        "-i",
+        "--init-img",
+        dest="init_image",
+        metavar="FILE",
+        help="a picture to begin from; it gives the size if that is left out",
+    )
+    picture.add_argument(
         "-o",
         "--output",
         default="output.png",
@@ -64,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.positional if arguments.prompt is None else arguments.prompt,
             negative_prompt=arguments.negative_prompt,
             **making,
+            init_image=arguments.init_image,
             use_taesd=arguments.taesd is not None,
             progress=arguments.progress,
         )

@@ -48,6 +48,28 @@ PictureSize picture_size(const SampleOptions& options, int chunks) {
     return {options.width, options.height, options.batch, options.cfg_scale != 1, chunks};
 }
 
+// Throws SDCPP_INVALID_ARGUMENT unless `shape`, if there is one, is that of a picture's latent or of a batch's.
+void require_latents(const char* name, const std::vector<int64_t>& shape, const Model& model,
+                     const SampleOptions& sample) {
+    const LatentSpace& space = model.facts.latent;
+    const std::vector<int64_t> one = {space.channels, sample.height / space.factor, sample.width / space.factor};
+    std::vector<int64_t> all = one;
+    all.insert(all.begin(), sample.batch);
+    if (!shape.empty() && shape != one && shape != all)
+        fail(SDCPP_INVALID_ARGUMENT, OptionName{name}, " must have the shape [", one[0], ", ", one[1], ", ", one[2],
+             "], or one more side for the pictures of a batch");
+}
+
+// Throws SDCPP_INVALID_ARGUMENT unless it is one of the model's latents.
+LatentShape latent_shape(const sdcpp_latent_shape& shape, const LatentSpace& space) {
+    const LatentShape given = {shape.channels, shape.frames, shape.height, shape.width};
+    if (given.channels != space.channels || given.frames != 1 || given.height < 1 || given.width < 1)
+        fail(SDCPP_INVALID_ARGUMENT, "a latent of ", given.channels, " channels, ", given.frames, " frames and ",
+             given.height, " x ", given.width, " cannot be decoded; this model's have ", space.channels,
+             " channels and one frame");
+    return given;
+}
+
 ModelPath model_path(const sdcpp_file& file) {
     need(file.path, "a path");
     return {std::filesystem::path(reinterpret_cast<const char8_t*>(file.path)), {file.part ? file.part : "", ""}};
@@ -214,23 +236,18 @@ int sdcpp_sample(sdcpp_model* model, const sdcpp_prompt_share* shares, size_t co
             sample.shares.push_back(
                 {&share.conditioning->conditioning, {share.negative != 0, share.weight, share.start, share.end}});
         }
-        if (sample.noise) {
-            const ModelFacts& facts = model->model.facts;
-            const std::vector<int64_t> shape = {facts.latent.channels, sample.height / facts.latent.factor,
-                                                sample.width / facts.latent.factor};
-            if (wanted.noise_shape != shape)
-                fail(SDCPP_INVALID_ARGUMENT, OptionName{"noise"}, " must have the shape [", shape[0], ", ", shape[1],
-                     ", ", shape[2], "]");
-        }
+        require_latents("noise", wanted.noise_shape, model->model, sample);
+        require_latents("init_latent", wanted.init_latent_shape, model->model, sample);
         const auto lock = turn(model);
         if (callback)
-            sample.callback = [&](int step, int steps, double seconds, const Floats& estimates) {
+            sample.observers.push_back([&](const StepReport& report) {
                 const CallingBack mark(model);
                 const LatentSpace& space = model->model.facts.latent;
                 const sdcpp_latent_shape shape = {space.channels, 1, sample.height / space.factor,
                                                   sample.width / space.factor};
-                return callback(step, steps, seconds, estimates.data(), sample.batch, &shape, user_data) == 0;
-            };
+                return callback(report.step, report.steps, report.seconds, report.clean.data(), sample.batch, &shape,
+                                user_data) == 0;
+            });
         const Floats sampled = generate(model->model, sample);
         std::copy(sampled.begin(), sampled.end(), latent);
     });
@@ -246,11 +263,7 @@ int sdcpp_decode(sdcpp_model* model, const sdcpp_options* options, const float* 
         const auto wanted = stored<GenerateOptions>(options, OptionSet::generate, &model->model);
         const auto lock = turn(model);
         const LatentSpace& space = model->model.facts.latent;
-        const LatentShape given = {shape->channels, shape->frames, shape->height, shape->width};
-        if (given.channels != space.channels || given.frames != 1 || given.height < 1 || given.width < 1)
-            fail(SDCPP_INVALID_ARGUMENT, "a latent of ", given.channels, " channels, ", given.frames, " frames and ",
-                 given.height, " x ", given.width, " cannot be decoded; this model's have ", space.channels,
-                 " channels and one frame");
+        const LatentShape given = latent_shape(*shape, space);
         const Floats decoded = decode(model->model, wanted.decode, {latent, static_cast<size_t>(given.count())},
                                       shape->height, shape->width);
         const auto pixels = static_cast<size_t>(given.height * given.width * space.factor * space.factor);
@@ -258,6 +271,21 @@ int sdcpp_decode(sdcpp_model* model, const sdcpp_options* options, const float* 
             for (size_t c = 0; c < 3; ++c)
                 picture[3 * i + c] = static_cast<uint8_t>(
                     std::lround(std::clamp(decoded[c * pixels + i] * 127.5f + 127.5f, 0.0f, 255.0f)));
+    });
+}
+
+int sdcpp_preview(const sdcpp_model* model, const float* latent, const sdcpp_latent_shape* shape, uint8_t* picture,
+                  sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        need(latent, "latent");
+        need(shape, "shape");
+        need(picture, "picture");
+        const LatentSpace& space = model->model.facts.latent;
+        const LatentShape given = latent_shape(*shape, space);
+        const auto rough =
+            space.rough_picture({latent, static_cast<size_t>(given.count())}, given.height * given.width);
+        std::copy(rough.begin(), rough.end(), picture);
     });
 }
 

@@ -61,12 +61,4 @@ Predict guided(PredictFor predict, std::vector<Guide> guides, double scale, std:
     };
 }
 
-Floats noised(std::span<const float> noise, std::span<const float> latent, double sigma, bool flow) {
-    Floats out(noise.size());
-    const double signal = flow ? 1 - sigma : 1;
-    for (size_t i = 0; i < out.size(); ++i)
-        out[i] = static_cast<float>(latent.empty() ? noise[i] * sigma : latent[i] * signal + noise[i] * sigma);
-    return out;
-}
-
 }  // namespace sdcpp

@@ -37,7 +37,4 @@ struct Guide {
 using PredictFor = std::function<Floats(const Floats& x, double sigma, const std::vector<size_t>& which)>;
 Predict guided(PredictFor predict, std::vector<Guide> guides, double scale, std::vector<double> sigmas);
 
-// A run's first latent: `latent` (empty: zeros) with `noise` of unit variance added at the level `sigma`.
-Floats noised(std::span<const float> noise, std::span<const float> latent, double sigma, bool flow);
-
 }  // namespace sdcpp

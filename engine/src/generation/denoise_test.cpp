@@ -48,10 +48,3 @@ TEST_CASE("guidance goes from the negative through the positive, by weights, in 
     for (const double sigma : {2.0, 1.5, 1.0}) CHECK(at(late, 7, sigma) == doctest::Approx(2 - 7));
     CHECK(throws(SDCPP_INVALID_ARGUMENT, [&] { (void)at({{.end = 0.5}}, 7, 1); }));
 }
-
-TEST_CASE("a run starts from noise, or from latents under it") {
-    const std::vector<float> noise = {1, -1}, latent = {4, 8};
-    CHECK(noised(noise, {}, 3, false) == Floats{3, -3});
-    CHECK(noised(noise, latent, 0.5, false) == Floats{4.5f, 7.5f});
-    CHECK(noised(noise, latent, 0.5, true) == Floats{2.5f, 3.5f});
-}

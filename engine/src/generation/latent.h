@@ -26,6 +26,10 @@ struct LatentSpace {
     // In place; `values` [..., channels, frames * height * width], the inner sides `plane` values together.
     void to_sampled(std::span<float> values, int64_t plane) const;
     void to_encoded(std::span<float> values, int64_t plane) const;
+
+    // Red, green and blue [plane][3] of a sampled latent [channels, plane]: a picture without a decoder, one pixel a
+    // latent value.
+    std::vector<uint8_t> rough_picture(std::span<const float> values, int64_t plane) const;
 };
 
 }  // namespace sdcpp

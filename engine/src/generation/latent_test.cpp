@@ -27,3 +27,13 @@ TEST_CASE("latent spaces with one scale and shift, and with a mean and deviation
     normed.to_sampled(values, 2);
     CHECK(values == std::vector<float>{0, 0.5f, 10, 12, 2, 2.5f, 18, 20});
 }
+
+TEST_CASE("a rough picture is the channels' shares of red, green and blue, and an offset") {
+    LatentSpace space;
+    space.channels = 2;
+    space.rgb = {1, 0, 0, 0, 1, 0.5f};
+    space.rgb_bias = {0, 0, -0.5f};
+    // Two pixels: channel 0 is 1 and -3, channel 1 is 0 and NaN.
+    const std::vector<float> values = {1, -3, 0, std::nanf("")};
+    CHECK(space.rough_picture(values, 2) == std::vector<uint8_t>{255, 128, 64, 0, 0, 0});
+}

@@ -124,16 +124,9 @@ Floats generate(Model& model, const SampleOptions& options) {
     const LatentShape shape = {facts.latent.channels, 1, options.height / facts.latent.factor,
                                options.width / facts.latent.factor};
     const auto one = static_cast<size_t>(shape.count());
-    Floats noise(one * static_cast<size_t>(options.batch));
     const NoiseTable table = noise_table(model, options);
-    std::vector<double> sigmas = make_sigmas(options.scheduler, options.steps, table);
-    if (options.noise) {
-        for (int i = 0; i < options.batch; ++i)
-            std::copy_n(options.noise, one, noise.begin() + i * static_cast<std::ptrdiff_t>(one));
-    } else {
-        rng.normal(noise);
-    }
-    Floats x = noised(noise, {}, sigmas.front(), table.is_flow());
+    auto [x, sigmas] = options.start.begin(make_sigmas(options.scheduler, options.steps, table), rng, one,
+                                           options.batch, table.is_flow());
 
     std::vector<Guide> guides;
     for (const PromptShare& share : options.shares) guides.push_back(share.guide);
@@ -148,8 +141,9 @@ Floats generate(Model& model, const SampleOptions& options) {
     const int steps = static_cast<int>(sigmas.size()) - 1;
     SamplerRun run{denoise, std::move(sigmas), rng, options.eta, table.is_flow()};
     run.after_step = [&](size_t step, const Floats& denoised) {
-        if (options.callback && !options.callback(static_cast<int>(step), steps, seconds_since(begin), denoised))
-            fail(SDCPP_CANCELLED, "stopped by the callback");
+        const StepReport report{static_cast<int>(step), steps, seconds_since(begin), denoised};
+        for (const StepObserver& observer : options.observers)
+            if (!observer(report)) fail(SDCPP_CANCELLED, "stopped by the callback");
     };
     run_sampler(options.sampler, run, x);
     require_finite(x, "the latents");

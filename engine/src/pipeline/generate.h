@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "generation/start.h"
 #include "models/conditioning.h"
 #include "pipeline/model.h"
 
@@ -15,6 +16,15 @@ struct PromptShare {
     Guide guide;
 };
 
+// What is known after a step.
+struct StepReport {
+    int step = 0, steps = 0;  // from 1
+    double seconds = 0;       // since sampling began
+    const Floats& clean;      // the present estimate, of all pictures
+};
+// False stops the run.
+using StepObserver = std::function<bool(const StepReport&)>;
+
 struct SampleOptions {
     std::vector<PromptShare> shares;
     int width = 0, height = 0, steps = 0;
@@ -24,9 +34,8 @@ struct SampleOptions {
     std::string sampler, scheduler, rng;
     uint64_t seed = 0;  // the first picture's; the others' rise by one
     int batch = 1;      // pictures that are sampled step by step together
-    const float* noise = nullptr;
-    // (step from 1, steps, seconds since the start, clean estimate); false stops.
-    std::function<bool(int, int, double, const Floats&)> callback;
+    Start start;
+    std::vector<StepObserver> observers;  // called in this order
 };
 
 // Clean latents [batch, C, H/f, W/f]. Throws SDCPP_INVALID_ARGUMENT, SDCPP_CANCELLED, SDCPP_NOT_FINITE.

@@ -76,10 +76,17 @@ constexpr auto sampled = within<&GenerateOptions::sample, Member>;
 template <auto Member>
 constexpr auto decoded = within<&GenerateOptions::decode, Member>;
 
-void store_noise(void* target, const OptionValue& value) {
+// Latents of one picture or of a batch.
+template <auto Member, auto Shape>
+void store_latents(void* target, const OptionValue& value) {
     const auto& array = std::get<OptionArray>(value);
-    static_cast<GenerateOptions*>(target)->sample.noise = array.data.data();
-    static_cast<GenerateOptions*>(target)->noise_shape = array.shape;
+    auto& options = *static_cast<GenerateOptions*>(target);
+    options.sample.start.*Member = array.data;
+    options.*Shape = array.shape;
+}
+
+void store_strength(void* target, const OptionValue& value) {
+    assign(static_cast<GenerateOptions*>(target)->sample.start.strength, value);
 }
 
 void store_link_speed(void* target, const OptionValue& value) {
@@ -399,8 +406,26 @@ const std::vector<Option>& option_table() {
          .name = "noise",
          .kind = Kind::array,
          .group = "sampling",
-         .help = "the first noise [C, H/f, W/f] of unit variance, instead of the seed's",
-         .store = store_noise},
+         .help = "the first noise [C, H/f, W/f] of unit variance, or [N, C, H/f, W/f] for each picture, instead of the "
+                 "seed's",
+         .store = store_latents<&Start::noise, &GenerateOptions::noise_shape>},
+        {.set = generate,
+         .name = "init_latent",
+         .kind = Kind::array,
+         .help = "clean latents [C, H/f, W/f] or [N, C, H/f, W/f] that the run begins from",
+         .store = store_latents<&Start::latent, &GenerateOptions::init_latent_shape>},
+        {.set = generate,
+         .name = "strength",
+         .kind = Kind::number,
+         .least = 0,
+         .most = 1,
+         .group = "picture",
+         .flags = "--strength",
+         .unit = "X",
+         .written = "Denoising strength",
+         .help = "how far the result may go from the initial picture: share of the steps that are run, 0 to 1 (left "
+                 "out: 0.75)",
+         .store = store_strength},
         {.set = generate,
          .name = "vae_tiling",
          .kind = Kind::toggle,

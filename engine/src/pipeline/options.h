@@ -51,7 +51,7 @@ struct GenerateOptions {
     SampleOptions sample;
     DecodeOptions decode;
     int clip_skip = 1;
-    std::vector<int64_t> noise_shape;  // SampleOptions::noise's; empty without one
+    std::vector<int64_t> noise_shape, init_latent_shape;  // Start's; empty if it has none
 };
 
 // One row. `store` writes a checked value into the set's struct: ModelOptions, GenerateOptions or PlanOptions.
@@ -92,7 +92,7 @@ class Options {
     OptionSet set() const { return set_; }
 
     // Stores the values, and fixed defaults of options that are absent. `model_default` gives the model's own value of
-    // an option as text, "" if it has none; null: no model is asked. Arrays are referred to, not copied.
+    // an option as text, "" if it has none; null: no model is asked.
     template <typename Target>
     void store(Target& target, const std::function<std::string(const std::string&)>& model_default = nullptr) const {
         constexpr OptionSet wanted = std::is_same_v<Target, ModelOptions>      ? OptionSet::model

@@ -111,7 +111,7 @@ TEST_CASE("values arrive in the structs") {
     generate.set_text("use_taesd", "true");
     const auto made = stored<GenerateOptions>(generate);
     CHECK(made.noise_shape == std::vector<int64_t>{4, 1, 2});
-    CHECK(made.sample.noise[7] == 8);
+    CHECK(made.sample.start.noise[7] == 8);
     CHECK(made.decode.tile == 32);
     CHECK(made.decode.taesd);
     CHECK(made.decode.tiling == -1);

@@ -1,0 +1,29 @@
+// The beginning of a run, as a value: which noise, over which latents, and how much of the schedule is left to do.
+#pragma once
+
+#include <vector>
+
+#include "generation/rng.h"
+#include "generation/samplers.h"
+
+namespace sdcpp {
+
+struct Start {
+    // One picture's, which each picture of a batch then gets, or a whole batch's, one picture behind the other.
+    Floats noise;           // of unit variance; empty: drawn from the run's generator
+    Floats latent;          // clean, as sampled; empty: none, the run is the whole schedule
+    double strength = .75;  // 0 to 1: how much of the schedule a latent goes through
+
+    struct Begun {
+        Floats x;
+        std::vector<double> sigmas;  // the part of the schedule that is run
+    };
+    // For `batch` pictures of `one` numbers. Stable Diffusion web UI's rule: of N steps, min(int(strength * N) + 1, N)
+    // are run. A latent lies under the noise of the first of them. Throws SDCPP_INVALID_ARGUMENT.
+    Begun begin(std::vector<double> sigmas, Rng& rng, size_t one, int batch, bool flow) const;
+};
+
+// `latent` (empty: zeros) with `noise` of unit variance added at the level `sigma`.
+Floats noised(const Floats& noise, const Floats& latent, double sigma, bool flow);
+
+}  // namespace sdcpp
