@@ -320,6 +320,8 @@ class Pipeline:
         """Raise MissingPartError if a picture needs a part that the model lacks; only those of a ``kind``, unless it is ""."""
         rows = self._facts["missing_with_taesd" if use_taesd else "missing"]
         missing = [row for row in rows if not kind or row["kind"] == kind]
+        if missing and (alone := self._facts["alone"]):
+            raise MissingPartError.alone(self.model_path.name, alone["title"], alone["option"])
         if missing:
             what = f"{self.model_path.name} has no {missing[0]['title']}, which {self._facts['title']} needs"
             raise MissingPartError.of(what, missing[0]["option"])

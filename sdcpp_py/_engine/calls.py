@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sdcpp_py import errors
+from sdcpp_py._printable import printable
 from sdcpp_py._engine.loading import ffi, lib
 
 logger = logging.getLogger("sdcpp_py")
@@ -85,8 +86,15 @@ def sdcpp_py_progress(done: int, whole: int, user_data: Any) -> int:
 
 
 def text(pointer: Any) -> str:
-    """A C string as str; bytes that are no UTF-8 are shown, not refused."""
-    return bytes(ffi.string(pointer)).decode("utf-8", "replace") if pointer else ""
+    """A C string for people, as str: what is no UTF-8 and what would command a terminal is shown, not refused."""
+    return printable(bytes(ffi.string(pointer)).decode("utf-8", "backslashreplace")) if pointer else ""
+
+
+def error_of(status: int, message: str, option: str) -> errors.SdcppError:
+    """The exception that an error of the engine becomes."""
+    problem = _EXCEPTIONS.get(status, errors.EngineError)(printable(message))
+    problem.option = option
+    return problem
 
 
 def call(function: Any, *arguments: Any, callback: Callback | None = None, stop: Callable[[], None] | None = None) -> None:
@@ -108,8 +116,7 @@ def call(function: Any, *arguments: Any, callback: Callback | None = None, stop:
     if callback is not None and callback.raised is not None:
         raise callback.raised
     if status != lib.SDCPP_OK:
-        problem = _EXCEPTIONS.get(status, errors.EngineError)(text(error.message))
-        problem.option = text(error.option)
+        problem = error_of(status, text(error.message), text(error.option))
         if isinstance(problem, errors.OverBudgetError):
             problem.least_bytes = int(error.least_bytes)
         raise problem
@@ -154,7 +161,7 @@ def call_json(function: Any, *arguments: Any) -> Any:
     out = ffi.new("char**")
     call(function, *arguments, out)
     try:
-        return json.loads(text(out[0]))
+        return json.loads(bytes(ffi.string(out[0])).decode("utf-8", "surrogateescape"))  # names may be no UTF-8
     finally:
         lib.sdcpp_text_free(out[0])
 
