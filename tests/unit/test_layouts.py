@@ -66,6 +66,15 @@ def info(capsys, path, *more):
     return capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "clip_skip"),
+    [("sd21_768", 2), ("waifu_diffusion_15", 1), ("sd_turbo", 2), ("sd21_gguf_sdcpp", 2), ("sd21_diffusers_folder", 1)],
+)
+def test_stable_diffusion_2_leaves_out_the_24th_layer_if_it_is_there(tmp_path, name, clip_skip):
+    with sdcpp_py.Pipeline(**written(name, tmp_path), threads=1) as pipeline:
+        assert pipeline.default("clip_skip") == clip_skip
+
+
 def test_info_shows_refusals_and_unused_tensors(tmp_path, capsys):
     out = info(capsys, written("lora_as_model", tmp_path)["model"])
     assert "model.safetensors: a LoRA, safetensors, 480 tensors" in out

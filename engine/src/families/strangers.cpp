@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <sstream>
 #include <unordered_set>
 #include <vector>
 
@@ -12,116 +13,86 @@
 namespace sdcpp {
 namespace {
 
-// Names, all of which a file has. "*" at an end stands for anything; others may stand behind a denoiser's prefix.
-// "=" before a name takes it to the letter, "!" says that there is none, "@key" is a key of the metadata.
-using Tell = std::vector<std::string_view>;
-
+// Tells are names of tensors: all of those between two "|". "*" at an end stands for anything; other names may stand
+// behind a denoiser's prefix. "=" before a name takes it to the letter, "!" says that there is none.
 struct Stranger {
-    std::string_view title;   // "this is …"
+    std::string_view title;   // what follows "FILE is"
     std::string_view advice;  // what follows "which"
-    std::vector<Tell> tells;  // one of them is enough
+    std::string_view tells;
 };
 
 constexpr std::string_view later = "is not supported yet";
 constexpr std::string_view not_a_model = "is no model by itself and cannot be used yet";
 constexpr std::string_view other_numbers =
     "cannot be read; take the same model in bf16, f16 or f8, or as GGUF (q8_0, q4_K …)";
-constexpr std::string_view other_noise =
-    "is not supported yet: with the usual levels of noise the pictures would be wrong";
+constexpr std::string_view wrong_pictures =
+    "is not supported yet: with the usual levels of noise pictures would be wrong";
 
-// The first row that fits counts: number formats and add-ons before families, whose names they may repeat.
-const std::vector<Stranger>& strangers() {
-    static const std::vector<Stranger> all = {
-        // add-ons
-        {"a LoRA",
-         not_a_model,
-         {{"lora_unet_*"},
-          {"lora_te*"},
-          {"*.lora_down.weight"},
-          {"*.lora_A.weight"},
-          {"*.lora.down.weight"},
-          {"*.lora_A.default.weight"},
-          {"*.hada_w1_a"},
-          {"*.lokr_w1"},
-          {"@ss_network_module"}}},
-        {"a ControlNet",
-         not_a_model,
-         {{"control_model.*"},
-          {"controlnet_cond_embedding.conv_in.weight"},
-          {"input_hint_block.0.weight"},
-          {"controlnet_blocks.0.weight"},
-          {"controlnet_x_embedder.weight"}}},
-        {"an IP-Adapter",
-         not_a_model,
-         {{"ip_adapter.*"}, {"image_proj.proj.weight"}, {"image_proj_model.proj.weight"}}},
-        {"a T2I-Adapter", not_a_model, {{"body.0.block1.weight", "conv_in.weight"}, {"adapter.body.*"}}},
-        {"a motion module (AnimateDiff)",
-         not_a_model,
-         {{"down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight"}}},
-        {"an embedding (textual inversion)",
-         not_a_model,
-         {{"emb_params"}, {"clip_l", "clip_g"}, {"clip_g"}, {"clip_l"}, {"string_to_param"}, {"=*"}}},
-        {"an upscaler",
-         not_a_model,
-         {{"conv_first.weight", "conv_last.weight"},
-          {"model.1.sub.0.RDB1.conv1.0.weight"},
-          {"layers.0.residual_group.*"}}},
-        // number formats
-        {"quantized as nf4 of bitsandbytes", other_numbers, {{"*.quant_state.bitsandbytes__nf4"}}},
-        {"quantized as fp4 of bitsandbytes", other_numbers, {{"*.quant_state.bitsandbytes__fp4"}}},
-        {"quantized as int8 of bitsandbytes", other_numbers, {{"*.SCB"}}},
-        {"quantized as nvfp4", other_numbers, {{"*.weight_scale_2"}}},
-        {"quantized by SVDQuant (Nunchaku)", other_numbers, {{"*.qweight", "*.wscales"}}},
-        {"quantized by GPTQ or AWQ", other_numbers, {{"*.qweight", "*.qzeros"}, {"*.qweight", "*.scales"}}},
-        // other mathematics
-        {"made for EDM's levels of noise (edm_mean, edm_std), as Playground 2.5 is, which",
-         other_noise,
-         {{"edm_mean"}, {"edm_std"}}},
-        {"made for EDM's levels of noise (edm_vpred), as CosXL is, which", other_noise, {{"edm_vpred.sigma_max"}}},
-        {"a UNet that takes the guidance as an input (time_embedding.cond_proj), as LCM's do, which",
-         "is not supported yet: without it the pictures would be wrong; take the LCM as a whole checkpoint without it",
-         {{"time_embedding.cond_proj.weight"}, {"time_embed.cond_proj.weight"}}},
-        // other families
-        {"FLUX.2",
-         later,
-         {{"single_stream_modulation.lin.weight"},
-          {"double_stream_modulation_img.lin.weight"},
-          {"single_stream_modulation.linear.weight"}}},
-        {"Chroma", later, {{"distilled_guidance_layer.in_proj.bias"}, {"distilled_guidance_layer.in_proj.weight"}}},
-        {"Stable Diffusion 3 or 3.5",
-         later,
-         {{"joint_blocks.0.context_block.adaLN_modulation.1.bias"},
-          {"joint_blocks.0.x_block.attn.qkv.weight"},
-          {"transformer_blocks.0.attn.add_q_proj.weight", "pos_embed.proj.weight"}}},
-        {"Qwen-Image", later, {{"transformer_blocks.0.attn.add_k_proj.weight", "txt_in.weight"}}},
-        {"Wan",
-         later,
-         {{"head.modulation", "blocks.0.cross_attn.norm_k.weight"}, {"scale_shift_table", "condition_embedder.*"}}},
-        {"Lumina 2",
-         later,
-         {{"cap_embedder.0.weight", "!x_pad_token"}, {"time_caption_embed.caption_embedder.0.weight", "!x_pad_token"}}},
-        {"HiDream",
-         later,
-         {{"double_stream_blocks.0.*", "caption_projection.0.linear.weight"}, {"caption_projection.0.linear.weight"}}},
-        {"AuraFlow",
-         later,
-         {{"double_layers.0.attn.w1q.weight"},
-          {"joint_transformer_blocks.0.attn.add_q_proj.weight", "register_tokens"}}},
-        {"LTX-Video", later, {{"patchify_proj.weight"}}},
-        {"HunyuanVideo", later, {{"txt_in.individual_token_refiner.blocks.0.norm1.weight"}}},
-        {"Hunyuan-DiT", later, {{"mlp_t5.0.weight"}}},
-        {"PixArt",
-         later,
-         {{"t_block.1.weight", "y_embedder.y_embedding"}, {"adaln_single.linear.weight", "pos_embed.*"}}},
-        {"Stable Cascade", later, {{"clip_txt_mapper.weight"}, {"clip_txt_pooled_mapper.weight"}}},
-        {"Stable Video Diffusion", later, {{"input_blocks.1.0.time_stack.emb_layers.1.weight"}}},
-        {"Kolors", later, {{"encoder_hid_proj.weight", "add_embedding.linear_1.weight"}}},
-        {"a VAE of Wan or Qwen-Image",
-         later,
-         {{"decoder.middle.0.residual.0.gamma"}, {"decoder.mid_block.resnets.0.norm1.gamma"}}},
-    };
-    return all;
-}
+// The first row that fits counts: add-ons and number formats before families, whose names they repeat.
+constexpr Stranger strangers[] = {
+    // add-ons
+    {"a LoRA", not_a_model,
+     "lora_unet_* | lora_te* | lycoris_* | *.lora_down.weight | *.lora_A.weight | *.lora.down.weight | "
+     "*.lora_A.default.weight | *.hada_w1_a | *.lokr_w1"},
+    {"a ControlNet", not_a_model,
+     "control_model.* | controlnet_cond_embedding.conv_in.weight | input_hint_block.0.weight | "
+     "controlnet_blocks.0.weight | controlnet_x_embedder.weight"},
+    {"an IP-Adapter", not_a_model, "ip_adapter.* | image_proj.proj.weight | image_proj_model.proj.weight"},
+    {"a T2I-Adapter", not_a_model, "body.0.block1.weight conv_in.weight | adapter.body.*"},
+    {"a motion module (AnimateDiff)", not_a_model, "down_blocks.0.motion_modules.* | mid_block.motion_modules.*"},
+    {"an embedding (textual inversion)", not_a_model, "=emb_params | =clip_g | =clip_l | =*"},
+    {"an upscaler", not_a_model,
+     "conv_first.weight conv_last.weight | model.1.sub.0.RDB1.conv1.0.weight | layers.0.residual_group.*"},
+    // number formats
+    {"quantized as nf4 of bitsandbytes", other_numbers, "*.quant_state.bitsandbytes__nf4"},
+    {"quantized as fp4 of bitsandbytes", other_numbers, "*.quant_state.bitsandbytes__fp4"},
+    {"quantized as int8 of bitsandbytes", other_numbers, "*.SCB"},
+    {"quantized as nvfp4", other_numbers, "*.weight_scale_2"},
+    {"quantized by SVDQuant (Nunchaku)", other_numbers, "*.qweight *.wscales"},
+    {"quantized by GPTQ or AWQ", other_numbers, "*.qweight *.qzeros | *.qweight *.scales"},
+    // other mathematics
+    {"made for EDM's levels of noise (edm_mean, edm_std), as Playground 2.5 is, which", wrong_pictures,
+     "edm_mean | edm_std"},
+    {"made for EDM's levels of noise (edm_vpred), as CosXL is, which", wrong_pictures, "edm_vpred.sigma_max"},
+    {"a UNet that takes the guidance as an input (time_embedding.cond_proj), as LCM's do, which",
+     "is not supported yet: without it pictures would be wrong",
+     "time_embedding.cond_proj.weight | time_embed.cond_proj.weight"},
+    // other families
+    {"FLUX.2", later,
+     "single_stream_modulation.lin.weight | double_stream_modulation_img.lin.weight | "
+     "single_stream_modulation.linear.weight"},
+    {"Chroma", later, "distilled_guidance_layer.in_proj.bias | distilled_guidance_layer.in_proj.weight"},
+    {"Stable Diffusion 3 or 3.5", later,
+     "joint_blocks.0.context_block.adaLN_modulation.1.bias | joint_blocks.0.x_block.attn.qkv.weight | "
+     "transformer_blocks.0.attn.add_q_proj.weight pos_embed.proj.weight"},
+    {"Qwen-Image", later, "transformer_blocks.0.attn.add_k_proj.weight txt_in.weight"},
+    {"Wan", later,
+     "head.modulation blocks.0.cross_attn.norm_k.weight | scale_shift_table "
+     "condition_embedder.time_embedder.linear_1.weight"},
+    {"Lumina 2", later,
+     "cap_embedder.0.weight !x_pad_token | time_caption_embed.caption_embedder.0.weight !x_pad_token"},
+    {"HiDream", later, "caption_projection.0.linear.weight"},
+    {"AuraFlow", later,
+     "double_layers.0.attn.w1q.weight | joint_transformer_blocks.0.attn.add_q_proj.weight register_tokens"},
+    {"LTX-Video", later, "patchify_proj.weight | scale_shift_table proj_in.weight caption_projection.linear_1.weight"},
+    {"HunyuanVideo or HunyuanImage", later,
+     "txt_in.individual_token_refiner.blocks.0.norm1.weight | "
+     "context_embedder.token_refiner.refiner_blocks.0.norm1.weight"},
+    {"Hunyuan-DiT", later, "mlp_t5.0.weight"},
+    {"PixArt", later, "t_block.1.weight y_embedder.y_embedding | adaln_single.linear.weight pos_embed.*"},
+    {"Sana", later, "caption_norm.weight patch_embed.proj.weight | attention_y_norm.weight"},
+    {"CogView4", later, "patch_embed.text_proj.weight"},
+    {"Stable Cascade", later, "clip_txt_mapper.weight | clip_txt_pooled_mapper.weight"},
+    {"Stable Video Diffusion", later,
+     "input_blocks.1.0.time_stack.emb_layers.1.weight | "
+     "down_blocks.0.attentions.0.temporal_transformer_blocks.*"},
+    {"Kolors", later, "encoder_hid_proj.weight add_embedding.linear_1.weight"},
+    {"Kandinsky 2", later, "encoder_hid_proj.image_embeds.weight"},
+    // their autoencoders
+    {"a VAE of Wan or Qwen-Image", later,
+     "decoder.middle.0.residual.0.gamma | decoder.mid_block.resnets.0.norm1.gamma"},
+    {"Sana's VAE (DC-AE)", later, "encoder.down_blocks.0.0.*"},
+};
 
 constexpr std::array<std::string_view, 5> prefixes = {"", "model.diffusion_model.", "diffusion_model.", "transformer.",
                                                       "net."};
@@ -132,14 +103,21 @@ class Names {
         for (const TensorInfo& tensor : file.tensors) names_.insert(tensor.name);
     }
     bool show(const Stranger& stranger) const {
-        return std::any_of(stranger.tells.begin(), stranger.tells.end(), [&](const Tell& tell) {
-            return std::all_of(tell.begin(), tell.end(), [&](std::string_view name) { return shows(name); });
-        });
+        std::istringstream words{std::string(stranger.tells)};
+        bool all = true;
+        for (std::string word; words >> word;) {
+            if (word == "|") {
+                if (all) return true;
+                all = true;
+            } else {
+                all = all && shows(word);
+            }
+        }
+        return all;
     }
 
   private:
     bool shows(std::string_view name) const {
-        if (name.starts_with('@')) return file_.metadata.contains(std::string(name.substr(1)));
         if (name.starts_with('!')) return !shows(name.substr(1));
         if (name.starts_with('=')) return names_.contains(std::string(name.substr(1)));
         const bool ending = name.starts_with('*'), beginning = name.ends_with('*');
@@ -197,7 +175,7 @@ struct Found {
 
 std::optional<Found> stranger_in(const TensorFile& file) {
     const Names names(file);
-    for (const Stranger& stranger : strangers())
+    for (const Stranger& stranger : strangers)
         if (names.show(stranger)) return Found{std::string(stranger.title), std::string(stranger.advice)};
     for (const std::string& format : {odd_format(file), integer_format(file)})
         if (!format.empty()) return Found{"quantized as " + format, std::string(other_numbers)};
