@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from sdcpp_py import _engine, options
+from sdcpp_py import _engine, _names, options
 from sdcpp_py._whole_file import whole_file
 from sdcpp_py.errors import BadFileError, InvalidArgumentError, ModelNotFoundError
 
@@ -85,6 +85,8 @@ def parameters_text(prompt: str, negative_prompt: str, fields: Mapping[str, Any]
 def parameters_of(used: Mapping[str, Any], model: str) -> str:
     """`parameters_text` of a picture made with the options ``used``, prompts among them, by the model called ``model``."""
     fields = options.written(used)
+    fields["Sampler"] = _names.SAMPLER_TITLES.get(fields["Sampler"], fields["Sampler"])
+    fields["Schedule type"] = _names.SCHEDULE_TITLES.get(fields["Schedule type"], fields["Schedule type"])
     fields["RNG"] = "GPU" if fields["RNG"] == "cuda" else "CPU"  # A1111's words
     fields |= {"Model": model, "Version": f"sdcpp_py {_engine.version()}"}
     first = [key for key in _A1111_ORDER if key in fields]

@@ -46,6 +46,10 @@ class InvalidArgumentError(SdcppError, ValueError):
         return error
 
 
+class UnknownKeywordError(InvalidArgumentError, TypeError):
+    """A function has no keyword of this name; the message names the one that may be meant."""
+
+
 class ModelNotFoundError(SdcppError, FileNotFoundError):
     """A file or folder does not exist."""
 

@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from sdcpp_py import _blas as blas_library
-from sdcpp_py import _engine, _images, _jobs, options
+from sdcpp_py import _engine, _images, _jobs, _names, options
 from sdcpp_py._images import Picture
 from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
 from sdcpp_py._result import Report, Result, Step
@@ -71,6 +71,7 @@ class Pipeline:
     Raises errors of :mod:`sdcpp_py.errors`: ModelNotFoundError, BadFileError, UnsupportedModelError, InvalidArgumentError.
     """
 
+    @_names.helpful
     def __init__(
         self,
         model: PathLike | None = None,
@@ -184,6 +185,7 @@ class Pipeline:
         self._require_open()
         return option.parse(self._facts["defaults"][name])
 
+    @_names.helpful
     def generate(
         self,
         prompt: str | Sequence[str],
@@ -292,6 +294,10 @@ class Pipeline:
 
     def _checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The values that `generate` uses: those given, else the model's. Options that the engine decides are left out."""
+        given = dict(given)
+        given["scheduler"] = _names.schedule(given["scheduler"], options.SCHEDULERS)
+        given["sampler"], implied = _names.sampler(given["sampler"], options.SAMPLERS, options.SCHEDULERS)
+        given["scheduler"] = implied if given["scheduler"] is None else given["scheduler"]
         with_defaults = {
             name: self._or_default(name, value) if options.GENERATE[name].default_from == "model" else value
             for name, value in given.items()

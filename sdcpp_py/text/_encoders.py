@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from sdcpp_py.errors import InvalidArgumentError
-from sdcpp_py.text import _qwen_tokenizer, _t5_tokenizer, prompt
+from sdcpp_py.errors import BadFileError, InvalidArgumentError
+from sdcpp_py.text import _qwen_tokenizer, _t5_tokenizer, _tokenizer_json, prompt
+from sdcpp_py.text._clip_tokenizer import clip_tokenizer
 
 MAX_TOKENS = 4096  # a prompt's, for an encoder that takes any number
 
@@ -31,7 +32,21 @@ class TextEncoder:
 
 def of_report(rows: Sequence[Mapping[str, Any]]) -> list[TextEncoder]:
     """The text encoders of an open model, in the order in which its family takes them."""
-    return [TextEncoder(**{**row, "file": Path(row["file"])}) for row in rows]
+    encoders = [TextEncoder(**{**row, "file": Path(row["file"])}) for row in rows]
+    return [_as_its_folder_pads(encoder) if encoder.tokenizer == "clip" else encoder for encoder in encoders]
+
+
+def _as_its_folder_pads(encoder: TextEncoder) -> TextEncoder:
+    """With the padding token that the tokenizer's folder of a diffusers model names, if there is one."""
+    word = _tokenizer_json.pad_token(encoder.file)
+    if word is None:
+        return encoder
+    number = clip_tokenizer().token_to_id(word)
+    if number is None:  # CLIP's vocabulary has single letters and those that end a word
+        number = clip_tokenizer().token_to_id(f"{word}</w>")
+    if number is None:
+        raise BadFileError(f"the tokenizer of {encoder.file.parent} pads with {word!r:.40}, which CLIP's vocabulary lacks")
+    return replace(encoder, padding=number)
 
 
 #: Tokenizers of encoders that take one chunk of any length, by name: from the encoder's file.

@@ -21,6 +21,28 @@ def places(path: Path | None) -> list[Path]:
     return found + ([folder.parent / named / "tokenizer.json"] if named != folder.name else [])
 
 
+def pad_token(path: Path) -> str | None:
+    """The padding token of the tokenizer that comes with the text encoder ``path`` in a diffusers folder; None if none is named.
+
+    Raises BadFileError.
+    """
+    named = path.parent.name.replace("text_encoder", "tokenizer")
+    if named == path.parent.name:
+        return None
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        file = path.parent.parent / named / name
+        if not file.is_file():
+            continue
+        try:
+            token = json.loads(file.read_text(encoding="utf-8")).get("pad_token")
+            word = token.get("content") if isinstance(token, dict) else token
+        except Exception as problem:
+            raise BadFileError(f"{file} cannot be read: {problem}") from problem
+        if isinstance(word, str):
+            return word
+    return None
+
+
 @functools.lru_cache(maxsize=4)
 def read(path: Path, kind: str) -> Tokenizer | None:
     """The tokenizer in the file `path`; None if there is none or its model is not of `kind`. Raises BadFileError."""

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
+    LMSDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+)
 from tiny import NOISE, write_folder
 
 import sdcpp_py
@@ -86,7 +95,7 @@ def test_zero_terminal_snr_pictures_equal_diffusers(tmp_path, same_pictures):
     folder = write_folder(tmp_path)
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({**NOISE, **options}))
     with sdcpp_py.Pipeline(folder) as ours:
-        assert ours.default("scheduler") == "simple"
+        assert ours.default("scheduler") == "trailing"
         found = ours.generate("a red circle", cfg_scale=1, noise=noise, steps=10, width=64, height=64, sampler="euler").images[0]
     same_pictures(
         found,
@@ -98,3 +107,77 @@ def test_zero_terminal_snr_pictures_equal_diffusers(tmp_path, same_pictures):
         height=64,
         width=64,
     )
+
+
+def test_pictures_from_a_picture_equal_diffusers(tmp_path, same_pictures):
+    """diffusers runs int(N * strength) steps, this package one more: half of 8 steps are 4 there, 0.4 of 8 here."""
+    from diffusers import StableDiffusionImg2ImgPipeline
+
+    seed = 24
+    with sdcpp_py.Pipeline(write_folder(tmp_path), rng="cpu") as ours:
+        picture = np.random.default_rng(1).integers(0, 256, (64, 96, 3), np.uint8)
+        latent = ours.encode(picture)
+        small = {"steps": 8, "width": 96, "height": 64, "sampler": "euler", "scheduler": "discrete", "cfg_scale": 1}
+        found = ours.generate("a red circle", init_image=picture, strength=0.4, seed=seed, **small).image
+    theirs = StableDiffusionImg2ImgPipeline(**their_pipeline().components, requires_safety_checker=False)
+    same_pictures(
+        found,
+        theirs,
+        prompt_embeds=embed("a red circle"),
+        guidance_scale=1.0,
+        image=torch.from_numpy(latent)[None],
+        strength=0.5,
+        num_inference_steps=8,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+SCHEDULERS = {
+    "sd15": (PNDMScheduler, {"skip_prk_steps": True, "set_alpha_to_one": False, "steps_offset": 1}),
+    "pndm_trailing": (PNDMScheduler, {"skip_prk_steps": True, "timestep_spacing": "trailing"}),
+    "sd21": (DDIMScheduler, {"set_alpha_to_one": False, "steps_offset": 1, "clip_sample": False}),
+    "ddim": (DDIMScheduler, {"clip_sample": False, "steps_offset": 1}),  # 0 becomes 1 in StableDiffusionPipeline
+    "sdxl": (EulerDiscreteScheduler, {"timestep_spacing": "leading", "steps_offset": 1}),
+    "euler": (EulerDiscreteScheduler, {}),
+    "trailing": (EulerDiscreteScheduler, {"timestep_spacing": "trailing"}),
+    "karras": (EulerDiscreteScheduler, {"use_karras_sigmas": True}),
+    "heun": (HeunDiscreteScheduler, {"timestep_spacing": "trailing"}),
+    "lms": (LMSDiscreteScheduler, {"timestep_spacing": "leading", "steps_offset": 1}),
+    "dpm++": (DPMSolverMultistepScheduler, {}),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_folders_scheduler_gives_diffusers_picture(tmp_path, name):
+    """Nothing but the folder says which sampler and schedule are meant."""
+    kind, settings = SCHEDULERS[name]
+    folder = write_folder(tmp_path)
+    scheduler = kind(**NOISE, **settings)
+    scheduler.save_pretrained(folder / "scheduler")
+    noise = sampling.noise((4, 8, 8), 25, rng="cpu")
+    with sdcpp_py.Pipeline(folder) as ours:
+        found = ours.generate("a red circle", cfg_scale=1, noise=noise, steps=10, width=64, height=64)
+        with torch.no_grad():
+            theirs = StableDiffusionPipeline(
+                tiny_models.vae(), None, None, tiny_models.unet(), scheduler, None, None, requires_safety_checker=False
+            )(
+                prompt_embeds=embed("a red circle"),
+                guidance_scale=1.0,
+                latents=torch.from_numpy(noise)[None],
+                num_inference_steps=10,
+                height=64,
+                width=64,
+                output_type="latent",
+            ).images[0]
+    theirs = theirs.numpy()
+    error = 20 * np.log10(np.abs(theirs).max() / np.sqrt(np.mean((found.latents[0] - theirs) ** 2)))
+    print(name, f"{error:.1f} dB")
+    assert error > (40 if name == "dpm++" else 60)
+
+
+def test_latent_consistency_steps_are_diffusers():
+    scheduler = LCMScheduler(**NOISE)
+    for steps in (1, 2, 4, 7, 50):
+        scheduler.set_timesteps(steps)
+        table = np.sqrt(1 / np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2) - 1)
+        np.testing.assert_allclose(sampling.sigmas("lcm", steps)[:-1], table[scheduler.timesteps.numpy()], rtol=1e-5)

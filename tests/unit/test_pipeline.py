@@ -1,6 +1,7 @@
 """The promises of `Pipeline` to its users."""
 
 import io
+import re
 import threading
 
 import numpy as np
@@ -167,3 +168,136 @@ def test_saved_pictures_carry_their_parameters(pipeline, tmp_path):
         sdcpp_py.save(image, tmp_path / "x.txt")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         sdcpp_py.save(image, tmp_path / "no" / "x.png")
+
+
+@pytest.fixture
+def photo(pipeline):
+    return Image.fromarray(np.random.default_rng(3).integers(0, 256, (64, 64, 3), np.uint8))
+
+
+def test_a_picture_to_begin_from_is_what_little_strength_keeps(pipeline, photo):
+    """By numpy: the clean latent under noise at the level where the run begins."""
+    whole = pipeline.generate("x", **SMALL, seed=1)
+    full = pipeline.generate("x", **SMALL, seed=1, init_image=photo, strength=1.0)
+    least = pipeline.generate("x", **SMALL, seed=1, init_image=photo, strength=0.0)
+    latent = pipeline.encode(photo)
+    assert least.parameters["strength"] == 0.0 and "strength" not in whole.parameters
+
+    def far(result):
+        return np.abs(result.latents[0] - latent).mean()
+
+    assert far(least) < far(full)
+    sigmas = sampling.sigmas("discrete", 3)
+    estimates = []
+    pipeline.generate("x", **SMALL, seed=1, cfg_scale=1, init_image=photo, strength=0.4, callback=estimates.append)
+    assert [step.step for step in estimates] == [1, 2] and estimates[0].steps == 2
+    x = latent + sampling.noise(latent.shape, 1) * sigmas[1]
+    states = pipeline.prompt_states("x")
+    table = np.sqrt(1 / np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2) - 1)
+    time = np.interp(np.log(sigmas[1]), np.log(table), np.arange(1000))
+    noise = pipeline.evaluate("unet", x=x[None] / np.sqrt(sigmas[1] ** 2 + 1), timesteps=np.array([time]), context=states)[0]
+    np.testing.assert_allclose(estimates[0].latent, x - sigmas[1] * noise, atol=2e-3, rtol=1e-3)
+
+
+def test_pictures_to_begin_from_come_in_any_form(pipeline, photo, tmp_path):
+    photo.save(tmp_path / "photo.png")
+    given = {**SMALL, "seed": 1, "strength": 0.4}
+    expected = pixels(pipeline.generate("x", **given, init_image=photo))
+    assert np.array_equal(expected, pixels(pipeline.generate("x", **given, init_image=tmp_path / "photo.png")))
+    assert np.array_equal(expected, pixels(pipeline.generate("x", **given, init_image=np.asarray(photo))))
+    two = pipeline.generate("x", **given, batch_count=2, init_image=[photo, photo.rotate(90)])
+    assert np.array_equal(pixels(two)[0], expected[0])
+    assert np.array_equal(pixels(two)[1], pixels(pipeline.generate("x", **{**given, "seed": 2}, init_image=photo.rotate(90)))[0])
+    with pytest.raises(sdcpp_py.errors.InvalidArgumentError, match="list of 2"):
+        pipeline.generate("x", **given, batch_count=3, init_image=[photo, photo])
+    for wrong in (3, np.zeros((4, 4), np.uint8), [b"x"]):
+        with pytest.raises(sdcpp_py.errors.InvalidArgumentError, match="a picture must be"):
+            pipeline.generate("x", **given, init_image=wrong)
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(sdcpp_py.errors.BadFileError, match="no picture"):
+        pipeline.generate("x", **given, init_image=tmp_path / "text.png")
+
+
+def test_a_picture_gives_the_size_that_is_left_out(embedded):
+    def size(across, down, **given):
+        return embedded.generate("x", steps=1, init_image=Image.new("RGB", (across, down)), **given).image.size
+
+    assert size(130, 100) == (128, 96)
+    assert size(1280, 640) == (192, 96), "a large one is scaled down to the model's usual pixels"
+    assert size(400, 200, width=64) == (64, 32)
+    assert size(400, 200, width=64, height=64) == (64, 64)
+
+
+def test_transparent_and_turned_pictures_are_seen_as_people_see_them(tmp_path):
+    from sdcpp_py import _images
+
+    assert _images.opened(Image.new("RGBA", (2, 2), (0, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
+    turned = Image.new("RGB", (4, 2))
+    turned.getexif()[0x0112] = 6
+    turned.save(tmp_path / "turned.jpg", exif=turned.getexif())
+    assert _images.opened(tmp_path / "turned.jpg").size == (2, 4)
+    assert _images.fitted(Image.new("RGB", (30, 10)), 8, 8).size == (8, 8)
+
+
+def test_strength_without_a_picture_is_said_to_have_no_effect(pipeline, caplog):
+    plain = pipeline.generate("x", **SMALL, seed=1)
+    with caplog.at_level("WARNING"):
+        other = pipeline.generate("x", **SMALL, seed=1, strength=0.2)
+    assert "strength has no effect" in caplog.text
+    assert np.array_equal(pixels(plain), pixels(other))
+
+
+def test_lists_of_prompts_and_seeds_are_the_single_pictures(pipeline):
+    both = pipeline.generate(["a cat", "a dog"], **SMALL, seed=[9, 4], cfg_scale=2)
+    assert both.seeds == [9, 4] and both.seed == 9
+    for number, (prompt, seed) in enumerate([("a cat", 9), ("a dog", 4)]):
+        assert np.array_equal(pixels(both)[number], pixels(pipeline.generate(prompt, **SMALL, seed=seed, cfg_scale=2))[0])
+        assert both.images[number].info["parameters"].startswith(prompt)
+    assert len(pipeline.generate(["a", "b"], **SMALL, batch_count=2, seed=1).images) == 4
+    for wrong in ([], 3, [1], {"a": 1}, None):
+        with pytest.raises(sdcpp_py.errors.InvalidArgumentError, match="prompt must be"):
+            pipeline.generate(wrong, **SMALL)
+    with pytest.raises(sdcpp_py.errors.InvalidArgumentError, match="seed is a list of 1; there are 2"):
+        pipeline.generate(["a", "b"], **SMALL, seed=[1])
+
+
+def test_each_picture_of_a_batch_may_have_its_own_noise(pipeline):
+    noise = np.random.default_rng(0).standard_normal((2, 4, 8, 8)).astype(np.float32)
+    both = pipeline.generate("x", **SMALL, seed=1, batch_count=2, noise=noise)
+    for number in range(2):
+        assert np.array_equal(pixels(both)[number], pixels(pipeline.generate("x", **SMALL, seed=1, noise=noise[number]))[0])
+
+
+def test_a_results_parameters_make_it_again(pipeline):
+    first = pipeline.generate(["x", "y"], **SMALL, seed=[3, 8], negative_prompt=None, rng="cpu", eta=0.5)
+    again = pipeline.generate(**first.parameters)
+    assert np.array_equal(pixels(first), pixels(again)) and again.parameters == first.parameters
+
+
+def test_a_result_shows_and_saves_itself(pipeline, tmp_path):
+    result = pipeline.generate("x", **SMALL, seed=3)
+    assert result.image is result.images[0]
+    assert re.fullmatch(r"<Result: 1 picture, 64x64, seed 3, [0-9.]+ s>", repr(result))
+    assert all(len(repr(report)) < 100 for report in result.reports.values())
+    assert Image.open(io.BytesIO(result._repr_png_())).text["parameters"] == result.image.info["parameters"]
+    result.save(tmp_path / "a.png")
+    for kind in ("jpeg", "webp"):
+        data = io.BytesIO()
+        result.save(data, kind)
+        read = Image.open(io.BytesIO(data.getvalue()))
+        comment = read.getexif().get_ifd(0x8769)[0x9286]
+        assert read.format.lower() == kind and comment[8:].decode("utf-16-be") == result.image.info["parameters"]
+    two = pipeline.generate("x", **SMALL, seed=3, batch_count=2)
+    two.save(tmp_path / "b.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "b_1.png"]
+    with pytest.raises(sdcpp_py.errors.InvalidArgumentError, match="one by one"):
+        two.save(io.BytesIO())
+    for target, kind in ((tmp_path / "c.tiff", None), (io.BytesIO(), "gif"), (3, None)):
+        with pytest.raises(sdcpp_py.errors.InvalidArgumentError):
+            result.save(target, kind)
+
+
+def test_a_step_has_a_rough_picture(pipeline):
+    previews = []
+    pipeline.generate("x", **SMALL, callback=lambda step: previews.append(step.preview))
+    assert len(previews) == 3 and previews[0].size == (8, 8)

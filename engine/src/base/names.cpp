@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "base/error.h"
-
 namespace sdcpp {
 namespace {
 
@@ -24,10 +22,8 @@ size_t edit_distance(const std::string& a, const std::string& b) {
     return row[b.size()];
 }
 
-}  // namespace
-
-const std::string& require_name(const std::string& kind, const std::string& name,
-                                const std::vector<std::string>& known) {
+template <typename Kind>
+const std::string& require(const Kind& kind, const std::string& name, const std::vector<std::string>& known) {
     const auto found = std::find(known.begin(), known.end(), name);
     if (found != known.end()) return *found;
     std::vector<std::string> near = known;
@@ -38,6 +34,16 @@ const std::string& require_name(const std::string& kind, const std::string& name
     for (const std::string& one : near) list += (list.empty() ? "" : ", ") + one;
     fail(SDCPP_INVALID_ARGUMENT, "unknown ", kind, " '", given, "'; did you mean ", near.front(),
          "? There are: ", list);
+}
+
+}  // namespace
+
+const std::string& require_name(const char* kind, const std::string& name, const std::vector<std::string>& known) {
+    return require(kind, name, known);
+}
+
+const std::string& require_name(OptionName option, const std::string& name, const std::vector<std::string>& known) {
+    return require(option, name, known);
 }
 
 }  // namespace sdcpp

@@ -4,10 +4,13 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
+
 namespace sdcpp {
 
-// `name` if it is one of `known`; else throws SDCPP_INVALID_ARGUMENT.
-const std::string& require_name(const std::string& kind, const std::string& name,
-                                const std::vector<std::string>& known);
+// `name` if it is one of `known`; else throws SDCPP_INVALID_ARGUMENT. `kind` says what has names; or an option has
+// them.
+const std::string& require_name(const char* kind, const std::string& name, const std::vector<std::string>& known);
+const std::string& require_name(OptionName option, const std::string& name, const std::vector<std::string>& known);
 
 }  // namespace sdcpp

@@ -33,10 +33,6 @@ std::vector<std::string_view> TextRecipe::encoders() const {
     return out;
 }
 
-std::string schedule_of(const ModelFiles& files) {
-    return files.config()["scheduler"].string_or("timestep_spacing", "") == "trailing" ? "simple" : "discrete";
-}
-
 bool marked_v(const ModelFiles& files) { return files.find("mark.v_pred") != nullptr; }
 
 }  // namespace sdcpp

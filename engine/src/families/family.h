@@ -87,8 +87,6 @@ LatentSpace sdxl();  // four channels of another autoencoder
 LatentSpace flux();  // sixteen, with a shift
 }  // namespace latents
 
-// "discrete", or "simple" for models that are trained at trailing timesteps.
-std::string schedule_of(const ModelFiles& files);
 // Whether the files carry the mark of models that predict v.
 bool marked_v(const ModelFiles& files);
 // Noise levels of "Align Your Steps" (Sabour et al. 2024).

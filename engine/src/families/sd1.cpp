@@ -11,7 +11,7 @@ const Family sd1 = {
     .text = {.context = {{{.encoder = "clip_l", .normed = true}}}},
     .latent = latents::sd(),
     .prediction = {.aligned_sigmas = aligned_sigmas_sd1, .v_prediction = marked_v},
-    .defaults = [](const ModelFiles& files) -> Defaults { return {{"scheduler", schedule_of(files)}}; },
+    .defaults = [](const ModelFiles&) -> Defaults { return {}; },
     .public_prefixes = {{"clip_l", "cond_stage_model.transformer.text_model."}},
 };
 

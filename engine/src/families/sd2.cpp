@@ -39,7 +39,7 @@ Defaults defaults(const ModelFiles& files) {
     const bool released = files.has_prefix("clip_h.encoder.layers.22.");
     const bool whole =
         released ? files.has_prefix("clip_h.encoder.layers.23.") : files.find("clip_h.text_projection") != nullptr;
-    return {{"clip_skip", whole ? "2" : "1"}, {"scheduler", schedule_of(files)}};
+    return {{"clip_skip", whole ? "2" : "1"}};
 }
 
 }  // namespace

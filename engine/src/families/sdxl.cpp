@@ -7,9 +7,7 @@ namespace {
 
 bool has_sizes(const ModelFiles& files) { return files.find("unet.label_emb.0.0.weight") != nullptr; }
 
-Defaults defaults(const ModelFiles& files) {
-    return {{"width", "1024"}, {"height", "1024"}, {"clip_skip", "2"}, {"scheduler", schedule_of(files)}};
-}
+Defaults defaults(const ModelFiles&) { return {{"width", "1024"}, {"height", "1024"}, {"clip_skip", "2"}}; }
 
 }  // namespace
 

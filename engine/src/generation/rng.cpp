@@ -94,7 +94,7 @@ const std::vector<std::string>& rng_names() {
 }
 
 std::unique_ptr<Rng> make_rng(const std::string& name, uint64_t seed) {
-    if (require_name("rng", name, rng_names()) == "cuda") return std::make_unique<Philox>(seed);
+    if (require_name(OptionName{"rng"}, name, rng_names()) == "cuda") return std::make_unique<Philox>(seed);
     return std::make_unique<Mersenne>(seed);
 }
 

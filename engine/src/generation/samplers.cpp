@@ -200,13 +200,31 @@ void lms(SamplerRun& run, Floats& x) {
     });
 }
 
-// Improved pseudo-linear multistep (Liu et al. 2022; Zhang & Chen 2023): Adams-Bashforth weights, whatever the step
-// sizes.
+// Adams-Bashforth weights of one to four slopes, for steps of one size.
+constexpr std::array<std::array<double, 4>, 4> adams = {{{1, 0, 0, 0},
+                                                         {3.0 / 2, -1.0 / 2, 0, 0},
+                                                         {23.0 / 12, -16.0 / 12, 5.0 / 12, 0},
+                                                         {55.0 / 24, -59.0 / 24, 37.0 / 24, -9.0 / 24}}};
+
+// Pseudo-linear multistep as latent diffusion and diffusers have it (Liu et al. 2022): the first step is Heun's, and
+// all steps, the last one too, have Adams-Bashforth weights.
+void plms(SamplerRun& run, Floats& x) {
+    std::deque<Floats> slopes;
+    each_step(run, x, [&](size_t i, double now, double next, const Floats& denoised) {
+        Floats newest = slope(x, denoised, now);
+        if (i > 0 || run.sigmas.size() <= 2 || next == 0) {
+            multistep(x, slopes, std::move(newest),
+                      [&](size_t order, size_t k) { return (next - now) * adams[order - 1][k]; });
+            return;
+        }
+        const Floats ahead = mix(1, x, next - now, newest);
+        x = mix(1, x, next - now, mix(0.5, newest, 0.5, slope(ahead, run.denoise(ahead, next), next)));
+        slopes.push_front(std::move(newest));
+    });
+}
+
+// Improved pseudo-linear multistep (Zhang & Chen 2023): Adams-Bashforth weights, whatever the step sizes.
 void ipndm(SamplerRun& run, Floats& x) {
-    constexpr std::array<std::array<double, 4>, 4> weights = {{{1, 0, 0, 0},
-                                                               {3.0 / 2, -1.0 / 2, 0, 0},
-                                                               {23.0 / 12, -16.0 / 12, 5.0 / 12, 0},
-                                                               {55.0 / 24, -59.0 / 24, 37.0 / 24, -9.0 / 24}}};
     std::deque<Floats> slopes;
     each_step(run, x, [&](size_t, double now, double next, const Floats& denoised) {
         if (next == 0) {
@@ -214,7 +232,7 @@ void ipndm(SamplerRun& run, Floats& x) {
             return;
         }
         multistep(x, slopes, slope(x, denoised, now),
-                  [&](size_t order, size_t k) { return (next - now) * weights[order - 1][k]; });
+                  [&](size_t order, size_t k) { return (next - now) * adams[order - 1][k]; });
     });
 }
 
@@ -239,7 +257,8 @@ const std::vector<std::pair<std::string, Sampler>>& samplers() {
                                                                      {"lms", lms},
                                                                      {"ipndm", ipndm},
                                                                      {"ddim", ddim},
-                                                                     {"lcm", lcm}};
+                                                                     {"lcm", lcm},
+                                                                     {"plms", plms}};
     return all;
 }
 
@@ -255,7 +274,7 @@ const std::vector<std::string>& sampler_names() {
 }
 
 void run_sampler(const std::string& sampler, SamplerRun& run, Floats& x) {
-    require_name("sampler", sampler, sampler_names());
+    require_name(OptionName{"sampler"}, sampler, sampler_names());
     for (size_t i = 0; i + 1 < run.sigmas.size(); ++i)
         if (!(run.sigmas[i] > run.sigmas[i + 1]) || !(run.sigmas[i + 1] >= 0) || !std::isfinite(run.sigmas[i]))
             fail(SDCPP_INVALID_ARGUMENT, "sigmas must fall, and none be negative or NaN");

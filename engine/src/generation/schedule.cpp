@@ -60,6 +60,38 @@ std::vector<double> simple(int steps, const NoiseTable& table) {
     return out;
 }
 
+// Lin et al. 2024, table 2, "leading": every n-th whole timestep from the first, moved by an offset.
+std::vector<double> leading(int steps, const NoiseTable& table) {
+    const auto count = static_cast<double>(table.sigmas().size());
+    const double stride = std::floor(count / steps);
+    if (stride < 1 || (steps - 1) * stride + table.steps_offset >= count)
+        fail(SDCPP_INVALID_ARGUMENT, "the schedule 'leading' has fewer timesteps than ", steps, "; take fewer steps");
+    std::vector<double> out;
+    for (int i = steps - 1; i >= 0; --i) out.push_back(table.sigma_of(i * stride + table.steps_offset));
+    return out;
+}
+
+// "trailing" of the same table: whole timesteps spaced evenly, the last one included.
+std::vector<double> trailing(int steps, const NoiseTable& table) {
+    const auto count = static_cast<double>(table.sigmas().size());
+    std::vector<double> out;
+    for (int i = 0; i < steps; ++i) out.push_back(table.sigma_of(std::nearbyint(count - i * count / steps) - 1));
+    return out;
+}
+
+// The timesteps that latent consistency models are distilled at, 50 of them, thinned out evenly (Luo et al. 2023).
+std::vector<double> lcm(int steps, const NoiseTable& table) {
+    constexpr int distilled = 50;
+    if (steps > distilled)
+        fail(SDCPP_INVALID_ARGUMENT, "the schedule 'lcm' has ", distilled, " steps at most, not ", steps);
+    const auto stride = std::floor(static_cast<double>(table.sigmas().size()) / distilled);
+    std::vector<double> out;
+    for (int i = 0; i < steps; ++i)
+        out.push_back(
+            table.sigma_of((distilled - std::floor(static_cast<double>(i * distilled) / steps)) * stride - 1));
+    return out;
+}
+
 // "Align Your Steps" (Sabour et al. 2024): the published levels, interpolated in the logarithm.
 std::vector<double> align_your_steps(int steps, const NoiseTable& table) {
     const std::vector<double>& levels = table.aligned_sigmas;
@@ -136,7 +168,10 @@ const std::vector<std::pair<std::string, Schedule>>& schedules() {
                                                                       {"simple", simple},
                                                                       {"ays", align_your_steps},
                                                                       {"beta", beta},
-                                                                      {"kl_optimal", kl_optimal}};
+                                                                      {"kl_optimal", kl_optimal},
+                                                                      {"leading", leading},
+                                                                      {"trailing", trailing},
+                                                                      {"lcm", lcm}};
     return all;
 }
 
@@ -211,7 +246,7 @@ const std::vector<std::string>& scheduler_names() {
 }
 
 std::vector<double> make_sigmas(const std::string& scheduler, int steps, const NoiseTable& table) {
-    require_name("scheduler", scheduler, scheduler_names());
+    require_name(OptionName{"scheduler"}, scheduler, scheduler_names());
     if (steps < 1 || steps > 10000) fail(SDCPP_INVALID_ARGUMENT, "steps is ", steps, "; 1 to 10000 are possible");
     for (const auto& [name, schedule] : schedules()) {
         if (name != scheduler) continue;

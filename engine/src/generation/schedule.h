@@ -28,6 +28,7 @@ class NoiseTable {
     double timestep_of(double sigma) const;
 
     std::vector<double> aligned_sigmas;  // the schedule "ays"; empty: none are known
+    int steps_offset = 1;                // added to the timesteps of the schedule "leading"
 
   private:
     std::vector<double> sigmas_, log_sigmas_;

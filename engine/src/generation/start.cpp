@@ -36,7 +36,9 @@ Start::Begun Start::begin(std::vector<double> sigmas, Rng& rng, size_t one, int 
         const auto run = std::min(static_cast<std::ptrdiff_t>(strength * static_cast<double>(steps)) + 1, steps);
         sigmas.erase(sigmas.begin(), sigmas.end() - 1 - run);
     }
-    out.x = noised(first, under, sigmas.front(), flow);
+    const double level = sigmas.front();
+    const bool more = unit_signal && latent.empty() && !flow;
+    out.x = noised(first, under, more ? std::sqrt(level * level + 1) : level, flow);
     out.sigmas = std::move(sigmas);
     return out;
 }

@@ -13,6 +13,9 @@ struct Start {
     Floats noise;           // of unit variance; empty: drawn from the run's generator
     Floats latent;          // clean, as sampled; empty: none, the run is the whole schedule
     double strength = .75;  // 0 to 1: how much of the schedule a latent goes through
+    // Whether a diffusion's run from noise alone begins with all of the variance that noise over a clean latent of
+    // variance 1 would have, sigma^2 + 1.
+    bool unit_signal = false;
 
     struct Begun {
         Floats x;

@@ -1,5 +1,7 @@
 #include "io/dtype.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstring>
 
@@ -39,6 +41,22 @@ std::string dtype_name(DType type) {
             return "bool";
     }
     return ggml_type_name(to_ggml(type));
+}
+
+std::string usual_dtype_name(const std::string& name) {
+    std::string lower;
+    for (const char letter : name) lower += static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
+    if (lower == "fp32" || lower == "float32" || lower == "float") return "f32";
+    if (lower == "fp16" || lower == "float16" || lower == "half") return "f16";
+    if (lower == "bfloat16") return "bf16";
+    for (int type = 0; type < GGML_TYPE_COUNT; ++type) {
+        const char* known = ggml_type_name(static_cast<ggml_type>(type));
+        if (!known || lower.size() != std::strlen(known)) continue;
+        if (std::equal(lower.begin(), lower.end(), known,
+                       [](char a, char b) { return a == std::tolower(static_cast<unsigned char>(b)); }))
+            return known;
+    }
+    return name;
 }
 
 std::optional<DType> dtype_from_name(const std::string& name) {

@@ -23,6 +23,9 @@ constexpr bool is_ggml(DType type) { return static_cast<int>(type) < 1000; }
 constexpr ggml_type to_ggml(DType type) { return static_cast<ggml_type>(type); }
 
 std::string dtype_name(DType type);  // as the command line writes it: f16, q4_K, f8_e4m3 …
+// The name by which a type is known here, for another spelling of it, such as "Q8_0", "q4_k", "fp16" or "bfloat16";
+// else `name` itself.
+std::string usual_dtype_name(const std::string& name);
 std::optional<DType> dtype_from_name(const std::string& name);
 
 // Values in one block (1 for plain types) and its bytes.

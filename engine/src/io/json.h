@@ -1,4 +1,5 @@
-// A small strict JSON reader (RFC 8259) for file headers and config files: bounded depth, errors with positions.
+// A small strict JSON reader (RFC 8259; NaN and infinities, as Python writes them, are null) for file headers and
+// config files: bounded depth, errors with positions.
 #pragma once
 
 #include <cstdint>

@@ -13,6 +13,7 @@ TEST_CASE("JSON is strict") {
                   "numbers");
     CHECK_MESSAGE(*Json::parse(R"("\ud83d\ude00")").string() == "\xF0\x9F\x98\x80",
                   "surrogate pairs become one letter");
+    CHECK(Json::parse(R"([NaN, Infinity, -Infinity])").dump() == "[null, null, null]");
     for (const char* bad :
          {"", "{", "[1,]", "{\"a\"}", "nul", "1 2", "\"\\x\"", "{\"a\":1,\"a\":2}", "\"\\ud83d\\u0041\"", "-", "+1x"})
         CHECK_MESSAGE(throws(SDCPP_BAD_FILE, [&] { (void)Json::parse(bad); }), bad);

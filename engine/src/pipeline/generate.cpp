@@ -125,8 +125,14 @@ Floats generate(Model& model, const SampleOptions& options) {
                                options.width / facts.latent.factor};
     const auto one = static_cast<size_t>(shape.count());
     const NoiseTable table = noise_table(model, options);
-    auto [x, sigmas] = options.start.begin(make_sigmas(options.scheduler, options.steps, table), rng, one,
-                                           options.batch, table.is_flow());
+    const SchedulerConfig& folder = facts.scheduler;
+    const bool as_folder = options.sampler == folder.sampler && options.scheduler == folder.schedule;
+    Start start = options.start;
+    start.unit_signal = as_folder && folder.unit_signal;
+    auto [x, sigmas] =
+        start.begin(make_sigmas(options.scheduler, options.steps, table), rng, one, options.batch, table.is_flow());
+    const bool least = as_folder && folder.keeps_least_noise && sigmas.rbegin()[1] > table.sigma_min();
+    if (least) sigmas.back() = table.sigma_min();
 
     std::vector<Guide> guides;
     for (const PromptShare& share : options.shares) guides.push_back(share.guide);
@@ -146,6 +152,8 @@ Floats generate(Model& model, const SampleOptions& options) {
             if (!observer(report)) fail(SDCPP_CANCELLED, "stopped by the callback");
     };
     run_sampler(options.sampler, run, x);
+    if (least)
+        for (float& value : x) value = static_cast<float>(value / std::hypot(1.0, table.sigma_min()));
     require_finite(x, "the latents");
     return x;
 }

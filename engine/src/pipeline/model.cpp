@@ -37,6 +37,10 @@ Model::Model(const ModelOptions& wanted)
     const Json& config = files.config();
     const Json& scheduler = config["scheduler"];
     const Prediction& prediction = family.prediction;
+    facts.scheduler = scheduler_config(scheduler, prediction.flow);
+    if (!facts.scheduler.name.empty() && facts.scheduler.sampler.empty())
+        log(SDCPP_LOG_WARNING,
+            "diffusers' " + facts.scheduler.name + " has no equal here; pictures will differ from diffusers'");
     if (prediction.flow) {
         facts.predicts = Predicts::velocity;
     } else {
@@ -47,6 +51,7 @@ Model::Model(const ModelOptions& wanted)
         diffusion = NoiseTable(scheduler.string_or("beta_schedule", "scaled_linear"),
                                scheduler.number_or("beta_start", 0.00085), scheduler.number_or("beta_end", 0.012),
                                static_cast<int>(scheduler.number_or("num_train_timesteps", 1000)), zero_snr);
+        diffusion.steps_offset = facts.scheduler.name.empty() ? 1 : facts.scheduler.steps_offset;
         diffusion.aligned_sigmas.assign(prediction.aligned_sigmas.begin(), prediction.aligned_sigmas.end());
     }
     LatentSpace& latent = facts.latent;
@@ -117,6 +122,9 @@ std::string Model::default_of(const std::string& option) const {
         text << number;
         return text.str();
     }
+    const SchedulerConfig& scheduler = facts.scheduler;
+    if (option == "sampler" && !scheduler.sampler.empty()) return scheduler.sampler;
+    if (option == "scheduler" && !scheduler.schedule.empty()) return scheduler.schedule;
     const Defaults defaults = family.defaults(files);
     const auto found = defaults.find(option);
     return found == defaults.end() ? "" : found->second;

@@ -14,6 +14,7 @@
 #include "generation/latent.h"
 #include "generation/schedule.h"
 #include "models/denoiser.h"
+#include "pipeline/scheduler_config.h"
 #include "runtime/executor.h"
 #include "runtime/memory.h"
 #include "weights/model_files.h"
@@ -36,6 +37,7 @@ struct ModelOptions {
 // Facts from config, tensors and family.
 struct ModelFacts {
     LatentSpace latent;
+    SchedulerConfig scheduler;  // of a diffusers folder
     Predicts predicts = Predicts::noise;
     int size_multiple = 64;  // pixels
 };

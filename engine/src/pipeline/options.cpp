@@ -638,7 +638,7 @@ OptionValue parse_option(const Option& option, const std::string& text) {
         case OptionKind::text:
             return text;
         case OptionKind::choice:
-            return require_name(option.name, text, option.choices());
+            return require_name(OptionName{option.name}, text, option.choices());
         case OptionKind::toggle:
             if (text == "true" || text == "1") return true;
             if (text == "false" || text == "0") return false;

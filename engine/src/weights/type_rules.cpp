@@ -11,7 +11,8 @@ namespace {
 
 constexpr size_t longest_pattern = 200;
 
-ggml_type type_named(const std::string& kind, const std::string& name) {
+template <typename Kind>
+ggml_type type_named(const Kind& kind, const std::string& name) {
     std::vector<std::string> known;
     for (int type = 0; type < GGML_TYPE_COUNT; ++type) {
         const auto ggml = static_cast<ggml_type>(type);
@@ -21,13 +22,13 @@ ggml_type type_named(const std::string& kind, const std::string& name) {
                                !ggml_quantize_requires_imatrix(ggml);
         if (ggml_type_name(ggml) && (plain || quantizes)) known.emplace_back(ggml_type_name(ggml));
     }
-    return to_ggml(*dtype_from_name(require_name(kind, name, known)));
+    return to_ggml(*dtype_from_name(require_name(kind, usual_dtype_name(name), known)));
 }
 
 }  // namespace
 
 TypeRules::TypeRules(const std::string& type, const std::string& rules) {
-    if (!type.empty()) type_ = type_named("wtype", type);
+    if (!type.empty()) type_ = type_named(OptionName{"wtype"}, type);
     std::istringstream in(rules);
     for (std::string rule; std::getline(in, rule, ',');) {
         const size_t equals = rule.rfind('=');

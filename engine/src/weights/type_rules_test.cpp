@@ -1,6 +1,10 @@
 // Types by name.
 #include <doctest/doctest.h>
 
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "tests/throws.h"
 #include "weights/type_rules.h"
 
@@ -22,4 +26,16 @@ TEST_CASE("rules and types that cannot be are refused") {
         CHECK_MESSAGE(throws(SDCPP_INVALID_ARGUMENT, [&] { (void)TypeRules("", bad); }), bad);
     CHECK(throws(SDCPP_INVALID_ARGUMENT, [] { (void)TypeRules("q9_9", ""); }));
     CHECK(throws(SDCPP_INVALID_ARGUMENT, [] { (void)TypeRules("", std::string(300, 'a') + "=f16"); }));
+}
+
+TEST_CASE("types are understood in the spellings of other programs") {
+    for (const auto& [given, type] : std::vector<std::pair<std::string, ggml_type>>{{"Q8_0", GGML_TYPE_Q8_0},
+                                                                                    {"q4_k", GGML_TYPE_Q4_K},
+                                                                                    {"Q4_K", GGML_TYPE_Q4_K},
+                                                                                    {"fp16", GGML_TYPE_F16},
+                                                                                    {"float32", GGML_TYPE_F32},
+                                                                                    {"BF16", GGML_TYPE_BF16}}) {
+        CHECK(TypeRules(given, "").of("x").type == type);
+        CHECK(TypeRules("", "x=" + given).of("x").type == type);
+    }
 }

@@ -1,0 +1,22 @@
+// The scheduler of a diffusers folder, as this engine's sampler and schedule.
+#pragma once
+
+#include <string>
+
+#include "io/json.h"
+
+namespace sdcpp {
+
+struct SchedulerConfig {
+    std::string name;               // of the class; "" if the config does not say
+    std::string sampler, schedule;  // "" if nothing here is the same
+    int steps_offset = 0;
+    // Of runs with both: whether they begin with a variance of sigma^2 + 1, and whether they end at the least level of
+    // noise that the model knows, its latents scaled to a variance of 1, rather than at 0.
+    bool unit_signal = false, keeps_least_noise = false;
+};
+
+// From scheduler_config.json. `flow`: the family's levels of noise, which the schedule then is left to.
+SchedulerConfig scheduler_config(const Json& config, bool flow);
+
+}  // namespace sdcpp

@@ -1,0 +1,47 @@
+#include "pipeline/scheduler_config.h"
+
+#include <doctest/doctest.h>
+
+using namespace sdcpp;
+
+namespace {
+
+SchedulerConfig of(const char* text, bool flow = false) { return scheduler_config(Json::parse(text), flow); }
+
+}  // namespace
+
+TEST_CASE("Stable Diffusion 1.5's folder: PNDM from leading timesteps, ending at the least noise") {
+    const auto found = of(R"({"_class_name": "PNDMScheduler", "steps_offset": 1, "skip_prk_steps": true,
+                              "set_alpha_to_one": false})");
+    CHECK(found.sampler == "plms");
+    CHECK(found.schedule == "leading");
+    CHECK(found.steps_offset == 1);
+    CHECK(found.unit_signal);
+    CHECK(found.keeps_least_noise);
+}
+
+TEST_CASE("the spacing of a config counts, else its class's") {
+    CHECK(of(R"({"_class_name": "EulerDiscreteScheduler"})").schedule == "discrete");
+    CHECK(of(R"({"_class_name": "DDIMScheduler"})").schedule == "leading");
+    const auto euler = of(R"({"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"})");
+    CHECK(euler.sampler == "euler");
+    CHECK(euler.schedule == "leading");
+    CHECK(euler.unit_signal);
+    CHECK(!euler.keeps_least_noise);
+    const auto turbo = of(R"({"_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "trailing"})");
+    CHECK(turbo.sampler == "euler_a");
+    CHECK(turbo.schedule == "trailing");
+    CHECK(!turbo.unit_signal);
+    CHECK(of(R"({"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": true})").schedule == "karras");
+    CHECK(of(R"({"timestep_spacing": "trailing"})").schedule == "trailing");
+}
+
+TEST_CASE("a flow's schedule is its family's, and what is unknown is left to it, too") {
+    const auto flow = of(R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3})", true);
+    CHECK(flow.sampler == "euler");
+    CHECK(flow.schedule.empty());
+    const auto other = of(R"({"_class_name": "ScoreSdeVeScheduler"})");
+    CHECK(other.sampler.empty());
+    CHECK(!other.unit_signal);
+    CHECK(of("{}").sampler.empty());
+}
