@@ -60,11 +60,20 @@ def typed(shapes: Mapping[str, tuple[int, ...]], kind: str = "F16", vectors: str
 # Files of several parts -------------------------------------------------------------------------------------------------------
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
-SCHEDULE = (
-    "betas alphas_cumprod alphas_cumprod_prev sqrt_alphas_cumprod sqrt_one_minus_alphas_cumprod log_one_minus_alphas_cumprod "
-    "sqrt_recip_alphas_cumprod sqrt_recipm1_alphas_cumprod posterior_variance posterior_log_variance_clipped "
-    "posterior_mean_coef1 posterior_mean_coef2"
-).split()
+SCHEDULE = [
+    "betas",
+    "alphas_cumprod",
+    "alphas_cumprod_prev",
+    "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod",
+    "log_one_minus_alphas_cumprod",
+    "sqrt_recip_alphas_cumprod",
+    "sqrt_recipm1_alphas_cumprod",
+    "posterior_variance",
+    "posterior_log_variance_clipped",
+    "posterior_mean_coef1",
+    "posterior_mean_coef2",
+]
 
 
 def clip_l() -> dict:
@@ -97,7 +106,9 @@ def buffers() -> dict:
 
 
 def averages() -> dict:
-    names = {"model_ema." + name.replace(".", ""): ("F32", shape) for name, shape in r.under("diffusion_model.", r.sd1_unet()).items()}
+    names = {
+        "model_ema." + name.replace(".", ""): ("F32", shape) for name, shape in r.under("diffusion_model.", r.sd1_unet()).items()
+    }
     return names | {"model_ema.decay": ("F32", ()), "model_ema.num_updates": ("I64", ())}
 
 
@@ -273,6 +284,11 @@ def sd15_vae_of_a_whole_folder(folder: Path) -> Files:
     return one(folder, sd1()) | {"vae": other}
 
 
+@layout("a checkpoint whose VAE is that of another whole checkpoint", family="sd1")
+def sd15_vae_of_a_checkpoint(folder: Path) -> Files:
+    return one(folder, sd1()) | {"vae": hollow.safetensors(folder / "other.safetensors", typed(sd1()))}
+
+
 def quantized(shapes: Mapping, kind: str, keep: Callable[[str], bool] = lambda name: False) -> dict:
     """As stable-diffusion.cpp converts: matrices of whole rows quantized, the rest f16 and f32."""
     block = hollow.GGML[kind][1]
@@ -357,7 +373,9 @@ def sd21_gguf_sdcpp(folder: Path) -> Files:
 @layout("stable-diffusion-2-1: 23 layers in transformers' names", family="sd2")
 def sd21_diffusers_folder(folder: Path) -> Files:
     weights = "diffusion_pytorch_model.fp16.safetensors"
-    component(folder / "unet", r.sd2_unet_of_diffusers(), weights, {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20]})
+    component(
+        folder / "unet", r.sd2_unet_of_diffusers(), weights, {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20]}
+    )
     component(folder / "vae", r.vae_of_diffusers(), weights, VAE_CONFIG)
     component(folder / "text_encoder", r.clip(1024, 23), "model.fp16.safetensors", {"hidden_act": "gelu"})
     return index_of(folder, "StableDiffusionPipeline", SD_PARTS, tiny.NOISE | {"prediction_type": "v_prediction"})
@@ -465,6 +483,16 @@ def sdxl_diffusers_fp16_shards_old(folder: Path) -> Files:
     return sdxl_shards(folder, f"{stem}.safetensors.fp16.index.json", stem + "-{:05}-of-{:05}.fp16.safetensors")
 
 
+@layout("the fp16 variant, with the index of shards that were not downloaded", family="sdxl")
+def sdxl_diffusers_half_downloaded(folder: Path) -> Files:
+    files = sdxl_folder(folder)
+    stem = "diffusion_pytorch_model"
+    sharded(folder / "unet", r.packaged("sdxl"), f"{stem}.safetensors.index.json", stem + "-{:05}-of-{:05}.safetensors", 2)
+    for path in (folder / "unet").glob("*-of-*"):
+        path.unlink()
+    return files
+
+
 @layout("sd_xl_refiner_1.0", family="sdxl-refiner")
 def sdxl_refiner(folder: Path) -> Files:
     text = r.under("conditioner.embedders.0.model.", r.open_clip(*r.CLIP_G))
@@ -565,9 +593,13 @@ def z_image_gguf_city96(folder: Path) -> Files:
 def z_folder(folder: Path) -> Files:
     weights = "diffusion_pytorch_model.safetensors"
     stem = "diffusion_pytorch_model"
-    sharded(folder / "transformer", r.packaged("z-image"), f"{stem}.safetensors.index.json", stem + "-{:05}-of-{:05}.safetensors", 3)
+    sharded(
+        folder / "transformer", r.packaged("z-image"), f"{stem}.safetensors.index.json", stem + "-{:05}-of-{:05}.safetensors", 3
+    )
     sharded(folder / "text_encoder", r.qwen3_4b(), "model.safetensors.index.json", "model-{:05}-of-{:05}.safetensors", 3)
-    component(folder / "vae", r.vae_of_diffusers(16, quantized=False), weights, {"scaling_factor": 0.3611, "shift_factor": 0.1159})
+    component(
+        folder / "vae", r.vae_of_diffusers(16, quantized=False), weights, {"scaling_factor": 0.3611, "shift_factor": 0.1159}
+    )
     parts = {"transformer": "diffusers", "vae": "diffusers", "text_encoder": "transformers"}
     return index_of(folder, "ZImagePipeline", parts, {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0})
 
@@ -691,7 +723,9 @@ def flux_fp8_scaled(folder: Path) -> Files:
 @layout("FLUX.1-dev as diffusers keeps it", family="flux.1")
 def flux_diffusers_folder(folder: Path) -> Files:
     stem = "diffusion_pytorch_model"
-    sharded(folder / "transformer", r.packaged("flux.1"), f"{stem}.safetensors.index.json", stem + "-{:05}-of-{:05}.safetensors", 3)
+    sharded(
+        folder / "transformer", r.packaged("flux.1"), f"{stem}.safetensors.index.json", stem + "-{:05}-of-{:05}.safetensors", 3
+    )
     component(folder / "vae", r.vae_of_diffusers(16, quantized=False), f"{stem}.safetensors", {"scaling_factor": 0.3611})
     component(folder / "text_encoder", r.clip(*r.CLIP_L), "model.safetensors")
     sharded(folder / "text_encoder_2", r.t5(), "model.safetensors.index.json", "model-{:05}-of-{:05}.safetensors", 2)
@@ -717,7 +751,8 @@ def sdxl_bnb_nf4(folder: Path) -> Files:
 
 def z_other(folder: Path, kind: str, share: int, of: Callable[[str, tuple[int, ...]], Mapping]) -> Files:
     tensors = {
-        name: (k if k == "BF16" else kind, s if k == "BF16" else (s[0], s[1] // share)) for name, (k, s) in f8(r.z_image()).items()
+        name: (k if k == "BF16" else kind, s if k == "BF16" else (s[0], s[1] // share))
+        for name, (k, s) in f8(r.z_image()).items()
     }
     return z_parts(folder) | {"diffusion_model": hollow.safetensors(folder / "z.safetensors", companions(tensors, of))}
 
@@ -801,7 +836,11 @@ def sd35_parts(folder: Path) -> Files:
 @layout("SD 3.5's folder", refusal="Stable Diffusion 3")
 def sd35_diffusers_folder(folder: Path) -> Files:
     names = "transformer_blocks.0.attn.add_q_proj.weight pos_embed.proj.weight transformer_blocks.0.attn.to_q.weight"
-    component(folder / "transformer", few(names + " time_text_embed.text_embedder.linear_1.weight"), "diffusion_pytorch_model.safetensors")
+    component(
+        folder / "transformer",
+        few(names + " time_text_embed.text_embedder.linear_1.weight"),
+        "diffusion_pytorch_model.safetensors",
+    )
     component(folder / "vae", r.vae_of_diffusers(16, quantized=False), "diffusion_pytorch_model.safetensors")
     component(folder / "text_encoder", r.clip(*r.CLIP_L, projected=True), "model.safetensors")
     component(folder / "text_encoder_2", r.clip(*r.CLIP_G, projected=True), "model.safetensors")
@@ -810,13 +849,19 @@ def sd35_diffusers_folder(folder: Path) -> Files:
 
 
 OTHERS = {  # the first names of denoisers that the package cannot run
-    "flux2": (r"FLUX\.2", "single_stream_modulation.lin.weight double_stream_modulation_img.lin.weight double_blocks.0.img_attn.qkv.weight"),
+    "flux2": (
+        r"FLUX\.2",
+        "single_stream_modulation.lin.weight double_stream_modulation_img.lin.weight double_blocks.0.img_attn.qkv.weight",
+    ),
     "chroma": ("Chroma", "distilled_guidance_layer.in_proj.bias double_blocks.0.img_attn.norm.key_norm.scale txt_in.weight"),
     "qwen_image": ("Qwen-Image", "transformer_blocks.0.attn.add_k_proj.weight txt_in.weight img_in.weight txt_norm.weight"),
     "wan": ("Wan", "head.modulation blocks.0.cross_attn.norm_k.weight patch_embedding.weight text_embedding.0.weight"),
     "hidream": ("HiDream", "double_stream_blocks.0.block.adaLN_modulation.1.weight caption_projection.0.linear.weight"),
     "aura_flow": ("AuraFlow", "double_layers.0.attn.w1q.weight cond_seq_linear.weight init_x_linear.weight"),
-    "ltx": ("LTX", "patchify_proj.weight adaln_single.emb.timestep_embedder.linear_1.weight transformer_blocks.0.attn1.to_q.weight"),
+    "ltx": (
+        "LTX",
+        "patchify_proj.weight adaln_single.emb.timestep_embedder.linear_1.weight transformer_blocks.0.attn1.to_q.weight",
+    ),
 }
 for _name, (_title, _names) in OTHERS.items():
 
@@ -932,7 +977,9 @@ def sd2_depth(folder: Path) -> Files:
 
 @layout("sd21-unclip-h: added conditions of 2048", refusal="2048 added conditions|unCLIP")
 def sd21_unclip(folder: Path) -> Files:
-    return one(folder, sd2(added=2048) | {"embedder.model.visual.class_embedding": (1280,), "noise_augmentor.data_mean": (1, 1024)})
+    return one(
+        folder, sd2(added=2048) | {"embedder.model.visual.class_embedding": (1280,), "noise_augmentor.data_mean": (1, 1024)}
+    )
 
 
 @layout("an SDXL UNet alone as a model", refusal=r"has no text encoder.*text_encoders=", late=True)

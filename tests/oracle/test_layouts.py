@@ -52,7 +52,9 @@ def test_text_encoders():
         num_key_value_heads=8,
         head_dim=128,
     )
-    assert released.qwen3_4b() == {f"model.{name}": shape for name, shape in shapes(lambda: transformers.Qwen3Model(qwen)).items()}
+    assert released.qwen3_4b() == {
+        f"model.{name}": shape for name, shape in shapes(lambda: transformers.Qwen3Model(qwen)).items()
+    }
 
 
 def test_autoencoders():

@@ -142,7 +142,10 @@ def least_of(files, *networks):
 
 
 def test_scales_of_other_shapes_are_refused(tmp_path):
-    tensors = {"layers.0.attention.qkv.weight": np.zeros((192, 64), np.uint8), "cap_embedder.1.weight": np.zeros((64, 32), np.uint8)}
+    tensors = {
+        "layers.0.attention.qkv.weight": np.zeros((192, 64), np.uint8),
+        "cap_embedder.1.weight": np.zeros((64, 32), np.uint8),
+    }
     tensors |= {"x_pad_token": np.zeros((1, 64), np.float32), "layers.0.attention.qkv.weight_scale": np.zeros((3, 5), np.float32)}
     path = tiny.write_safetensors(tmp_path / "x.safetensors", tensors)
     with pytest.raises(errors.UnsupportedModelError, match=r"qkv\.weight_scale do not fit"):
@@ -151,7 +154,10 @@ def test_scales_of_other_shapes_are_refused(tmp_path):
 
 @pytest.mark.parametrize("place", ["tensor", "metadata"])
 def test_other_formats_of_comfyui_are_named(tmp_path, place):
-    tensors = {"layers.0.attention.qkv.weight": np.zeros((192, 64), np.uint8), "cap_embedder.1.weight": np.zeros((64, 32), np.uint8)}
+    tensors = {
+        "layers.0.attention.qkv.weight": np.zeros((192, 64), np.uint8),
+        "cap_embedder.1.weight": np.zeros((64, 32), np.uint8),
+    }
     metadata = {}
     if place == "tensor":
         tensors["layers.0.attention.qkv.comfy_quant"] = np.frombuffer(b'{"format": "mxfp8"}', np.uint8)
@@ -242,7 +248,7 @@ def test_k_quants_of_narrow_rows_are_right(narrow, wtype, blas):
 
 
 def test_k_quants_of_narrow_rows_stream_and_convert(narrow, tmp_path):
-    base, small, true = narrow
+    base, small, _ = narrow
     expected = unet_output(base, small, max_vram=0)
     least = least_of({"model": base, "diffusion_model": small}, "unet")
     for share in (1.05, 1.5, 3):
@@ -262,6 +268,14 @@ def test_k_quants_of_narrow_rows_stream_and_convert(narrow, tmp_path):
 
 
 def bytes_of(kind, shape):
-    blocks = {"f32": (1, 4), "f16": (1, 2), "bf16": (1, 2), "q8_0": (32, 34), "q4_K": (256, 144), "q5_K": (256, 176), "q6_K": (256, 210)}
+    blocks = {
+        "f32": (1, 4),
+        "f16": (1, 2),
+        "bf16": (1, 2),
+        "q8_0": (32, 34),
+        "q4_K": (256, 144),
+        "q5_K": (256, 176),
+        "q6_K": (256, 210),
+    }
     block, size = blocks[kind]
     return math.prod(shape) // block * size

@@ -396,7 +396,8 @@ class Machine {
             given[0]->text != name)
             return call(given[0]->text, given[2]->items);
         const bool newer = name == "torch._utils _rebuild_tensor_v3" && given.size() >= 7;
-        if (newer || name == "torch._utils _rebuild_tensor_v2") return tensor(given, newer ? given[6] : nullptr);
+        if (newer || name == "torch._utils _rebuild_tensor_v2" || name == "torch._utils _rebuild_tensor")
+            return tensor(given, newer ? given[6] : nullptr);
         return makes_tensors(name) ? make_text(Kind::odd_tensor, name) : &opaque_;
     }
 

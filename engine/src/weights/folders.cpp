@@ -75,6 +75,17 @@ fs::path only_file(const std::vector<fs::path>& files) {
     return found;
 }
 
+// False for an index whose shards are not there, as a download of one variant leaves them.
+bool whole(const fs::path& path) {
+    if (path.extension() != ".json") return true;
+    const Json json = Json::parse(MappedFile(path).text());
+    const Json::Object* shards = json["weight_map"].object();
+    return !shards || std::all_of(shards->begin(), shards->end(), [&](const auto& entry) {
+        const std::string* shard = entry.second.string();
+        return !shard || fs::exists(path.parent_path() / *shard);
+    });
+}
+
 bool is_slot(const std::string& name, const Namings& namings) {
     return std::any_of(namings.begin(), namings.end(), [&](const Naming* naming) {
         return std::find(naming->slots.begin(), naming->slots.end(), name) != naming->slots.end();
@@ -87,7 +98,7 @@ fs::path weights_in(const fs::path& folder) {
     const std::vector<fs::path> files = files_in(folder);
     std::optional<std::pair<Rank, fs::path>> best;
     for (const fs::path& path : files)
-        if (const auto rank = rank_of(path.filename().string()); rank && (!best || *rank < best->first))
+        if (const auto rank = rank_of(path.filename().string()); rank && (!best || *rank < best->first) && whole(path))
             best = {*rank, path};
     if (best) return best->second;
     if (const fs::path only = only_file(files); !only.empty()) return only;

@@ -14,7 +14,8 @@ struct ModelPath {
 };
 
 // The tensor file or index of shards in the folder of one network, as diffusers and transformers name them: safetensors
-// before .bin, plain before a variant such as fp16, and non_ema last. Another name will do if it is the only one.
+// before .bin, plain before a variant such as fp16, and non_ema last; no index whose shards are not there. Another name
+// will do if it is the only one.
 // Throws SDCPP_FILE_NOT_FOUND.
 std::filesystem::path weights_in(const std::filesystem::path& folder);
 

@@ -50,8 +50,9 @@ void ModelFiles::add_file(TensorFile file, const ModelPath& given) {
     std::vector<NamedTensor> named = canonical_tensors(file, given.role, namings_);
     std::set<std::string> known;
     for (const NamedTensor& one : named) known.insert(one.tensor.name);
-    for (const TensorInfo& tensor : file.tensors)
-        if (!known.contains(tensor.name)) nameless_.push_back(tensor.name);
+    if (given.role.part.empty())  // else a part was asked for, and the rest of the file was not
+        for (const TensorInfo& tensor : file.tensors)
+            if (!known.contains(tensor.name)) nameless_.push_back(tensor.name);
     const Naming* own = sole(named, namings_);
     drop_replaced(named);
     for (NamedTensor& one : named) tensors_[std::move(one.name)] = std::move(one.tensor);

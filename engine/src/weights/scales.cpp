@@ -29,7 +29,9 @@ std::shared_ptr<const ScaleGrid> grid_of(const TensorInfo& of, const TensorInfo&
     const int64_t columns = rows > 0 ? of.count() / rows : 0;
     const bool numbers = dtype_is_numeric(scales.type) && dtype_block(scales.type) == 1;
     ScaleGrid grid{.factors = {}, .columns = 1, .row_side = std::max<int64_t>(1, rows), .column_side = columns};
-    if (count == rows) {
+    std::vector<int64_t> shape = scales.shape;
+    while (!shape.empty() && shape.back() == 1) shape.pop_back();
+    if (shape == std::vector{rows}) {
         grid.row_side = 1;
     } else if (scales.shape == std::vector{blocks(rows), blocks(columns)}) {
         grid.columns = blocks(columns);

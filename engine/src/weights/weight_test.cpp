@@ -27,7 +27,8 @@ const Naming probe{.name = "probe",
                    .networks = {{"probe."}},
                    .metadata = {}};
 
-// A safetensors file of a tensor of f8 values, [rows, columns], and the factors that belong to it, gone with the object.
+// A safetensors file of a tensor of f8 values, [rows, columns], and the factors that belong to it, gone with the
+// object.
 struct ScaledFile {
     std::filesystem::path path = std::filesystem::temp_directory_path() / "sdcpp_weight_test.safetensors";
 
@@ -35,9 +36,9 @@ struct ScaledFile {
                const std::vector<float>& factors) {
         const int64_t size = rows * columns, all = size + static_cast<int64_t>(factors.size() * sizeof(float));
         std::ostringstream header;
-        header << R"({"probe.weight":{"dtype":"F8_E4M3","shape":[)" << rows << "," << columns << R"(],"data_offsets":[0,)"
-               << size << R"(]},"probe.)" << name << R"(":{"dtype":"F32","shape":)" << shape << R"(,"data_offsets":[)"
-               << size << "," << all << "]}}";
+        header << R"({"probe.weight":{"dtype":"F8_E4M3","shape":[)" << rows << "," << columns
+               << R"(],"data_offsets":[0,)" << size << R"(]},"probe.)" << name << R"(":{"dtype":"F32","shape":)"
+               << shape << R"(,"data_offsets":[)" << size << "," << all << "]}}";
         std::string text = header.str();
         while (text.size() % 8 != 0) text += ' ';
         const uint64_t length = text.size();
@@ -49,7 +50,9 @@ struct ScaledFile {
     }
     ~ScaledFile() { std::filesystem::remove(path); }
 
-    static uint8_t code(int64_t i) { return std::array<uint8_t, 8>{0x38, 0x40, 0x30, 0xB8, 0x38, 0x38, 0x00, 0x48}[i % 8]; }
+    static uint8_t code(int64_t i) {
+        return std::array<uint8_t, 8>{0x38, 0x40, 0x30, 0xB8, 0x38, 0x38, 0x00, 0x48}[i % 8];
+    }
     static float value(int64_t i) { return std::array<float, 8>{1, 2, 0.5f, -1, 1, 1, 0, 4}[i % 8]; }
 };
 
@@ -75,8 +78,7 @@ std::vector<float> values_of(const ScaledFile& file, int64_t rows, int64_t colum
 TEST_CASE("f8 tensors are multiplied by their factor") {
     for (const char* name : {"scale_weight", "weight_scale", "weight_scale_inv"})
         for (const char* shape : {"[]", "[1]"}) {
-            const std::vector<float> values =
-                values_of(ScaledFile(2, 4, name, shape, {0.25f}), 2, 4, GGML_TYPE_F16);
+            const std::vector<float> values = values_of(ScaledFile(2, 4, name, shape, {0.25f}), 2, 4, GGML_TYPE_F16);
             for (int64_t i = 0; i < 8; ++i) CHECK(values[static_cast<size_t>(i)] == ScaledFile::value(i) * 0.25f);
         }
 }
@@ -119,8 +121,8 @@ TEST_CASE("quantized rows that are not whole blocks are held in a type whose blo
     for (const auto& [shape, expected] : {std::pair{std::vector<int64_t>{2, 256}, GGML_TYPE_Q4_K},
                                           {std::vector<int64_t>{16, 32}, GGML_TYPE_Q8_0},
                                           {std::vector<int64_t>{64, 8}, GGML_TYPE_F16}}) {
-        const auto source = std::make_shared<MappedSource>(
-            TensorInfo{"x", from_ggml(GGML_TYPE_Q4_K), shape, file.bytes()}, file);
+        const auto source =
+            std::make_shared<MappedSource>(TensorInfo{"x", from_ggml(GGML_TYPE_Q4_K), shape, file.bytes()}, file);
         const Weight weight{"x", source, WeightKind::matrix, shape, nullptr};
         CHECK(stored_type(weight, {}) == expected);
     }
@@ -154,9 +156,7 @@ TEST_CASE("a source gives its bytes unchanged only in their own type, and rows f
     std::vector<float> rows(4);
     source->rows(2, 4, rows.data());
     CHECK(rows == std::vector<float>{3, 4, 5, 6});
-    const auto grid = [](float factor) {
-        return std::make_shared<const ScaleGrid>(ScaleGrid{{factor}, 1, 3, 2});
-    };
+    const auto grid = [](float factor) { return std::make_shared<const ScaleGrid>(ScaleGrid{{factor}, 1, 3, 2}); };
     CHECK(ScaledSource(source, grid(1), 2, 0).bytes_as(GGML_TYPE_F32).size() == bytes.size());
     const ScaledSource doubled(source, grid(2), 2, 0);
     CHECK(doubled.bytes_as(GGML_TYPE_F32).empty());
