@@ -1,6 +1,7 @@
 """Files with the header of a real one and no data: sparse files of the right length, which take no room on the disk.
 
-Tensors are `{name: (type, shape)}`, shapes outermost first. Types are safetensors' ("F16", "F8_E4M3") or, in GGUF, ggml's ("q4_K").
+Tensors are `{name: (type, shape)}`, shapes outermost first. Types are safetensors' ("F16", "F8_E4M3") or, in GGUF, ggml's
+("q4_K").
 """
 
 from __future__ import annotations

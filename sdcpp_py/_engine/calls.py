@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sdcpp_py import errors
-from sdcpp_py._printable import printable
 from sdcpp_py._engine.loading import ffi, lib
+from sdcpp_py._printable import printable
 
 logger = logging.getLogger("sdcpp_py")
 logger.addHandler(logging.NullHandler())
