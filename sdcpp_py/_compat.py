@@ -1,159 +1,289 @@
-"""`StableDiffusion`: the keyword names of the package stable-diffusion-cpp-python over `Pipeline`, so that its users change the
-import and go on. Keywords of features that are not here yet are accepted at their neutral value only."""
+"""`StableDiffusion`: the names of the package stable-diffusion-cpp-python 0.4.7 over `Pipeline`, so that its users can stay.
+
+Users change the import and go on. A keyword of a feature that is not here is accepted at that package's default; another value
+raises.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from PIL import Image
 
-from sdcpp_py import options
-from sdcpp_py._model_parts import COMPONENTS
+from sdcpp_py import _images, options
 from sdcpp_py._result import Step
+from sdcpp_py.convert import convert
 from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.pipeline import Pipeline
 
-# Their keyword for each of ours, and the value that stands for "left out".
+PathLike = str | os.PathLike[str]
+
+# Keywords that do not change a picture here: placement and speed, which the engine decides itself, and settings of models and
+# features whose own keyword is checked.
+_NO_EFFECT = {
+    *("verbose", "flash_attn", "diffusion_flash_attn", "enable_mmap", "vae_decode_only", "diffusion_conv_direct"),
+    *("vae_conv_direct", "keep_clip_on_cpu", "keep_control_net_on_cpu", "keep_vae_on_cpu", "force_sdxl_vae_conv_scale"),
+    *("lora_model_dir", "lora_apply_mode", "chroma_use_dit_mask", "chroma_use_t5_mask", "chroma_t5_mask_pad"),
+    *("qwen_image_zero_cond_t", "upscale_tile_size", "auto_resize_ref_image", "increase_ref_index", "skip_layers"),
+    *("skip_layer_start", "skip_layer_end", "control_strength", "pm_style_strength", "preview_interval", "preview_noisy"),
+    *("cache_reuse_threshold", "cache_start_percent", "cache_end_percent", "cache_error_decay_rate"),
+    *("cache_use_relative_threshold", "cache_reset_error_on_compute", "cache_Fn_compute_blocks", "cache_Bn_compute_blocks"),
+    *("cache_residual_diff_threshold", "cache_max_warmup_steps", "cache_max_continuous_cached_steps"),
+    *("cache_taylorseer_n_derivatives", "cache_taylorseer_skip_interval", "cache_spectrum_w", "cache_spectrum_m"),
+    *("cache_spectrum_lam", "cache_spectrum_window_size", "cache_spectrum_flex_window", "cache_spectrum_warmup_steps"),
+    *("cache_spectrum_stop_percent", "scm_mask", "scm_policy", "hires_path", "hires_upscaler", "hires_scale", "hires_width"),
+    *("hires_height", "hires_steps", "hires_denoising_strength", "hires_upscale_tile_size"),
+}
+# Our keyword for each of theirs, and the value that stands for "left out".
 _OPENING: dict[str, tuple[str, Any]] = {
-    "diffusion_model": ("diffusion_model_path", ""),
-    "vae": ("vae_path", ""),
-    "llm": ("llm_path", ""),
-    "taesd": ("taesd_path", ""),
+    "diffusion_model_path": ("diffusion_model", ""),
+    "vae_path": ("vae", ""),
+    "llm_path": ("llm", ""),
+    "taesd_path": ("taesd", ""),
     "wtype": ("wtype", "default"),
     "tensor_type_rules": ("tensor_type_rules", ""),
-    "threads": ("n_threads", -1),
-    "rng": ("rng_type", None),
+    "n_threads": ("threads", -1),
+    "rng_type": ("rng", None),
     "max_vram": ("max_vram", None),
-    "offload_to_cpu": ("offload_params_to_cpu", False),
+    "offload_params_to_cpu": ("offload_to_cpu", False),
 }
 _GENERATING: dict[str, tuple[str, Any]] = {
     "negative_prompt": ("negative_prompt", None),
+    "clip_skip": ("clip_skip", -1),
     "width": ("width", None),
     "height": ("height", None),
-    "steps": ("sample_steps", None),
     "cfg_scale": ("cfg_scale", None),
-    "sampler": ("sample_method", "default"),
+    "guidance": ("guidance", 3.5),
     "scheduler": ("scheduler", "default"),
-    "seed": ("seed", None),
-    "batch_count": ("batch_count", None),
-    "clip_skip": ("clip_skip", -1),
+    "sample_method": ("sampler", "default"),
+    "sample_steps": ("steps", None),
     "eta": ("eta", 0.0),
     "flow_shift": ("flow_shift", math.inf),
-    "guidance": ("guidance", 3.5),
+    "seed": ("seed", None),
+    "batch_count": ("batch_count", None),
     "vae_tiling": ("vae_tiling", False),
     "vae_tile_overlap": ("vae_tile_overlap", None),
 }
-
-# Keywords that change nothing here: speed switches that are always on, or matters the engine decides itself.
-_IGNORED = {
-    *("verbose", "flash_attn", "diffusion_flash_attn", "enable_mmap", "vae_decode_only", "diffusion_conv_direct"),
-    *("vae_conv_direct", "lora_model_dir", "embedding_paths", "image_resize_method", "tae_preview_only", "upscale_tile_size"),
-    *("skip_layers", "skip_layer_start", "skip_layer_end", "control_strength", "pm_style_strength"),
-    *("chroma_use_dit_mask", "chroma_t5_mask_pad", "vae_tile_size", "vae_relative_tile_size", "preview_interval"),
+# Keywords that the methods below deal with in their own lines.
+_OWN = {
+    *("self", "prompt", "model_path", "clip_l_path", "clip_g_path", "t5xxl_path", "tae_preview_only", "image_resize_method"),
+    *("sampler_rng_type", "init_image", "strength", "vae_tile_size", "progress_callback"),
 }
-_NEUTRAL: tuple[Any, ...] = (
-    None,
-    "",
-    "default",
-    "auto",
-    "disabled",
-    "none",
-    False,
-    0,
-    0.0,
-    1,
-    1.0,
-    -1,
-    [],
-    (),
-    "0x0",
-    float("inf"),
-)
 
 
-def _refuse(unsupported: dict[str, Any]) -> None:
-    for name, value in unsupported.items():
-        if name not in _IGNORED and value not in _NEUTRAL:
-            raise InvalidArgumentError(f"{name}={value!r:.60} is not supported in this version; leave it out")
+def _same(value: Any, default: Any) -> bool:
+    """Whether they are equal and of one kind: True is not 1. Empty lists are nothing."""
+    if isinstance(value, (list, tuple)) and not value:
+        return not default
+    return isinstance(value, bool) == isinstance(default, bool) and bool(value == default)
 
 
-def _ours(table: Mapping[str, tuple[str, Any]], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Their keywords' values under our names; those that say nothing are left out."""
-    return {name: given[theirs] for name, (theirs, nothing) in table.items() if nothing is None or given[theirs] != nothing}
+def _ours(function: Callable[..., Any], table: Mapping[str, tuple[str, Any]], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values under our names; those that say nothing are left out. Raises for what is not supported."""
+    for name, one in inspect.signature(function).parameters.items():
+        if name in table or name in _OWN or name in _NO_EFFECT:
+            continue
+        if not _same(given[name], one.default):
+            raise InvalidArgumentError(f"{name}={given[name]!r:.60} is not supported in this version; leave it out")
+    return {
+        ours: given[theirs] for theirs, (ours, nothing) in table.items() if given[theirs] is not None and given[theirs] != nothing
+    }
 
 
 class StableDiffusion:
-    """A model under the names of stable-diffusion-cpp-python; an empty `model_path` takes the embedded model."""
+    """A model under the names of stable-diffusion-cpp-python; an empty ``model_path`` takes the embedded model."""
 
     def __init__(
         self,
-        model_path: str | os.PathLike[str] = "",
-        *,
-        clip_l_path: str | os.PathLike[str] = "",
-        clip_g_path: str | os.PathLike[str] = "",
-        diffusion_model_path: str | os.PathLike[str] = "",
-        llm_path: str | os.PathLike[str] = "",
-        vae_path: str | os.PathLike[str] = "",
-        taesd_path: str | os.PathLike[str] = "",
+        model_path: PathLike = "",
+        clip_l_path: PathLike = "",
+        clip_g_path: PathLike = "",
+        clip_vision_path: PathLike = "",
+        t5xxl_path: PathLike = "",
+        llm_path: PathLike = "",
+        llm_vision_path: PathLike = "",
+        diffusion_model_path: PathLike = "",
+        high_noise_diffusion_model_path: PathLike = "",
+        vae_path: PathLike = "",
+        taesd_path: PathLike = "",
+        control_net_path: PathLike = "",
+        upscaler_path: PathLike = "",
+        upscale_tile_size: int = 128,
+        lora_model_dir: PathLike = "",
+        embedding_paths: Sequence[PathLike] = (),
+        photo_maker_path: PathLike = "",
+        tensor_type_rules: str = "",
+        vae_decode_only: bool = False,
         n_threads: int = -1,
         wtype: str = "default",
-        tensor_type_rules: str = "",
         rng_type: str = "cuda",
+        sampler_rng_type: str = "cuda",
+        prediction: str = "default",
+        lora_apply_mode: str = "auto",
         offload_params_to_cpu: bool = False,
+        enable_mmap: bool = False,
+        keep_clip_on_cpu: bool = False,
+        keep_control_net_on_cpu: bool = False,
+        keep_vae_on_cpu: bool = False,
+        flash_attn: bool = False,
+        diffusion_flash_attn: bool = False,
+        tae_preview_only: bool = False,
+        diffusion_conv_direct: bool = False,
+        vae_conv_direct: bool = False,
+        circular_x: bool = False,
+        circular_y: bool = False,
+        force_sdxl_vae_conv_scale: bool = False,
+        chroma_use_dit_mask: bool = True,
+        chroma_use_t5_mask: bool = False,
+        chroma_t5_mask_pad: int = 1,
+        qwen_image_zero_cond_t: bool = False,
         max_vram: float | str | None = 0,
-        **others: Any,
+        image_resize_method: str = "crop",
+        verbose: bool = True,
     ) -> None:
         """Open a model. Raises what `Pipeline` raises."""
-        given = _ours(_OPENING, locals())
-        encoders = [path for path in (clip_l_path, clip_g_path) if path]
-        for flag in (flag for component in COMPONENTS for flag in component.flags):
-            if path := others.pop(f"{flag.strip('-')}_path", None):
-                encoders.append(path)
-        _refuse(others)
-        self.pipeline = Pipeline(model_path or None, text_encoders=encoders, **given)
-        self._taesd = bool(taesd_path)
+        given = {name: value for name, value in locals().items() if name != "self"}
+        opening = _ours(StableDiffusion.__init__, _OPENING, given)
+        options.choice("image_resize_method", image_resize_method, ("crop", "resize"))
+        if sampler_rng_type not in ("cuda", rng_type):
+            raise InvalidArgumentError(f"sampler_rng_type={sampler_rng_type!r:.30} differs from rng_type; leave it out")
+        encoders = [path for path in (clip_l_path, clip_g_path, t5xxl_path) if path]
+        self._arguments = given
+        self._crops = image_resize_method == "crop"
+        self._taesd = bool(taesd_path) and not tae_preview_only
+        self.pipeline = Pipeline(model_path or None, text_encoders=encoders, **opening)
 
     def generate_image(
         self,
         prompt: str,
-        *,
         negative_prompt: str = "",
         clip_skip: int = -1,
-        init_image: Any = None,
-        width: int = 512,
-        height: int = 512,
-        cfg_scale: float = 7.0,
+        init_image: _images.Picture | None = None,
+        ref_images: Sequence[_images.Picture] | None = None,
+        auto_resize_ref_image: bool = True,
+        increase_ref_index: bool = False,
+        mask_image: _images.Picture | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        cfg_scale: float | None = None,
+        image_cfg_scale: float | None = None,
         guidance: float = 3.5,
-        scheduler: str = "default",
-        sample_method: str = "default",
-        sample_steps: int = 20,
+        scheduler: str | None = "default",
+        sample_method: str | None = "default",
+        sample_steps: int | None = None,
         eta: float = 0.0,
+        timestep_shift: int = 0,
+        sigmas: str | None = None,
         flow_shift: float = math.inf,
+        skip_layers: Sequence[int] = (7, 8, 9),
+        skip_layer_start: float = 0.01,
+        skip_layer_end: float = 0.2,
+        slg_scale: float = 0.0,
         strength: float = 0.75,
         seed: int = 42,
         batch_count: int = 1,
+        control_image: _images.Picture | None = None,
+        control_strength: float = 0.9,
+        pm_id_embed_path: PathLike = "",
+        pm_id_images: Sequence[_images.Picture] | None = None,
+        pm_style_strength: float = 20.0,
         vae_tiling: bool = False,
         vae_tile_overlap: float = 0.5,
-        progress_callback: Callable[[int, int, float], None] | None = None,
-        **others: Any,
+        vae_tile_size: int | str | None = "0x0",
+        vae_relative_tile_size: float | str | None = "0x0",
+        cache_mode: str | None = "disabled",
+        cache_reuse_threshold: float = 1.0,
+        cache_start_percent: float = 0.15,
+        cache_end_percent: float = 0.95,
+        cache_error_decay_rate: float = 1.0,
+        cache_use_relative_threshold: bool = True,
+        cache_reset_error_on_compute: bool = True,
+        cache_Fn_compute_blocks: int = 8,
+        cache_Bn_compute_blocks: int = 0,
+        cache_residual_diff_threshold: float = 0.08,
+        cache_max_warmup_steps: int = 8,
+        cache_max_continuous_cached_steps: int = -1,
+        cache_taylorseer_n_derivatives: int = 1,
+        cache_taylorseer_skip_interval: int = 1,
+        cache_spectrum_w: float = 0.4,
+        cache_spectrum_m: int = 3,
+        cache_spectrum_lam: float = 1.0,
+        cache_spectrum_window_size: int = 2,
+        cache_spectrum_flex_window: float = 0.5,
+        cache_spectrum_warmup_steps: int = 4,
+        cache_spectrum_stop_percent: float = 0.9,
+        scm_mask: str = "",
+        scm_policy: str = "dynamic",
+        hires: bool = False,
+        hires_path: PathLike = "",
+        hires_upscaler: str = "Latent",
+        hires_scale: float = 2.0,
+        hires_width: int = 0,
+        hires_height: int = 0,
+        hires_steps: int = 0,
+        hires_denoising_strength: float = 0.7,
+        hires_upscale_tile_size: int = 128,
+        canny: bool = False,
+        upscale_factor: int = 1,
+        preview_method: str = "none",
+        preview_noisy: bool = False,
+        preview_interval: int = 1,
+        preview_callback: Callable[..., Any] | None = None,
+        progress_callback: Callable[[int, int, float], Any] | None = None,
     ) -> list[Image.Image]:
-        """Make pictures. `progress_callback(step, steps, seconds)` is called after each step."""
-        given = _ours(_GENERATING, locals())
-        _refuse(others)
+        """Make pictures; size, steps and guidance that are left out are the model's own.
+
+        ``progress_callback(step, steps, seconds)`` is called after each step. Each picture's ``info`` holds the arguments and its
+        seed.
+        """
+        given = {name: value for name, value in locals().items() if name != "self"}
+        making = _ours(StableDiffusion.generate_image, _GENERATING, given)
         options.real("strength", strength, 0.0, 1.0)
+        if vae_tile_size not in (None, "0x0", 0):
+            making["vae_tile_size"] = _tile_side(vae_tile_size)
         if init_image is not None:
-            given |= {"init_image": init_image, "strength": strength}
+            making |= {"init_image": self._fitted(init_image, width, height), "strength": strength}
 
         def after(step: Step) -> None:
             if progress_callback is not None:
                 progress_callback(step.step, step.steps, step.seconds)
 
         callback = None if progress_callback is None else after
-        return self.pipeline.generate(prompt, **given, use_taesd=self._taesd, callback=callback).images
+        result = self.pipeline.generate(prompt, **making, use_taesd=self._taesd, callback=callback)
+        used = {theirs: result.parameters[ours] for theirs, (ours, _) in _GENERATING.items() if ours in result.parameters}
+        for image, own_seed in zip(result.images, result.seeds):
+            image.info.update({**self._arguments, **given, **used, "seed": own_seed})
+        return result.images
+
+    def _fitted(self, picture: _images.Picture, width: int | None, height: int | None) -> _images.Picture:
+        """The initial picture, stretched to width and height if the model was opened to do so; else `Pipeline` cuts it."""
+        if self._crops or width is None or height is None:
+            return picture
+        return _images.opened(picture).resize((width, height), Image.Resampling.LANCZOS)
+
+    def convert(
+        self,
+        input_path: PathLike,
+        vae_path: PathLike = "",
+        output_path: PathLike = "output.gguf",
+        output_type: str = "default",
+        tensor_type_rules: str = "",
+        convert_name: bool = True,
+    ) -> Path:
+        """Write a model into one GGUF file under the names of original checkpoints, whatever ``convert_name`` is."""
+        return convert(
+            input_path,
+            output_path,
+            vae=vae_path or None,
+            wtype=None if output_type == "default" else output_type,
+            tensor_type_rules=tensor_type_rules or None,
+        )
 
     def close(self) -> None:
         """Free the model."""
@@ -170,3 +300,11 @@ class StableDiffusion:
     def __repr__(self) -> str:
         """Show the pipeline underneath."""
         return f"<StableDiffusion over {self.pipeline!r}>"
+
+
+def _tile_side(size: Any) -> int:
+    """A tile's latent sides, given as one number or as "32x32"."""
+    sides = set(str(size).lower().split("x"))
+    if len(sides) != 1 or not (side := sides.pop()).isdigit():
+        raise InvalidArgumentError(f"vae_tile_size={size!r:.30}: tiles here are square, such as 32 or '32x32'")
+    return int(side)

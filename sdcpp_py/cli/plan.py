@@ -5,28 +5,47 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from sdcpp_py import _images, families, options
+from sdcpp_py._model_info import Device, devices
 from sdcpp_py.cli import flags
-from sdcpp_py.cli.sizes import size_text
+from sdcpp_py.cli.sizes import seconds_text, size_text
 from sdcpp_py.errors import InvalidArgumentError, OverBudgetError
 from sdcpp_py.options import GENERATE, MODEL
 from sdcpp_py.pipeline import Pipeline
-from sdcpp_py.plan import picture, planner
+from sdcpp_py.plan import _speeds, picture, planner
 from sdcpp_py.plan.planner import Plan
 
 _GIB = 2**30
 _CURVE_POINTS = 24
 _KNEE = 1.05  # times the fastest step
+_MORE_GIB = 2.0  # the budget beyond the one asked for that the summary tells about
+_USUAL_PROFILE = "rtx3060"  # for devices that are given by single numbers
+_NO_LIMIT_GIB = 1e5
 
-Planner = Callable[[str, float], Plan]  # takes a policy and a budget in GiB
+Planner = Callable[[str, float | None], Plan]  # takes a policy and a budget in GiB; None: the device's own
+
+
+@dataclass(frozen=True)
+class Target:
+    """The device that is planned for."""
+
+    name: str  #: in this machine; "" if it is not there
+    words: str  #: for people
+    profile: families.Profile | None  #: its figures; None: those of the device in this machine
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command's options."""
-    plan = commands.add_parser("plan", help="show which layers stay on the device and which are streamed; nothing is loaded")
+    plan = commands.add_parser(
+        "plan",
+        help="show whether a model fits, how fast it will be, and which layers are streamed; nothing is loaded",
+        description="Show whether a model fits, how long a step takes and what is streamed. The plan is for this machine's "
+        "device, with its measured speeds, and is the one that `sdcpp generate` follows. Nothing is loaded.",
+    )
     plan.add_argument("model", metavar="MODEL", nargs="?", help="left out: the small model that comes with the package")
     flags.add_parts(plan)
     plan.add_argument("--family", metavar="NAME", help="in place of a file: " + ", ".join(families.names()))
@@ -36,83 +55,141 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     plan.add_argument(
         "--network", metavar="NAME", help="one of the model's networks, such as vae.decoder (left out: the diffusion model)"
     )
-    plan.add_argument("--max-vram", metavar="GIB", help="the budget (left out: the device's memory)")
+    for name in ("max_vram", "threads", "device", "gpu_layers"):
+        flags.add_option(plan, MODEL[name])
     flags.add_option(plan, MODEL["plan_policy"], "--policy")
-    flags.add_option(plan, MODEL["gpu_layers"])
-    plan.add_argument("--device-profile", default="rtx3060", metavar="NAME", help=", ".join(families.PROFILES))
-    plan.add_argument("--vram", type=float, metavar="GIB", help="memory of a device that is not in this machine")
-    plan.add_argument("--link-gbs", type=float, metavar="GB/S", help="that device's upload speed")
-    plan.add_argument("--tflops", type=float, metavar="X", help="that device's compute speed, reached in real layers")
+    other = plan.add_argument_group("a device that is not in this machine")
+    other.add_argument("--device-profile", metavar="NAME", help=", ".join(families.PROFILES))
+    other.add_argument("--vram", type=float, metavar="GIB", help="its memory")
+    other.add_argument("--link-gbs", type=float, metavar="GB/S", help="its upload speed")
+    other.add_argument("--tflops", type=float, metavar="X", help="its compute speed, reached in real layers")
+    plan.add_argument("-v", "--verbose", action="store_true", help="show every segment, and other policies")
     plan.add_argument("--json", action="store_true", help="print JSON")
     plan.add_argument("--curve", action="store_true", help="seconds per step for budgets from the smallest to the whole model")
     plan.add_argument("--plot", metavar="FILE", help="draw the plan, or the curve, into this file")
     plan.set_defaults(run=run)
 
 
-def _profile(arguments: argparse.Namespace) -> families.Profile:
-    known = families.PROFILES[options.choice("device_profile", arguments.device_profile, tuple(families.PROFILES))]
-    given = (arguments.vram, arguments.link_gbs, arguments.tflops)
-    values = zip(("vram", "link_gbs", "tflops"), given, (known.vram_gib, known.link_gb_per_s, known.tflops))
-    return families.Profile(*(value if mine is None else options.real(name, mine, 1e-6, 1e9) for name, mine, value in values))
+def _target(arguments: argparse.Namespace) -> Target:
+    figures = {"vram_gib": arguments.vram, "link_gb_per_s": arguments.link_gbs, "tflops": arguments.tflops}
+    given = {name: value for name, value in figures.items() if value is not None}
+    if arguments.device_profile is None and not given:
+        here = _device_here(arguments.device)
+        name = here.name if here is not None and arguments.device == "auto" else arguments.device
+        return Target(name, f"{name} ({here.description})" if here is not None else name, None)
+    if arguments.device != MODEL["device"].keyword_default:
+        raise InvalidArgumentError("give --device, or figures of a device that is not in this machine, not both")
+    name = arguments.device_profile or _USUAL_PROFILE
+    known = families.PROFILES[options.choice("device_profile", name, tuple(families.PROFILES))]
+    flag = {"vram_gib": "vram", "link_gb_per_s": "link_gbs", "tflops": "tflops"}
+    own = {key: options.real(flag[key], value, 1e-6, 1e9) for key, value in given.items()}
+    profile = families.Profile(**{**asdict(known), **own})
+    words = f"{name} ({profile.vram_gib:g} GiB, {profile.link_gb_per_s:g} GB/s, {profile.tflops:g} TFLOP/s)"
+    return Target("", words, profile)
 
 
-def _family_planner(arguments: argparse.Namespace, profile: families.Profile) -> Planner:
+def _device_here(name: str) -> Device | None:
+    """The device of that name, or for "auto" the one that `Pipeline` takes; None for simulated and unknown ones."""
+    found = devices()
+    if name == "auto":
+        return next((one for one in found if not one.is_cpu), found[0])
+    return next((one for one in found if one.name.lower() == name.lower()), None)
+
+
+def _family_planner(arguments: argparse.Namespace, target: Target) -> tuple[Planner, str]:
     if arguments.model is not None or any(flags.parts(arguments).values()):
         raise InvalidArgumentError("give a model file or --family, not both")
+    if arguments.network is not None:
+        raise InvalidArgumentError("--network needs a model file; --family knows the diffusion model alone")
+    profile = target.profile or _measured(target.name, arguments.threads)
     width, height = arguments.width or 1024, arguments.height or 1024
     stages = families.stages(arguments.family, wtype=arguments.wtype or "bf16", width=width, height=height, tflops=profile.tflops)
     cfg_scale = arguments.cfg_scale
     guided = families.is_guided(arguments.family) if cfg_scale is None else cfg_scale != 1.0
     batch = GENERATE["batch_count"].check(arguments.batch_count)
 
-    def make(policy: str, budget: float) -> Plan:
+    def make(policy: str, budget: float | None) -> Plan:
         return planner.plan(
             stages,
-            budget_bytes=int(budget * _GIB),
+            budget_bytes=int((profile.vram_gib if budget is None else budget) * _GIB),
             policy=policy,
             link_bytes_per_s=profile.link_gb_per_s * 1e9,
             microbatches=batch * (2 if guided else 1),
             gpu_layers=arguments.gpu_layers,
         )
 
-    return make
+    return make, f"{arguments.family} at {width}x{height}"
 
 
-def _file_planner(arguments: argparse.Namespace, profile: families.Profile) -> Planner:
-    def make(policy: str, budget: float) -> Plan:
+def _measured(name: str, threads: int | None) -> families.Profile:
+    """The figures of a device in this machine."""
+    flops, link = _speeds.device_speed(name, threads or 0)
+    here = _device_here(name)
+    return families.Profile((here.free_bytes if here else 0) / _GIB, link / 1e9, flops / 1e12)
+
+
+def _file_planner(arguments: argparse.Namespace, target: Target) -> tuple[Planner, str]:
+    profile = target.profile
+    if profile is not None:
+        here: dict[str, Any] = {"device": "CPU", "link_speed": (profile.tflops * 1e12, profile.link_gb_per_s * 1e9)}
+    else:
+        here = {"device": target.name, "threads": arguments.threads, "whole_process": True}
+        if not target.name.startswith("simulated"):
+            here["link_speed"] = _speeds.device_speed(target.name, arguments.threads or 0)
+    files = flags.parts(arguments)
+    with Pipeline(arguments.model, **files, **here) as pipeline:
+        width, height = arguments.width or pipeline.default("width"), arguments.height or pipeline.default("height")
+    path = files.get("diffusion_model") or arguments.model
+    what = Path(path).name if path else "the embedded model"
+    if arguments.network is not None:
+        what = f"{arguments.network} of {what}"
+
+    def make(policy: str, budget: float | None) -> Plan:
+        if profile is not None:
+            budget = profile.vram_gib if budget is None else budget
         with Pipeline(
             arguments.model,
-            **flags.parts(arguments),
+            **files,
             wtype=arguments.wtype,
-            max_vram=budget,
+            max_vram=arguments.max_vram if budget is None else budget,
             plan_policy=policy,
             gpu_layers=arguments.gpu_layers,
-            device="CPU",
-            link_speed=(profile.tflops * 1e12, profile.link_gb_per_s * 1e9),
+            **here,
         ) as pipeline:
             return pipeline.plan(
                 network=arguments.network,
                 cfg_scale=arguments.cfg_scale,
-                width=arguments.width,
-                height=arguments.height,
+                width=width,
+                height=height,
                 batch_count=arguments.batch_count,
             )
 
-    return make
+    return make, f"{what} at {width}x{height}"
+
+
+def _budget(arguments: argparse.Namespace, target: Target) -> float | None:
+    """The budget in GiB that the user asks for; None: the device's own, as `sdcpp generate` would have it."""
+    budget = options.max_vram(arguments.max_vram, target.name)
+    if budget is None or target.profile is None:
+        return budget
+    if budget < 0:
+        return max(1e-6, target.profile.vram_gib + budget)
+    return budget
 
 
 def curve(make: Planner, policy: str = "auto") -> list[tuple[float, Plan]]:
     """Plans for budgets (GiB) from the smallest possible one to one that holds everything."""
-    whole = make(policy, 1e5).peak_bytes / _GIB
+    whole = make(policy, _NO_LIMIT_GIB).peak_bytes / _GIB
     try:
         make(policy, 1e-6)
         least = whole / 100
     except OverBudgetError as problem:
         assert problem.least_bytes is not None
         least = (problem.least_bytes + 1) / _GIB
+    most = max(whole * 1.01, least * 1.01)
     found = []
     for i in range(_CURVE_POINTS):
-        budget = least + (whole * 1.01 - least) * i / (_CURVE_POINTS - 1)
+        budget = least + (most - least) * i / (_CURVE_POINTS - 1)
         try:
             found.append((budget, make(policy, budget)))
         except OverBudgetError:
@@ -126,60 +203,89 @@ def knee(found: list[tuple[float, Plan]]) -> float:
     return next(budget for budget, plan in found if plan.predicted_step_seconds <= fastest * _KNEE)
 
 
-def _print_curve(found: list[tuple[float, Plan]]) -> None:
+def _curve_text(found: list[tuple[float, Plan]]) -> str:
     slowest = max(plan.predicted_step_seconds for _, plan in found)
-    print(f"{'max_vram':>10} {'resident':>11} {'streamed':>11} {'step':>10} {'/limit':>7}")
+    rows = [f"{'max_vram':>11} {'stays':>11} {'streamed':>11} {'a step':>10}"]
     for budget, plan in found:
-        ratio = plan.predicted_step_seconds / plan.limit_step_seconds if plan.limit_step_seconds else 1.0
         bar = "#" * round(40 * plan.predicted_step_seconds / slowest) if slowest else ""
         sizes = f"{size_text(plan.resident_bytes):>11} {size_text(plan.streamed_bytes_per_step):>11}"
-        print(f"{budget:6.4g} GiB {sizes} {plan.predicted_step_seconds:8.4g} s {ratio:6.2f}x {bar}")
-    print(f"knee: from {knee(found):.4g} GiB on a step takes at most {_KNEE:.2f} of the fastest")
+        rows.append(f"{size_text(budget * _GIB):>11} {sizes} {seconds_text(plan.predicted_step_seconds):>10} {bar}")
+    rows.append(f"knee: from {size_text(knee(found) * _GIB)} on, a step takes at most {_KNEE:.2f} of the fastest")
+    return "\n".join(rows)
+
+
+def _more(make: Planner, policy: str, plan: Plan) -> str:
+    """What a larger budget would bring."""
+    try:
+        larger = make(policy, plan.peak_bytes / _GIB + _MORE_GIB)
+    except OverBudgetError:
+        return ""
+    streamed = f"{size_text(larger.streamed_bytes_per_step)} streamed" if larger.streamed_bytes_per_step else "nothing streamed"
+    return f"with {_MORE_GIB:g} GiB more: {seconds_text(larger.predicted_step_seconds)} a step, {streamed}"
+
+
+def summary(make: Planner, policy: str, plan: Plan, *, what: str, where: str) -> str:
+    """Some lines for people: whether it fits, what is streamed, how long a step takes, what more memory would bring."""
+    weights = sum(stage.param_bytes for stage in plan.stages)
+    lines = [f"{what} on {where}"]
+    if plan.streamed_bytes_per_step == 0:
+        lines.append(f"fits: all {size_text(weights)} of weights stay, {size_text(plan.peak_bytes)} are used at most")
+        lines.append(f"a step takes about {seconds_text(plan.predicted_step_seconds)}")
+        return "\n".join(lines)
+    streamed = plan.streamed_bytes_per_step
+    lines.append(
+        f"streams: of {size_text(weights)} of weights {size_text(plan.resident_bytes)} stay, "
+        f"{size_text(streamed)} are uploaded in each step; {size_text(plan.peak_bytes)} are used at most"
+    )
+    whole = sum(stage.seconds for stage in plan.stages) * plan.together * plan.passes
+    slower = f", {plan.predicted_step_seconds / whole:.2f} times as long as if everything stayed" if whole > 0 else ""
+    lines.append(f"a step takes about {seconds_text(plan.predicted_step_seconds)}{slower}")
+    return "\n".join([*lines, *filter(None, [_more(make, policy, plan)])])
+
+
+def _details(plans: dict[str, Plan], wanted: str) -> str:
+    rows = [str(plans[wanted]), "", f"{'policy':16} {'segments':>8} {'stays':>11} {'streamed':>11} {'peak':>11} {'a step':>10}"]
+    for policy, plan in plans.items():
+        sizes = (plan.resident_bytes, plan.streamed_bytes_per_step, plan.peak_bytes)
+        shown = " ".join(f"{size_text(size):>11}" for size in sizes)
+        rows.append(f"{policy:16} {len(plan.segments):8} {shown} {seconds_text(plan.predicted_step_seconds):>10}")
+    return "\n".join(rows)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
-    profile = _profile(arguments)
+    target = _target(arguments)
     wanted = MODEL["plan_policy"].check(arguments.plan_policy)
-    make = (_file_planner if arguments.family is None else _family_planner)(arguments, profile)
+    make, what = (_file_planner if arguments.family is None else _family_planner)(arguments, target)
     plot = None if arguments.plot is None else Path(arguments.plot)
     if plot is not None:
         _images.check_output(plot)
-    budget = profile.vram_gib
-    if arguments.max_vram is not None:
-        try:
-            budget = MODEL["max_vram"].check(arguments.max_vram)
-        except InvalidArgumentError:
-            raise InvalidArgumentError.of("max_vram", f"is {arguments.max_vram!r}; a plan needs GiB, such as 12") from None
-        budget = budget if budget > 0 else max(0.0, profile.vram_gib + budget) if budget < 0 else 0.0
     if arguments.curve:
+        if arguments.max_vram is not None:
+            raise InvalidArgumentError("--curve tries every budget; leave --max-vram out")
         points = curve(make, wanted)
         if arguments.json:
             print(json.dumps([{"max_vram": at, **asdict(plan)} for at, plan in points], indent=1))
         else:
-            _print_curve(points)
+            print(f"{what} on {target.words}\n{_curve_text(points)}")
         if plot is not None:
-            picture.save_curve({wanted: [(at, plan.predicted_step_seconds) for at, plan in points]}, plot)
+            line = [(at, plan.predicted_step_seconds) for at, plan in points]
+            picture.save_curve({wanted: line}, plot, title=f"{what} on {target.words}", knee=knee(points))
         return 0
-    found = {}
-    for policy in dict.fromkeys((wanted, *MODEL["plan_policy"].choices[1:])):
-        try:
-            found[policy] = make(policy, budget)
-        except OverBudgetError:
-            if policy == wanted:
-                raise
+    budget = _budget(arguments, target)
+    found = {wanted: make(wanted, budget)}
+    if arguments.json or arguments.verbose:
+        for policy in MODEL["plan_policy"].choices[1:]:
+            try:
+                found[policy] = make(policy, budget)
+            except OverBudgetError:
+                continue  # a comparison's; the plan that is wanted has passed
     if arguments.json:
         print(json.dumps({policy: asdict(plan) for policy, plan in found.items()}, indent=1))
     else:
-        print(found[wanted])
-        print(f"\n{'policy':12} {'segments':>8} {'resident':>12} {'streamed a step':>16} {'peak':>12} {'step':>10}")
-        for policy, plan in found.items():
-            sizes = (plan.resident_bytes, plan.streamed_bytes_per_step, plan.peak_bytes)
-            row = f"{size_text(sizes[0]):>12} {size_text(sizes[1]):>16} {size_text(sizes[2]):>12}"
-            print(f"{policy:12} {len(plan.segments):8} {row} {plan.predicted_step_seconds:8.3f} s")
+        print(summary(make, wanted, found[wanted], what=what, where=target.words))
+        print(f"\n{_details(found, wanted)}" if arguments.verbose else "(-v shows every segment)")
     if plot is not None:
-        path = flags.parts(arguments).get("diffusion_model") or arguments.model
-        what = arguments.family or (Path(path).name if path else "the embedded model")
-        title = f"{what}, max_vram {budget:g} GiB, link {profile.link_gb_per_s:g} GB/s, policy {found[wanted].policy}"
-        picture.save(found[wanted], plot, title=title)
+        limit = "" if budget is None else f", max_vram {budget:g} GiB"
+        picture.save(found[wanted], plot, title=f"{what} on {target.words}{limit}")
     return 0

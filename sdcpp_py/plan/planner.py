@@ -61,7 +61,7 @@ class Piece:
     upload_seconds: tuple[float, float]  #: start and end in a steady pass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """The weights that stay, the weights that are streamed, and the cost; `str()` gives a table."""
 
@@ -88,12 +88,17 @@ class Plan:
         """Whether what is streamed goes round one piece of memory, and not through slots in turn."""
         return self.policy == "pipelined" and len(self.slots) == 1
 
+    def __repr__(self) -> str:
+        """Tell the plan in a line."""
+        sizes = f"{self.resident_bytes / _MIB:.1f} MiB stay, {self.streamed_bytes_per_step / _MIB:.1f} MiB streamed a step"
+        return f"<Plan {self.policy}: {len(self.segments)} segments, {sizes}, {self.predicted_step_seconds:.4g} s a step>"
+
     def __str__(self) -> str:
         """The summary and a table of segments."""
         head = self.summary()
-        rows = [f"{'segment':40} {'weights':>10} {'footprint':>10}  where"]
+        rows = [f"{'segment':40} {'weights':>12} {'footprint':>12}  where"]
         for s in self.segments:
-            name = self.stages[s.first].name + (f" .. {self.stages[s.last].name}" if s.last > s.first else "")
+            name = _short(self.stages[s.first].name) + (f" .. {_short(self.stages[s.last].name)}" if s.last > s.first else "")
             place = "ring" if self.is_ring else f"slot {s.slot}"
             if s.resident:
                 where = "resident"
@@ -101,7 +106,7 @@ class Plan:
                 where = f"{place}, {(s.param_bytes - s.streamed_bytes) / _MIB:.1f} MiB of it resident"
             else:
                 where = place
-            rows.append(f"{name:40.40} {s.param_bytes / _MIB:8.1f} M {s.footprint_bytes / _MIB:8.1f} M  {where}")
+            rows.append(f"{name:40.40} {s.param_bytes / _MIB:8.1f} MiB {s.footprint_bytes / _MIB:8.1f} MiB  {where}")
         return head + "\n" + "\n".join(rows)
 
     def summary(self) -> str:
@@ -119,6 +124,11 @@ class Plan:
             f"{self.together} microbatches stage by stage, {self.group} in a graph, {self.passes} passes a step\n"
             f"predicted {self.predicted_step_seconds:.4g} s a step, limit {self.limit_step_seconds:.4g} s ({ratio:.2f}x)"
         )
+
+
+def _short(name: str) -> str:
+    """A stage's name without its network's."""
+    return name.partition(".")[2] or name
 
 
 def plan(

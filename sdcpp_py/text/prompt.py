@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.text import _clip_tokenizer
 
+_NETWORK_TAG = re.compile(r"<(?:lora|lyco|hypernet):[^<>]{1,200}>")
 MAX_CHARACTERS = 100_000
 MAX_CHUNKS = 64
 _UP = 1.1
@@ -97,6 +98,8 @@ def check(prompt: str) -> None:
         raise InvalidArgumentError("the prompt holds half a surrogate pair, which is no text; decode it properly first")
     if len(prompt) > MAX_CHARACTERS:
         raise InvalidArgumentError(f"the prompt has {len(prompt)} characters; up to {MAX_CHARACTERS} are possible")
+    if tag := _NETWORK_TAG.search(prompt):
+        raise InvalidArgumentError(f"{tag[0]!r:.60} in the prompt: networks such as LoRA are not supported yet; leave it out")
 
 
 def tokenize(prompt: str, positions: int = 77, chunks: int = 1, padding: int = _clip_tokenizer.END) -> Tokens:

@@ -15,43 +15,121 @@ from sdcpp_py import _compat, _images, cli, convert, options
 from sdcpp_py.cli import flags
 from sdcpp_py.plan import planner
 
-# The keywords of stable-diffusion-cpp-python, in its order, with its defaults.
+# The keywords of stable-diffusion-cpp-python 0.4.7 in its order, with its defaults.
 OPENING = {
-    "model_path": "",
-    "clip_l_path": "",
-    "clip_g_path": "",
-    "diffusion_model_path": "",
-    "llm_path": "",
-    "vae_path": "",
-    "taesd_path": "",
+    **dict.fromkeys(("model_path", "clip_l_path", "clip_g_path", "clip_vision_path", "t5xxl_path", "llm_path"), ""),
+    **dict.fromkeys(("llm_vision_path", "diffusion_model_path", "high_noise_diffusion_model_path", "vae_path", "taesd_path"), ""),
+    **dict.fromkeys(("control_net_path", "upscaler_path"), ""),
+    "upscale_tile_size": 128,
+    "lora_model_dir": "",
+    "embedding_paths": [],
+    "photo_maker_path": "",
+    "tensor_type_rules": "",
+    "vae_decode_only": False,
     "n_threads": -1,
     "wtype": "default",
-    "tensor_type_rules": "",
     "rng_type": "cuda",
-    "offload_params_to_cpu": False,
+    "sampler_rng_type": "cuda",
+    "prediction": "default",
+    "lora_apply_mode": "auto",
+    **dict.fromkeys(("offload_params_to_cpu", "enable_mmap", "keep_clip_on_cpu", "keep_control_net_on_cpu"), False),
+    **dict.fromkeys(("keep_vae_on_cpu", "flash_attn", "diffusion_flash_attn", "tae_preview_only"), False),
+    **dict.fromkeys(("diffusion_conv_direct", "vae_conv_direct", "circular_x", "circular_y"), False),
+    "force_sdxl_vae_conv_scale": False,
+    "chroma_use_dit_mask": True,
+    "chroma_use_t5_mask": False,
+    "chroma_t5_mask_pad": 1,
+    "qwen_image_zero_cond_t": False,
     "max_vram": 0,
+    "image_resize_method": "crop",
+    "verbose": True,
 }
 GENERATING = {
     "prompt": inspect.Parameter.empty,
     "negative_prompt": "",
     "clip_skip": -1,
     "init_image": None,
+    "ref_images": None,
+    "auto_resize_ref_image": True,
+    "increase_ref_index": False,
+    "mask_image": None,
     "width": 512,
     "height": 512,
     "cfg_scale": 7.0,
+    "image_cfg_scale": None,
     "guidance": 3.5,
     "scheduler": "default",
     "sample_method": "default",
     "sample_steps": 20,
     "eta": 0.0,
+    "timestep_shift": 0,
+    "sigmas": None,
     "flow_shift": math.inf,
+    "skip_layers": [7, 8, 9],
+    "skip_layer_start": 0.01,
+    "skip_layer_end": 0.2,
+    "slg_scale": 0.0,
     "strength": 0.75,
     "seed": 42,
     "batch_count": 1,
+    "control_image": None,
+    "control_strength": 0.9,
+    "pm_id_embed_path": "",
+    "pm_id_images": None,
+    "pm_style_strength": 20.0,
     "vae_tiling": False,
     "vae_tile_overlap": 0.5,
+    "vae_tile_size": "0x0",
+    "vae_relative_tile_size": "0x0",
+    "cache_mode": "disabled",
+    "cache_reuse_threshold": 1.0,
+    "cache_start_percent": 0.15,
+    "cache_end_percent": 0.95,
+    "cache_error_decay_rate": 1.0,
+    "cache_use_relative_threshold": True,
+    "cache_reset_error_on_compute": True,
+    "cache_Fn_compute_blocks": 8,
+    "cache_Bn_compute_blocks": 0,
+    "cache_residual_diff_threshold": 0.08,
+    "cache_max_warmup_steps": 8,
+    "cache_max_continuous_cached_steps": -1,
+    "cache_taylorseer_n_derivatives": 1,
+    "cache_taylorseer_skip_interval": 1,
+    "cache_spectrum_w": 0.4,
+    "cache_spectrum_m": 3,
+    "cache_spectrum_lam": 1.0,
+    "cache_spectrum_window_size": 2,
+    "cache_spectrum_flex_window": 0.5,
+    "cache_spectrum_warmup_steps": 4,
+    "cache_spectrum_stop_percent": 0.9,
+    "scm_mask": "",
+    "scm_policy": "dynamic",
+    "hires": False,
+    "hires_path": "",
+    "hires_upscaler": "Latent",
+    "hires_scale": 2.0,
+    "hires_width": 0,
+    "hires_height": 0,
+    "hires_steps": 0,
+    "hires_denoising_strength": 0.7,
+    "hires_upscale_tile_size": 128,
+    "canny": False,
+    "upscale_factor": 1,
+    "preview_method": "none",
+    "preview_noisy": False,
+    "preview_interval": 1,
+    "preview_callback": None,
     "progress_callback": None,
 }
+CONVERTING = {
+    "input_path": inspect.Parameter.empty,
+    "vae_path": "",
+    "output_path": "output.gguf",
+    "output_type": "default",
+    "tensor_type_rules": "",
+    "convert_name": True,
+}
+THE_MODELS_OWN = ("width", "height", "cfg_scale", "sample_steps")  # if they are left out
 
 
 def parameters(function):
@@ -65,12 +143,7 @@ def command_line(*arguments):
 
 
 def test_options_are_keyword_only():
-    for function in (
-        sdcpp_py.Pipeline,
-        sdcpp_py.Pipeline.generate,
-        sdcpp_py.StableDiffusion,
-        sdcpp_py.StableDiffusion.generate_image,
-    ):
+    for function in (sdcpp_py.Pipeline, sdcpp_py.Pipeline.generate):
         kinds = [p.kind for p in parameters(function).values()]
         assert kinds[0] is inspect.Parameter.POSITIONAL_OR_KEYWORD
         assert all(kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD) for kind in kinds[1:])
@@ -89,10 +162,24 @@ def test_the_command_line_has_every_option_with_the_same_default():
             assert given[name] == parameter.default, name
 
 
-def test_the_facade_has_the_other_packages_names_order_and_defaults():
-    for function, expected in ((sdcpp_py.StableDiffusion, OPENING), (sdcpp_py.StableDiffusion.generate_image, GENERATING)):
-        found = {name: one.default for name, one in parameters(function).items() if one.kind is not inspect.Parameter.VAR_KEYWORD}
-        assert list(found.items()) == list(expected.items())
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (sdcpp_py.StableDiffusion, OPENING),
+        (sdcpp_py.StableDiffusion.generate_image, GENERATING),
+        (sdcpp_py.StableDiffusion.convert, CONVERTING),
+    ],
+)
+def test_the_facade_has_the_other_packages_names_order_and_defaults(function, expected):
+    found = parameters(function)
+    assert list(found) == list(expected)
+    for name, parameter in found.items():
+        if name in THE_MODELS_OWN:
+            assert parameter.default is None
+        else:
+            default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+            assert (default, type(default)) == (expected[name], type(expected[name])), name
+        assert parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 NOT_IN_TABLE = {
@@ -179,7 +266,7 @@ class Recorder:
     def generate(self, prompt, **given):
         Recorder.made = {"prompt": prompt, **given}
         timings = dict.fromkeys(("total", "encode", "sample", "decode"), 0.0)
-        return types.SimpleNamespace(images=[], seed=1, timings=timings, reports={})
+        return types.SimpleNamespace(images=[], seed=1, seeds=[], parameters={}, timings=timings, reports={})
 
     def take_profile(self):
         return []
@@ -230,16 +317,17 @@ def test_the_command_line_says_nothing_of_what_was_left_out(monkeypatch):
 
 def test_the_facade_passes_every_keyword_on(monkeypatch):
     monkeypatch.setattr(_compat, "Pipeline", Recorder)
-    paths = {name: f"{name}.gguf" for name in OPENING if name.endswith("_path")}
+    taken = ("model", "clip_l", "clip_g", "t5xxl", "diffusion_model", "llm", "vae", "taesd")
+    paths = {f"{name}_path": f"{name}.gguf" for name in taken}
     others = {"n_threads": 3, "wtype": "q8_0", "tensor_type_rules": "a=f16", "rng_type": "cpu", "max_vram": 2.5}
     model = sdcpp_py.StableDiffusion(**paths, **others, offload_params_to_cpu=True)
     assert Recorder.opened == {
-        "model": "model_path.gguf",
-        "diffusion_model": "diffusion_model_path.gguf",
-        "vae": "vae_path.gguf",
-        "text_encoders": ["clip_l_path.gguf", "clip_g_path.gguf"],
-        "llm": "llm_path.gguf",
-        "taesd": "taesd_path.gguf",
+        "model": "model.gguf",
+        "diffusion_model": "diffusion_model.gguf",
+        "vae": "vae.gguf",
+        "text_encoders": ["clip_l.gguf", "clip_g.gguf", "t5xxl.gguf"],
+        "llm": "llm.gguf",
+        "taesd": "taesd.gguf",
         "wtype": "q8_0",
         "tensor_type_rules": "a=f16",
         "threads": 3,
@@ -247,7 +335,6 @@ def test_the_facade_passes_every_keyword_on(monkeypatch):
         "max_vram": 2.5,
         "offload_to_cpu": True,
     }
-    assert {"model_path", *paths, *others, "offload_params_to_cpu"} == set(OPENING)
     given = {
         "negative_prompt": "no",
         "clip_skip": 2,
@@ -265,20 +352,93 @@ def test_the_facade_passes_every_keyword_on(monkeypatch):
         "vae_tiling": True,
         "vae_tile_overlap": 0.25,
     }
-    model.generate_image("a cat", **given, strength=0.5, init_image=None, progress_callback=None)
+    model.generate_image("a cat", **given, vae_tile_size="24x24", strength=0.5, init_image="photo.png", progress_callback=None)
     renamed = {"sample_method": "sampler", "sample_steps": "steps"}
     expected = {renamed.get(name, name): value for name, value in given.items()}
+    expected |= {"vae_tile_size": 24, "init_image": "photo.png", "strength": 0.5}
     assert Recorder.made == {"prompt": "a cat", **expected, "use_taesd": True, "callback": None}
-    assert {"prompt", "strength", "init_image", "progress_callback", *given} == set(GENERATING)
+    sdcpp_py.StableDiffusion(taesd_path="t.gguf", tae_preview_only=True).generate_image("x")
+    assert not Recorder.made["use_taesd"]
 
 
 def test_the_facades_defaults_leave_the_engine_its_own(monkeypatch):
     monkeypatch.setattr(_compat, "Pipeline", Recorder)
     sdcpp_py.StableDiffusion().generate_image("x")
     assert Recorder.opened == {"model": None, "text_encoders": [], "rng": "cuda", "max_vram": 0}
-    made = {"width": 512, "height": 512, "steps": 20, "cfg_scale": 7.0, "seed": 42, "batch_count": 1}
     more = {"prompt": "x", "negative_prompt": "", "vae_tile_overlap": 0.5, "use_taesd": False, "callback": None}
-    assert Recorder.made == made | more
+    assert Recorder.made == {"seed": 42, "batch_count": 1} | more
+
+
+def test_the_facade_takes_every_keyword_at_the_other_packages_default(monkeypatch):
+    monkeypatch.setattr(_compat, "Pipeline", Recorder)
+    model = sdcpp_py.StableDiffusion(**OPENING)
+    model.generate_image(**{**GENERATING, "prompt": "x"})
+    assert (Recorder.made["width"], Recorder.made["steps"], Recorder.made["cfg_scale"]) == (512, 20, 7.0)
+    model.generate_image("a cat", "ugly", 2)
+    assert (Recorder.made["prompt"], Recorder.made["negative_prompt"], Recorder.made["clip_skip"]) == ("a cat", "ugly", 2)
+
+
+REFUSED = {
+    "mask_image": "m.png",
+    "ref_images": ["r.png"],
+    "control_image": "c.png",
+    "hires": True,
+    "canny": True,
+    "slg_scale": 2.5,
+    "image_cfg_scale": 1.5,
+    "timestep_shift": 250,
+    "sigmas": "1,0.5",
+    "pm_id_images": ["a.png"],
+    "cache_mode": "easycache",
+    "upscale_factor": 2,
+    "preview_method": "proj",
+    "vae_relative_tile_size": "0.5x0.5",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_facade_refuses_what_would_change_a_picture(monkeypatch, name):
+    monkeypatch.setattr(_compat, "Pipeline", Recorder)
+    with pytest.raises(ValueError, match=f"{name}=.* is not supported"):
+        sdcpp_py.StableDiffusion().generate_image("x", **{name: REFUSED[name]})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("circular_x", True), ("circular_y", 1), ("embedding_paths", ["a"]), ("control_net_path", "c"), ("prediction", "v")],
+)
+def test_the_facade_refuses_models_that_would_be_others(monkeypatch, name, value):
+    monkeypatch.setattr(_compat, "Pipeline", Recorder)
+    with pytest.raises(ValueError, match=f"{name}=.* is not supported"):
+        sdcpp_py.StableDiffusion(**{name: value})
+
+
+def test_the_facades_keywords_are_all_accounted_for():
+    for function, table in (
+        (sdcpp_py.StableDiffusion, _compat._OPENING),
+        (sdcpp_py.StableDiffusion.generate_image, _compat._GENERATING),
+    ):
+        refused = set(parameters(function)) - set(table) - _compat._OWN - _compat._NO_EFFECT
+        assert refused >= ({"circular_x"} if function is sdcpp_py.StableDiffusion else set(REFUSED))
+    assert set(OPENING) | set(GENERATING) >= _compat._NO_EFFECT
+
+
+def test_networks_in_a_prompt_are_refused(folder):
+    with sdcpp_py.Pipeline(folder) as pipeline:
+        for prompt in ("a cat <lora:style:0.8>", "<lyco:a>, b"):
+            with pytest.raises(ValueError, match="LoRA are not supported yet"):
+                pipeline.generate(prompt, width=64, height=64, steps=1)
+        assert pipeline.generate("a <b> c < d", width=64, height=64, steps=1).images
+
+
+def test_the_facades_pictures_carry_their_arguments_and_convert_writes(folder, tmp_path):
+    with sdcpp_py.StableDiffusion(folder) as model:
+        picture = model.generate_image("a cat", width=64, height=64, sample_steps=2, batch_count=2)[1]
+        assert (picture.info["prompt"], picture.info["seed"], picture.info["sample_steps"]) == ("a cat", 43, 2)
+        assert picture.info["sample_method"] == "euler_a" and picture.info["model_path"] == folder
+        path = model.convert(folder, output_path=tmp_path / "x.gguf", output_type="q8_0")
+    with sdcpp_py.StableDiffusion(path) as model:
+        assert model.generate_image("a cat", width=64, height=64, sample_steps=1)
 
 
 def test_a_pictures_metadata_come_from_the_table():
@@ -286,7 +446,7 @@ def test_a_pictures_metadata_come_from_the_table():
     text = _images.parameters_of({**used, "clip_skip": 2, "rng": "cpu", "prompt": "a", "negative_prompt": ""}, "my, model")
     version = sdcpp_py.__version__
     assert text == (
-        "a\nSteps: 3, Sampler: euler, Schedule type: karras, CFG scale: 2.5, Seed: 7, Size: 64x128, "
+        "a\nSteps: 3, Sampler: Euler, Schedule type: Karras, CFG scale: 2.5, Seed: 7, Size: 64x128, "
         f'Model: "my, model", Clip skip: 2, RNG: CPU, Version: sdcpp_py {version}'
     )
     keys = {option.written for option in options.GENERATE.values() if option.written}
@@ -323,13 +483,3 @@ def test_the_facade_generates(folder):
         )
     assert images[0].size == (64, 64)
     assert steps == [(1, 2, True), (2, 2, True)]
-
-
-def test_the_facade_refuses_what_it_cannot_do(folder):
-    with sdcpp_py.StableDiffusion(folder) as model:
-        with pytest.raises(ValueError, match="control_image"):
-            model.generate_image("x", control_image="x.png")
-        with pytest.raises(sdcpp_py.errors.ModelNotFoundError, match=r"no such file: x\.png"):
-            model.generate_image("x", init_image="x.png")
-    with pytest.raises(ValueError, match="clip_vision_path"):
-        sdcpp_py.StableDiffusion(folder, clip_vision_path="vision.safetensors")

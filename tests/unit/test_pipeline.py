@@ -96,7 +96,7 @@ def test_results_say_what_was_done(pipeline):
     assert result.timings["total"] > 0 and result.memory["workspace"] > 0
     assert result.latents[0].shape == (4, 8, 8)
     text = result.images[0].info["parameters"]
-    assert text.startswith("a cat\nNegative prompt: dog, bad\nSteps: 3, Sampler: euler, ")
+    assert text.startswith("a cat\nNegative prompt: dog, bad\nSteps: 3, Sampler: Euler, ")
     assert "Seed: 3, Size: 64x64" in text
 
 

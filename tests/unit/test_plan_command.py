@@ -7,6 +7,7 @@ import pytest
 import tiny
 from PIL import Image
 
+import sdcpp_py
 from sdcpp_py import cli, errors, families
 from sdcpp_py.plan import planner
 
@@ -54,9 +55,10 @@ def test_the_published_workloads():
 
 def test_a_family_on_a_profile(capsys, tmp_path):
     status, out, _ = run(
-        capsys, "--family", "z-image", "--wtype", "bf16", "--device-profile", "rtx3060", "-W", "1024", "-H", "688"
+        capsys, "--family", "z-image", "--wtype", "bf16", "--device-profile", "rtx3060", "-W", "1024", "-H", "688", "-v"
     )
     assert status == 0 and "policy pipelined" in out and "capped" in out
+    assert out.startswith("z-image at 1024x688 on rtx3060 (12 GiB, 22 GB/s, 19 TFLOP/s)\nfits: all 11.47 GiB of weights stay, ")
     picture = tmp_path / "plan.png"
     status, out, _ = run(capsys, "--family", "flux", "--vram", "11", "--link-gbs", "3", "--json", "--plot", str(picture))
     assert status == 0 and json.loads(out)["auto"]["streamed_bytes_per_step"] > 0
@@ -67,8 +69,26 @@ def test_a_file_and_a_curve(capsys, tmp_path):
     picture = tmp_path / "curve.png"
     status, out, _ = run(capsys, "--curve", "--plot", str(picture), "--link-gbs", "0.1", "--tflops", "0.1")
     assert status == 0 and "knee: from" in out and picture.exists()
-    status, out, _ = run(capsys, "--max-vram", "0.01")
-    assert status == 0 and "streamed a step" in out
+    status, out, _ = run(capsys, "--max-vram", "0.01", "--device-profile", "cpu-nvme")
+    assert status == 0 and "\nstreams: of " in out and "\nwith 2 GiB more: " in out and "nothing streamed" in out
+
+
+def test_a_plan_is_for_this_machine_and_the_one_that_generate_follows(capsys, tmp_path):
+    status, out, _ = run(capsys, "--device", "simulated:vram=0.008,link=2", "--json")
+    assert status == 0
+    with sdcpp_py.Pipeline(device="simulated:vram=0.008,link=2", whole_process=True) as pipeline:
+        result = pipeline.generate("a red circle", steps=1)
+    ran = result.reports["unet"].plan
+    planned = json.loads(out)["auto"]
+    assert ran.streamed_bytes_per_step == planned["streamed_bytes_per_step"] > 0
+    assert ran.resident_bytes == planned["resident_bytes"]
+    status, out, _ = run(capsys)
+    assert (
+        status == 0
+        and out.startswith("the embedded model at 128x128 on CPU (")
+        and "fits: all " in out
+        and "a step takes about" in out
+    )
 
 
 def test_a_model_given_by_its_parts_is_planned(tmp_path, capsys):
@@ -95,6 +115,10 @@ def test_a_model_given_by_its_parts_is_planned(tmp_path, capsys):
         (["--max-vram", "0.0001"], "(GiB) is enough"),
         (["--link-gbs", "-1"], "link_gbs"),
         (["--plot", "plan.xyz"], ".png"),
+        (["--curve", "--max-vram", "1"], "leave --max-vram out"),
+        (["--family", "flux", "--network", "vae.decoder"], "--network needs a model file"),
+        (["--device", "CPU", "--vram", "8"], "not both"),
+        (["--device", "GPU7"], "GPU7"),
     ],
 )
 def test_errors_are_printed(arguments, says, capsys):
