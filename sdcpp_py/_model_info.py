@@ -35,6 +35,7 @@ class ModelSummary:
     missing: list[str]  #: networks that text-to-image needs and the file lacks
     refusal: SdcppError | None = None  #: the error that opening the file raises; None if it opens
     unused: tuple[str, ...] = ()  #: names of tensors that no network uses, without those that are known to be left over
+    option: str = ""  #: the keyword that takes the file, if it is no more than a part of a model
 
 
 @dataclass(frozen=True)
@@ -81,5 +82,5 @@ def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummar
     networks = {network["title"]: network["parameters"] for network in listing["networks"]}
     family = listing["family"] or ("a part of a model" if networks else "unknown")
     refusal = _engine.error_of(**listing["refusal"]) if listing["refusal"] else None
-    told = listing["missing"], refusal, tuple(listing["unused"])
+    told = listing["missing"], refusal, tuple(listing["unused"]), listing["option"]
     return ModelSummary(Path(path), listing["format"], family, tensors, dict(by_type), networks, *told)

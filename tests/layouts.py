@@ -720,6 +720,14 @@ def flux_fp8_scaled(folder: Path) -> Files:
     return flux_texts(folder) | {"diffusion_model": own}
 
 
+@layout("t5xxl_fp8_e4m3fn_scaled, with its tokenizer as a tensor", family="flux.1")
+def flux_t5_fp8_scaled(folder: Path) -> Files:
+    tensors = companions(typed(r.t5(), "F8_E4M3", "F16"), lambda x, _: {f"{x}.scale_weight": ("F32", ())})
+    tensors |= {"scaled_fp8": ("F8_E4M3", (0,)), "spiece_model": ("U8", (791656,))}
+    big = hollow.safetensors(folder / "t5xxl_fp8_e4m3fn_scaled.safetensors", tensors)
+    return flux_dev_parts(folder) | {"text_encoders": [text_files(folder, "clip_l")[0], big]}
+
+
 @layout("FLUX.1-dev as diffusers keeps it", family="flux.1")
 def flux_diffusers_folder(folder: Path) -> Files:
     stem = "diffusion_pytorch_model"

@@ -121,12 +121,13 @@ typedef struct sdcpp_file {
  * users give a component's file, `flags` are the command line's; components may share them. */
 int sdcpp_components(char** json, sdcpp_error* error);
 
-/* The contents of a tensor file or a diffusers folder: {format, family, refusal, unused, networks: [{name, title,
- * parameters}], missing, tensors: [{name, canonical, type, shape, bytes}]}. `family` is what a file is that cannot be
- * used if that is known, else "" if there is no diffusion model; `refusal` {status, message, option} is the
- * error with which sdcpp_model_open() would refuse the file, null if it would not; `unused` are names of tensors that
- * none of the networks uses; `missing` are titles of the components that text to image needs in addition; `canonical`
- * is the engine's name for a tensor, "" if it has none. Nothing is loaded. */
+/* The contents of a tensor file or a diffusers folder: {format, family, refusal, unused, option, networks:
+ * [{name, title, parameters}], missing, tensors: [{name, canonical, type, shape, bytes}]}. `family` is what a file is
+ * that cannot be used if that is known, else "" if there is no diffusion model; `refusal` {status, message, option} is
+ * the error with which sdcpp_model_open() would refuse the file, null if it would not; `unused` are names of tensors
+ * that none of the networks uses; `option` takes the file if it is no more than a part of a model, else ""; `missing`
+ * are titles of the components that text to image needs in addition; `canonical` is the engine's name for a tensor, ""
+ * if it has none. Nothing is loaded. */
 int sdcpp_listing(const sdcpp_file* file, char** json, sdcpp_error* error);
 
 /* A model: its files, networks and device. */

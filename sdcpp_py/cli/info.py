@@ -30,6 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"  {network:32} {count / 1e6:10.2f} M parameters")
     for kind, size in sorted(summary.bytes_by_type.items()):
         print(f"  {kind:32} {size_text(size):>12}")
+    if summary.option:
+        print(f"  to be given with {flags.spell(summary.option, '…')} beside a model")
     if not summary.refusal:
         print("  missing for text to image: " + (", ".join(summary.missing) or "nothing"))
     if summary.unused:

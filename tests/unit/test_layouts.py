@@ -79,6 +79,8 @@ def test_info_shows_refusals_and_unused_tensors(tmp_path, capsys):
     out = info(capsys, written("lora_as_model", tmp_path)["model"])
     assert "model.safetensors: a LoRA, safetensors, 480 tensors" in out
     assert "cannot be used: model.safetensors is a LoRA" in out
+    out = info(capsys, written("vae_as_model", tmp_path / "one")["model"])
+    assert "a part of a model" in out and "to be given with --vae FILE" in out
     out = info(capsys, written("sd15_with_strangers", tmp_path / "two")["model"])
     assert "2 tensors have no use: " in out and "foo.bar" in out
 

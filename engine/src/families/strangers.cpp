@@ -242,9 +242,9 @@ bool is_leftover(std::string_view name) {
         "visual.",       "visual_proj",    "t5.decoder.",    "t5.lm_head.",   "llm.lm_head.",
         "llm.visual.",   "llm.vision_",    "clip_l.vision_", "clip_l.visual", "clip_g.vision_",
         "clip_g.visual", "clip_h.vision_", "clip_h.visual",  "vae.loss.",     "vae.model_ema."};
-    static constexpr std::array<std::string_view, 6> endings = {"position_ids",           "logit_scale",
-                                                                "norm_final.weight",      "text_projection",
-                                                                "text_projection.weight", "num_batches_tracked"};
+    static constexpr std::array<std::string_view, 7> endings = {
+        "position_ids",           "logit_scale",         "norm_final.weight", "text_projection",
+        "text_projection.weight", "num_batches_tracked", "spiece_model"};
     // schedules, and marks that the engine reads
     static constexpr std::array<std::string_view, 16> alone = {"betas",
                                                                "alphas_cumprod",

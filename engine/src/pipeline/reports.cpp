@@ -116,9 +116,11 @@ Json listing_json(const ModelPath& path) {
     // the same steps as for opening a model
     FilesSummary summary;
     std::vector<std::string> unused;
+    const Component* alone = nullptr;
     try {
         const ModelFiles files = open_files({path});
         summary = summarize(files);
+        alone = sole_component(files);
         const std::vector<NamedNetwork> made = make_networks(files);
         require_fit(made, family_of(files));
         unused = unused_tensors(files, made);
@@ -138,6 +140,7 @@ Json listing_json(const ModelPath& path) {
                              {"family", Json(summary.family ? std::string(summary.family->title) : strange)},
                              {"refusal", std::move(refusal)},
                              {"unused", texts(unused)},
+                             {"option", Json(std::string(alone ? alone->option : ""))},
                              {"networks", Json(std::move(networks))},
                              {"missing", Json(std::move(missing))},
                              {"tensors", Json(std::move(tensors))}});
