@@ -41,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        source = options.model or sdcpp_py.pipeline.embedded_model()
+        source = options.model or sdcpp_py._embedded.embedded_model()
         exact = convert(source, Path(folder) / "f32.gguf", wtype="f32")
         reference = pictures(exact, "f32", options.pictures)
         print(f"{'type':6} {'file':>10} {'PSNR':>9} {'worst picture':>14}")

@@ -4,5 +4,5 @@ import sdcpp_py
 
 with sdcpp_py.Pipeline() as pipeline:
     result = pipeline.generate("a small pink star above a large cyan ring on a black background", seed=7)
-    sdcpp_py.save(result.images[0], "star.png")
+    result.save("star.png")
     print(result.timings)

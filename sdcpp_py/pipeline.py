@@ -9,8 +9,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import resources
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +19,7 @@ from tqdm import tqdm
 
 from sdcpp_py import _blas as blas_library
 from sdcpp_py import _engine, _images, _jobs, _names, options
+from sdcpp_py._embedded import SUBJECT, can_draw, embedded_model
 from sdcpp_py._images import Picture
 from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
 from sdcpp_py._result import Report, Result, Step
@@ -34,11 +33,6 @@ logger = logging.getLogger("sdcpp_py")
 _CACHED_PROMPTS = 16
 _DECODING = {name: option for name, option in options.GENERATE.items() if option.group == "decoding"}
 _CALLBACK_SECONDS = 5.0  # a step callback that takes longer may be waiting for those who wait for the pipeline
-
-
-def embedded_model() -> Path:
-    """The path of the small model that comes with the package."""
-    return Path(str(resources.files("sdcpp_py").joinpath("data/shapes.gguf")))
 
 
 class Pipeline:
@@ -248,6 +242,8 @@ class Pipeline:
                 self._size_of_picture(given, pictures[0])
             used = self._checked(given)
             self._warn(unwanted, given, used, bool(pictures))
+            if self.model_path == embedded_model() and not all(map(can_draw, prompts)):
+                logger.warning("the embedded model draws %s, and nothing else", SUBJECT)
             count = used["batch_count"] * len(prompts)
             seeds = _jobs.seeds_of(seed, count)
             noises = _jobs.latents_of("noise", used.pop("noise", None), self._latent_shape(used["height"], used["width"]), count)

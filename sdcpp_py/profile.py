@@ -20,28 +20,47 @@ class ProfileRow:
     bytes: float  #: the size of the values read and written
 
 
-def _lines(rows: Iterable[ProfileRow], name: Callable[[ProfileRow], str], whole: float) -> list[str]:
+_MOST_STAGES = 12  # the table's lines for stages; the others are one line
+
+
+def _sums(rows: Iterable[ProfileRow], name: Callable[[ProfileRow], str]) -> dict[str, list[float]]:
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0] * 4)
     for row in rows:
         for place, value in enumerate((row.seconds, row.flops, row.bytes, row.runs)):
             sums[name(row)][place] += value
-    lines = []
-    for key, (seconds, flops, size, runs) in sums.items():
-        speed = f"{flops / seconds / 1e9:8.1f} {size / seconds / 1e9:8.1f}" if seconds > 0 else " " * 17
-        lines.append(f"  {key:44} {int(runs):6} {seconds:9.3f} {100 * seconds / whole if whole else 0:6.1f}% {speed}")
-    return lines
+    return sums
+
+
+def _line(name: str, values: list[float], whole: float) -> str:
+    seconds, flops, size, runs = values
+    speed = f"{flops / seconds / 1e9:8.1f} {size / seconds / 1e9:8.1f}" if seconds > 0 else " " * 17
+    return f"  {name:44} {int(runs):6} {seconds:9.3f} {100 * seconds / whole if whole else 0:6.1f}% {speed}"
 
 
 def table(rows: list[ProfileRow]) -> str:
-    """The rows as text: for each network its kinds of operation, the longest first, and its stages in their order."""
-    text = []
-    for network in dict.fromkeys(row.network for row in rows):
+    """The rows as text: all networks, then for each its kinds of operation and its longest stages, the longest first."""
+    if not rows:
+        return ""
+    whole = sum(row.seconds for row in rows)
+    heads = f"{'runs':>6} {'seconds':>9} {'share':>7} {'GFLOP/s':>8} {'GB/s':>8}"
+
+    def block(title: str, sums: dict[str, list[float]], most: int) -> list[str]:
+        longest = sorted(sums.items(), key=lambda item: -item[1][0])
+        shown, others = longest[:most], longest[most:]
+        if len(others) == 1:
+            shown, others = longest, []
+        lines = [f"  {title:44} {heads}", *(_line(name, values, whole) for name, values in shown)]
+        if others:
+            rest = [sum(values[place] for _, values in others) for place in range(4)]
+            lines.append(_line(f"{len(others)} others", rest, whole))
+        return lines
+
+    everything = _sums(rows, lambda row: row.network)
+    total = [sum(values[place] for values in everything.values()) for place in range(4)]
+    text = [f"profile: {whole:.3f} s", *block("network", everything, len(everything)), _line("together", total, whole)]
+    for network in everything:
         own = [row for row in rows if row.network == network]
-        whole = sum(row.seconds for row in own)
-        by_time = sorted(own, key=lambda row: -sum(r.seconds for r in own if r.operation == row.operation))
-        heads = f"{'runs':>6} {'seconds':>9} {'share':>7} {'GFLOP/s':>8} {'GB/s':>8}"
-        text.append(f"{network}: {whole:.3f} s\n  {'operation':44} {heads}")
-        text += _lines(by_time, lambda row: row.operation, whole)
-        text.append(f"  {'stage':44} {heads}")
-        text += _lines(own, lambda row: row.stage, whole)
+        text.append(f"{network}: {sum(row.seconds for row in own):.3f} s")
+        text += block("operation", _sums(own, lambda row: row.operation.lower()), len(own))
+        text += block("stage", _sums(own, lambda row: row.stage), _MOST_STAGES)
     return "\n".join(text)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import os
+import re
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from sdcpp_py.cli import convert, devices, flags, generate, info, plan, version
 from sdcpp_py.errors import CancelledError, SdcppError
@@ -16,22 +20,45 @@ _EXAMPLES = """examples:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors name what may be meant."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.search(r"invalid choice: '([^']*)'(.*)", message)
+        if wrong:
+            near = difflib.get_close_matches(wrong[1], re.findall(r"\w+", wrong[2]), n=1)
+            message += f"; did you mean {near[0]}?" if near else ""
+        super().error(message)
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    arguments, unknown = _parser().parse_known_args(argv)
+    if unknown:
+        known = [name for action in arguments.parser._actions for name in action.option_strings]
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=2) if unknown[0].startswith("-") else []
+        arguments.parser.error(f"unknown: {' '.join(unknown)}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+    return arguments
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="sdcpp",
         description="Image diffusion models on your own machine.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=version.text(), help="print the versions and leave")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (generate, info, plan, convert, devices, version):
         command.add_parser(commands)
+    for own in commands.choices.values():
+        own.set_defaults(parser=own)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 success, 1 an error with a message, 130 interrupted."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parsed(argv)
     try:
         return int(arguments.run(arguments))
     except (CancelledError, KeyboardInterrupt):
@@ -40,6 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SdcppError as error:
         print(f"sdcpp: {error.spelled(flags.spell)}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         print(f"sdcpp: {error}", file=sys.stderr)
         return 1

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import logging
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 from sdcpp_py import _images, profile
-from sdcpp_py._result import Result
+from sdcpp_py._embedded import SUBJECT
+from sdcpp_py._result import Report, Result
 from sdcpp_py.cli import flags
+from sdcpp_py.cli.sizes import seconds_text, size_text
 from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.options import GENERATE, MODEL
 from sdcpp_py.pipeline import Pipeline
@@ -19,12 +25,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "generate",
         help="make pictures from a text",
-        description="Make pictures from a text. Options left out take the model's own defaults.",
+        description="Make pictures from a text. Options left out take the model's own defaults.\n"
+        f"Without a model file, a small model draws {SUBJECT}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     prompt = parser.add_argument_group("prompt")
-    prompt.add_argument("positional", nargs="?", metavar="PROMPT", help="the text to draw; (word:1.2) weighs more, [word] less")
+    prompt.add_argument(
+        "positional", nargs="?", metavar="PROMPT", help="the text to draw, - reads it; (word:1.2) weighs more, [word] less"
+    )
     prompt.add_argument("-p", "--prompt", dest="prompt", metavar="TEXT", help="the prompt as an option")
     prompt.add_argument("-n", "--negative-prompt", default="", metavar="TEXT", help="things to avoid")
     headings = ("model", "picture", "sampling", "decoding", "memory", "machine")
@@ -45,9 +54,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     picture.add_argument(
         "-o",
         "--output",
-        default="output.png",
         metavar="FILE",
-        help="png, jpg, webp or bmp; %%d numbers a batch (default: %(default)s)",
+        help="png, jpg, webp or bmp, overwritten if it exists; %%d numbers a batch (left out: output.png, or the next free "
+        "name, output_1.png …)",
     )
     machine.add_argument("-v", "--verbose", action="store_true", help="show the engine's log")
     machine.add_argument("--no-progress", dest="progress", action="store_false", default=None, help="no progress bar")
@@ -60,15 +69,21 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidArgumentError('give the prompt once: sdcpp generate "what to show"')
     level, form = (logging.DEBUG, "%(levelname)s %(message)s") if arguments.verbose else (logging.WARNING, "sdcpp: %(message)s")
     logging.basicConfig(level=level, format=form)
-    paths = _images.output_paths(arguments.output, max(1, arguments.batch_count))
+    prompt = arguments.positional if arguments.prompt is None else arguments.prompt
+    if prompt == "-":
+        prompt = sys.stdin.read().strip()
+    paths = _paths(arguments.output, max(1, arguments.batch_count))
     for path in paths:
         _images.check_output(path)
     opening = {**flags.parts(arguments), **flags.values(arguments, MODEL)}
     making = flags.values(arguments, GENERATE)
+    shown = sys.stderr.isatty() if arguments.progress is None else arguments.progress
     # The command line has the process to itself, so --max-vram limits all of it on the CPU.
-    with Pipeline(arguments.model, **opening, rng=making.pop("rng"), whole_process=True) as pipeline:
+    with contextlib.ExitStack() as stack:
+        with _saying("opening the model", shown):
+            pipeline = stack.enter_context(Pipeline(arguments.model, **opening, rng=making.pop("rng"), whole_process=True))
         result = pipeline.generate(
-            arguments.positional if arguments.prompt is None else arguments.prompt,
+            prompt,
             negative_prompt=arguments.negative_prompt,
             **making,
             init_image=arguments.init_image,
@@ -79,22 +94,55 @@ def run(arguments: argparse.Namespace) -> int:
     for image, path in zip(result.images, paths):
         _images.save(image, path)
         print(path)
-    _report(result, verbose=arguments.verbose)
+    if arguments.verbose:
+        for network, report in result.reports.items():
+            print(f"{network}: {_memory_words(report)}", file=sys.stderr)
     if rows:
         print(profile.table(rows), file=sys.stderr)
-    times = result.timings
-    print(
-        f"seed {result.seed}, {times['total']:.2f} s (text {times['encode']:.2f}, "
-        f"sampling {times['sample']:.2f}, decoding {times['decode']:.2f})",
-        file=sys.stderr,
-    )
+    print(_told(result), file=sys.stderr)
     return 0
 
 
-def _report(result: Result, *, verbose: bool) -> None:
-    if not verbose:
-        return
-    for network, report in result.reports.items():
-        streamed = f"{report.uploaded_bytes_per_step / 2**20:.1f} MiB uploaded a step, {report.stall_seconds:.2f} s waited"
-        print(f"{network}: {report.plan.summary()}", file=sys.stderr)
-        print(f"measured {report.step_seconds:.4g} s a step, {streamed}", file=sys.stderr)
+@contextlib.contextmanager
+def _saying(what: str, shown: bool) -> Iterator[None]:
+    """Show on the terminal what is being done, until it is done."""
+    if shown:
+        print(f"{what} …", end="\r", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print(" " * (len(what) + 2), end="\r", file=sys.stderr, flush=True)
+
+
+def _paths(pattern: str | None, count: int) -> list[Path]:
+    """The pictures' paths; without a pattern, the first names that are free."""
+    if pattern is not None:
+        return _images.output_paths(pattern, count)
+    names = ("output.png" if number == 0 else f"output_{number}.png" for number in itertools.count())
+    return next(paths for paths in (_images.output_paths(name, count) for name in names) if not any(map(Path.exists, paths)))
+
+
+def _told(result: Result) -> str:
+    """What was used, and how long it took."""
+    used, times = result.parameters, result.timings
+    width, height = used["width"], used["height"]
+    parts = f"text {times['encode']:.2f}, sampling {times['sample']:.2f}, decoding {times['decode']:.2f}"
+    return (
+        f"seed {result.seed}, {width}x{height}, {used['steps']} steps of {used['sampler']}, {used['scheduler']}, "
+        f"cfg {used['cfg_scale']:g}: {times['total']:.2f} s ({parts})"
+    )
+
+
+def _memory_words(report: Report) -> str:
+    """Whether the memory was enough for a network, and what it cost if not."""
+    plan = report.plan
+    weights, each = sum(stage.param_bytes for stage in plan.stages), seconds_text(report.step_seconds)
+    if plan.streamed_bytes_per_step == 0:
+        return f"memory is enough: {size_text(weights)} of weights stayed; {report.runs} runs of {each}"
+    waited = seconds_text(report.stall_seconds / max(1, report.runs))
+    return (
+        f"memory is not enough for all {size_text(weights)} of weights: {size_text(plan.resident_bytes)} stayed, "
+        f"{size_text(report.uploaded_bytes_per_step)} were uploaded in each run; {report.runs} runs of {each}, "
+        f"{waited} of it waiting for uploads"
+    )

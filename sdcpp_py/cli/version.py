@@ -12,6 +12,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     commands.add_parser("version", help="print the versions of the package and of ggml").set_defaults(run=run)
 
 
+def text() -> str:
+    """The versions in a line."""
+    return f"sdcpp_py {__version__}, ggml {ggml_version}"
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     print(f"sdcpp_py {__version__}, ggml {ggml_version}")

@@ -66,7 +66,7 @@ def typed(models, tmp_path_factory):
 
     def typed_model(name, wtype):
         if (name, wtype) not in made:
-            source = models[name] or sdcpp_py.pipeline.embedded_model()
+            source = models[name] or sdcpp_py._embedded.embedded_model()
             made[name, wtype] = convert(source, root / f"{name}-{wtype}.gguf", wtype=wtype, progress=False)
         return made[name, wtype]
 

@@ -148,3 +148,78 @@ def test_an_engine_that_cannot_be_loaded_says_what_to_do(problem, says):
 
 def test_an_unknown_loading_problem_is_left_as_it_is():
     assert _gpu_advice.not_loaded("something else") == ""
+
+
+def test_without_a_name_nothing_is_overwritten(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for expected in (["output.png"], ["output_1.png"]):
+        assert cli.main(["generate", "a star", "--steps", "1"]) == 0
+        assert capsys.readouterr().out.split() == expected
+    assert cli.main(["generate", "a star", "--steps", "1", "-b", "2"]) == 0
+    assert capsys.readouterr().out.split() == ["output_2.png", "output_2_1.png"]
+    before = (tmp_path / "output.png").read_bytes()
+    assert cli.main(["generate", "a ring", "--steps", "1", "-o", "output.png"]) == 0
+    assert (tmp_path / "output.png").read_bytes() != before, "a name that is given is overwritten"
+
+
+def test_what_was_used_is_told(tmp_path, capsys):
+    out = str(tmp_path / "a.png")
+    assert cli.main(["generate", "a star", "--steps", "2", "-s", "5", "-o", out, "-v", "--max-vram", "0.2"]) == 0
+    told = capsys.readouterr().err
+    assert "seed 5, 128x128, 2 steps of dpm++2m, karras, cfg 3: " in told
+    assert "unet: memory is enough: 8.7 MiB of weights stayed; 2 runs of " in told
+    card = ["--device", "simulated:vram=0.008,link=2"]
+    assert cli.main(["generate", "a star", "--steps", "2", "-s", "5", "-o", out, "-v", *card]) == 0
+    assert "unet: memory is not enough for all 8.7 MiB of weights: " in capsys.readouterr().err
+
+
+def test_a_prompt_beyond_the_embedded_model_is_told(tmp_path, capsys, caplog):
+    out = str(tmp_path / "a.png")
+    assert cli.main(["generate", "a lighthouse at dusk", "--steps", "1", "-o", out]) == 0
+    assert "the embedded model draws one or two coloured shapes (circle, square" in caplog.text
+    caplog.clear()
+    assert cli.main(["generate", "two Stars", "--steps", "1", "-o", out]) == 0
+    assert not caplog.text
+
+
+def test_the_embedded_models_words_are_those_of_its_training():
+    import importlib.util
+    import sys
+    from pathlib import Path
+
+    from sdcpp_py import _embedded
+
+    spec = importlib.util.spec_from_file_location("pictures", Path(__file__).parents[2] / "training" / "pictures.py")
+    pictures = sys.modules["pictures"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pictures)
+    assert pictures.SHAPES == _embedded.SHAPES and tuple(pictures.COLOURS) == _embedded.COLOURS
+
+
+def test_a_prompt_may_come_from_the_standard_input(tmp_path, monkeypatch, capsys):
+    import io
+
+    out = tmp_path / "a.png"
+    monkeypatch.setattr("sys.stdin", io.StringIO("a red star\n"))
+    assert cli.main(["generate", "-", "--steps", "1", "-o", str(out)]) == 0
+    assert Image.open(out).text["parameters"].startswith("a red star\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["genrate", "x"], "did you mean generate?"),
+        (["generate", "x", "--stepz", "3"], "did you mean --steps"),
+        (["generate", "x", "--max_vram=3"], "did you mean --max-vram"),
+        (["info", "x", "--tenzors"], "did you mean --tensors"),
+    ],
+)
+def test_a_wrong_name_gets_a_near_one(arguments, says, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_the_version_is_an_option_too(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out.startswith(f"sdcpp_py {sdcpp_py.__version__}, ggml ")

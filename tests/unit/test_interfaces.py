@@ -266,7 +266,8 @@ class Recorder:
     def generate(self, prompt, **given):
         Recorder.made = {"prompt": prompt, **given}
         timings = dict.fromkeys(("total", "encode", "sample", "decode"), 0.0)
-        return types.SimpleNamespace(images=[], seed=1, seeds=[], parameters={}, timings=timings, reports={})
+        used = {"width": 64, "height": 64, "steps": 1, "sampler": "euler", "scheduler": "simple", "cfg_scale": 1.0}
+        return types.SimpleNamespace(images=[], seed=1, seeds=[], parameters=used, timings=timings, reports={})
 
     def take_profile(self):
         return []

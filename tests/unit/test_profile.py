@@ -52,4 +52,4 @@ def test_the_command_line_shows_it(tmp_path, capsys):
     out = tmp_path / "a.png"
     assert cli.main(["generate", "a star", "--steps", "2", "-s", "1", "--profile", "--no-progress", "-o", str(out)]) == 0
     text = capsys.readouterr().err
-    assert "GFLOP/s" in text and "middle_block" in text and "unet:" in text and out.exists()
+    assert "GFLOP/s" in text and " others " in text and "together" in text and "unet:" in text and out.exists()
