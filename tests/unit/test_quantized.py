@@ -240,8 +240,7 @@ def distance(found, expected):
     return np.abs(found - expected).max() / np.abs(expected).max()
 
 
-@pytest.mark.parametrize("wtype", [None, "f16", "q8_0", "q4_K"])
-@pytest.mark.parametrize("blas", [None, False])
+@pytest.mark.parametrize(("wtype", "blas"), [(None, None), ("f16", None), ("q8_0", None), ("q4_K", None), (None, False)])
 def test_k_quants_of_narrow_rows_are_right(narrow, wtype, blas):
     base, small, true = narrow
     assert distance(unet_output(base, small, wtype=wtype, blas=blas), unet_output(base, true, wtype="f32")) < 0.02
