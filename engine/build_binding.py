@@ -13,6 +13,34 @@ extern "Python" int sdcpp_py_denoise(const float* x, float sigma, float* out, si
 extern "Python" int sdcpp_py_progress(uint64_t bytes, uint64_t all_bytes, void* user_data);
 """
 
+# Python handles signals between its own instructions; within one call of C none can come out.
+WAITING = """
+typedef struct {
+    volatile int ended, stopped;
+} sdcpp_py_turn;
+void sdcpp_py_outlast(sdcpp_py_turn* turn, sdcpp_model* model);
+"""
+WAITING_SOURCE = """
+#include "sdcpp.h"
+#ifdef _WIN32
+#include <windows.h>
+#define SDCPP_PY_PAUSE() Sleep(5)
+#else
+#include <time.h>
+#define SDCPP_PY_PAUSE() nanosleep(&(struct timespec){0, 5000000}, NULL)
+#endif
+typedef struct {
+    volatile int ended, stopped;
+} sdcpp_py_turn;
+static void sdcpp_py_outlast(sdcpp_py_turn* turn, sdcpp_model* model) {
+    turn->stopped = 1;
+    while (!turn->ended) {
+        sdcpp_cancel(model);
+        SDCPP_PY_PAUSE();
+    }
+}
+"""
+
 
 def main() -> None:
     """Take the declarations between the header's marks and emit the extension's source."""
@@ -21,8 +49,8 @@ def main() -> None:
     begin = text.index("*/", text.index("/* cdef: begin")) + 2
     declarations = text[begin : text.index("/* cdef: end */")]
     ffi = FFI()
-    ffi.cdef(declarations + CALLBACKS)
-    ffi.set_source("sdcpp_py._engine._lib", '#include "sdcpp.h"', py_limited_api=True)
+    ffi.cdef(declarations + CALLBACKS + WAITING)
+    ffi.set_source("sdcpp_py._engine._lib", WAITING_SOURCE, py_limited_api=True)
     ffi.emit_c_code(str(out))
 
 

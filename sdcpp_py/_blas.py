@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.util
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from sdcpp_py import options
+from sdcpp_py.errors import InvalidArgumentError, shown
 
 KINDS = options.MODEL["blas"].choices
 
@@ -19,6 +18,8 @@ def choose(wanted: bool | str | None = None) -> tuple[str, str]:
 
     ``wanted`` None takes the environment variable SDCPP_BLAS: 0 for False, a kind, else True. Raises InvalidArgumentError.
     """
+    if wanted is not None and not isinstance(wanted, (bool, str)):
+        raise InvalidArgumentError.of("blas", f"must be True, False or one of {', '.join(KINDS)}, not {shown(wanted)}")
     if wanted is None:
         named = os.environ.get("SDCPP_BLAS", "1")
         wanted = named if named in KINDS else named != "0"
@@ -33,17 +34,3 @@ def _installed() -> str:
         return ""
     files = sorted((Path(spec.origin).parent / "lib").glob("libscipy_openblas*"))
     return str(files[0]) if files else ""
-
-
-@contextlib.contextmanager
-def loading() -> Iterator[None]:
-    """Keep the library from starting threads of its own while the engine loads it."""
-    before = os.environ.get("OPENBLAS_NUM_THREADS")
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OPENBLAS_NUM_THREADS"]
-        else:
-            os.environ["OPENBLAS_NUM_THREADS"] = before

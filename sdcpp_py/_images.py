@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from sdcpp_py import _engine, _names, options
-from sdcpp_py._whole_file import whole_file
-from sdcpp_py.errors import BadFileError, InvalidArgumentError, ModelNotFoundError
+from sdcpp_py._whole_file import require_writable, whole_file
+from sdcpp_py.errors import BadFileError, InvalidArgumentError, ModelNotFoundError, shown
 
 _A1111_ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Clip skip")
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
@@ -44,7 +44,7 @@ def opened(picture: Picture) -> Image.Image:
             raise InvalidArgumentError(f"a picture must be uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}")
         return Image.fromarray(np.ascontiguousarray(picture))
     if not isinstance(picture, Image.Image):
-        raise InvalidArgumentError(f"a picture must be a path, a PIL image or an array, not {picture!r:.60}")
+        raise InvalidArgumentError(f"a picture must be a path, a PIL image or an array, not {shown(picture)}")
     upright = ImageOps.exif_transpose(picture)
     if not upright.has_transparency_data:
         return upright.convert("RGB")
@@ -88,6 +88,7 @@ def parameters_of(used: Mapping[str, Any], model: str) -> str:
     fields["Sampler"] = _names.SAMPLER_TITLES.get(fields["Sampler"], fields["Sampler"])
     fields["Schedule type"] = _names.SCHEDULE_TITLES.get(fields["Schedule type"], fields["Schedule type"])
     fields["RNG"] = "GPU" if fields["RNG"] == "cuda" else "CPU"  # A1111's words
+    model = os.fsencode(model).decode("utf-8", "replace")  # file names need not be text
     fields |= {"Model": model, "Version": f"sdcpp_py {_engine.version()}"}
     first = [key for key in _A1111_ORDER if key in fields]
     last = ["RNG", "Version"]
@@ -106,11 +107,17 @@ def output_paths(pattern: str | os.PathLike[str], count: int) -> list[Path]:
 
 
 def check_output(path: Path, kind: str | None = None) -> None:
-    """Raise if a picture could not be written to ``path``: unknown ending unless the format is known, missing folder."""
+    """Raise if a picture could not be written to ``path``: unknown ending unless the format is known, missing folder,
+    a folder of that name, no permission.
+    """
     if kind is None:
         _format_of(path, None)
     if not path.parent.is_dir():
         raise ModelNotFoundError(f"the folder {path.parent} does not exist; create it first")
+    try:
+        require_writable(path)
+    except OSError as problem:
+        raise InvalidArgumentError(f"{path} cannot be written: {problem.strerror or problem}") from None
 
 
 def save(image: Image.Image, target: str | os.PathLike[str] | IO[bytes], format: str | None = None) -> None:
@@ -129,7 +136,7 @@ def save(image: Image.Image, target: str | os.PathLike[str] | IO[bytes], format:
         kind = _format_of(Path("picture.png"), format)
         image.save(target, kind, **_metadata(image, kind))
     else:
-        raise InvalidArgumentError(f"a picture is saved to a path or a file object, not {target!r:.60}")
+        raise InvalidArgumentError(f"a picture is saved to a path or a file object, not {shown(target)}")
 
 
 def save_all(images: Sequence[Image.Image], target: str | os.PathLike[str] | IO[bytes], format: str | None = None) -> None:
@@ -151,7 +158,7 @@ def _format_of(path: Path, wanted: str | None) -> str:
     ending = path.suffix if wanted is None else f".{wanted}"
     kind = _FORMATS.get(ending.lower())
     if kind is None:
-        what = f"{path}: pictures" if wanted is None else f"unknown format {wanted!r:.30}: pictures"
+        what = f"{path}: pictures" if wanted is None else f"unknown format {shown(wanted)}: pictures"
         raise InvalidArgumentError(f"{what} are written as {', '.join(_FORMATS)}")
     return kind
 

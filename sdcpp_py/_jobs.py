@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdcpp_py import options
-from sdcpp_py.errors import InvalidArgumentError
+from sdcpp_py.errors import InvalidArgumentError, shown
 
 Floats = NDArray[np.float32]
 
@@ -39,7 +39,7 @@ def prompts_of(prompt: Any) -> list[str]:
     """The prompts of a call: one, or several."""
     several = [prompt] if isinstance(prompt, str) else prompt
     if not isinstance(several, Sequence) or not several or not all(isinstance(one, str) for one in several):
-        raise InvalidArgumentError(f"prompt must be a str, or a list of them, not {prompt!r:.60}")
+        raise InvalidArgumentError(f"prompt must be a str, or a list of them, not {shown(prompt)}")
     return list(several)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdcpp_py import _engine, _gpu_advice
-from sdcpp_py.errors import SdcppError
+from sdcpp_py.errors import SdcppError, memory_errors_told
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def why_no_gpu() -> str:
     return _gpu_advice.no_gpu(counts, trouble, vulkan_loaded="libggml-vulkan" in libraries, packaged=packaged)
 
 
+@memory_errors_told()
 def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummary:
     """List a tensor file's or a folder's contents without loading it. Raises ModelNotFoundError, BadFileError.
 

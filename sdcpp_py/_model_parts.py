@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdcpp_py import _engine
-from sdcpp_py.errors import InvalidArgumentError
+from sdcpp_py.errors import InvalidArgumentError, shown
 
 PathLike = str | os.PathLike[str]
 #: Keywords that name files.
@@ -47,7 +47,7 @@ class ModelParts:
         for name, paths in keywords.items():
             if name == "parts" and paths is not None:
                 if not isinstance(paths, Mapping) or not all(isinstance(part, str) for part in paths):
-                    raise InvalidArgumentError.of("parts", f"must map names of components to paths, not {paths!r:.60}")
+                    raise InvalidArgumentError.of("parts", f"must map names of components to paths, not {shown(paths)}")
                 given += paths.items()
             elif paths is not None:
                 kind = "text_encoder" if name == "text_encoders" else name

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-from sdcpp_py.errors import UnknownKeywordError
+from sdcpp_py.errors import UnknownKeywordError, shown
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -156,7 +156,7 @@ def helpful(function: Callable[Given, Result]) -> Callable[Given, Result]:
                 ours = KEYWORDS.get(name)
                 near = [ours] if ours in known else difflib.get_close_matches(name, known, n=2, cutoff=0.6)
                 hint = f"; did you mean {' or '.join(near)}?" if near else f"; there are: {', '.join(known)}"
-                raise UnknownKeywordError(f"unknown keyword {name!r:.60}{hint}")
+                raise UnknownKeywordError(f"unknown keyword {shown(name)}{hint}")
         return function(*arguments, **keywords)
 
     return checked

@@ -2,25 +2,79 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_MARK = ".sdcpp-"
+_LONGEST = 200  # bytes of the target's name within a temporary one; systems take 255
+
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """A path in ``target``'s folder to write to. It takes ``target``'s name at the end of the block; gone if that raises."""
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    os.close(descriptor)
-    temporary = Path(name)
+    """A path in ``target``'s folder to write to. It takes ``target``'s name at the end of the block; gone if that raises.
+
+    Temporary files that processes left which were killed are removed first. The system's own rules (the umask) say who may read
+    the file. Raises OSError.
+    """
+    _remove_leftovers(target.parent)
+    descriptor, temporary = _created(target)
     try:
         yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(descriptor)
+
+
+def require_writable(target: Path) -> None:
+    """Raise the OSError that writing ``target`` would raise: before work that would be lost."""
+    if target.is_dir():
+        raise IsADirectoryError(21, "is a folder", str(target))
+    with contextlib.suppress(FileNotFoundError):
+        target.stat()  # a name that is too long is told here
+    descriptor, temporary = _created(target)
+    os.close(descriptor)
+    temporary.unlink(missing_ok=True)
+
+
+def _created(target: Path) -> tuple[int, Path]:
+    """A new file beside ``target``, locked for as long as it is open here: that tells it from a leftover."""
+    start = os.fsdecode(os.fsencode(target.name)[:_LONGEST].decode("utf-8", "ignore").encode("utf-8"))
+    while True:
+        temporary = target.parent / f".{start}{_MARK}{secrets.token_hex(6)}.part"
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o666)
+        if fcntl is None:
+            return descriptor, temporary
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if temporary.exists():
+            return descriptor, temporary
+        os.close(descriptor)  # taken for a leftover before it was locked
+
+
+@functools.lru_cache(maxsize=64)
+def _remove_leftovers(folder: Path) -> None:
+    """Once for a folder in a process, since folders may be large."""
+    if fcntl is None:
+        return
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f".*{_MARK}*.part"):
+            with contextlib.suppress(OSError):
+                descriptor = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+                finally:
+                    os.close(descriptor)

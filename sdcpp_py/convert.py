@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from sdcpp_py import _engine, options
 from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
-from sdcpp_py._whole_file import whole_file
-from sdcpp_py.errors import CancelledError, InvalidArgumentError
+from sdcpp_py._whole_file import require_writable, whole_file
+from sdcpp_py.errors import CancelledError, InvalidArgumentError, memory_errors_told
 
 
+@memory_errors_told()
 def convert(
     model: PathLike | None,
     target: PathLike,
@@ -29,6 +30,7 @@ def convert(
     wtype: str | None = None,
     tensor_type_rules: str | None = None,
     threads: int | None = None,
+    cancel: _engine.Cancel | None = None,
     progress: bool | None = None,
 ) -> Path:
     """Write the networks of a model into the GGUF file ``target``, which appears when it is complete; returns its path.
@@ -36,6 +38,7 @@ def convert(
     ``wtype`` and ``tensor_type_rules`` are as for `Pipeline`: linear layers become ``wtype`` (None: as they are), first and last
     layers and embeddings nothing coarser than q8_0, convolutions f16, norms and biases f32. What the tensors do not show goes
     along as metadata. Memory stays small whatever the model's size. ``progress`` None shows a bar on a terminal.
+    ``cancel`` is as for `Pipeline.generate`.
 
     Raises InvalidArgumentError, ModelNotFoundError, BadFileError, UnsupportedModelError, MissingPartError, OSError.
     """
@@ -46,6 +49,10 @@ def convert(
         raise InvalidArgumentError(f"{path.name} does not end in .gguf, the format that is written")
     if not path.parent.is_dir():
         raise InvalidArgumentError(f"there is no folder {path.parent} to write into")
+    try:
+        require_writable(path)
+    except OSError as problem:
+        raise InvalidArgumentError(f"{path} cannot be written: {problem.strerror or problem}") from None
     given = {"wtype": wtype, "tensor_type_rules": tensor_type_rules, "threads": threads}
     chosen = options.checked(options.MODEL, given)
     stopped = threading.Event()
@@ -55,7 +62,7 @@ def convert(
         def report(done: int, whole: int) -> None:
             bar.total = whole
             bar.update(done - bar.n)
-            if stopped.is_set():
+            if stopped.is_set() or (cancel is not None and cancel.is_set()):
                 raise CancelledError("cancelled")
 
         _engine.convert(files, temporary, chosen, report, stopped.set)

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sdcpp_py import _engine
-from sdcpp_py.errors import InvalidArgumentError
+from sdcpp_py.errors import InvalidArgumentError, shown
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,9 @@ class Option:
             return choice(self.name, value, self.choices)
         if self.kind == "text":
             return word(self.name, value)
-        return bool(value) if self.kind == "switch" else value
+        if self.kind == "switch":
+            return switch(self.name, value)
+        return numbers(self.name, value) if self.kind == "numbers" else value
 
 
 def _read(row: Mapping[str, Any]) -> Option:
@@ -101,11 +107,14 @@ def checked(table: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str,
 
 def integer(name: str, value: Any, lowest: int, highest: int) -> int:
     """`value` if it is a whole number in range."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise InvalidArgumentError.of(name, f"must be a whole number, not {value!r}")
-    number = int(value.__index__())
+    try:
+        number = None if isinstance(value, bool) else int(operator.index(value))
+    except Exception:  # whatever an object's own methods raise
+        number = None
+    if number is None:
+        raise InvalidArgumentError.of(name, f"must be a whole number, not {shown(value)}")
     if not lowest <= number <= highest:
-        raise InvalidArgumentError.of(name, f"is {number}; {lowest} to {highest} are possible")
+        raise InvalidArgumentError.of(name, f"is {shown(number)}; {lowest} to {highest} are possible")
     return number
 
 
@@ -113,8 +122,8 @@ def real(name: str, value: Any, lowest: float, highest: float) -> float:
     """`value` if it is a finite number in range."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise InvalidArgumentError.of(name, f"must be a number, not {value!r}") from None
+    except Exception:  # whatever an object's own methods raise, or a whole number too large
+        raise InvalidArgumentError.of(name, f"must be a number, not {shown(value)}") from None
     if not math.isfinite(number) or not lowest <= number <= highest:
         raise InvalidArgumentError.of(name, f"is {number}; {lowest:g} to {highest:g} are possible")
     return number
@@ -123,17 +132,50 @@ def real(name: str, value: Any, lowest: float, highest: float) -> float:
 def word(name: str, value: Any) -> str:
     """`value` if it is text."""
     if not isinstance(value, str) or "\0" in value:
-        raise InvalidArgumentError.of(name, f"must be a str, not {value!r:.60}")
+        raise InvalidArgumentError.of(name, f"must be a str, not {shown(value)}")
+    try:
+        value.encode("utf-8", "surrogateescape")  # file names need not be text
+    except UnicodeError:
+        raise InvalidArgumentError.of(name, f"is no text: {shown(value)}") from None
     return value
+
+
+def switch(name: str, value: Any) -> bool:
+    """`value` as true or false."""
+    try:
+        return bool(value)
+    except Exception:  # an array, for example
+        raise InvalidArgumentError.of(name, f"must be True or False, not {shown(value)}") from None
+
+
+def numbers(name: str, value: Any) -> list[float]:
+    """`value` if it is a list of finite numbers."""
+    try:
+        found = [float(one) for one in value] if not isinstance(value, (str, bytes)) else []
+    except Exception:
+        found = []
+    if not found or not all(math.isfinite(one) for one in found):
+        raise InvalidArgumentError.of(name, f"must be a list of numbers, not {shown(value)}")
+    return found
+
+
+def array(name: str, value: Any, kind: Any = np.float32) -> NDArray[Any]:
+    """`value` as a contiguous array of numbers. Raises InvalidArgumentError."""
+    try:
+        return np.ascontiguousarray(value, kind)
+    except MemoryError:
+        raise
+    except Exception as problem:  # whatever numpy makes of it
+        raise InvalidArgumentError(f"{name} is no array of numbers: {problem!s:.200}") from None
 
 
 def choice(name: str, value: Any, known: Sequence[str]) -> str:
     """`value` if it is one of `known`; else the message names the near ones."""
     if isinstance(value, str) and value in known:
         return value
-    near = difflib.get_close_matches(str(value)[:40], known, n=3, cutoff=0.3)
+    near = difflib.get_close_matches(shown(value, 40), known, n=3, cutoff=0.3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ";"
-    raise InvalidArgumentError.of(name, f"{value!r:.60}{hint} There are: {', '.join(known)}", before="unknown ")
+    raise InvalidArgumentError.of(name, f"{shown(value)}{hint} There are: {', '.join(known)}", before="unknown ")
 
 
 def side(name: str, value: Any, multiple: int) -> int:
@@ -154,7 +196,10 @@ def seed_value(seed: int | None) -> int:
 
 
 def max_vram(value: float | str | None, device: str) -> float | None:
-    """A budget in GiB for ``device``; None: none was given. A string may name devices: "CUDA0=8,Vulkan1=4,2"."""
+    """A budget in GiB for ``device``; None: none was given. A string may name devices: "CUDA0=8,Vulkan1=4,2".
+
+    Raises InvalidArgumentError if a string gives ``device`` none: a budget is never dropped in silence.
+    """
     budget = MODEL["max_vram"]
     if value is None:
         return None
@@ -162,21 +207,41 @@ def max_vram(value: float | str | None, device: str) -> float | None:
         raise InvalidArgumentError.of(budget.name, "must be a number of GiB, not a bool")
     if not isinstance(value, str):
         return float(budget.check(value))
-    found, named = None, False
-    for part in filter(None, (piece.strip() for piece in value.split(","))):
+    parts = [piece.strip() for piece in value.split(",") if piece.strip()]
+    if not parts:
+        return None
+    own = device_named(device).lower()
+    found: float | None = None
+    named = False
+    for part in parts:
         name, equals, number = part.rpartition("=")
         try:
             amount = float(budget.check(float(number)))
         except ValueError:
             example = "8, -1 or CUDA0=8,4"
             raise InvalidArgumentError.of(
-                budget.name, f"has {part!r}; a number of GiB is expected, for example {example}"
+                budget.name, f"has {part!r:.60}; a number of GiB is expected, for example {example}"
             ) from None
-        if equals and name.strip().lower() == device.lower():
+        if equals and name.strip().lower() in (own, device.lower()):
             found, named = amount, True
         elif not named and (not equals or name.strip().lower() in ("all", "default", "*")):
             found = amount
+    if found is None:
+        raise InvalidArgumentError.of(
+            budget.name, f"has {value!r:.60}, which gives nothing to {device_named(device)}, the device in use; name it, or none"
+        )
     return found
+
+
+def device_named(device: str) -> str:
+    """The name of the device that ``device`` means: "auto" is the first GPU, else the processor; settings are left out."""
+    known = _engine.devices()["devices"]
+    if device.lower() == "auto":
+        gpus = [one["name"] for one in known if not one["is_cpu"]]
+        return str((gpus or [one["name"] for one in known] or ["CPU"])[0])
+    base, colon, settings = device.rpartition(":")
+    base = base if colon and ("=" in settings or base.lower() == "simulated") else device
+    return next((str(one["name"]) for one in known if one["name"].lower() == base.lower()), base)
 
 
 def written(used: Mapping[str, Any]) -> dict[str, str]:
@@ -185,6 +250,6 @@ def written(used: Mapping[str, Any]) -> dict[str, str]:
     for option in GENERATE.values():
         value = used.get(option.name)
         if option.written and value is not None:
-            shown = f"{value:g}" if option.kind == "number" else str(value)
-            fields[option.written] = f"{fields[option.written]}x{shown}" if option.written in fields else shown
+            text = f"{value:g}" if option.kind == "number" else str(value)
+            fields[option.written] = f"{fields[option.written]}x{text}" if option.written in fields else text
     return fields

@@ -23,7 +23,17 @@ from sdcpp_py._embedded import SUBJECT, can_draw, embedded_model
 from sdcpp_py._images import Picture
 from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
 from sdcpp_py._result import Report, Result, Step
-from sdcpp_py.errors import BusyError, CancelledError, ClosedError, InvalidArgumentError, MissingPartError
+from sdcpp_py.errors import (
+    BusyError,
+    CancelledError,
+    ClosedError,
+    InvalidArgumentError,
+    MissingPartError,
+    OverBudgetError,
+    SdcppError,
+    memory_errors_told,
+    shown,
+)
 from sdcpp_py.plan import _speeds, planner
 from sdcpp_py.profile import ProfileRow
 from sdcpp_py.text import _encoders as encoders
@@ -66,6 +76,7 @@ class Pipeline:
     """
 
     @_names.helpful
+    @memory_errors_told()
     def __init__(
         self,
         model: PathLike | None = None,
@@ -99,8 +110,10 @@ class Pipeline:
         self._lock = threading.RLock()  # one run at a time
         self._in_callback: tuple[int, float] | None = None  # the thread that calls back, and since when
         self._cancelled = threading.Event()
+        self._watch: Callable[[], bool] | None = None  # the cancel of the call under way
         self._prompts: OrderedDict[tuple[Any, ...], _engine.Conditioning] = OrderedDict()
         self.rng: str = options.GENERATE["rng"].check(rng)
+        device = options.MODEL["device"].check(device)
         budget = options.max_vram(max_vram, device)
         library, kind = blas_library.choose(blas)
         given |= {"max_vram": budget, "blas": kind or None}
@@ -112,8 +125,7 @@ class Pipeline:
         budgeted = budget is not None and budget != 0
         if link_speed is None and budgeted and not device.lower().startswith("simulated"):
             chosen["link_speed"] = _speeds.device_speed(device, chosen.get("threads", 0))
-        with blas_library.loading():
-            self._model = _engine.Model(files.files, chosen)
+        self._model = _engine.Model(files.files, chosen)
         self._facts = self._model.report()
         self.device: str = self._facts["device"]
         #: The model's family, by the engine's name for it.
@@ -136,8 +148,14 @@ class Pipeline:
         """Close the model."""
         self.close()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse copies: two objects would own one model."""
+        raise TypeError("a Pipeline cannot be copied or pickled; make another one from the same files")
+
     def close(self) -> None:
         """Free the model; further use raises ClosedError. Waits for a run under way; closing twice is fine."""
+        if self._model is not None and self._model.forked:
+            return  # it belongs to the process that this one was forked from
         with self._alone():
             self._prompts.clear()
             if self._model is not None:
@@ -147,6 +165,8 @@ class Pipeline:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Wait for other calls. Raises BusyError if waiting would never end: within a step callback, or for one that waits."""
+        if self._model is not None:
+            self._model.require_process()  # before a lock that nobody here may give back
         busy = "this pipeline is at work until its step callback returns"
         inside = self._in_callback
         if inside is not None and inside[0] == threading.get_ident():
@@ -160,8 +180,24 @@ class Pipeline:
         finally:
             self._lock.release()
 
+    @contextlib.contextmanager
+    def _watching(self, cancel: _engine.Cancel | None) -> Iterator[None]:
+        """Look at a caller's event while calls are under way."""
+        if cancel is not None and not callable(getattr(cancel, "is_set", None)):
+            raise InvalidArgumentError(f"cancel must be a threading.Event, or have a method is_set(), not {shown(cancel)}")
+        self._watch = None if cancel is None else cancel.is_set
+        try:
+            self._cancelled.clear()
+            self._stop_if_cancelled()
+            yield
+        finally:
+            self._watch = None
+
     def cancel(self) -> None:
-        """Stop the run under way, from any thread: its `generate` raises CancelledError within moments."""
+        """Stop the run under way, from any thread: its `generate` raises CancelledError within moments.
+
+        One that comes between two calls does nothing; `generate`'s own ``cancel`` is not lost.
+        """
         self._cancelled.set()
         if (model := self._model) is not None:
             model.cancel()
@@ -175,11 +211,12 @@ class Pipeline:
         """The value that `generate` uses for the option `name` if it is None: the model's own, else a general one."""
         option = options.GENERATE.get(name)
         if option is None or option.default_from != "model":
-            raise InvalidArgumentError(f"no option {name!r} has a default of the model's own")
+            raise InvalidArgumentError(f"no option {shown(name)} has a default of the model's own")
         self._require_open()
         return option.parse(self._facts["defaults"][name])
 
     @_names.helpful
+    @memory_errors_told()
     def generate(
         self,
         prompt: str | Sequence[str],
@@ -206,6 +243,7 @@ class Pipeline:
         vae_tile_overlap: float | None = None,
         use_taesd: bool = False,
         callback: Callable[[Step], None] | None = None,
+        cancel: _engine.Cancel | None = None,
         progress: bool | None = None,
     ) -> Result:
         """Make `batch_count` pictures of `prompt`, or of each prompt in a list.
@@ -223,20 +261,22 @@ class Pipeline:
 
         ``vae_tiling`` None decodes large pictures in tiles of ``vae_tile_size`` latent sides that overlap by the share
         ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny autoencoder. ``callback`` is called after each step with a
-        `Step`, on a thread of its own; what it raises comes out of this call. Within it only `cancel` may be called on this
-        pipeline; other methods raise BusyError. ``progress`` None shows a bar on a terminal.
+        `Step`, on this thread; what it raises comes out of this call. Within it only `cancel` may be called on this
+        pipeline; other methods raise BusyError. ``cancel`` is a `threading.Event` or the like: once its ``is_set()`` is true this
+        call raises CancelledError within moments, also if it was set before. ``progress`` None shows a bar on a terminal.
 
         Raises InvalidArgumentError before anything is computed, CancelledError, MissingPartError, OutOfMemoryError,
         NotFiniteError, ClosedError.
         """
         given = options.given(options.GENERATE, locals())
-        with self._alone():
+        with self._alone(), self._watching(cancel):
             model = self._require_open()
             if callback is not None and not callable(callback):
-                raise InvalidArgumentError(f"callback must be a function of a Step, not {callback!r:.60}")
-            self._cancelled.clear()
-            self._require_parts(use_taesd)
+                raise InvalidArgumentError(f"callback must be a function of a Step, not {shown(callback)}")
+            self._require_parts(options.switch("use_taesd", use_taesd))
             prompts, unwanted = _jobs.prompts_of(prompt), "" if negative_prompt is None else negative_prompt
+            if not isinstance(unwanted, str):
+                raise InvalidArgumentError(f"negative_prompt must be a str, not {shown(unwanted)}")
             pictures = _images.pictures_of(init_image)
             if pictures:
                 self._size_of_picture(given, pictures[0])
@@ -250,17 +290,32 @@ class Pipeline:
             if len(pictures) not in (0, 1, count):
                 raise InvalidArgumentError(f"init_image is a list of {len(pictures)}; there are {count} pictures to be made")
             model.begin()
-            shown = sys.stderr.isatty() if progress is None else progress
-            with tqdm(total=used["steps"] * count, unit="step", disable=not shown, leave=False) as bar:
+            visible = sys.stderr.isatty() if progress is None else progress
+            with tqdm(total=used["steps"] * count, unit="step", disable=not visible, leave=False) as bar:
                 bar.set_description("reading the prompt")
-                start = time.perf_counter()
-                shares = {text: self._shares(text, unwanted, used) for text in dict.fromkeys(prompts)}
-                latents: list[Any] = [self._encoded(picture, used) for picture in pictures]
-                timings = {"encode": time.perf_counter() - start, "sample": 0.0, "decode": 0.0}
-                starts = latents * count if len(latents) == 1 else latents or [None] * count
-                texts = [text for text in prompts for _ in range(used["batch_count"])]
-                jobs = [_jobs.Job(*job) for job in zip(texts, seeds, noises, starts)]
-                return self._run(jobs, unwanted, used, shares, timings, callback, bar)
+                try:
+                    start = time.perf_counter()
+                    shares = {text: self._shares(text, unwanted, used) for text in dict.fromkeys(prompts)}
+                    latents: list[Any] = [self._encoded(picture, used) for picture in pictures]
+                    timings = {"encode": time.perf_counter() - start, "sample": 0.0, "decode": 0.0}
+                    starts = latents * count if len(latents) == 1 else latents or [None] * count
+                    texts = [text for text in prompts for _ in range(used["batch_count"])]
+                    jobs = [_jobs.Job(*job) for job in zip(texts, seeds, noises, starts)]
+                    return self._run(jobs, unwanted, used, shares, timings, callback, bar)
+                except OverBudgetError as problem:
+                    raise self._enough_for_all(problem, used) from None
+
+    def _enough_for_all(self, problem: OverBudgetError, used: Mapping[str, Any]) -> OverBudgetError:
+        """Of what the networks of a run say to a budget that is too small, the one whose figure is enough for all of them."""
+        size = {name: used[name] for name in ("width", "height", "cfg_scale")}
+        for network in self.networks:
+            try:
+                self._require_open().plan(network, size)
+            except OverBudgetError as other:
+                problem = max(problem, other, key=lambda one: one.least_bytes)
+            except SdcppError:
+                pass  # it has no part in the run
+        return problem
 
     def _size_of_picture(self, given: dict[str, Any], picture: Image.Image) -> None:
         """Let the sides that are left out follow those of an initial picture."""
@@ -286,7 +341,7 @@ class Pipeline:
         """The latent of an initial picture."""
         width, height = used["width"], used["height"]
         pixels = np.ascontiguousarray(_images.fitted(picture, width, height), np.uint8)
-        return self._require_open().encode(pixels, self._latent_shape(height, width), stop=self.cancel)
+        return self._require_open().encode(pixels, self._latent_shape(height, width), stop=self.cancel, watch=self._watch)
 
     def _checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The values that `generate` uses: those given, else the model's. Options that the engine decides are left out."""
@@ -358,7 +413,7 @@ class Pipeline:
         if key in self._prompts:
             self._prompts.move_to_end(key)
             return self._prompts[key]
-        self._prompts[key] = self._require_open().encode_prompt(tokens, clip_skip, nothing, stop=self.cancel)
+        self._prompts[key] = self._require_open().encode_prompt(tokens, clip_skip, nothing, stop=self.cancel, watch=self._watch)
         if len(self._prompts) > _CACHED_PROMPTS:
             self._prompts.popitem(last=False)
         return self._prompts[key]
@@ -409,17 +464,19 @@ class Pipeline:
         return Result(pictures, [job.seed for job in jobs], latents, timings, memory, self._reports(), parameters)
 
     def _stop_if_cancelled(self) -> None:
-        if self._cancelled.is_set():
+        if self._cancelled.is_set() or (self._watch is not None and self._watch()):
             raise CancelledError("cancelled")
 
     def _reports(self) -> dict[str, Report]:
         return {run["network"]: Report.of_engine(run) for run in self._require_open().take_runs()}
 
+    @memory_errors_told()
     def take_profile(self) -> list[ProfileRow]:
         """Times by operation since the last call; empty without ``profile=True``. `profile.table` makes text of it."""
         with self._alone():
             return [ProfileRow(**row) for row in self._require_open().take_profile()]
 
+    @memory_errors_told()
     def plan(
         self,
         *,
@@ -481,12 +538,13 @@ class Pipeline:
             if arrays[0] is not None:
                 own[name] = np.stack(arrays)
         shape = (len(group), *self._latent_shape(used["height"], used["width"]))
-        return model.sample(shares, own, shape, after_step, stop=self.cancel)
+        return model.sample(shares, own, shape, after_step, stop=self.cancel, watch=self._watch)
 
     def _pixels(self, latent: NDArray[np.float32], used: Mapping[str, Any]) -> NDArray[np.uint8]:
         factor = int(self._facts["latent_factor"])
-        return self._require_open().decode(latent, factor, options.given(_DECODING, used), stop=self.cancel)
+        return self._require_open().decode(latent, factor, options.given(_DECODING, used), stop=self.cancel, watch=self._watch)
 
+    @memory_errors_told()
     def decode(
         self,
         latent: NDArray[np.float32],
@@ -495,26 +553,31 @@ class Pipeline:
         vae_tile_size: int | None = None,
         vae_tile_overlap: float | None = None,
         use_taesd: bool = False,
+        cancel: _engine.Cancel | None = None,
     ) -> Image.Image:
         """A latent, float32 [C, h, w], to a picture; options as for `generate`. Raises BusyError within a step callback."""
         given = options.given(_DECODING, locals())
-        with self._alone():
+        with self._alone(), self._watching(cancel):
             self._require_open()
-            array, channels = np.ascontiguousarray(latent, np.float32), self._facts["latent_channels"]
+            array, channels = options.array("the latent", latent), self._facts["latent_channels"]
             if array.ndim != 3 or array.shape[0] != channels or 0 in array.shape:
                 raise InvalidArgumentError(f"a latent must be [{channels}, h, w], not {array.shape}")
             return Image.fromarray(self._pixels(array, options.checked(_DECODING, given)))
 
-    def encode(self, image: Picture) -> NDArray[np.float32]:
+    @memory_errors_told()
+    def encode(self, image: Picture, *, cancel: _engine.Cancel | None = None) -> NDArray[np.float32]:
         """A picture (a path, a PIL image, or uint8 [H, W, 3]) to the mean of its latent, float32 [C, H/8, W/8], as sampled."""
-        with self._alone():
+        with self._alone(), self._watching(cancel):
             self._require_open()
             pixels = np.ascontiguousarray(_images.opened(image), np.uint8)
             factor, sides = int(self._facts["latent_factor"]), pixels.shape
             if sides[0] % factor or sides[1] % factor or 0 in sides:
                 raise InvalidArgumentError(f"a picture must be [H, W, 3] with sides in multiples of {factor}")
-            return self._require_open().encode(pixels, self._latent_shape(sides[0], sides[1]), stop=self.cancel)
+            return self._require_open().encode(
+                pixels, self._latent_shape(sides[0], sides[1]), stop=self.cancel, watch=self._watch
+            )
 
+    @memory_errors_told()
     def prompt_states(self, text: str, *, clip_skip: int | None = None) -> NDArray[np.float32]:
         """The text encoders' states of `text` as the diffusion model takes them, float32 [1, tokens, C]."""
         with self._alone():
@@ -524,11 +587,13 @@ class Pipeline:
             tokens = encoders.tokenize(self._encoders, [text])
             return self._conditioning(tokens[0], skip).array("context")
 
+    @memory_errors_told()
     def evaluate(self, network: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Run one network once, for tests and benchmarks: the inputs and names that sdcpp.h gives for sdcpp_evaluate."""
         with self._alone():
-            return self._require_open().evaluate(network, inputs, stop=self.cancel)
+            return self._require_open().evaluate(network, inputs, stop=self.cancel, watch=self._watch)
 
+    @memory_errors_told()
     def take_memory(self) -> dict[str, int]:
         """Bytes that the engine held since the last call, at most, by class: see `Result.memory`."""
         with self._alone():

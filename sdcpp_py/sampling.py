@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdcpp_py import _engine, options
-from sdcpp_py.errors import InvalidArgumentError
+from sdcpp_py.errors import InvalidArgumentError, shown
+
+_MOST_VALUES = 2**31
 
 
 def noise(shape: tuple[int, ...], seed: int, *, rng: str = "cuda", skip: int = 0) -> NDArray[np.float32]:
@@ -18,7 +21,13 @@ def noise(shape: tuple[int, ...], seed: int, *, rng: str = "cuda", skip: int = 0
     """
     number = options.integer("seed", seed, 0, 2**64 - 1)
     name = options.choice("rng", rng, options.RNGS)
-    return _engine.noise(name, number, options.integer("skip", skip, 0, 10000), shape)
+    try:
+        sides = tuple(options.integer("shape", side, 0, _MOST_VALUES) for side in shape)
+    except TypeError:
+        raise InvalidArgumentError.of("shape", f"must be a tuple of whole numbers, not {shown(shape)}") from None
+    if math.prod(sides) > _MOST_VALUES:
+        raise InvalidArgumentError.of("shape", f"has more than {_MOST_VALUES} values")
+    return _engine.noise(name, number, options.integer("skip", skip, 0, 10000), sides)
 
 
 def sigmas(scheduler: str, steps: int, *, flow_shift: float | None = None) -> NDArray[np.float32]:
@@ -48,8 +57,8 @@ def sample(
 
     Returns the last x. Raises InvalidArgumentError if sigmas do not fall, and whatever the denoiser raises.
     """
-    state = np.array(x, np.float32, copy=True, order="C")
-    levels = np.ascontiguousarray(sigmas, np.float32)
+    state = options.array("x", x).copy()
+    levels = options.array("sigmas", sigmas)
     if state.size == 0 or levels.ndim != 1 or levels.size < 2:
         raise InvalidArgumentError("x must not be empty, and sigmas be a list of two or more")
 

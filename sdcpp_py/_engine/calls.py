@@ -1,10 +1,11 @@
-"""Calling C: status to exception, C's log to `logging`, callbacks, Ctrl-C, and the end of the interpreter."""
+"""Calling C: status to exception, C's log to `logging`, callbacks, and the end of the interpreter."""
 
 from __future__ import annotations
 
 import atexit
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -49,14 +50,18 @@ class Callback:
     def __init__(self, function: Callable[..., None]) -> None:
         """`function` takes the C function's arguments without `user_data`."""
         self.function = function
+        self.run_by: Callable[[Callable[..., None], tuple[Any, ...]], None] | None = None  #: runs it on another thread
         self.raised: BaseException | None = None
         self.handle = ffi.new_handle(self)
 
     def run(self, *arguments: Any) -> int:
         """0, or 1 if the function raised."""
         try:
-            _leave_if_ending()
-            self.function(*arguments)
+            if self.run_by is not None:
+                self.run_by(self.function, arguments)
+            else:
+                _leave_if_ending()
+                self.function(*arguments)
         except BaseException as error:
             self.raised = error
             return 1
@@ -87,32 +92,40 @@ def sdcpp_py_progress(done: int, whole: int, user_data: Any) -> int:
 
 def text(pointer: Any) -> str:
     """A C string for people, as str: what is no UTF-8 and what would command a terminal is shown, not refused."""
-    return printable(bytes(ffi.string(pointer)).decode("utf-8", "backslashreplace")) if pointer else ""
+    return printable(bytes(ffi.string(pointer)).decode("utf-8", "backslashreplace"), lines=True) if pointer else ""
 
 
 def error_of(status: int, message: str, option: str) -> errors.SdcppError:
     """The exception that an error of the engine becomes."""
-    problem = _EXCEPTIONS.get(status, errors.EngineError)(printable(message))
+    problem = _EXCEPTIONS.get(status, errors.EngineError)(printable(message, lines=True))
     problem.option = option
     return problem
 
 
-def call(function: Any, *arguments: Any, callback: Callback | None = None, stop: Callable[[], None] | None = None) -> None:
+def call(
+    function: Any,
+    *arguments: Any,
+    callback: Callback | None = None,
+    stop: Callable[[], None] | None = None,
+    daemon: bool | None = None,
+) -> None:
     """Call a C function whose last parameter is the error; raise what it reports (the GIL is released meanwhile).
 
     ``stop`` ends what the function does. It is called if the interpreter ends while a daemon thread is in here, which then ends
-    quietly.
+    quietly. ``daemon`` says whether this is called for one; None: if this thread is.
     """
     error = ffi.new("sdcpp_error*")
-    daemon, key = threading.current_thread().daemon, object()
+    daemon, key = threading.current_thread().daemon if daemon is None else daemon, object()
     if daemon:
         _in_daemons[key] = stop
     try:
-        _leave_if_ending()
+        if daemon:
+            _leave_if_ending()
         status = function(*arguments, error)
     finally:
         _in_daemons.pop(key, None)
-    _leave_if_ending()
+    if daemon:
+        _leave_if_ending()
     if callback is not None and callback.raised is not None:
         raise callback.raised
     if status != lib.SDCPP_OK:
@@ -120,40 +133,6 @@ def call(function: Any, *arguments: Any, callback: Callback | None = None, stop:
         if isinstance(problem, errors.OverBudgetError):
             problem.least_bytes = int(error.least_bytes)
         raise problem
-
-
-def call_interruptible(stop: Callable[[], None], function: Any, *arguments: Any, callback: Callback | None = None) -> None:
-    """`call` for what takes long: on the main thread, Ctrl-C calls `stop`, waits for the function to end and comes out of here.
-
-    Python handles signals on the main thread between its own instructions only, so C code runs on another one meanwhile; a
-    callback is called from there.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        call(function, *arguments, callback=callback, stop=stop)
-        return
-    outcome: list[BaseException] = []
-    done = threading.Event()  # Thread.join believes the thread has ended when it is interrupted
-
-    def work() -> None:
-        try:
-            call(function, *arguments, callback=callback, stop=stop)
-        except BaseException as error:
-            outcome.append(error)
-        finally:
-            done.set()
-
-    thread = threading.Thread(target=work, name="sdcpp")
-    try:
-        thread.start()
-        while not done.wait(0.2):  # a signal that reached another thread is seen at the next turn
-            pass
-    except BaseException:
-        while thread.ident is not None and not done.is_set():
-            stop()
-            done.wait(0.05)
-        raise
-    if outcome:
-        raise outcome[0]
 
 
 def call_json(function: Any, *arguments: Any) -> Any:
@@ -186,3 +165,5 @@ def _end() -> None:
 
 lib.sdcpp_set_log_callback(lib.sdcpp_py_log, ffi.NULL)
 atexit.register(_end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_daemons.clear)

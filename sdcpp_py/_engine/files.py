@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sdcpp_py._engine.calls import Callback, call_interruptible, call_json
+from sdcpp_py._engine.calls import Callback, call_json
+from sdcpp_py._engine.interrupts import call_interruptible
 from sdcpp_py._engine.loading import lib
 from sdcpp_py._engine.model import PartFile, c_files
 from sdcpp_py._engine.options import Options
-from sdcpp_py.errors import InvalidArgumentError
+from sdcpp_py.errors import InvalidArgumentError, shown
 
 
 def path_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -19,7 +20,7 @@ def path_bytes(path: str | os.PathLike[str]) -> bytes:
     try:
         raw = os.fsencode(path)
     except (TypeError, UnicodeError) as error:
-        raise InvalidArgumentError(f"{path!r:.80} is no path: {error}") from None
+        raise InvalidArgumentError(f"{shown(path)} is no path: {error}") from None
     if b"\0" in raw:
         raise InvalidArgumentError("a path contains a NUL character")
     return raw

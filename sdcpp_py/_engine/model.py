@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdcpp_py._engine.calls import Callback, call, call_interruptible, call_json
+from sdcpp_py._engine.calls import Callback, call, call_json
+from sdcpp_py._engine.interrupts import Watch, call_interruptible
 from sdcpp_py._engine.loading import ffi, lib
 from sdcpp_py._engine.options import Options
-from sdcpp_py.errors import ClosedError, InvalidArgumentError
+from sdcpp_py.errors import BusyError, ClosedError, InvalidArgumentError
 
 Floats = NDArray[np.float32]
 Stop = Callable[[], None]
@@ -90,10 +93,13 @@ class Model:
         """Open the files; ``options`` are of the set "model"."""
         given, count, kept = c_files(files)
         out = ffi.new("sdcpp_model**")
-        call(lib.sdcpp_model_open, given, count, Options("model", options).handle, out)
+        call_interruptible(_nothing, lib.sdcpp_model_open, given, count, Options("model", options).handle, out)
         del kept
         self._handle: Any = ffi.gc(out[0], lib.sdcpp_model_close)
         self._guard = threading.Lock()  # keeps the model from being freed during a call of cancel
+        self._process = os.getpid()
+        self._calling_back: int | None = None  # the thread on which a callback of a run is
+        _models.add(self)
 
     @property
     def closed(self) -> bool:
@@ -102,6 +108,8 @@ class Model:
 
     def close(self) -> None:
         """Free the model. No other call may be under way."""
+        if self.forked:
+            return  # nothing here runs that could be ended
         with self._guard:
             if self._handle is not None:
                 ffi.release(self._handle)
@@ -109,15 +117,39 @@ class Model:
 
     def cancel(self) -> None:
         """Stop the call under way, from any thread."""
+        if self.forked:
+            return
         with self._guard:
             if self._handle is not None:
                 lib.sdcpp_cancel(self._handle)
 
     @property
-    def _open(self) -> Any:
+    def forked(self) -> bool:
+        """Whether this process was forked from the one that opened the model, whose threads are not here."""
+        return self._process != os.getpid()
+
+    def require_process(self) -> None:
+        """Raise ClosedError if it was."""
+        if self.forked:
+            raise ClosedError("this pipeline belongs to the process that this one was forked from; make a new one here")
+
+    @property
+    def _opened(self) -> Any:
+        self.require_process()
         if self._handle is None:
             raise ClosedError("this model is closed")
         return self._handle
+
+    @property
+    def _open(self) -> Any:
+        """For calls that wait until no other is under way."""
+        if self._calling_back == threading.get_ident():
+            raise BusyError("the model is at work until the callback that made this call returns")
+        return self._opened
+
+    def _run(self, stop: Stop, watch: Watch | None, function: Any, *arguments: Any, callback: Callback | None = None) -> None:
+        model = self._open
+        call_interruptible(stop, function, model, *arguments, model=model, callback=callback, watch=watch)
 
     def report(self) -> dict[str, Any]:
         """The model's networks and inputs, and its defaults of options."""
@@ -127,18 +159,23 @@ class Model:
         """Say that a generation begins: a budget that follows free memory is read again."""
         call(lib.sdcpp_begin, self._open)
 
-    def encode_prompt(self, tokens: Sequence[Tokens], clip_skip: int, nothing: bool, *, stop: Stop) -> Conditioning:
+    def encode_prompt(
+        self, tokens: Sequence[Tokens], clip_skip: int, nothing: bool, *, stop: Stop, watch: Watch | None = None
+    ) -> Conditioning:
         """``tokens`` for each text encoder; ``nothing``: the prompt is an empty negative one."""
         out = ffi.new("sdcpp_conditioning**")
         given, kept = ffi.new("sdcpp_tokens[]", len(tokens)), []
         for slot, one in zip(given, tokens):
-            kept.append(ffi.new("int32_t[]", one.ids))
+            try:
+                kept.append(ffi.new("int32_t[]", one.ids))
+            except OverflowError:
+                raise InvalidArgumentError("a token's number is out of range; the tokenizer is not this model's") from None
             slot.ids, slot.count, slot.chunks = kept[-1], len(one.ids), one.chunks
             if one.weighted:
                 kept.append(ffi.new("float[]", one.weights))
                 slot.weights = kept[-1]
         options = Options("generate", {"clip_skip": clip_skip})
-        call_interruptible(stop, lib.sdcpp_encode_prompt, self._open, given, len(tokens), options.handle, nothing, out)
+        self._run(stop, watch, lib.sdcpp_encode_prompt, given, len(tokens), options.handle, nothing, out)
         return Conditioning(out[0])
 
     def sample(
@@ -149,29 +186,36 @@ class Model:
         on_step: Callable[[int, int, float, Floats], None],
         *,
         stop: Stop,
+        watch: Watch | None = None,
     ) -> Floats:
         """Latents of ``shape``, [batch, C, H/f, W/f]; ``on_step`` gets step, steps, seconds and the clean estimate, a view."""
         latents = np.empty(shape, np.float32)
 
         def after_step(step: int, steps: int, seconds: float, estimates: Any, sides: tuple[int, ...]) -> None:
             view = np.frombuffer(ffi.buffer(estimates, latents.nbytes), np.float32).reshape(sides)
-            on_step(step, steps, seconds, view.reshape(shape))
+            self._calling_back = threading.get_ident()
+            try:
+                on_step(step, steps, seconds, view.reshape(shape))
+            finally:
+                self._calling_back = None
 
         hook, chosen = Callback(after_step), Options("generate", options)
         given = ffi.new("sdcpp_prompt_share[]", [(s.conditioning.handle, *s[1:]) for s in shares])
         target = ffi.from_buffer("float[]", latents)
-        arguments = (self._open, given, len(shares), chosen.handle, lib.sdcpp_py_step, hook.handle, target)
-        call_interruptible(stop, lib.sdcpp_sample, *arguments, callback=hook)
+        arguments = (given, len(shares), chosen.handle, lib.sdcpp_py_step, hook.handle, target)
+        self._run(stop, watch, lib.sdcpp_sample, *arguments, callback=hook)
         return latents
 
-    def decode(self, latent: Floats, factor: int, options: Mapping[str, Any], *, stop: Stop) -> NDArray[np.uint8]:
+    def decode(
+        self, latent: Floats, factor: int, options: Mapping[str, Any], *, stop: Stop, watch: Watch | None = None
+    ) -> NDArray[np.uint8]:
         """A latent [C, h, w] to a picture [h * factor, w * factor, 3]; ``options`` are of the set "generate"."""
         channels, height, width = latent.shape
         pixels = np.empty((height * factor, width * factor, 3), np.uint8)
         shape = ffi.new("sdcpp_latent_shape*", (channels, 1, height, width))
         source, target = ffi.from_buffer("float[]", latent), ffi.from_buffer("uint8_t[]", pixels)
         chosen = Options("generate", options)
-        call_interruptible(stop, lib.sdcpp_decode, self._open, chosen.handle, source, shape, target)
+        self._run(stop, watch, lib.sdcpp_decode, chosen.handle, source, shape, target)
         return pixels
 
     def preview(self, latent: Floats) -> NDArray[np.uint8]:
@@ -179,14 +223,14 @@ class Model:
         channels, height, width = latent.shape
         pixels = np.empty((height, width, 3), np.uint8)
         shape = ffi.new("sdcpp_latent_shape*", (channels, 1, height, width))
-        call(lib.sdcpp_preview, self._open, ffi.from_buffer("float[]", latent), shape, ffi.from_buffer("uint8_t[]", pixels))
+        call(lib.sdcpp_preview, self._opened, ffi.from_buffer("float[]", latent), shape, ffi.from_buffer("uint8_t[]", pixels))
         return pixels
 
-    def encode(self, pixels: NDArray[np.uint8], shape: tuple[int, int, int], *, stop: Stop) -> Floats:
+    def encode(self, pixels: NDArray[np.uint8], shape: tuple[int, int, int], *, stop: Stop, watch: Watch | None = None) -> Floats:
         """A picture [height, width, 3] to the mean of its latent, of ``shape``."""
         latent = np.empty(shape, np.float32)
         source, target = ffi.from_buffer("uint8_t[]", pixels), ffi.from_buffer("float[]", latent)
-        call_interruptible(stop, lib.sdcpp_encode, self._open, source, pixels.shape[0], pixels.shape[1], target)
+        self._run(stop, watch, lib.sdcpp_encode, source, pixels.shape[0], pixels.shape[1], target)
         return latent
 
     def plan(self, network: str, options: Mapping[str, Any], chunks: int = 1) -> dict[str, Any]:
@@ -212,11 +256,14 @@ class Model:
         """Times by network, stage and operation since the last call."""
         return list(call_json(lib.sdcpp_take_profile, self._open))
 
-    def evaluate(self, network: str, inputs: Mapping[str, NDArray[Any]], *, stop: Stop) -> Floats:
+    def evaluate(self, network: str, inputs: Mapping[str, NDArray[Any]], *, stop: Stop, watch: Watch | None = None) -> Floats:
         """Run one network once; int32 for "tokens", else float32, as sdcpp.h says for sdcpp_evaluate."""
-        arrays = {
-            name: np.ascontiguousarray(value, np.int32 if name == "tokens" else np.float32) for name, value in inputs.items()
-        }
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, value in inputs.items():
+            try:
+                arrays[name] = np.ascontiguousarray(value, np.int32 if name == "tokens" else np.float32)
+            except (TypeError, ValueError, OverflowError) as problem:
+                raise InvalidArgumentError(f"the input {name} is no array of numbers: {problem!s:.200}") from None
         kept = [ffi.new("char[]", name.encode()) for name in arrays]
         given = ffi.new("sdcpp_array[]", len(arrays))
         for slot, name, array in zip(given, kept, arrays.values()):
@@ -225,5 +272,23 @@ class Model:
             slot.name, slot.data, slot.dimensions = name, ffi.cast("void*", array.ctypes.data), array.ndim
             slot.shape[0 : array.ndim] = list(array.shape)
         out = ffi.new("sdcpp_result**")
-        call_interruptible(stop, lib.sdcpp_evaluate, self._open, network.encode(), given, len(arrays), out)
+        self._run(stop, watch, lib.sdcpp_evaluate, network.encode(), given, len(arrays), out)
         return copied(lib.sdcpp_result_data, ffi.gc(out[0], lib.sdcpp_result_free))
+
+
+_models: weakref.WeakSet[Model] = weakref.WeakSet()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _leave_to_parent() -> None:
+    """After a fork: models belong to the parent. Closing one here would wait for threads that are not here."""
+    for model in list(_models):
+        if model._handle is not None:
+            ffi.gc(model._handle, None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import NoReturn
 
 from sdcpp_py.cli import convert, devices, flags, generate, info, plan, version
@@ -60,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 success, 1 an error with a message, 130 interrupted."""
     arguments = _parsed(argv)
     try:
-        return int(arguments.run(arguments))
+        with _terminated_in_order():
+            return int(arguments.run(arguments))
     except (CancelledError, KeyboardInterrupt):
         print("sdcpp: stopped", file=sys.stderr)
         return 130
@@ -73,3 +78,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"sdcpp: {error}", file=sys.stderr)
         return 1
+
+
+@contextlib.contextmanager
+def _terminated_in_order() -> Iterator[None]:
+    """Leave by way of an exception when the process is told to end, so that temporary files go."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

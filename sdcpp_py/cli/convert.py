@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from sdcpp_py._printable import printable
 from sdcpp_py.cli import flags
 from sdcpp_py.cli.sizes import size_text
 from sdcpp_py.convert import convert
@@ -29,5 +30,5 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     given = {**flags.parts(arguments), **flags.values(arguments, _OPTIONS)}
     path = convert(arguments.model, arguments.output, **given, progress=arguments.progress)
-    print(f"{path}  {size_text(path.stat().st_size)}")
+    print(f"{printable(str(path))}  {size_text(path.stat().st_size)}")
     return 0

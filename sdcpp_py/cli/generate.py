@@ -12,12 +12,15 @@ from pathlib import Path
 
 from sdcpp_py import _images, profile
 from sdcpp_py._embedded import SUBJECT
+from sdcpp_py._printable import printable
 from sdcpp_py._result import Report, Result
 from sdcpp_py.cli import flags
 from sdcpp_py.cli.sizes import seconds_text, size_text
 from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.options import GENERATE, MODEL
 from sdcpp_py.pipeline import Pipeline
+
+_CHECKED = 100  # so many names are each tried; of more, the first and the longest
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -69,11 +72,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidArgumentError('give the prompt once: sdcpp generate "what to show"')
     level, form = (logging.DEBUG, "%(levelname)s %(message)s") if arguments.verbose else (logging.WARNING, "sdcpp: %(message)s")
     logging.basicConfig(level=level, format=form)
+    count = GENERATE["batch_count"].check(arguments.batch_count)
     prompt = arguments.positional if arguments.prompt is None else arguments.prompt
     if prompt == "-":
         prompt = sys.stdin.read().strip()
-    paths = _paths(arguments.output, max(1, arguments.batch_count))
-    for path in paths:
+    paths = _paths(arguments.output, count)
+    for path in paths if count <= _CHECKED else (paths[0], paths[-1]):
         _images.check_output(path)
     opening = {**flags.parts(arguments), **flags.values(arguments, MODEL)}
     making = flags.values(arguments, GENERATE)
@@ -93,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         rows = pipeline.take_profile()
     for image, path in zip(result.images, paths):
         _images.save(image, path)
-        print(path)
+        print(printable(str(path)))
     if arguments.verbose:
         for network, report in result.reports.items():
             print(f"{network}: {_memory_words(report)}", file=sys.stderr)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from sdcpp_py import _blas, _engine
+from sdcpp_py._whole_file import whole_file
+
+_LARGEST = 1 << 20  # bytes
 
 
 def cache_folder() -> Path:
@@ -25,28 +29,48 @@ def device_speed(device: str, threads: int) -> tuple[float, float]:
     description = next((one["description"] for one in _engine.devices()["devices"] if one["name"].lower() == device.lower()), "")
     library, _kind = _blas.choose()
     key = f"{device} {description} threads={threads} blas={bool(library)} {_engine.version()}"
-    path = cache_folder() / "devices.json"
-    known = _read(path)
+    path = cache_file()
+    found = _of(_read(path), key)
+    if found is not None:
+        return found
+    measured = _engine.device_speed(device, threads, os.fsencode(library))
+    if path is not None:
+        _remember(path, key, measured)
+    return measured
+
+
+def cache_file() -> Path | None:
+    """The file of measured speeds; None if the system names no folder for it."""
     try:
-        flops, link = known[key]
-        return float(flops), float(link)
-    except (ValueError, KeyError, TypeError):
-        pass  # not measured yet, or not written by this version
-    with _blas.loading():
-        found = _engine.device_speed(device, threads, os.fsencode(library))
+        return cache_folder() / "devices.json"
+    except RuntimeError:  # Python's word for a user without a home
+        return None
+
+
+def _of(known: dict[str, Any], key: str) -> tuple[float, float] | None:
+    """A speed that was measured before; None if there is none, or not in this version's form."""
+    try:
+        flops, link = (float(value) for value in known[key])
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
+    return (flops, link) if 0 < flops < math.inf and 0 < link < math.inf else None
+
+
+def _remember(path: Path, key: str, measured: tuple[float, float]) -> None:
+    """Add a measurement to those in the file, which other processes may write, too."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps({**known, key: found}))
-        fresh.replace(path)
+        with whole_file(path) as fresh:
+            fresh.write_text(json.dumps({**_read(path), key: measured}))
     except OSError:
         pass  # measured again next time
-    return found
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path | None) -> dict[str, Any]:
+    """What the file holds; nothing if it is not there or damaged."""
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
+        text = path.read_text() if path is not None and path.stat().st_size < _LARGEST else ""
+        found = json.loads(text)
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -16,7 +16,8 @@ _NETWORK_TAG = re.compile(r"<(?:lora|lyco|hypernet):[^<>]{1,200}>")
 MAX_CHARACTERS = 100_000
 MAX_CHUNKS = 64
 _UP = 1.1
-_TOKEN = re.compile(r"\\[()\[\]\\]|\(|\[|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|\)|\]|\bBREAK\b|[^\\()\[\]:B]+|.", re.DOTALL)
+_DEEP = 32  # brackets within each other
+_TOKEN = re.compile(r"\\[()\[\]\\]|\(|\[|:\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*\)|\)|\]|\bBREAK\b|[^\\()\[\]:B]+|.", re.DOTALL)
 
 
 @dataclass
@@ -29,48 +30,64 @@ class Span:
 
 def parse_weights(prompt: str) -> list[Span]:
     """Split a prompt into spans of equal weight, in order; spans of the same weight are joined."""
-    spans: list[Span] = []
+    texts: list[str | None] = []  # None: a BREAK; "": a bracket that has found its other half
     open_round: list[int] = []
     open_square: list[int] = []
+    closed: dict[int, tuple[int, float]] = {}  # brackets by their first text: the text behind them, the factor
 
-    def scale(start: int, factor: float) -> None:
-        for span in spans[start:]:
-            span.weight *= factor
+    def close(start: int, factor: float, others: list[int]) -> None:
+        texts[start] = ""
+        closed[start] = len(texts), factor
+        while others and others[-1] > start:
+            others.pop()
 
     for match in _TOKEN.finditer(prompt):
         piece, weight = match.group(0), match.group(1)
         if piece[0] == "\\" and len(piece) == 2:
-            spans.append(Span(piece[1], 1.0))
+            texts.append(piece[1])
         elif piece == "(":
-            open_round.append(len(spans))
-            spans.append(Span("(", 1.0))
+            open_round.append(len(texts))
+            texts.append("(")
         elif piece == "[":
-            open_square.append(len(spans))
-            spans.append(Span("[", 1.0))
+            open_square.append(len(texts))
+            texts.append("[")
         elif (weight is not None or piece == ")") and open_round:
-            start = open_round.pop()
-            spans[start].text = ""
-            scale(start, float(weight) if weight is not None else _UP)
-            open_square = [place for place in open_square if place < start]
+            close(open_round.pop(), float(weight) if weight is not None else _UP, open_square)
         elif piece == "]" and open_square:
-            start = open_square.pop()
-            spans[start].text = ""
-            scale(start, 1 / _UP)
-            open_round = [place for place in open_round if place < start]
+            close(open_square.pop(), 1 / _UP, open_round)
         elif piece == "BREAK":
-            spans.append(Span(None, -1.0))
+            texts.append(None)
         else:
-            spans.append(Span(piece, 1.0))
+            texts.append(piece)
 
-    joined: list[Span] = []
-    for span in spans:
-        if span.text == "":
+    parts: list[tuple[list[str] | None, float]] = []
+    around: list[tuple[int, float, float]] = []  # the brackets around a text: their end, factor, and the weight within them
+    for place, text in enumerate(texts):
+        while around and around[-1][0] <= place:
+            around.pop()
+        if place in closed:
+            end, factor = closed[place]
+            around.append((end, factor, _within(around, factor)))
+        if text == "":
             continue
-        if joined and span.text is not None and joined[-1].text is not None and joined[-1].weight == span.weight:
-            joined[-1].text += span.text
+        weight_here = around[-1][2] if around else 1.0
+        last = parts[-1] if parts else None
+        if text is None:
+            parts.append((None, -1.0))
+        elif last is not None and last[0] is not None and last[1] == weight_here:
+            last[0].append(text)
         else:
-            joined.append(span)
-    return joined or [Span("", 1.0)]
+            parts.append(([text], weight_here))
+    return [Span(None if pieces is None else "".join(pieces), weight) for pieces, weight in parts] or [Span("", 1.0)]
+
+
+def _within(around: list[tuple[int, float, float]], factor: float) -> float:
+    """The weight within a bracket: the factors from the innermost on. Deep nests take time, so there the inner ones come last."""
+    if len(around) >= _DEEP:
+        return around[-1][2] * factor
+    for _, outer, _ in reversed(around):
+        factor *= outer
+    return factor
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <new>
 #include <string_view>
 
@@ -32,6 +33,7 @@ inline int report(sdcpp_error* error, sdcpp_status status, std::string_view mess
 
 template <typename Body>
 int guarded(sdcpp_error* error, Body body) {
+    prepare_for_exceptions();
     try {
         body();
         return report(error, SDCPP_OK, "");
@@ -44,6 +46,9 @@ int guarded(sdcpp_error* error, Body body) {
         return report(error, SDCPP_INVALID_ARGUMENT, problem.what());
     } catch (const std::bad_alloc&) {
         return report(error, SDCPP_OUT_OF_MEMORY, "out of memory");
+    } catch (
+        const std::filesystem::filesystem_error& problem) {  // a name that is too long, a folder without permission
+        return report(error, SDCPP_BAD_FILE, problem.what());
     } catch (const std::exception& problem) {
         return report(error, SDCPP_INTERNAL, problem.what());
     } catch (...) {

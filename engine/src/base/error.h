@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <exception>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -53,6 +54,12 @@ template <typename... Parts>
     };
     (add(parts), ...);
     throw Error(status, text.str(), option);
+}
+
+// Called at the start of a thread's work. A thread's first exception takes memory for the notes of it, and the C
+// library ends the process if there is none, as there is when memory is what the exception is about.
+inline void prepare_for_exceptions() noexcept {
+    [[maybe_unused]] volatile const int taken = std::uncaught_exceptions();
 }
 
 }  // namespace sdcpp

@@ -5,6 +5,8 @@
 #include <charconv>
 #include <limits>
 #include <mutex>
+#include <new>
+#include <system_error>
 #include <thread>
 
 #include "base/clock.h"
@@ -89,7 +91,29 @@ uint64_t copies_of_product(const ggml_tensor* t) {
     return 2 * (count(x) + count(t) + (weights->type == GGML_TYPE_F16 ? 0 : count(weights)));
 }
 
-bool stop_requested(void* flag) { return static_cast<const std::atomic<bool>*>(flag)->load(std::memory_order_relaxed); }
+// ggml looks for memory for a pool's notes and for its threads, and ends the process if there is none. So the same
+// is looked for here first, and given back for ggml to find.
+void require_room_for_pool(int threads) {
+    constexpr size_t notes = size_t{64} << 10;
+    const std::unique_ptr<std::byte[]> room(new std::byte[notes + static_cast<size_t>(threads) * 1024]);
+    std::atomic<bool> end{false};
+    std::vector<std::jthread> trial;
+    const auto wait = [&end] { end.wait(false); };
+    const auto finish = [&] {
+        end = true;
+        end.notify_all();
+    };
+    try {
+        for (int i = 1; i < threads; ++i) trial.emplace_back(wait);
+    } catch (const std::system_error& problem) {
+        finish();
+        fail(SDCPP_OUT_OF_MEMORY, "no ", threads, " threads can be started: ", problem.what());
+    } catch (...) {
+        finish();
+        throw;
+    }
+    finish();
+}
 
 }  // namespace
 
@@ -179,8 +203,6 @@ Device::Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* can
       memory_(capacity_of(spec)),
       governor_(usable_threads(threads)) {
     name_ = ggml_backend_dev_name(handle_);
-    backend_.reset(ggml_backend_dev_init(handle_, nullptr));
-    if (!backend_) fail(SDCPP_INTERNAL, "device ", name_, " cannot be started; is it in use, or its driver missing?");
     ggml_backend_dev_props props{};
     ggml_backend_dev_get_props(handle_, &props);
     is_cpu_ = ggml_backend_dev_type(handle_) == GGML_BACKEND_DEVICE_TYPE_CPU;
@@ -196,9 +218,6 @@ Device::Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* can
     paced_link_ = spec.link_gb_per_s * 1e9;
     maps_host_memory_ = is_cpu_ && props.caps.buffer_from_host_ptr;
     set_threads_ = device_function<ggml_backend_set_n_threads_t>(handle_, "ggml_backend_set_n_threads");
-    if (const auto set_abort =
-            device_function<ggml_backend_set_abort_callback_t>(handle_, "ggml_backend_set_abort_callback"))
-        set_abort(backend(), stop_requested, const_cast<std::atomic<bool>*>(cancelled_));
     if (!gemm.library.empty() && ggml_backend_dev_type(handle_) == GGML_BACKEND_DEVICE_TYPE_CPU) {
         kernels_.gemm = std::make_shared<Gemm>(gemm);
         if (gemm.bf16 && kernels_.gemm->large().pair() == 1)
@@ -208,6 +227,7 @@ Device::Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* can
         kernels_.failed = std::make_shared<std::atomic<bool>>(false);
     }
     start_threads(governor_.threads());
+    start_backend();
     kernels_.supports = [device = handle_](const ggml_tensor* op) { return ggml_backend_dev_supports_op(device, op); };
     if (queues_uploads()) {
         kernels_.max_attention_flops = std::numeric_limits<double>::infinity();  // kernels end within moments
@@ -228,16 +248,42 @@ void Device::count_backend_bytes(uint64_t before) {
 void Device::start_threads(int count) {
     using New = ggml_threadpool* (*)(ggml_threadpool_params*);
     using Free = void (*)(ggml_threadpool*);
-    using Use = void (*)(ggml_backend_t, ggml_threadpool*);
     const auto create = device_function<New>(handle_, "ggml_threadpool_new");
     const auto destroy = device_function<Free>(handle_, "ggml_threadpool_free");
-    const auto use = device_function<Use>(handle_, "ggml_backend_cpu_set_threadpool");
-    if (!create || !destroy || !use || count < 2) return;
+    if (!create || !destroy) return;
+    require_room_for_pool(count);
     ggml_threadpool_params params;
     ggml_threadpool_params_init(&params, count);
     params.poll = 0;  // between graphs they sleep
     threads_ = {create(&params), destroy};
-    use(backend(), threads_.get());
+}
+
+void Device::start_backend() {
+    using Use = void (*)(ggml_backend_t, ggml_threadpool*);
+    backend_.reset(ggml_backend_dev_init(handle_, nullptr));
+    if (!backend_) fail(SDCPP_INTERNAL, "device ", name_, " cannot be started; is it in use, or its driver missing?");
+    if (const auto set_abort =
+            device_function<ggml_backend_set_abort_callback_t>(handle_, "ggml_backend_set_abort_callback"))
+        set_abort(backend_.get(), stop_requested, this);
+    if (const auto use = device_function<Use>(handle_, "ggml_backend_cpu_set_threadpool"); use && threads_)
+        use(backend_.get(), threads_.get());
+}
+
+ggml_backend_t Device::backend() {
+    if (!backend_) start_backend();
+    return backend_.get();
+}
+
+// Asked by ggml before each operation on the CPU.
+bool Device::stop_requested(void* device) {
+    constexpr auto interval = std::chrono::microseconds(200);
+    auto& self = *static_cast<Device*>(device);
+    if (self.cancelled()) return true;
+    if (!self.must_stop_ || !*self.must_stop_) return false;
+    const auto now = Clock::now();
+    if (now - self.asked_ < interval) return false;
+    self.asked_ = now;
+    return (*self.must_stop_)();
 }
 
 uint64_t Device::free_bytes() const {
@@ -261,12 +307,20 @@ DeviceBuffer Device::allocate(MemoryClass kind, uint64_t bytes) {
     return out;
 }
 
-void Device::compute(ggml_cgraph* graph) {
+void Device::compute(ggml_cgraph* graph, const std::function<bool()>& must_stop) {
     if (cancelled()) fail(SDCPP_CANCELLED, "cancelled");
     const ThreadGovernor::Turn turn(governor_);
     if (set_threads_) set_threads_(backend(), turn.threads());
     const auto start = Clock::now();
-    const ggml_status status = ggml_backend_graph_compute(backend(), graph);
+    must_stop_ = &must_stop;
+    ggml_status status = GGML_STATUS_ALLOC_FAILED;
+    try {
+        status = ggml_backend_graph_compute(backend(), graph);
+    } catch (const std::bad_alloc&) {
+        // ggml's CPU backend has freed its working memory and still points there: nobody may use or free it now
+        (void)backend_.release();
+    }
+    must_stop_ = nullptr;
     if (kernels_.failed && kernels_.failed->exchange(false)) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
     switch (status) {
         case GGML_STATUS_SUCCESS:

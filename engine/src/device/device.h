@@ -5,10 +5,12 @@
 #include <ggml-cpp.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "device/calibration.h"
 #include "device/cores.h"
 #include "device/device_memory.h"
@@ -57,9 +59,10 @@ class Device {
     Device(const Device&) = delete;
     Device& operator=(const Device&) = delete;
 
-    ggml_backend_t backend() const { return backend_.get(); }
+    // Throws SDCPP_OUT_OF_MEMORY if it has to be started again, and cannot.
+    ggml_backend_t backend();
     ggml_backend_dev_t handle() const { return handle_; }
-    ggml_backend_buffer_type_t buffer_type() const { return ggml_backend_get_default_buffer_type(backend()); }
+    ggml_backend_buffer_type_t buffer_type() const { return ggml_backend_dev_buffer_type(handle_); }
     const Kernels& kernels() const { return kernels_; }
     const std::string& name() const { return name_; }
     bool maps_host_memory() const { return maps_host_memory_; }
@@ -79,8 +82,9 @@ class Device {
     // Throws SDCPP_OUT_OF_MEMORY.
     DeviceBuffer allocate(MemoryClass kind, uint64_t bytes);
 
-    // Runs `graph`. Throws SDCPP_CANCELLED, SDCPP_OUT_OF_MEMORY or SDCPP_INTERNAL.
-    void compute(ggml_cgraph* graph);
+    // Runs `graph`. Throws SDCPP_CANCELLED, SDCPP_OUT_OF_MEMORY or SDCPP_INTERNAL. On the CPU it stops between
+    // operations, as if it were cancelled, when `must_stop` gives true, which is asked every now and then.
+    void compute(ggml_cgraph* graph, const std::function<bool()>& must_stop = nullptr);
 
     // Whether uploads go through queues of their own during the compute; see UploadQueue.
     bool queues_uploads() const { return !is_cpu_ && !simulated_; }
@@ -97,12 +101,16 @@ class Device {
 
   private:
     Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* cancelled, const GemmChoice& gemm);
+    void start_backend();
     void start_threads(int count);
+    static bool stop_requested(void* device);
     void choose_convolutions();
 
     ggml_backend_dev_t handle_ = nullptr;
     std::shared_ptr<ggml_threadpool> threads_;  // the CPU's, kept because ggml would start them anew for every graph
-    ggml_backend_ptr backend_;
+    ggml_backend_ptr backend_;                  // null: it could not be started again after memory was short
+    const std::function<bool()>* must_stop_ = nullptr;  // while a graph runs
+    Clock::time_point asked_{};
     Kernels kernels_;
     std::string name_;
     const std::atomic<bool>* cancelled_;

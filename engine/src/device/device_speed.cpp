@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "device/calibration.h"
 #include "device/device.h"
+#include "nn/context.h"
 #include "nn/cpu_operations.h"
 #include "nn/layers.h"
 
@@ -19,10 +20,7 @@ constexpr double enough_seconds = 1e-3;  // a product that takes less is mostly 
 class Trial {
   public:
     Trial(Device& device, const std::function<ggml_tensor*(Graph&)>& build)
-        : context_(ggml_init({.mem_size = 64 * ggml_tensor_overhead() + ggml_graph_overhead(),
-                              .mem_buffer = nullptr,
-                              .no_alloc = true})) {
-        if (!context_) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
+        : context_(64 * ggml_tensor_overhead() + ggml_graph_overhead()) {
         Graph g{context_.get(), device.kernels(), custom_};
         result_ = build(g);
         buffer_.reset(ggml_backend_alloc_ctx_tensors_from_buft(context_.get(), device.buffer_type()));
@@ -48,7 +46,7 @@ class Trial {
     }
 
   private:
-    ggml_context_ptr context_;
+    Context context_;
     CustomOperations custom_;
     ggml_backend_buffer_ptr buffer_;
     ggml_tensor* result_ = nullptr;
@@ -68,9 +66,7 @@ double product_seconds(Device& device, ggml_type type, int64_t side) {
 
 // An upload, from pinned memory if the device has it.
 double upload_seconds(Device& device) {
-    const ggml_context_ptr context(
-        ggml_init({.mem_size = 4 * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
-    if (!context) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
+    const Context context(4 * ggml_tensor_overhead());
     ggml_tensor* target = ggml_new_tensor_1d(context.get(), GGML_TYPE_I8, copied_bytes);
     const ggml_backend_buffer_ptr buffer(ggml_backend_alloc_ctx_tensors_from_buft(context.get(), device.buffer_type()));
     ggml_backend_buffer_type_t pinned = ggml_backend_dev_host_buffer_type(device.handle());

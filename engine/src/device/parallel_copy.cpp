@@ -1,7 +1,9 @@
 #include "device/parallel_copy.h"
 
 #include <algorithm>
-#include <cstring>
+#include <utility>
+
+#include "base/error.h"
 
 namespace sdcpp {
 namespace {
@@ -24,21 +26,23 @@ ParallelCopy::~ParallelCopy() {
     for (std::thread& thread : threads_) thread.join();
 }
 
-void ParallelCopy::copy_share(size_t number) const {
+void ParallelCopy::copy_share(size_t number) noexcept {
     const size_t share = (bytes_ / (threads_.size() + 1) + alignment) / alignment * alignment;
     const size_t first = std::min(bytes_, number * share), end = std::min(bytes_, first + share);
-    if (end > first) std::memcpy(target_ + first, source_ + first, end - first);
+    if (end <= first) return;
+    try {
+        (*copy_)(first, end - first);
+    } catch (...) {
+        const std::scoped_lock lock(mutex_);
+        problem_ = std::current_exception();
+    }
 }
 
-void ParallelCopy::operator()(std::byte* target, const std::byte* source, size_t bytes) {
-    if (threads_.empty() || bytes < alone_bytes) {
-        std::memcpy(target, source, bytes);
-        return;
-    }
+void ParallelCopy::operator()(size_t bytes, const Copy& copy) {
+    if (threads_.empty() || bytes < alone_bytes) return copy(0, bytes);
     {
         const std::scoped_lock lock(mutex_);
-        target_ = target;
-        source_ = source;
+        copy_ = &copy;
         bytes_ = bytes;
         busy_ = threads_.size();
         ++copies_;
@@ -47,9 +51,11 @@ void ParallelCopy::operator()(std::byte* target, const std::byte* source, size_t
     copy_share(0);
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return busy_ == 0; });
+    if (problem_) std::rethrow_exception(std::exchange(problem_, nullptr));
 }
 
 void ParallelCopy::work(size_t number) {
+    prepare_for_exceptions();
     for (size_t seen = 0;;) {
         std::unique_lock lock(mutex_);
         changed_.wait(lock, [&] { return stop_ || copies_ != seen; });

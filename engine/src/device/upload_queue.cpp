@@ -1,6 +1,7 @@
 #include "device/upload_queue.h"
 
 #include <algorithm>
+#include <cstring>
 #include <thread>
 #include <utility>
 
@@ -111,21 +112,29 @@ void UploadQueue::close() {
     open_ = false;
 }
 
-void UploadQueue::put(ggml_tensor* tensor, std::span<const std::byte> source, const std::atomic<bool>& stop) {
+UploadQueue::Source UploadQueue::from_memory(const std::byte* bytes) {
+    return [bytes](std::byte* target, size_t first, size_t count) { std::memcpy(target, bytes + first, count); };
+}
+
+void UploadQueue::copy(std::byte* target, size_t first, size_t bytes, const Source& source) {
+    copy_(bytes, [&](size_t at, size_t count) { source(target + at, first + at, count); });
+}
+
+void UploadQueue::put(ggml_tensor* tensor, size_t bytes, const Source& source, const std::atomic<bool>& stop) {
     auto* memory = static_cast<std::byte*>(ggml_backend_buffer_get_base(memory_.get()));
-    for (size_t at = 0; at < source.size();) {
+    for (size_t at = 0; at < bytes;) {
         if (stop) fail(SDCPP_CANCELLED, "cancelled");
         if (open_ && staged_bytes_ >= piece_bytes) close();
         if (!open_) open();
-        const auto part = source.subspan(at, std::min(source.size() - at, piece_bytes - staged_bytes_));
+        const size_t part = std::min(bytes - at, piece_bytes - staged_bytes_);
         std::byte* target = memory + turn_ * piece_bytes + staged_bytes_;
         const auto start = Clock::now();
-        copy_(target, part.data(), part.size());
+        copy(target, at, part, source);
         copy_seconds_ += seconds_since(start);
-        submit(tensor, target, at, part.size());
-        staged_bytes_ += (part.size() + alignment - 1) / alignment * alignment;
-        at += part.size();
-        copied_bytes_ += part.size();
+        submit(tensor, target, at, part);
+        staged_bytes_ += (part + alignment - 1) / alignment * alignment;
+        at += part;
+        copied_bytes_ += part;
     }
 }
 

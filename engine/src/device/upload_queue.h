@@ -5,9 +5,9 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <mutex>
-#include <span>
 #include <thread>
 #include <vector>
 
@@ -25,8 +25,13 @@ class UploadQueue {
     UploadQueue(const UploadQueue&) = delete;
     UploadQueue& operator=(const UploadQueue&) = delete;
 
-    // Starts the upload of all of `tensor` from anywhere. Stops early, with SDCPP_CANCELLED, when `stop` is set.
-    void put(ggml_tensor* tensor, std::span<const std::byte> source, const std::atomic<bool>& stop);
+    // Where an upload's bytes come from: copies those from `first` on. It is called by several threads at a time.
+    using Source = std::function<void(std::byte* target, size_t first, size_t bytes)>;
+    static Source from_memory(const std::byte* bytes);
+
+    // Starts the upload of the `bytes` bytes of `tensor` from anywhere. Stops early, with SDCPP_CANCELLED, when `stop`
+    // is set; throws what `source` throws.
+    void put(ggml_tensor* tensor, size_t bytes, const Source& source, const std::atomic<bool>& stop);
     // Starts the upload of all of `tensor` from pinned memory, which must not change until the upload has arrived.
     void put_pinned(ggml_tensor* tensor, const std::byte* source);
 
@@ -44,7 +49,7 @@ class UploadQueue {
     // A part of that memory, for as long as the queue lives; null if there is none yet.
     std::byte* take_pinned(size_t bytes);
     // Copies with several threads.
-    void copy(std::byte* target, std::span<const std::byte> source) { copy_(target, source.data(), source.size()); }
+    void copy(std::byte* target, size_t bytes, const Source& source) { copy(target, 0, bytes, source); }
 
   private:
     struct EventFree {
@@ -57,6 +62,7 @@ class UploadQueue {
         Clock::time_point arrival{};  // no earlier, on a link that is slowed down
     };
     ggml_backend_buffer_ptr allocate_pinned(size_t bytes) const;
+    void copy(std::byte* target, size_t first, size_t bytes, const Source& source);
     void submit(ggml_tensor* tensor, const std::byte* source, size_t at, size_t bytes);
     void open();
     void close();

@@ -1,7 +1,10 @@
 #include "io/mapped_file.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <tuple>
+#include <utility>
 
 #include "base/error.h"
 
@@ -15,30 +18,57 @@
 #endif
 
 namespace sdcpp {
+#ifndef _WIN32
+namespace {
+
+std::pair<int64_t, int64_t> time_of_change(const struct stat& facts) {
+#ifdef __APPLE__
+    return {facts.st_mtimespec.tv_sec, facts.st_mtimespec.tv_nsec};
+#else
+    return {facts.st_mtim.tv_sec, facts.st_mtim.tv_nsec};
+#endif
+}
+
+}  // namespace
+#endif
 
 MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
     std::error_code ec;
     const auto status = std::filesystem::status(path_, ec);
     if (status.type() == std::filesystem::file_type::not_found)
         fail(SDCPP_FILE_NOT_FOUND, "no such file: ", path_.string());
+    if (ec) fail(SDCPP_BAD_FILE, path_.string(), ": ", ec.message());
     if (!std::filesystem::is_regular_file(status)) fail(SDCPP_BAD_FILE, path_.string(), " is not a regular file");
+    const auto require_content = [this](uintmax_t size) {
+        if (size == 0) fail(SDCPP_BAD_FILE, path_.string(), " is empty; download or copy it again");
+    };
+#ifdef _WIN32
     const auto size = std::filesystem::file_size(path_, ec);
     if (ec) fail(SDCPP_BAD_FILE, path_.string(), ": ", ec.message());
-    if (size == 0) fail(SDCPP_BAD_FILE, path_.string(), " is empty; download or copy it again");
-#ifdef _WIN32
+    require_content(size);
     copy_.resize(size);
     std::ifstream in(path_, std::ios::binary);
     if (!in.read(reinterpret_cast<char*>(copy_.data()), static_cast<std::streamsize>(size)))
         fail(SDCPP_BAD_FILE, path_.string(), " cannot be read");
     bytes_ = copy_;
 #else
-    const int descriptor = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) fail(SDCPP_BAD_FILE, path_.string(), " cannot be opened: ", std::strerror(errno));
-    void* start = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, descriptor, 0);
-    const int problem = errno;
-    ::close(descriptor);
-    if (start == MAP_FAILED) fail(SDCPP_OUT_OF_MEMORY, path_.string(), " cannot be mapped: ", std::strerror(problem));
-    bytes_ = {static_cast<const std::byte*>(start), static_cast<size_t>(size)};
+    descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (descriptor_ < 0) fail(SDCPP_BAD_FILE, path_.string(), " cannot be opened: ", std::strerror(errno));
+    try {
+        struct stat facts{};
+        if (::fstat(descriptor_, &facts) != 0) fail(SDCPP_BAD_FILE, path_.string(), ": ", std::strerror(errno));
+        require_content(static_cast<uintmax_t>(facts.st_size));
+        std::tie(changed_seconds_, changed_nanoseconds_) = time_of_change(facts);
+        const auto size = static_cast<size_t>(facts.st_size);
+        void* start = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, descriptor_, 0);
+        if (start == MAP_FAILED)
+            fail(errno == ENOMEM || errno == EAGAIN ? SDCPP_OUT_OF_MEMORY : SDCPP_BAD_FILE, path_.string(),
+                 " cannot be mapped: ", std::strerror(errno));
+        bytes_ = {static_cast<const std::byte*>(start), size};
+    } catch (...) {
+        ::close(descriptor_);
+        throw;
+    }
 #endif
 }
 
@@ -49,13 +79,54 @@ MappedFile::MappedFile(std::filesystem::path name, std::vector<std::byte> bytes)
 
 MappedFile::~MappedFile() {
 #ifndef _WIN32
-    if (copy_.empty() && !bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+    if (descriptor_ < 0) return;
+    ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+    ::close(descriptor_);
 #endif
+}
+
+void MappedFile::read(std::span<const std::byte> part, std::byte* out) const {
+    if (descriptor_ < 0) {
+        if (!part.empty()) std::memcpy(out, part.data(), part.size());
+        return;
+    }
+#ifndef _WIN32
+    constexpr size_t most = size_t{1} << 30;  // Linux takes no more than 2 GiB in one call
+    auto at = static_cast<size_t>(part.data() - bytes_.data());
+    for (size_t left = part.size(); left > 0;) {
+        const ssize_t got = ::pread(descriptor_, out, std::min(left, most), static_cast<off_t>(at));
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) fail(SDCPP_BAD_FILE, path_.string(), " cannot be read: ", std::strerror(errno));
+        if (got == 0) break;  // its end, which require_unchanged() tells
+        left -= static_cast<size_t>(got);
+        at += static_cast<size_t>(got);
+        out += got;
+    }
+    require_unchanged();
+#endif
+}
+
+bool MappedFile::changed() const noexcept {
+#ifndef _WIN32
+    if (descriptor_ < 0) return false;
+    struct stat facts{};
+    return ::fstat(descriptor_, &facts) != 0 || static_cast<size_t>(facts.st_size) != bytes_.size() ||
+           time_of_change(facts) != std::pair{changed_seconds_, changed_nanoseconds_};
+#else
+    return false;
+#endif
+}
+
+void MappedFile::require_unchanged() const {
+    if (changed())
+        fail(SDCPP_BAD_FILE, path_.string(),
+             " was changed while it was in use; open it again when it is complete (a program that writes the new file "
+             "under another name and renames it does no harm)");
 }
 
 void MappedFile::forget([[maybe_unused]] std::span<const std::byte> part) const {
 #ifndef _WIN32
-    if (!copy_.empty() || part.empty()) return;
+    if (descriptor_ < 0 || part.empty()) return;
     const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
     const auto first = (reinterpret_cast<uintptr_t>(part.data()) + page - 1) / page * page;
     const auto end = reinterpret_cast<uintptr_t>(part.data() + part.size()) / page * page;

@@ -1,7 +1,9 @@
-// A whole file, read-only: mapped into memory if the system can, else read.
+// A whole file, read-only: mapped into memory if the system can, else read. Looking at a mapping ends the process
+// (SIGBUS) if the file has been cut meanwhile, so what is read after opening goes through read() as far as possible.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string_view>
@@ -23,6 +25,15 @@ class MappedFile {
     std::string_view text() const { return {reinterpret_cast<const char*>(bytes_.data()), bytes_.size()}; }
     const std::filesystem::path& path() const { return path_; }
 
+    // Copies `part` of bytes() by calls that report what goes wrong. Called from several threads. Throws SDCPP_BAD_FILE
+    // if the file was changed since it was opened, or cannot be read.
+    void read(std::span<const std::byte> part, std::byte* out) const;
+    // Whether the file has another size or time of change than it had when it was opened. A file that was replaced by
+    // another of its name has not changed: this one is still there for those who have it open.
+    bool changed() const noexcept;
+    // Throws SDCPP_BAD_FILE if it has.
+    void require_unchanged() const;
+
     // Gives back the memory behind `part` of the bytes; it is read from the file again when it is next looked at.
     void forget(std::span<const std::byte> part) const;
 
@@ -30,6 +41,8 @@ class MappedFile {
     std::filesystem::path path_;
     std::span<const std::byte> bytes_;
     std::vector<std::byte> copy_;  // if the file is not mapped
+    int descriptor_ = -1;
+    int64_t changed_seconds_ = 0, changed_nanoseconds_ = 0;
 };
 
 }  // namespace sdcpp

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
 #include <cstring>
+#include <mutex>
+#include <optional>
 
 #include "base/error.h"
 
@@ -17,8 +20,7 @@ constexpr int row_major = 101, as_it_is = 111;  // as CBLAS numbers them
 class OpenBlas final : public GemmKernels {
   public:
     explicit OpenBlas(const std::string& library) : GemmKernels(1, 1) {
-        // Node-deletion is left to the end of the process: the library may have started threads.
-        library_.reset(dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE), [](void* handle) {
+        library_.reset(load(library), [](void* handle) {
             if (handle) dlclose(handle);
         });
         if (!library_) fail(SDCPP_FILE_NOT_FOUND, "the BLAS library cannot be loaded: ", dlerror());
@@ -62,6 +64,24 @@ class OpenBlas final : public GemmKernels {
     }
 
   private:
+    // The library starts threads of its own as it is loaded, unless the environment says not to. It stays loaded, since
+    // it may have threads, so that this concerns its first loading alone.
+    static void* load(const std::string& library) {
+        static std::mutex mutex;
+        const std::scoped_lock lock(mutex);
+        constexpr const char* name = "OPENBLAS_NUM_THREADS";
+        if (void* there = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD)) return there;
+        const char* found = std::getenv(name);
+        const std::optional<std::string> before = found ? std::optional<std::string>(found) : std::nullopt;
+        setenv(name, "1", 1);
+        void* loaded = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+        if (before)
+            setenv(name, before->c_str(), 1);
+        else
+            unsetenv(name);
+        return loaded;
+    }
+
     using Product = void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*,
                              int);
     std::shared_ptr<void> library_;

@@ -18,8 +18,8 @@ constexpr float eps = 1e-6f;
 struct Embedding {
     Linear in_layer, out_layer;
 
-    Embedding(const Scope& s, int64_t width)
-        : in_layer(s / "in_layer", s.side("in_layer.weight", 1), width, WeightKind::edge),
+    Embedding(const Scope& s, int64_t in, int64_t width)
+        : in_layer(s / "in_layer", in, width, WeightKind::edge),
           out_layer(s / "out_layer", width, width, WeightKind::edge) {}
 
     ggml_tensor* operator()(Graph& g, ggml_tensor* x) const {
@@ -150,7 +150,7 @@ struct SingleIn {
 struct SingleOut {
     Linear linear2;
 
-    SingleOut(const Scope& s, int64_t width) : linear2(s / "linear2", s.side("linear2.weight", 1), width) {}
+    SingleOut(const Scope& s, int64_t width) : linear2(s / "linear2", width + s.side("mlp.weight", 0), width) {}
 
     void operator()(Graph& g, Values& v) const {
         ggml_context* c = g.context;
@@ -189,9 +189,10 @@ Flux::Flux(const ModelFiles& files) : Denoiser(files, "flux") {
             Embedding time, vector;
             std::optional<Embedding> guidance;
         };
-        const auto made = std::make_shared<Embedders>(
-            Embedders{Embedding(s / "time_in", width_), Embedding(s / "vector_in", width_), std::nullopt});
-        if (guided_) made->guidance.emplace(s / "guidance_in", width_);
+        const auto made =
+            std::make_shared<Embedders>(Embedders{Embedding(s / "time_in", sinusoids_, width_),
+                                                  Embedding(s / "vector_in", pooled_width_, width_), std::nullopt});
+        if (guided_) made->guidance.emplace(s / "guidance_in", sinusoids_, width_);
         return [made](Graph& g, Values& v) {
             ggml_tensor* vec = made->time(g, v.at("time"));
             if (made->guidance) vec = ggml_add(g.context, vec, (*made->guidance)(g, v.at("guidance")));

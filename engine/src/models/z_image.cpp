@@ -68,12 +68,12 @@ struct AttentionHalf {
     RmsNorm attention_norm1, attention_norm2;
     std::optional<Linear> modulation;
 
-    AttentionHalf(const Scope& s, int64_t width, int64_t head)
+    // `time`: the width of the timestep's embedding.
+    AttentionHalf(const Scope& s, int64_t width, int64_t head, int64_t time)
         : self_attention(s / "attention", width, head),
           attention_norm1(s / "attention_norm1", width, eps),
           attention_norm2(s / "attention_norm2", width, eps) {
-        if (s.has("adaLN_modulation.0"))
-            modulation.emplace(s / "adaLN_modulation.0", s.side("adaLN_modulation.0.weight", 1), 4 * width);
+        if (s.has("adaLN_modulation.0")) modulation.emplace(s / "adaLN_modulation.0", time, 4 * width);
     }
 
     ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* rope, ggml_tensor* mask, ggml_tensor* all) const {
@@ -129,11 +129,12 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
         fail(SDCPP_UNSUPPORTED_MODEL, "Z-Image with a width of ", width_, " in heads of ", head_,
              ": \"axes_dims\" in its config must be three even numbers that add up to a head");
 
+    const int64_t time = s.side("t_embedder.mlp.2.weight", 0);
     stage("t_embedder", [&] {
         const Scope mlp = s / "t_embedder.mlp";
-        const int64_t middle = mlp.side("0.weight", 0), out = mlp.side("2.weight", 0);
+        const int64_t middle = mlp.side("0.weight", 0);
         return [first = Linear(mlp / 0, sinusoids_, middle, WeightKind::edge),
-                second = Linear(mlp / 2, middle, out, WeightKind::edge)](Graph& g, Values& v) {
+                second = Linear(mlp / 2, middle, time, WeightKind::edge)](Graph& g, Values& v) {
             v["time"] = second(g, ggml_silu(g.context, first(g, v.at("time"))));
         };
     });
@@ -153,7 +154,7 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
             const Scope own = s / list / i;
             const std::string name = list + "." + std::to_string(i);
             stage(name, [&] {
-                const auto half = std::make_shared<AttentionHalf>(own, width_, head_);
+                const auto half = std::make_shared<AttentionHalf>(own, width_, head_, time);
                 return [=](Graph& g, Values& v) {
                     if (before && i == 0) before(g, v);
                     if (half->modulation) v["modulation"] = (*half->modulation)(g, v.at("time"));
@@ -192,8 +193,7 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
     });
     stage("final_layer", [&] {
         const Scope f = s / "final_layer";
-        return [modulation =
-                    Linear(f / "adaLN_modulation.1", f.side("adaLN_modulation.1.weight", 1), width_, WeightKind::edge),
+        return [modulation = Linear(f / "adaLN_modulation.1", time, width_, WeightKind::edge),
                 linear = Linear(f / "linear", width_, patch_width, WeightKind::edge)](Graph& g, Values& v) {
             ggml_context* c = g.context;
             ggml_tensor* scale = one_plus(g, modulation(g, ggml_silu(c, v.at("time"))));

@@ -39,6 +39,7 @@ Conv2d::Conv2d(const Scope& scope, int64_t in, int64_t out, int kernel, int stri
       padding_(padding < 0 ? kernel / 2 : padding) {}
 
 ggml_tensor* Conv2d::operator()(Graph& g, ggml_tensor* x) const {
+    require_input(weight_, weight_->tensor->ne[2], x->ne[2]);
     if (ggml_tensor* y = cpu::convolution(g, x, weight_->tensor, tensor_of(bias_), stride_, padding_)) return y;
     ggml_tensor* y = direct(g, x);
     if (!y) y = unrolled_convolution(g, weight_->tensor, x, stride_, padding_);

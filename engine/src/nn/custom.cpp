@@ -4,9 +4,12 @@
 #include <array>
 #include <exception>
 
+#include "base/error.h"
+
 namespace sdcpp::cpu {
 
 void CpuOperation::share(const ggml_tensor* out, int thread, int threads) const noexcept {
+    prepare_for_exceptions();
     try {
         run(out, units * thread / threads, units * (thread + 1) / threads);
     } catch (const std::exception&) {  // memory; no exception may cross ggml

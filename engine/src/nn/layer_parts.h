@@ -1,6 +1,7 @@
 // Helpers that several layers share.
 #pragma once
 
+#include "base/error.h"
 #include "nn/graph.h"
 #include "weights/weight.h"
 
@@ -9,6 +10,14 @@ namespace sdcpp {
 // A layer's bias; null if the file has none.
 inline const Weight* bias_of(const Scope& scope, int64_t channels) {
     return scope.has("bias") ? scope.weight("bias", WeightKind::vector, {channels}) : nullptr;
+}
+
+// Ends with an error what would end the process, or read beyond a tensor: a layer whose declaration has let another
+// size of input pass.
+inline void require_input(const Weight* weight, int64_t takes, int64_t given) {
+    if (takes != given)
+        fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", weight->name, " takes ", takes,
+             " values at a place, the network gives ", given, "; parts of different models do not go together");
 }
 
 inline ggml_tensor* tensor_of(const Weight* weight) { return weight ? weight->tensor : nullptr; }

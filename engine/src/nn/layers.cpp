@@ -1,6 +1,5 @@
 #include "nn/layers.h"
 
-#include "base/error.h"
 #include "nn/cpu_operations.h"
 #include "nn/layer_parts.h"
 
@@ -10,6 +9,7 @@ Linear::Linear(const Scope& scope, int64_t in, int64_t out, WeightKind kind)
     : weight_(scope.weight("weight", kind, {out, in})), bias_(bias_of(scope, out)) {}
 
 ggml_tensor* Linear::operator()(Graph& g, ggml_tensor* x) const {
+    require_input(weight_, weight_->tensor->ne[0], x->ne[0]);
     if (ggml_tensor* y = cpu::linear(g, x, weight_->tensor, tensor_of(bias_))) return y;
     ggml_tensor* y = ggml_mul_mat(g.context, weight_->tensor, x);
     if (g.wide_range) sum_in_f32(y);
@@ -31,6 +31,7 @@ ggml_tensor* GroupNorm::operator()(Graph& g, ggml_tensor* x) const { return appl
 ggml_tensor* GroupNorm::silu(Graph& g, ggml_tensor* x) const { return apply(g, x, true); }
 
 ggml_tensor* GroupNorm::apply(Graph& g, ggml_tensor* x, bool silu) const {
+    require_input(weight_, weight_->tensor->ne[0], x->ne[2]);
     if (ggml_tensor* y = cpu::group_norm(g, x, weight_->tensor, bias_->tensor, groups_, eps_, silu)) return y;
     ggml_tensor* y = ggml_group_norm(g.context, x, groups_, eps_);
     y = ggml_add(g.context, ggml_mul(g.context, y, per_channel(g, weight_)), per_channel(g, bias_));
@@ -43,6 +44,7 @@ LayerNorm::LayerNorm(const Scope& scope, int64_t channels, float eps)
       eps_(eps) {}
 
 ggml_tensor* LayerNorm::operator()(Graph& g, ggml_tensor* x) const {
+    require_input(weight_, weight_->tensor->ne[0], x->ne[0]);
     ggml_tensor* y = ggml_norm(g.context, x, eps_);
     return ggml_add(g.context, ggml_mul(g.context, y, weight_->tensor), bias_->tensor);
 }
@@ -51,6 +53,7 @@ RmsNorm::RmsNorm(const Scope& scope, int64_t channels, float eps)
     : weight_(scope.weight("weight", WeightKind::vector, {channels})), eps_(eps) {}
 
 ggml_tensor* RmsNorm::operator()(Graph& g, ggml_tensor* x) const {
+    require_input(weight_, weight_->tensor->ne[0], x->ne[0]);
     return ggml_mul(g.context, ggml_rms_norm(g.context, x, eps_), weight_->tensor);
 }
 

@@ -12,6 +12,7 @@ namespace {
 
 constexpr uint64_t alignment = 32;
 constexpr size_t pieces_together = 4;  // for each thread, before they are written
+constexpr size_t copied_together = size_t{4} << 20;
 
 uint64_t aligned(uint64_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
 
@@ -128,7 +129,12 @@ void convert_model(const ModelFiles& files, const TypeRules& types, const std::f
         const WeightSource& source = *entry.weight->source;
         const int64_t row = entry.weight->shape.back();
         if (const auto unchanged = source.bytes_as(entry.type); !unchanged.empty()) {
-            out.bytes(unchanged.data(), unchanged.size());
+            for (size_t at = 0; at < unchanged.size(); at += copied_together) {
+                const auto part = unchanged.subspan(at, std::min(copied_together, unchanged.size() - at));
+                buffer.resize(part.size());
+                source.read(part, buffer.data());
+                out.bytes(buffer.data(), buffer.size());
+            }
         } else {
             const std::vector<RowBlock> pieces = row_blocks_of(*entry.weight);
             const size_t together = pieces_together * static_cast<size_t>(threads);

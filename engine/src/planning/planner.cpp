@@ -66,31 +66,34 @@ std::string mib(uint64_t bytes) {
     uint64_t least = planning::least_for_merged(instance);
     if (policy == Policy::pipelined) least = planning::least_for_pipelined(instance);
     if (policy == Policy::automatic) least = std::min(least, planning::least_for_pipelined(instance));
-    const uint64_t reserved = instance.options.reserved_bytes;
-    least += reserved;
+    fail_over_budget(instance.stages, instance.options, least + instance.options.reserved_bytes);
+}
+
+}  // namespace
+
+void fail_over_budget(const std::vector<PlanStage>& stages, const PlanOptions& options, uint64_t least_bytes) {
+    const uint64_t reserved = options.reserved_bytes;
     size_t worst = 0;
     const auto need = [&](size_t i) {
-        const PlanStage& s = instance.stages[i];
+        const PlanStage& s = stages[i];
         return s.param_bytes + s.compute_bytes + s.carry_in_bytes + s.carry_out_bytes;
     };
-    for (size_t i = 1; i < instance.count(); ++i)
+    for (size_t i = 1; i < stages.size(); ++i)
         if (need(i) > need(worst)) worst = i;
-    const PlanStage& stage = instance.stages[worst];
+    const PlanStage& stage = stages[worst];
     const bool by_weights = stage.param_bytes > need(worst) / 2;
-    const std::string enough =
-        std::to_string(std::ceil(static_cast<double>(least) / (1 << 30) * 1000) / 1000).substr(0, 6);
+    std::string enough = std::to_string(std::ceil(static_cast<double>(least_bytes) / (1 << 30) * 1000) / 1000);
+    enough.resize(enough.find('.') + 4);
     throw OverBudget(
-        (reserved > 0 ? "the budget" : "a budget of " + mib(instance.options.budget_bytes)) + " is too small: stage " +
+        (reserved > 0 ? "the budget" : "a budget of " + mib(options.budget_bytes)) + " is too small: stage " +
             stage.name + " alone takes " + mib(need(worst)) + " (" + mib(stage.param_bytes) +
             " of weights, the rest for computing)" +
             (reserved > 0 ? " in addition to the " + mib(reserved) + " of the process itself" : "") +
             "; option max_vram=" + enough + " (GiB) is enough; " +
             (by_weights ? "a coarser wtype such as q8_0 lowers it"
                         : "a smaller picture, fewer pictures at once or (for the decoder) VAE tiling lowers it"),
-        worst, least, "max_vram=" + enough);
+        worst, least_bytes, "max_vram=" + enough);
 }
-
-}  // namespace
 
 const char* policy_name(Policy policy) {
     switch (policy) {

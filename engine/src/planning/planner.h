@@ -102,6 +102,10 @@ class OverBudget : public std::runtime_error {
 // A budget that no model reaches: a plan under it is made with sizes and times, and everything stays.
 constexpr uint64_t ample_budget = uint64_t{1} << 49;
 
+// Throws an OverBudget that names the stage which needs most, and `least_bytes` as enough.
+[[noreturn]] void fail_over_budget(const std::vector<PlanStage>& stages, const PlanOptions& options,
+                                   uint64_t least_bytes);
+
 // Throws OverBudget, or std::invalid_argument for numbers that make no sense. Deterministic.
 Plan make_plan(const std::vector<PlanStage>& stages, const PlanOptions& options);
 

@@ -1,8 +1,7 @@
 #include "runtime/executor.h"
 
-#include <ggml-alloc.h>
-
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <numeric>
 
@@ -11,20 +10,16 @@
 #include "base/log.h"
 #include "device/calibration.h"
 #include "runtime/carry_layout.h"
+#include "runtime/graph_layout.h"
 
 namespace sdcpp {
 namespace {
 
 constexpr size_t max_prepared = 4;
-constexpr int max_tries = 8;
+constexpr int max_tries = 8, smaller_budgets = 16;
 constexpr size_t settled_runs = 5, runs_to_stay = 4;
 constexpr int max_replans = 2;
 constexpr double surprising = 0.1, worth_it = 0.97;
-
-// The realized plan would take more than the budget by so many bytes.
-struct PlanTooLarge {
-    uint64_t bytes;
-};
 
 // Segments of one stage each: weights can be waited for stage by stage.
 std::vector<PlannedSegment> single_stages(size_t count) {
@@ -56,8 +51,8 @@ struct Executor::Prepared {
     std::unique_ptr<Flow> flow;  // for one graph's microbatches
     CarryLayout layout;
     DeviceBuffer carries;
-    DeviceMemory::Lease workspace;
-    ggml_gallocr_ptr allocator;
+    std::vector<DeviceBuffer> workspace;  // of one graph at a time
+    DeviceMemory::Lease scratch;
     std::vector<std::vector<SegmentGraph>> graphs;  // [segment][group]
     std::shared_ptr<Prefetcher> prefetcher;
     bool adopted = false;  // its weights have the places of a plan for other inputs
@@ -74,6 +69,14 @@ struct Executor::Prepared {
             layout.offsets[carry] + static_cast<uint64_t>(group) * CarryLayout::aligned(flow->carries()[carry].bytes);
         return {carries.buffer.get(), carries.data() + at};
     }
+};
+
+// A plan's graphs, laid out: what it takes when it runs. The planner's figures leave out the gaps between values.
+struct Executor::Laid {
+    std::unique_ptr<Flow> flow;  // for one graph's microbatches
+    CarryLayout carries;
+    std::vector<uint64_t> sizes, buffers;  // workspace by segment; the buffers that serve all segments
+    uint64_t workspace = 0, total = 0;     // scratch is in the total only
 };
 
 namespace {
@@ -228,29 +231,88 @@ std::shared_ptr<Prefetcher> Executor::make_prefetcher(const Prepared& prepared) 
                                         ahead ? Prefetcher::Mode::ahead : Prefetcher::Mode::on_demand);
 }
 
+Executor::Laid Executor::lay(const std::vector<Array>& inputs, const Selection& selection,
+                             const Planned& planned) const {
+    const Plan& plan = planned.plan;
+    Laid out;
+    out.flow = std::make_unique<Flow>(*network_, device_.kernels(), selection, inputs, plan.group);
+    out.carries = lay_out(out.flow->carries(), plan.segments, plan.together / plan.group);
+    for (const PlannedSegment& s : plan.segments) {
+        const GraphLayout layout = layout_of(*out.flow, s.first, s.last);
+        out.sizes.push_back(layout.bytes());
+        out.buffers.resize(std::max(out.buffers.size(), layout.buffer_bytes().size()));
+        for (size_t i = 0; i < layout.buffer_bytes().size(); ++i)
+            out.buffers[i] = std::max(out.buffers[i], layout.buffer_bytes()[i]);
+    }
+    out.workspace = std::accumulate(out.buffers.begin(), out.buffers.end(), uint64_t{0});
+    out.total = plan.resident_bytes + std::accumulate(plan.slots.begin(), plan.slots.end(), uint64_t{0}) +
+                out.workspace + out.flow->scratch_bytes() + out.carries.bytes;
+    return out;
+}
+
+GraphLayout Executor::layout_of(const Flow& flow, size_t first, size_t last) const {
+    const auto nowhere = [](size_t) { return Address{}; };
+    return {flow.build(first, last, nowhere).graph, device_.buffer_type()};
+}
+
+// A plan that takes at most `room` bytes, 0 for any number, when it is laid out. Throws OverBudget with what is enough.
+std::pair<Executor::Planned, Executor::Laid> Executor::plan_within(const std::vector<Array>& inputs,
+                                                                   const Selection& selection, const Flow& flow,
+                                                                   uint64_t room, uint64_t reserved) {
+    const auto batch = static_cast<int>(batch_of(inputs));
+    Laid laid;
+    const auto planned_for = [&](uint64_t budget) {
+        Planned planned = choose(flow, selection.stages, batch, budget, reserved);
+        planned.options.budget_bytes = room;
+        laid = lay(inputs, selection, planned);
+        return planned;
+    };
+    if (room == 0) {
+        Planned planned = planned_for(0);
+        return {std::move(planned), std::move(laid)};
+    }
+    uint64_t least = 0;  // the planner's
+    for (uint64_t attempt = 0, slack = 0; attempt < max_tries && slack < room; ++attempt) {
+        try {
+            Planned planned = planned_for(room - slack);
+            if (laid.total <= room) return {std::move(planned), std::move(laid)};
+            slack += (laid.total - room) << attempt;  // the next plan may be one that takes even more
+        } catch (const OverBudget& problem) {
+            least = problem.least_bytes() - reserved;
+            break;
+        }
+    }
+    if (least == 0) {
+        try {
+            (void)choose(flow, selection.stages, batch, 1, reserved);
+        } catch (const OverBudget& problem) {
+            least = problem.least_bytes() - reserved;
+        }
+    }
+    Planned planned;
+    for (uint64_t part = room > least ? smaller_budgets : 0;; --part) {
+        planned =
+            planned_for(std::max<uint64_t>(least + (room > least ? (room - least) / smaller_budgets * part : 0), 1));
+        if (laid.total <= room) return {std::move(planned), std::move(laid)};
+        if (part == 0) break;
+    }
+    fail_over_budget(planned.stages, planned.options, memory_.budget_for(laid.total));
+}
+
 // `place`: weights get the places that the plan gives them; otherwise they have them by `placed_`, or get them back.
 std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& inputs, const Selection& selection,
-                                                      Planned planned, const Memory::Limit& limit, bool place) {
+                                                      Planned planned, Laid laid, const Memory::Limit& limit,
+                                                      bool place) {
     auto made = std::make_unique<Prepared>();
     made->selection = selection;
     made->shapes = shapes_of(inputs);
     made->planned = std::move(planned);
     const Plan& plan = made->planned.plan;
-    made->flow = std::make_unique<Flow>(*network_, device_.kernels(), selection, inputs, plan.group);
-    made->layout = lay_out(made->flow->carries(), plan.segments, made->groups());
-
-    const uint64_t budget = made->planned.options.budget_bytes;
-    const uint64_t scratch = made->flow->scratch_bytes();
-    const auto workspace_of = [&](size_t first, size_t last) {
-        const auto nowhere = [](size_t) { return Address{}; };
-        return workspace_bytes(made->flow->build(first, last, nowhere).graph, device_.buffer_type());
-    };
-    std::vector<uint64_t> sizes;
-    for (const PlannedSegment& s : plan.segments) sizes.push_back(workspace_of(s.first, s.last));
-    const size_t largest = static_cast<size_t>(std::max_element(sizes.begin(), sizes.end()) - sizes.begin());
-    const uint64_t weights = plan.resident_bytes + std::accumulate(plan.slots.begin(), plan.slots.end(), uint64_t{0});
-    uint64_t total = weights + sizes[largest] + scratch + made->layout.bytes;
-    if (budget > 0 && total > budget) throw PlanTooLarge{total - budget};
+    made->flow = std::move(laid.flow);
+    made->layout = laid.carries;
+    const uint64_t budget = made->planned.options.budget_bytes, scratch = made->flow->scratch_bytes();
+    const std::vector<uint64_t>& buffers = laid.buffers;
+    uint64_t total = laid.total;
 
     // If all weights are loaded to stay, each stage of the first run computes as soon as its own weights are there.
     // Values between stages take room then, at addresses that serve the one graph of later runs, too.
@@ -258,9 +320,13 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& 
     if (by_stages) {
         const CarryLayout layout =
             lay_out(made->flow->carries(), single_stages(selection.stages.size()), made->groups());
-        uint64_t most = 0;
-        for (size_t i = 0; i < selection.stages.size(); ++i) most = std::max(most, workspace_of(i, i));
-        by_stages = most <= sizes[largest] && total + layout.bytes <= device_.free_bytes();
+        const auto fits = [&](const std::vector<uint64_t>& needed) {
+            return needed.size() <= buffers.size() &&
+                   std::equal(needed.begin(), needed.end(), buffers.begin(), std::less_equal<>());
+        };
+        for (size_t i = 0; by_stages && i < selection.stages.size(); ++i)
+            by_stages = fits(layout_of(*made->flow, i, i).buffer_bytes());
+        by_stages = by_stages && total + layout.bytes <= device_.free_bytes();
         if (by_stages) {
             total += layout.bytes - std::min(layout.bytes, made->layout.bytes);
             made->layout = layout;
@@ -280,12 +346,17 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& 
         place_weights(placed_->stages, placed_->planned);
     made->loads = store_.unloaded_bytes() > 0;
     made->carries = device_.allocate(MemoryClass::carries, made->layout.bytes);
-    made->workspace = device_.memory().take(MemoryClass::workspace, sizes[largest] + scratch);
-    const auto no_workspace = [&] {
-        fail(SDCPP_OUT_OF_MEMORY, network_->name(), " needs a workspace of ", sizes[largest] >> 20, " MiB on device ",
+    try {
+        made->scratch = device_.memory().take(MemoryClass::workspace, scratch);
+        for (const uint64_t bytes : buffers) {
+            made->workspace.push_back(device_.allocate(MemoryClass::workspace, bytes));
+            ggml_backend_buffer_set_usage(made->workspace.back().buffer.get(), GGML_BACKEND_BUFFER_USAGE_COMPUTE);
+        }
+    } catch (const Error& problem) {
+        if (problem.status() != SDCPP_OUT_OF_MEMORY) throw;
+        fail(SDCPP_OUT_OF_MEMORY, network_->name(), " needs a workspace of ", laid.workspace >> 20, " MiB on device ",
              device_.name(), ", which is not free; use a smaller picture, or vae_tiling for the decoder");
-    };
-    if (sizes[largest] > device_.free_bytes() + (device_.simulated() ? sizes[largest] : 0)) no_workspace();
+    }
     for (const PlannedSegment& s : plan.segments) {
         auto& variants = made->graphs.emplace_back();
         for (int group = 0; group < made->groups(); ++group)
@@ -295,19 +366,23 @@ std::unique_ptr<Executor::Prepared> Executor::realize(const std::vector<Array>& 
     const auto address = [&](size_t carry) { return made->address(carry, 0); };
     for (size_t i = 0; by_stages && i < selection.stages.size(); ++i)
         made->first_run.push_back(made->flow->build(i, i, address));
-    // One allocator serves all graphs: the largest one takes the memory, the others are laid out in the same.
-    made->allocator.reset(ggml_gallocr_new(device_.buffer_type()));
-    bool ok = ggml_gallocr_reserve(made->allocator.get(), made->graphs[largest][0].graph);
-    for (auto& variants : made->graphs)
-        for (SegmentGraph& graph : variants) ok = ok && ggml_gallocr_alloc_graph(made->allocator.get(), graph.graph);
-    for (SegmentGraph& graph : made->first_run) ok = ok && ggml_gallocr_alloc_graph(made->allocator.get(), graph.graph);
-    if (!ok) no_workspace();
-    if (ggml_gallocr_get_buffer_size(made->allocator.get(), 0) > sizes[largest])
-        fail(SDCPP_INTERNAL, "the workspace grew while graphs were laid out");
-    made->planned.plan.workspace_bytes = sizes[largest] + scratch;
+    std::vector<ggml_backend_buffer_t> memory;
+    for (const DeviceBuffer& buffer : made->workspace) memory.push_back(buffer.buffer.get());
+    const auto place_values = [&](const SegmentGraph& graph) {
+        const GraphLayout layout(graph.graph, device_.buffer_type());
+        for (size_t i = 0; i < layout.buffer_bytes().size(); ++i)
+            if (i >= buffers.size() || layout.buffer_bytes()[i] > buffers[i])
+                fail(SDCPP_INTERNAL, "the workspace grew while graphs were laid out");
+        if (!layout.apply(memory)) fail(SDCPP_OUT_OF_MEMORY, "device ", device_.name(), " ran out of memory");
+    };
+    for (const auto& variants : made->graphs)
+        for (const SegmentGraph& graph : variants) place_values(graph);
+    for (const SegmentGraph& graph : made->first_run) place_values(graph);
+    made->planned.plan.workspace_bytes = laid.workspace + scratch;
     made->planned.plan.carry_bytes = made->layout.bytes;
     made->planned.plan.peak_bytes = total;
-    for (size_t i = 0; i < sizes.size(); ++i) made->planned.plan.segments[i].compute_bytes = sizes[i] + scratch;
+    for (size_t i = 0; i < laid.sizes.size(); ++i)
+        made->planned.plan.segments[i].compute_bytes = laid.sizes[i] + scratch;
     made->segment_seconds.assign(plan.segments.size(), 0);
     return made;
 }
@@ -352,7 +427,9 @@ std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Array>& in
             std::accumulate(planned.plan.streamed.begin(), planned.plan.streamed.end(), uint64_t{0}) *
             static_cast<uint64_t>(planned.plan.passes);
         try {
-            auto made = realize(inputs, selection, planned, limit, false);
+            Laid laid = lay(inputs, selection, planned);
+            if (laid.total > limit.plan_bytes) continue;
+            auto made = realize(inputs, selection, planned, std::move(laid), limit, false);
             Plan& plan = made->planned.plan;
             plan.predicted_step_seconds = predicted_seconds(planned.stages, planned.options, plan);
             plan.limit_step_seconds = limit_seconds(planned.stages, planned.options);
@@ -364,7 +441,6 @@ std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Array>& in
             made->adopted = made->shapes != placed_->shapes;
             log(SDCPP_LOG_DEBUG, network_->name() + ": weights keep the places of the plan for other inputs");
             return made;
-        } catch (const PlanTooLarge&) {
         } catch (const Error& problem) {
             if (problem.status() != SDCPP_OUT_OF_MEMORY) throw;
         }
@@ -375,26 +451,21 @@ std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Array>& in
 // First with the memory that the other networks leave. If weights would be streamed then, the others give memory up.
 std::unique_ptr<Executor::Prepared> Executor::plan_anew(const std::vector<Array>& inputs, const Selection& selection,
                                                         const Flow& flow, Memory::Limit limit) {
-    const auto batch = static_cast<int>(batch_of(inputs));
     const uint64_t unclaimed = device_.queues_uploads() ? device_.unclaimed_bytes() : 0;
     uint64_t others = limit.plan_bytes > 0 ? memory_.weights_of_others(*this) : 0;
-    uint64_t slack = 0;  // bytes that realized plans took beyond the planner's figures
     for (int attempt = 0;; ++attempt) {
         try {
             uint64_t room = 0;
             if (limit.plan_bytes > 0) {
-                if (others + slack >= limit.plan_bytes) others = 0;
+                if (others >= limit.plan_bytes) others = 0;
                 room = limit.plan_bytes - others;
             }
-            Planned planned =
-                choose(flow, selection.stages, batch,
-                       room > 0 ? std::max<uint64_t>(room - std::min(room, slack), 1) : 0, limit.reserved_bytes);
+            auto [planned, laid] = plan_within(inputs, selection, flow, room, limit.reserved_bytes);
             if (others > 0 && !planned.plan.pieces.empty()) {
-                others = slack = 0;
+                others = 0;
                 continue;
             }
-            planned.options.budget_bytes = room;
-            auto made = realize(inputs, selection, std::move(planned), limit, true);
+            auto made = realize(inputs, selection, std::move(planned), std::move(laid), limit, true);
             made->prefetcher = make_prefetcher(*made);
             made->unclaimed_before = unclaimed;
             if (room > 0) {
@@ -405,13 +476,9 @@ std::unique_ptr<Executor::Prepared> Executor::plan_anew(const std::vector<Array>
                                         " MiB streamed a step, policy " + policy_name(plan.policy));
             }
             return made;
-        } catch (const PlanTooLarge& problem) {
-            if (attempt >= max_tries)
-                fail(SDCPP_OUT_OF_MEMORY, network_->name(), " finds no plan that stays under the budget");
-            slack += problem.bytes << attempt;  // the next plan may be one that takes even more
         } catch (const OverBudget&) {
             if (others == 0 || attempt >= max_tries) throw;
-            others = slack = 0;
+            others = 0;
         } catch (const Error& problem) {
             if (problem.status() != SDCPP_OUT_OF_MEMORY || attempt >= max_tries) throw;
             memory_.clear_others(*this);
@@ -444,7 +511,7 @@ Executor::Demand Executor::demand(const std::vector<Array>& inputs) {
     if (all.plan_bytes == 0)
         return {copied_bytes(selection.stages), whole_workspace(flow, batch), false, all.all_bytes};
     try {
-        const Plan plan = choose(flow, selection.stages, batch, all.plan_bytes, all.reserved_bytes).plan;
+        const Plan plan = plan_within(inputs, selection, flow, all.plan_bytes, all.reserved_bytes).first.plan;
         return {plan.resident_bytes, plan.peak_bytes - plan.resident_bytes, !plan.pieces.empty(), all.all_bytes};
     } catch (const OverBudget&) {  // smaller tiles, or an error when it runs
         return {0, all.all_bytes, true, all.all_bytes};
@@ -453,12 +520,11 @@ Executor::Demand Executor::demand(const std::vector<Array>& inputs) {
 
 bool Executor::fits(const std::vector<Array>& inputs) {
     const Selection selection = completed({});
-    const auto batch = static_cast<int>(batch_of(inputs));
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
-    const uint64_t budget = limit(flow, selection.stages, batch).plan_bytes;
+    const uint64_t budget = limit(flow, selection.stages, static_cast<int>(batch_of(inputs))).plan_bytes;
     if (budget == 0) return true;
     try {
-        choose(flow, selection.stages, batch, budget);
+        (void)plan_within(inputs, selection, flow, budget, 0);
         return true;
     } catch (const OverBudget&) {
         return false;
@@ -471,8 +537,9 @@ RunReport Executor::preview(const std::vector<Array>& inputs, const Selection& g
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
     const Memory::Limit all = limit(flow, selection.stages, batch);
     Planned planned =
-        choose(flow, selection.stages, batch,
-               all.plan_bytes > 0 ? all.plan_bytes : std::min(all.all_bytes, ample_budget), all.reserved_bytes);
+        plan_within(inputs, selection, flow,
+                    all.plan_bytes > 0 ? all.plan_bytes : std::min(all.all_bytes, ample_budget), all.reserved_bytes)
+            .first;
     RunReport out;
     out.network = network_->name();
     out.stages = std::move(planned.stages);
@@ -481,11 +548,20 @@ RunReport Executor::preview(const std::vector<Array>& inputs, const Selection& g
     return out;
 }
 
+// Weights that are used in place in their file: looking at them ends the process once the file is cut. So it is looked
+// at between operations; what remains is a file that is cut while an operation reads it.
 void Executor::compute(const SegmentGraph& graph) {
-    if (profile_)
-        profile_->compute(device_, network_->name(), graph);
-    else
-        device_.compute(graph.graph);
+    std::function<bool()> must_stop;
+    if (store_.mapped_bytes() > 0) must_stop = [this] { return store_.mapped_files_changed(); };
+    try {
+        if (profile_)
+            profile_->compute(device_, network_->name(), graph, must_stop);
+        else
+            device_.compute(graph.graph, must_stop);
+    } catch (const Error&) {
+        store_.require_mapped_files_unchanged();
+        throw;
+    }
 }
 
 void Executor::run_pass(Prepared& prepared, const std::vector<Array>& inputs, int pass,
@@ -552,7 +628,9 @@ std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selecti
     std::vector<std::vector<float>> values(selection.results.size());
     interrupted_ = true;
     const std::vector<double> before = prepared->segment_seconds;
+    store_.require_mapped_files_unchanged();
     for (int pass = 0; pass < plan.passes; ++pass) run_pass(*prepared, inputs, pass, values);
+    store_.require_mapped_files_unchanged();
     interrupted_ = false;
     std::vector<Array> outputs;
     for (size_t i = 0; i < values.size(); ++i) {
@@ -672,7 +750,10 @@ void Executor::rest() {
 
 uint64_t Executor::held_workspace() const {
     uint64_t sum = 0;
-    for (const auto& prepared : prepared_) sum += prepared->workspace.bytes() + prepared->carries.lease.bytes();
+    for (const auto& prepared : prepared_) {
+        sum += prepared->scratch.bytes() + prepared->carries.lease.bytes();
+        for (const DeviceBuffer& buffer : prepared->workspace) sum += buffer.lease.bytes();
+    }
     return sum;
 }
 

@@ -11,6 +11,7 @@
 #include "nn/network.h"
 #include "planning/planner.h"
 #include "runtime/flow.h"
+#include "runtime/graph_layout.h"
 #include "runtime/memory.h"
 #include "runtime/prefetcher.h"
 #include "runtime/profile.h"
@@ -70,7 +71,7 @@ class Executor : public MemoryUser {
     };
     Demand demand(const std::vector<Array>& inputs);
 
-    // Whether run() would find a plan.
+    // Whether run() would find a plan that stays under the budget.
     bool fits(const std::vector<Array>& inputs);
 
     // A generation has ended. Without a limit, graphs and workspace are given back.
@@ -109,8 +110,13 @@ class Executor : public MemoryUser {
                                     const Memory::Limit& limit);
     std::unique_ptr<Prepared> plan_anew(const std::vector<Array>& inputs, const Selection& selection, const Flow& flow,
                                         Memory::Limit limit);
+    struct Laid;
+    Laid lay(const std::vector<Array>& inputs, const Selection& selection, const Planned& planned) const;
+    GraphLayout layout_of(const Flow& flow, size_t first, size_t last) const;
+    std::pair<Planned, Laid> plan_within(const std::vector<Array>& inputs, const Selection& selection, const Flow& flow,
+                                         uint64_t room, uint64_t reserved);
     std::unique_ptr<Prepared> realize(const std::vector<Array>& inputs, const Selection& selection, Planned planned,
-                                      const Memory::Limit& limit, bool place);
+                                      Laid laid, const Memory::Limit& limit, bool place);
     Selection completed(Selection selection) const;
     uint64_t whole_workspace(const Flow& flow, int batch) const;
     uint64_t copied_bytes(const std::vector<size_t>& stages) const;

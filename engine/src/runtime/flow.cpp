@@ -1,24 +1,18 @@
 #include "runtime/flow.h"
 
-#include <ggml-alloc.h>
 #include <ggml-backend.h>
 
 #include <algorithm>
 #include <set>
 
 #include "base/error.h"
+#include "runtime/graph_layout.h"
 
 namespace sdcpp {
 namespace {
 
-constexpr size_t max_nodes = 1 << 15;
-void* const somewhere = reinterpret_cast<void*>(uintptr_t{64});  // makes ggml's allocator take a tensor as allocated
-
-ggml_context_ptr new_context(size_t bytes = max_nodes * ggml_tensor_overhead()) {
-    ggml_context* context = ggml_init({.mem_size = bytes, .mem_buffer = nullptr, .no_alloc = true});
-    if (!context) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
-    return ggml_context_ptr(context);
-}
+constexpr size_t max_nodes = 1 << 15;                            // of a stage
+void* const somewhere = reinterpret_cast<void*>(uintptr_t{64});  // makes a layout take a tensor as placed
 
 void put(ggml_tensor* tensor, const Address& address) {
     if (!address.buffer)
@@ -61,13 +55,6 @@ double operations(const ggml_tensor* t) {
     }
 }
 
-uint64_t workspace_bytes(ggml_cgraph* graph, ggml_backend_buffer_type_t buffers) {
-    const ggml_gallocr_ptr measure(ggml_gallocr_new(buffers));
-    size_t bytes = 0;
-    ggml_gallocr_reserve_n_size(measure.get(), graph, nullptr, nullptr, &bytes);
-    return bytes;
-}
-
 size_t Flow::add_carry(const ggml_tensor* tensor, int born) {
     Carry carry;
     carry.type = tensor->type;
@@ -84,7 +71,7 @@ Flow::Flow(const Network& network, const Kernels& kernels, const Selection& sele
     : network_(network), kernels_(kernels), stages_(selection.stages) {
     Names names;
     {
-        const ggml_context_ptr context = new_context();
+        const Context context(max_nodes * ggml_tensor_overhead());
         for (const Array& input : inputs) {
             std::array<int64_t, GGML_MAX_DIMS> ne = {1, 1, 1, 1};
             if (input.shape.empty() || input.shape.size() > ne.size())
@@ -99,7 +86,7 @@ Flow::Flow(const Network& network, const Kernels& kernels, const Selection& sele
     }
     before_.push_back(names);
     for (size_t i = 0; i < stages_.size(); ++i) {
-        const ggml_context_ptr context = new_context();
+        const Context context(max_nodes * ggml_tensor_overhead());
         CustomOperations custom;
         Graph graph{context.get(), kernels_, custom, network_.wide_range()};
         Values values;
@@ -149,7 +136,7 @@ SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(
     // in addition to the stages' own tensors: a mark for each, and copies of views that leave
     size_t bytes = (last - first + 1 + before_[last + 1].size() + before_[first].size()) * ggml_tensor_overhead();
     for (size_t i = first; i <= last; ++i) bytes += context_bytes_[i];
-    out.tensors = new_context(bytes);
+    out.tensors = Context(bytes);
     ggml_context* context = out.tensors.get();
     Graph graph{context, kernels_, out.custom, network_.wide_range()};
     Values values;
@@ -180,9 +167,7 @@ SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(
     size_t nodes = 16;
     for (ggml_tensor* t = ggml_get_first_tensor(context); t; t = ggml_get_next_tensor(context, t)) ++nodes;
     nodes += network_.weights().all().size();
-    out.graph_memory.reset(ggml_init(
-        {.mem_size = ggml_graph_overhead_custom(nodes, false) + 1024, .mem_buffer = nullptr, .no_alloc = true}));
-    if (!out.graph_memory) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
+    out.graph_memory = Context(ggml_graph_overhead_custom(nodes, false) + 1024);
     out.graph = ggml_new_graph_custom(out.graph_memory.get(), nodes, false);
     for (const auto& [carry, tensor] : made) ggml_build_forward_expand(out.graph, tensor);
     return out;
@@ -191,7 +176,7 @@ SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(
 UnionBytes Flow::extent(size_t first, size_t last, ggml_backend_buffer_type_t buffers) const {
     UnionBytes out;
     const SegmentGraph graph = build(first, last, [](size_t) { return Address{}; });
-    out.compute = workspace_bytes(graph.graph, buffers) + scratch_bytes_;
+    out.compute = GraphLayout(graph.graph, buffers).bytes() + scratch_bytes_;
     for (const Carry& carry : carries_) {
         const bool before = carry.born<static_cast<int>(first), after = carry.last_use> static_cast<int>(last);
         if (before && carry.last_use >= static_cast<int>(first)) out.carry_in += carry.bytes;

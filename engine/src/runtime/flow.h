@@ -8,8 +8,7 @@
 #include <string>
 #include <vector>
 
-#include <ggml-cpp.h>
-
+#include "nn/context.h"
 #include "nn/network.h"
 #include "planning/planner.h"
 
@@ -31,7 +30,7 @@ struct Address {
 };
 
 struct SegmentGraph {
-    ggml_context_ptr tensors, graph_memory;
+    Context tensors, graph_memory;
     CustomOperations custom;
     ggml_cgraph* graph = nullptr;
 };
@@ -51,8 +50,8 @@ class Flow {
 
     // Stages first..last as one graph; `place` gives carries their addresses. Tensors are named after their stages.
     SegmentGraph build(size_t first, size_t last, const std::function<Address(size_t carry)>& place) const;
-    // Workspace is measured with ggml's graph allocator for `buffers`; nothing is allocated. Scratch is added, which
-    // stays taken from one graph to the next: the working memory of the CPU's own operations, a GPU's pools.
+    // Workspace is that of a GraphLayout for `buffers`; nothing is allocated. Scratch is added, which stays taken from
+    // one graph to the next: the working memory of the CPU's own operations, a GPU's pools.
     UnionBytes extent(size_t first, size_t last, ggml_backend_buffer_type_t buffers) const;
     // Multiplications and additions of a stage's large operations.
     double flops(size_t stage) const { return flops_[stage]; }
@@ -76,8 +75,5 @@ class Flow {
 
 // Multiplications and additions of one of ggml's operations.
 double operations(const ggml_tensor* tensor);
-
-// The workspace that ggml's graph allocator gives a graph.
-uint64_t workspace_bytes(ggml_cgraph* graph, ggml_backend_buffer_type_t buffers);
 
 }  // namespace sdcpp

@@ -18,9 +18,9 @@ uint64_t less(uint64_t bytes, uint64_t taken) { return bytes - std::min(bytes, t
 
 Budget Budget::from_gib(double gib, bool for_process) {
     if (std::isnan(gib)) return {Kind::automatic, 0};
-    const auto bytes = static_cast<uint64_t>(std::abs(gib) * (1 << 30));
+    if (gib == 0) return {Kind::none, 0};
+    const auto bytes = std::max<uint64_t>(static_cast<uint64_t>(std::abs(gib) * (1 << 30)), 1);
     if (gib < 0) return {Kind::spare, bytes};
-    if (bytes == 0) return {Kind::none, 0};
     return {for_process ? Kind::process : Kind::networks, bytes};
 }
 
@@ -36,7 +36,7 @@ void Memory::begin() {
         bytes = less(free, budget_.bytes) / step * step;
         if (bytes == 0)
             log(SDCPP_LOG_WARNING, "max_vram leaves nothing of the " + std::to_string(free >> 20) +
-                                       " MiB that are free on " + device_.name() + ": no budget is kept");
+                                       " MiB that are free on " + device_.name());
     }
     if (bytes == bytes_) return;
     bytes_ = bytes;
@@ -58,16 +58,11 @@ Memory::Limit Memory::limit(const std::function<uint64_t()>& resident_bytes) {
     switch (budget_.kind) {
         case Budget::Kind::process: {
             give_back_freed_memory();
-            const uint64_t beside = less(process_resident_bytes(), device_.memory().held());
-            overhead_ =
-                std::max(overhead_, beside + calibration::bookkeeping_bytes + bytes_ / calibration::bookkeeping_share);
+            beside_ = std::max(beside_, less(process_resident_bytes(), device_.memory().held()));
             break;
         }
         case Budget::Kind::networks:
         case Budget::Kind::spare:
-            if (device_.queues_uploads() && bytes_ >= calibration::backend_counted_from)
-                overhead_ = std::max(device_.backend_bytes(),
-                                     std::min(calibration::backend_bytes, bytes_ / calibration::backend_share));
             break;
         case Budget::Kind::automatic: {
             const uint64_t total = device_.unclaimed_bytes(), needed = resident_bytes();
@@ -78,9 +73,26 @@ Memory::Limit Memory::limit(const std::function<uint64_t()>& resident_bytes) {
         case Budget::Kind::none:
             return {};
     }
-    if (bytes_ == 0) return {};
-    const uint64_t all = std::max<uint64_t>(less(bytes_, overhead_), 1);
-    return {all, all, overhead_};
+    const uint64_t overhead = overhead_at(bytes_), all = std::max<uint64_t>(less(bytes_, overhead), 1);
+    return {all, all, overhead};
+}
+
+// What a budget of so many bytes has to bear in addition to the networks.
+uint64_t Memory::overhead_at(uint64_t budget) const {
+    if (budget_.kind == Budget::Kind::process)
+        return beside_ + calibration::bookkeeping_bytes + budget / calibration::bookkeeping_share;
+    if (limited() && device_.queues_uploads() && budget >= calibration::backend_counted_from)
+        return std::max(device_.backend_bytes(),
+                        std::min(calibration::backend_bytes, budget / calibration::backend_share));
+    return 0;
+}
+
+uint64_t Memory::budget_for(uint64_t bytes) const {
+    // what lies beside the networks is not the same to the byte when the next process measures it
+    if (budget_.kind == Budget::Kind::process) bytes += calibration::process_drift_bytes;
+    uint64_t budget = bytes;
+    while (budget < bytes + overhead_at(budget)) budget = bytes + overhead_at(budget);
+    return budget;
 }
 
 bool Memory::passed() const {

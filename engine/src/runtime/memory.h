@@ -63,8 +63,10 @@ class Memory {
     };
     // `resident_bytes` gives what `user` needs if all of its weights stay; it is called only if that matters.
     Limit limit(const std::function<uint64_t()>& resident_bytes);
-    // Whether the user set a limit.
-    bool limited() const { return bytes_ > 0; }
+    // Whether the user set a limit. One that leaves nothing is a limit, too.
+    bool limited() const { return budget_.kind != Budget::Kind::none && budget_.kind != Budget::Kind::automatic; }
+    // The least budget of the user's under which the networks get `bytes`.
+    uint64_t budget_for(uint64_t bytes) const;
     // Whether networks and the device's backend together pass the user's limit.
     bool passed() const;
 
@@ -76,6 +78,7 @@ class Memory {
     uint64_t weights_of_others(const MemoryUser& user) const;
 
   private:
+    uint64_t overhead_at(uint64_t budget) const;
     struct Share {
         MemoryUser* user;
         uint64_t turns = 0, last = 0, before = 0;  // how many turns; the numbers of the last two
@@ -85,8 +88,8 @@ class Memory {
 
     Device& device_;
     Budget budget_;
-    uint64_t bytes_ = 0;     // the budget now; 0: none or automatic
-    uint64_t overhead_ = 0;  // the part of it that is not for networks
+    uint64_t bytes_ = 0;   // the budget now; 0: none, automatic, or nothing is left
+    uint64_t beside_ = 0;  // what the process holds beside the networks, at most
     std::vector<Share> shares_;
     uint64_t turn_ = 0;
     const MemoryUser* running_ = nullptr;

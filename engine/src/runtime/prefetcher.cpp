@@ -67,6 +67,7 @@ void Prefetcher::drain() {
 }
 
 void Prefetcher::work() {
+    prepare_for_exceptions();
     if (device_.is_cpu()) give_way();
     try {
         for (uint64_t pass = 0; pass == 0 || streams_; ++pass) {

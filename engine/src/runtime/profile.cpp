@@ -30,12 +30,11 @@ double bytes_of(const ggml_tensor* t) {
 
 }  // namespace
 
-void Profile::compute(Device& device, const std::string& network, const SegmentGraph& graph) {
+void Profile::compute(Device& device, const std::string& network, const SegmentGraph& graph,
+                      const std::function<bool()>& must_stop) {
     std::map<const ggml_tensor*, const CustomOperation*> own;
     for (const auto& operation : graph.custom) own[operation->result] = operation.get();
-    const ggml_context_ptr memory(
-        ggml_init({.mem_size = ggml_graph_overhead_custom(1, false) + 1024, .mem_buffer = nullptr, .no_alloc = true}));
-    if (!memory) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
+    const Context memory(ggml_graph_overhead_custom(1, false) + 1024);
     ggml_cgraph* one = ggml_new_graph_custom(memory.get(), 1, false);
     for (int i = 0; i < ggml_graph_n_nodes(graph.graph); ++i) {
         ggml_tensor* node = ggml_graph_node(graph.graph, i);
@@ -43,7 +42,7 @@ void Profile::compute(Device& device, const std::string& network, const SegmentG
         ggml_graph_clear(one);
         ggml_graph_add_node(one, node);
         const auto start = Clock::now();
-        device.compute(one);
+        device.compute(one, must_stop);
         const double seconds = seconds_since(start);
         const auto found = own.find(node);
         const CustomOperation* operation = found == own.end() ? nullptr : found->second;

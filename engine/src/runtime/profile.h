@@ -1,6 +1,7 @@
 // Compute time by network, stage and kind of operation.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <tuple>
@@ -21,7 +22,8 @@ struct ProfileRow {
 class Profile {
   public:
     // Runs `graph` one operation at a time, each to its end.
-    void compute(Device& device, const std::string& network, const SegmentGraph& graph);
+    void compute(Device& device, const std::string& network, const SegmentGraph& graph,
+                 const std::function<bool()>& must_stop);
     // The rows since the last call, in the order of their first runs.
     std::vector<ProfileRow> take();
 

@@ -12,7 +12,7 @@
 namespace sdcpp {
 namespace {
 
-void* const nowhere = reinterpret_cast<void*>(uintptr_t{64});  // makes ggml's allocator take a weight as allocated
+void* const nowhere = reinterpret_cast<void*>(uintptr_t{64});  // makes a layout take a weight as placed
 constexpr uint64_t max_buffer = uint64_t{1} << 30;
 constexpr uint64_t spare_share = 8;             // So much more is pinned: the ends of blocks stay empty.
 constexpr uint64_t plenty = uint64_t{4} << 30;  // host memory that stays free when the store keeps converted copies
@@ -24,9 +24,7 @@ uint64_t aligned(uint64_t bytes, uint64_t alignment) { return (bytes + alignment
 WeightStore::WeightStore(Device& device, Network& network, const TypeRules& types)
     : device_(device), network_(network) {
     auto& weights = network.weights().all();
-    context_.reset(ggml_init(
-        {.mem_size = (weights.size() + 1) * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
-    if (!context_) fail(SDCPP_OUT_OF_MEMORY, "out of memory");
+    context_ = Context((weights.size() + 1) * ggml_tensor_overhead());
     const ggml_backend_buffer_type_t type = device.buffer_type();
     const uint64_t alignment = ggml_backend_buft_get_alignment(type);
     for (Weight& weight : weights) {
@@ -275,7 +273,7 @@ std::byte* WeightStore::make_copy(Item& item, size_t size, bool unchanged) {
 void WeightStore::move_to_pinned(Item& item, size_t size) {
     std::byte* target = pinning_ == Pinning::yes ? queue()->take_pinned(size) : nullptr;
     if (!target) return;
-    queue()->copy(target, item.converted);
+    queue()->copy(target, size, UploadQueue::from_memory(item.converted.data()));
     item.copy = target;
     item.pinned = true;
     item.converted = {};
@@ -297,7 +295,10 @@ void WeightStore::upload(const Weight& weight, Item& item, bool again, const std
     }
     if (stale && queue()) queue()->finish();  // an upload from the copy may be on its way
     if (item.copy && !item.pinned) move_to_pinned(item, size);
-    std::span<const std::byte> source(item.copy, item.copy ? size : 0);
+    const UploadQueue::Source from_file = [&](std::byte* target, size_t first, size_t bytes) {
+        weight.source->read(unchanged.subspan(first, bytes), target);
+    };
+    const std::byte* in_memory = item.copy;  // null: the file
     if (!item.copy || stale) {
         std::byte* target = stale ? item.copy : again ? make_copy(item, size, as_it_is) : nullptr;
         if (!target && !as_it_is) {
@@ -306,17 +307,17 @@ void WeightStore::upload(const Weight& weight, Item& item, bool again, const std
         }
         const int threads = device_.queues_uploads() ? physical_cores() : 1;  // on the CPU they belong to the compute
         if (target && item.pinned && as_it_is)
-            queue_->copy(target, unchanged);
+            queue_->copy(target, size, from_file);
         else if (target)
             convert_weight(weight, weight.tensor->type, target, threads, forget);
-        source = target ? std::span<const std::byte>(target, size) : unchanged;
+        in_memory = target;
     }
-    if (!queue())
-        ggml_backend_tensor_set(weight.tensor, source.data(), 0, size);
+    if (!queue())  // memory that the processor reaches takes unchanged weights above
+        ggml_backend_tensor_set(weight.tensor, in_memory, 0, size);
     else if (item.pinned)
-        queue_->put_pinned(weight.tensor, source.data());
+        queue_->put_pinned(weight.tensor, in_memory);
     else
-        queue_->put(weight.tensor, source, stop);
+        queue_->put(weight.tensor, size, in_memory ? UploadQueue::from_memory(in_memory) : from_file, stop);
     if (again) clear_padding(weight, stop);
 }
 
@@ -336,10 +337,18 @@ void WeightStore::clear_padding(const Weight& weight, const std::atomic<bool>& s
         std::fill(std::begin(padding.nb) + 1, std::end(padding.nb), bytes);
         padding.data = static_cast<std::byte*>(weight.tensor->data) + at;
         if (queue())
-            queue_->put(&padding, {zeros.data(), bytes}, stop);
+            queue_->put(&padding, bytes, UploadQueue::from_memory(zeros.data()), stop);
         else
             ggml_backend_tensor_set(&padding, zeros.data(), 0, bytes);
     }
+}
+
+bool WeightStore::mapped_files_changed() const {
+    return std::any_of(mappings_.begin(), mappings_.end(), [](const auto& one) { return one.first->changed(); });
+}
+
+void WeightStore::require_mapped_files_unchanged() const {
+    for (const auto& [file, buffer] : mappings_) file->require_unchanged();
 }
 
 uint64_t WeightStore::held_bytes() const {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "device/upload_queue.h"
+#include "nn/context.h"
 #include "nn/network.h"
 
 namespace sdcpp {
@@ -62,6 +63,9 @@ class WeightStore {
     }
 
     uint64_t mapped_bytes() const { return mapped_bytes_; }
+    // Whether a file in which weights are used in place has changed, and the error of that (SDCPP_BAD_FILE).
+    bool mapped_files_changed() const;
+    void require_mapped_files_unchanged() const;
     uint64_t held_bytes() const;
 
   private:
@@ -89,7 +93,7 @@ class WeightStore {
 
     Device& device_;
     Network& network_;
-    ggml_context_ptr context_;
+    Context context_;
     std::vector<Item> items_;
     std::vector<uint64_t> stage_bytes_;
     struct Chunk {

@@ -1,6 +1,8 @@
 #include "weights/type_rules.h"
 
+#include <algorithm>
 #include <sstream>
+#include <stdexcept>
 
 #include "base/error.h"
 #include "base/names.h"
@@ -8,8 +10,6 @@
 
 namespace sdcpp {
 namespace {
-
-constexpr size_t longest_pattern = 200;
 
 template <typename Kind>
 ggml_type type_named(const Kind& kind, const std::string& name) {
@@ -32,21 +32,22 @@ TypeRules::TypeRules(const std::string& type, const std::string& rules) {
     std::istringstream in(rules);
     for (std::string rule; std::getline(in, rule, ',');) {
         const size_t equals = rule.rfind('=');
-        if (equals == std::string::npos || equals == 0 || equals > longest_pattern)
+        if (equals == std::string::npos || equals == 0)
             fail(SDCPP_INVALID_ARGUMENT, OptionName{"tensor_type_rules"}, " has '", rule.substr(0, 60),
                  "'; patterns and types such as ^vae=f16,attn=q8_0 are expected");
         try {
-            rules_.emplace_back(std::regex(rule.substr(0, equals)), type_named("type", rule.substr(equals + 1)));
-        } catch (const std::regex_error& problem) {
-            fail(SDCPP_INVALID_ARGUMENT, OptionName{"tensor_type_rules"}, ": '", rule.substr(0, equals),
-                 "' is no regular expression: ", problem.what());
+            rules_.emplace_back(Pattern(rule.substr(0, equals)), type_named("type", rule.substr(equals + 1)));
+        } catch (const std::invalid_argument& problem) {
+            fail(SDCPP_INVALID_ARGUMENT, OptionName{"tensor_type_rules"}, ": '",
+                 rule.substr(0, std::min(equals, Pattern::longest)),
+                 "' is no regular expression that can be used: ", problem.what());
         }
     }
 }
 
 TypeRules::Wanted TypeRules::of(const std::string& name) const {
     for (const auto& [pattern, type] : rules_)
-        if (std::regex_search(name, pattern)) return {type, true};
+        if (pattern.found_in(name)) return {type, true};
     return {type_, false};
 }
 

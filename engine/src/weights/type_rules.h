@@ -3,10 +3,11 @@
 
 #include <ggml.h>
 
-#include <regex>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "base/pattern.h"
 
 namespace sdcpp {
 
@@ -14,7 +15,7 @@ class TypeRules {
   public:
     TypeRules() = default;
     // `type` "" leaves types as the files have them. `rules`: "pattern=type,pattern=type", regular expressions
-    // (ECMAScript) looked for in canonical names; the first that is found counts. Throws SDCPP_INVALID_ARGUMENT.
+    // (see Pattern) looked for in canonical names; the first that is found counts. Throws SDCPP_INVALID_ARGUMENT.
     TypeRules(const std::string& type, const std::string& rules);
 
     struct Wanted {
@@ -25,7 +26,7 @@ class TypeRules {
 
   private:
     ggml_type type_ = GGML_TYPE_COUNT;
-    std::vector<std::pair<std::regex, ggml_type>> rules_;
+    std::vector<std::pair<Pattern, ggml_type>> rules_;
 };
 
 }  // namespace sdcpp

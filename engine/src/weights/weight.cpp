@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <thread>
 
@@ -33,9 +33,9 @@ WeightSourcePtr source_of(const ModelFiles& files, const TensorInfo& tensor) {
 
 void convert_row_block(const Weight& weight, ggml_type type, const RowBlock& piece, std::byte* out) {
     const int64_t row = std::max<int64_t>(1, weight.shape.back());
-    std::vector<float> values(static_cast<size_t>(piece.count));
-    weight.source->rows(piece.first, piece.count, values.data());
-    ggml_quantize_chunk(type, values.data(), out, 0, piece.count / row, row, nullptr);
+    const std::unique_ptr<float[]> values(new float[static_cast<size_t>(piece.count)]);
+    weight.source->rows(piece.first, piece.count, values.get());
+    ggml_quantize_chunk(type, values.get(), out, 0, piece.count / row, row, nullptr);
 }
 
 }  // namespace
@@ -132,6 +132,7 @@ void convert_row_blocks(const Weight& weight, ggml_type type, const std::vector<
     std::exception_ptr problem;
     std::mutex guard;
     const auto work = [&] {
+        prepare_for_exceptions();
         try {
             for (size_t i = next++; i < last; i = next++)
                 convert_row_block(
@@ -163,7 +164,7 @@ void convert_weight(const Weight& weight, ggml_type type, std::byte* out, int th
         if (unchanged.empty())
             convert_row_blocks(weight, type, pieces, first, last, threads, out + at);
         else
-            std::memcpy(out + at, unchanged.data() + at, bytes);
+            source.read(unchanged.subspan(at, bytes), out + at);
         at += bytes;
         if (forget) source.forget(start, count);
     }

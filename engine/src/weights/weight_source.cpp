@@ -2,11 +2,20 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <memory>
 #include <vector>
 
 #include "base/error.h"
 
 namespace sdcpp {
+
+void WeightSource::read(std::span<const std::byte> part, std::byte* out) const {
+    if (const MappedFile* from = file())
+        from->read(part, out);
+    else if (!part.empty())
+        std::memcpy(out, part.data(), part.size());
+}
 
 std::span<const std::byte> MappedSource::bytes_as(ggml_type type) const {
     return type_ == from_ggml(type) ? bytes_ : std::span<const std::byte>{};
@@ -20,13 +29,15 @@ std::span<const std::byte> MappedSource::part(int64_t first, int64_t count) cons
 }
 
 void MappedSource::rows(int64_t first, int64_t count, float* out) const {
-    const int64_t block = dtype_block(type_);
-    const std::byte* bytes = part(first, count).data();
-    if (first % block == 0 && count % block == 0) return to_f32(type_, bytes, out, count);
+    const int64_t block = dtype_block(type_), before = first % block;
+    const std::span<const std::byte> stored = part(first, count);
+    if (type_ == from_ggml(GGML_TYPE_F32)) return read(stored, reinterpret_cast<std::byte*>(out));
+    const std::unique_ptr<std::byte[]> copy(new std::byte[stored.size()]);
+    read(stored, copy.get());
+    if (before == 0 && count % block == 0) return to_f32(type_, copy.get(), out, count);
     // rows that are not whole blocks, such as a token's of a table
-    const int64_t before = first % block, whole = (before + count + block - 1) / block * block;
-    std::vector<float> values(static_cast<size_t>(whole));
-    to_f32(type_, bytes, values.data(), whole);
+    std::vector<float> values(stored.size() / dtype_block_bytes(type_) * static_cast<size_t>(block));
+    to_f32(type_, copy.get(), values.data(), static_cast<int64_t>(values.size()));
     std::copy_n(values.begin() + before, count, out);
 }
 

@@ -19,6 +19,8 @@ class WeightSource {
     virtual int64_t count() const = 0;
     // All values in ggml's layout for `type`, if they lie in memory so; empty if they have to be converted.
     virtual std::span<const std::byte> bytes_as(ggml_type type) const = 0;
+    // Copies `part` of bytes_as(). A file that was cut is an error here; looking at its bytes would end the process.
+    void read(std::span<const std::byte> part, std::byte* out) const;
     // Values [first, first + count) as f32: whole rows and whole blocks of type(). Called from several threads.
     virtual void rows(int64_t first, int64_t count, float* out) const = 0;
     // These values have been read and will not be read again soon: their pages may leave memory.

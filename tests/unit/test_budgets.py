@@ -1,0 +1,65 @@
+"""Budgets are kept or refused, never dropped in silence; what an error tells as enough is enough."""
+
+import random
+
+import pytest
+
+import sdcpp_py
+from sdcpp_py import options
+from sdcpp_py.errors import InvalidArgumentError, OverBudgetError
+
+SMALL = {"width": 64, "height": 64, "steps": 1, "seed": 1}
+FAST = {"threads": 1, "link_speed": (1e10, 1e9)}
+GIB = 2**30
+
+
+def test_a_budget_that_names_the_device_in_use_is_kept_whatever_chose_it():
+    with sdcpp_py.Pipeline(max_vram="CPU=0.008", **FAST) as pipeline:
+        assert 0 < pipeline.generate("x", **SMALL).memory["peak"] <= 0.008 * GIB
+    assert options.max_vram("CUDA0=8,cpu=4,2", "auto") == 4
+    assert options.max_vram("CUDA0=8,2", "CPU") == 2
+    assert options.max_vram("CUDA0=8,*=3", "CPU") == 3
+    assert options.max_vram("simulated=5", "simulated:vram=6,link=12") == options.max_vram("5", "CPU") == 5
+
+
+@pytest.mark.parametrize("value", ["CUDA0=8", "CPUU=0.5", "Vulkan1=4,CUDA0=8"])
+def test_a_budget_that_gives_nothing_to_the_device_in_use_is_refused(value):
+    with pytest.raises(InvalidArgumentError, match=r"max_vram has '.*', which gives nothing to CPU"):
+        sdcpp_py.Pipeline(max_vram=value)
+
+
+@pytest.mark.parametrize("value", [1e-10, -1e6, "1e-12", 1e-4])
+def test_a_budget_that_leaves_nothing_is_too_small(value):
+    with sdcpp_py.Pipeline(max_vram=value, **FAST) as pipeline, pytest.raises(OverBudgetError) as caught:
+        pipeline.generate("x", **SMALL)
+    assert caught.value.least_bytes > 1e6
+
+
+def test_what_is_told_as_enough_is_enough_for_all_networks():
+    with sdcpp_py.Pipeline(max_vram=0.0005, **FAST) as pipeline, pytest.raises(OverBudgetError) as caught:
+        pipeline.generate("x", **SMALL)
+    least = caught.value.least_bytes
+    with sdcpp_py.Pipeline(max_vram=least / GIB, **FAST) as pipeline:
+        assert pipeline.generate("x", **SMALL).memory["peak"] <= least
+    with sdcpp_py.Pipeline(max_vram=(least - 10_000) / GIB, **FAST) as pipeline, pytest.raises(OverBudgetError) as caught:
+        pipeline.generate("x", **SMALL)
+    assert caught.value.least_bytes == least
+
+
+def test_what_is_told_as_enough_counts_the_process():
+    opening = {**FAST, "whole_process": True, "device": "CPU"}
+    with sdcpp_py.Pipeline(max_vram=0.02, **opening) as pipeline, pytest.raises(OverBudgetError) as caught:
+        pipeline.generate("x", **SMALL)
+    with sdcpp_py.Pipeline(max_vram=caught.value.least_bytes / GIB, **opening) as pipeline:
+        assert pipeline.generate("x", **SMALL).images
+
+
+def test_no_budget_above_what_is_enough_fails():
+    with sdcpp_py.Pipeline(max_vram=0.0005, **FAST) as pipeline, pytest.raises(OverBudgetError) as caught:
+        pipeline.generate("x", **SMALL)
+    least = caught.value.least_bytes
+    for budget in [3046843, *random.Random(1).sample(range(least, 9_000_000), 20)]:
+        if budget < least:
+            continue
+        with sdcpp_py.Pipeline(max_vram=budget / GIB, **FAST) as pipeline:
+            assert pipeline.generate("x", **SMALL).memory["peak"] <= budget, budget

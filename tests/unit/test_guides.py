@@ -1,0 +1,93 @@
+"""The README's and the first session's code blocks run, with tiny models under the names of the files that they mention."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+
+import sdcpp_py
+from sdcpp_py import cli
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "docs/first_session.md", "docs/planning.md")
+NOT_HERE = ("pip ", "bash ", "export ")  # installing: the continuous integration runs those lines
+
+
+def blocks(page):
+    """Python blocks, and lines of other code blocks."""
+    text = (ROOT / page).read_text().replace("\\\n", " ")
+    python = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    rest = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return python, [line.strip() for line in re.findall(r"^ {4,}(\S.*)$", rest, re.MULTILINE)]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Tiny models as the files that the pages name."""
+    made = tmp_path_factory.mktemp("guides")
+    pipeline = tiny.write_folder(made / "sd")
+    sdcpp_py.convert.convert(pipeline, made / "tiny.gguf", progress=False)
+    for name in ("v1-5-pruned-emaonly.safetensors", "sd_xl_base_1.0.safetensors", "model.safetensors"):
+        shutil.copy(made / "tiny.gguf", made / name)
+    for family, names in (
+        ("z-image", {"transformer": "z_image_turbo_bf16", "text_encoder": "qwen_3_4b", "vae": "ae"}),
+        ("flux.1", {"transformer": "flux1-dev", "text_encoder": "clip_l", "text_encoder_2": "t5xxl_fp16"}),
+    ):
+        folder = tiny.write_family(made / family, family)
+        for part, name in names.items():
+            (file,) = (folder / part).glob("*.safetensors")
+            keyword = {"transformer": "diffusion_model", "vae": "vae"}.get(part, "text_encoders")
+            # as GGUF, which carries the config of sizes that tensors do not show
+            sdcpp_py.convert.convert(None, made / "part.gguf", **{keyword: file}, progress=False)
+            shutil.move(made / "part.gguf", made / f"{name}.safetensors")
+    return made
+
+
+@pytest.fixture
+def quick(files, monkeypatch, tmp_path):
+    """In a folder with the files; pictures are small and of two steps, after every option has been read."""
+    for path in files.glob("*.safetensors"):
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SDCPP_CACHE", str(tmp_path / "cache"))
+    real = sdcpp_py.Pipeline.generate
+
+    def small(self, *arguments, **given):
+        if self.family != "sd1" or self.model_path.name != "shapes.gguf":
+            given |= {"width": 64, "height": 64, "steps": 2}
+        return real(self, *arguments, **given)
+
+    monkeypatch.setattr(sdcpp_py.Pipeline, "generate", small)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_run(page, quick, capsys):
+    lines = [line for line in blocks(page)[1] if line.startswith("sdcpp ")]
+    lines += [
+        part.strip() for line in blocks(page)[1] if line.startswith("pip") for part in line.split("&&") if "sdcpp g" in part
+    ]
+    assert lines
+    for line in lines:
+        assert cli.main(shlex.split(line)[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_other_lines_are_known(page):
+    for line in blocks(page)[1]:
+        assert line.startswith(("sdcpp ", *NOT_HERE)), line
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_runs(page, quick, capsys):
+    assert cli.main(["generate", "a star", "--steps", "1", "-o", "lighthouse.png"]) == 0
+    for text in blocks(page)[0]:
+        exec(compile(text, page, "exec"), {})
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_examples_say_how_they_are_used(path):
+    assert path.read_text().startswith('"""')
+    compile(path.read_text(), path, "exec")
