@@ -45,8 +45,9 @@ from diffusers import UNet2DConditionModel
 torch.set_grad_enabled(False)
 if threads:
     torch.set_num_threads(threads)
-unet = UNet2DConditionModel(block_out_channels=(64, 96, 128), layers_per_block=1, cross_attention_dim=96, attention_head_dim=(2, 3, 4),
-    norm_num_groups=8, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+unet = UNet2DConditionModel(block_out_channels=(64, 96, 128), layers_per_block=1, cross_attention_dim=96,
+    attention_head_dim=(2, 3, 4), norm_num_groups=8,
+    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")).eval()
 x, context = torch.randn(2, 4, 16, 16), torch.randn(2, 77, 96)
 """,

@@ -5,7 +5,7 @@ from sdcpp_py._clone import module_folders
 __path__ = module_folders(__path__)  # before any module that needs the engine
 
 from sdcpp_py import errors, sampling
-from sdcpp_py._compat import StableDiffusion
+from sdcpp_py._compat import RNG_TYPE_MAP, SAMPLE_METHOD_MAP, SCHEDULER_MAP, StableDiffusion
 from sdcpp_py._images import save
 from sdcpp_py._model_info import devices, summarize
 from sdcpp_py._result import Report, Result, Step
@@ -13,6 +13,9 @@ from sdcpp_py._version import __version__
 from sdcpp_py.pipeline import Pipeline
 
 __all__ = [
+    "RNG_TYPE_MAP",
+    "SAMPLE_METHOD_MAP",
+    "SCHEDULER_MAP",
     "Pipeline",
     "Report",
     "Result",

@@ -24,6 +24,11 @@ from sdcpp_py.pipeline import Pipeline
 
 PathLike = str | os.PathLike[str]
 
+#: Names that the keywords of `StableDiffusion` take, as that package lists them.
+SAMPLE_METHOD_MAP = {name: name for name in options.SAMPLERS}
+SCHEDULER_MAP = {name: name for name in options.SCHEDULERS}
+RNG_TYPE_MAP = {name: name for name in options.RNGS}
+
 # Keywords that do not change a picture here: placement and speed, which the engine decides itself, and settings of models and
 # features whose own keyword is checked.
 _NO_EFFECT = {

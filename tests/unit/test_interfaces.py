@@ -484,3 +484,11 @@ def test_the_facade_generates(folder):
         )
     assert images[0].size == (64, 64)
     assert steps == [(1, 2, True), (2, 2, True)]
+
+
+def test_the_facades_maps_hold_what_its_keywords_take(monkeypatch):
+    monkeypatch.setattr(_compat, "Pipeline", Recorder)
+    assert {"euler", "dpm++2m"} <= set(sdcpp_py.SAMPLE_METHOD_MAP) and "karras" in sdcpp_py.SCHEDULER_MAP
+    model = sdcpp_py.StableDiffusion(rng_type=sdcpp_py.RNG_TYPE_MAP["cpu"])
+    model.generate_image("x", sample_method=sdcpp_py.SAMPLE_METHOD_MAP["heun"], scheduler=sdcpp_py.SCHEDULER_MAP["karras"])
+    assert (Recorder.opened["rng"], Recorder.made["sampler"], Recorder.made["scheduler"]) == ("cpu", "heun", "karras")
