@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdcpp_py import _engine, _gpu_advice
-from sdcpp_py.errors import SdcppError, memory_errors_told
+from sdcpp_py._memory_errors import memory_errors_told
+from sdcpp_py.errors import SdcppError
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sdcpp_py import _engine, options
+from sdcpp_py._memory_errors import memory_errors_told
 from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
 from sdcpp_py._whole_file import require_writable, whole_file
-from sdcpp_py.errors import CancelledError, InvalidArgumentError, memory_errors_told
+from sdcpp_py.errors import CancelledError, InvalidArgumentError
 
 
 @memory_errors_told()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import collections.abc
-import contextlib
-from types import TracebackType
 
 
 def _in_python(name: str, value: str) -> str:
@@ -119,18 +117,3 @@ class BusyError(SdcppError, RuntimeError):
 
 class EngineError(SdcppError, RuntimeError):
     """Something went wrong inside the engine that should not have; please report it."""
-
-
-class memory_errors_told(contextlib.ContextDecorator):
-    """Python's own MemoryError within becomes OutOfMemoryError, and a tokenizer's panic an error: around whatever users call."""
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        """Raise OutOfMemoryError for a MemoryError that is none."""
-        if isinstance(value, MemoryError) and not isinstance(value, OutOfMemoryError):
-            raise OutOfMemoryError(f"out of memory: {value}" if value.args else "out of memory") from None
-        if type(value).__name__ == "PanicException":  # what the tokenizers package raises if Rust fails
-            kind_of_ours = OutOfMemoryError if "memory" in str(value) else EngineError
-            raise kind_of_ours(f"the tokenizer failed: {value}") from None

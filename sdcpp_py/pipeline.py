@@ -21,6 +21,7 @@ from sdcpp_py import _blas as blas_library
 from sdcpp_py import _engine, _images, _jobs, _names, options
 from sdcpp_py._embedded import SUBJECT, can_draw, embedded_model
 from sdcpp_py._images import Picture
+from sdcpp_py._memory_errors import memory_errors_told
 from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
 from sdcpp_py._result import Report, Result, Step
 from sdcpp_py.errors import (
@@ -31,7 +32,6 @@ from sdcpp_py.errors import (
     MissingPartError,
     OverBudgetError,
     SdcppError,
-    memory_errors_told,
     shown,
 )
 from sdcpp_py.plan import _speeds, planner
@@ -306,16 +306,19 @@ class Pipeline:
                     raise self._enough_for_all(problem, used) from None
 
     def _enough_for_all(self, problem: OverBudgetError, used: Mapping[str, Any]) -> OverBudgetError:
-        """Of what the networks of a run say to a budget that is too small, the one whose figure is enough for all of them."""
+        """``problem``, with the budget that is enough for every network of the run, not only for the one that stopped it."""
         size = {name: used[name] for name in ("width", "height", "cfg_scale")}
+        largest = problem
         for network in self.networks:
             try:
                 self._require_open().plan(network, size)
             except OverBudgetError as other:
-                problem = max(problem, other, key=lambda one: one.least_bytes)
+                largest = max(largest, other, key=lambda one: one.least_bytes)
             except SdcppError:
                 pass  # it has no part in the run
-        return problem
+        told = OverBudgetError(str(problem.args[0]).replace(problem.option, largest.option, 1))
+        told.option, told.least_bytes = largest.option, largest.least_bytes
+        return told
 
     def _size_of_picture(self, given: dict[str, Any], picture: Image.Image) -> None:
         """Let the sides that are left out follow those of an initial picture."""

@@ -90,6 +90,11 @@ def sdcpp_py_progress(done: int, whole: int, user_data: Any) -> int:
     return int(ffi.from_handle(user_data).run(done, whole))
 
 
+def name_bytes(name: str) -> bytes:
+    """A name as the engine takes it; one that is no text or holds a NUL names nothing there."""
+    return name.encode("utf-8", "surrogatepass").replace(b"\0", b"?")
+
+
 def text(pointer: Any) -> str:
     """A C string for people, as str: what is no UTF-8 and what would command a terminal is shown, not refused."""
     return printable(bytes(ffi.string(pointer)).decode("utf-8", "backslashreplace"), lines=True) if pointer else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sdcpp_py._engine.calls import call, call_json, text
+from sdcpp_py._engine.calls import call, call_json, name_bytes, text
 from sdcpp_py._engine.loading import ffi, lib
 
 
@@ -26,5 +26,5 @@ def devices() -> dict[str, Any]:
 def device_speed(device: str, threads: int, blas_library: bytes) -> tuple[float, float]:
     """Measure a device: multiplications and additions a second in large layers, bytes a second to it."""
     flops, link = ffi.new("double*"), ffi.new("double*")
-    call(lib.sdcpp_device_speed, device.encode(), threads, blas_library, flops, link)
+    call(lib.sdcpp_device_speed, name_bytes(device), threads, blas_library, flops, link)
     return float(flops[0]), float(link[0])

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sdcpp_py._engine.calls import Callback, call, call_json
+from sdcpp_py._engine.calls import Callback, call, call_json, name_bytes
 from sdcpp_py._engine.interrupts import Watch, call_interruptible
 from sdcpp_py._engine.loading import ffi, lib
 from sdcpp_py._engine.options import Options
@@ -236,7 +236,7 @@ class Model:
     def plan(self, network: str, options: Mapping[str, Any], chunks: int = 1) -> dict[str, Any]:
         """The plan of a network for pictures as ``options`` of the set "generate" say; nothing is loaded."""
         chosen = Options("generate", options)
-        return dict(call_json(lib.sdcpp_model_plan, self._open, network.encode(), chosen.handle, chunks))
+        return dict(call_json(lib.sdcpp_model_plan, self._open, name_bytes(network), chosen.handle, chunks))
 
     def pictures_together(self, options: Mapping[str, Any]) -> int:
         """How many of the "batch_count" pictures that ``options`` say are best sampled together."""
@@ -264,7 +264,7 @@ class Model:
                 arrays[name] = np.ascontiguousarray(value, np.int32 if name == "tokens" else np.float32)
             except (TypeError, ValueError, OverflowError) as problem:
                 raise InvalidArgumentError(f"the input {name} is no array of numbers: {problem!s:.200}") from None
-        kept = [ffi.new("char[]", name.encode()) for name in arrays]
+        kept = [ffi.new("char[]", name_bytes(name)) for name in arrays]
         given = ffi.new("sdcpp_array[]", len(arrays))
         for slot, name, array in zip(given, kept, arrays.values()):
             if not 1 <= array.ndim <= 6:
@@ -272,7 +272,7 @@ class Model:
             slot.name, slot.data, slot.dimensions = name, ffi.cast("void*", array.ctypes.data), array.ndim
             slot.shape[0 : array.ndim] = list(array.shape)
         out = ffi.new("sdcpp_result**")
-        self._run(stop, watch, lib.sdcpp_evaluate, network.encode(), given, len(arrays), out)
+        self._run(stop, watch, lib.sdcpp_evaluate, name_bytes(network), given, len(arrays), out)
         return copied(lib.sdcpp_result_data, ffi.gc(out[0], lib.sdcpp_result_free))
 
 

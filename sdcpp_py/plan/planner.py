@@ -96,9 +96,12 @@ class Plan:
     def __str__(self) -> str:
         """The summary and a table of segments."""
         head = self.summary()
+        networks, names = zip(*(stage.name.partition(".")[::2] for stage in self.stages))
+        network = f"{networks[0]}." if len(set(networks)) == 1 and not any(name.isdigit() for name in names) else ""
         rows = [f"{'segment':40} {'weights':>12} {'footprint':>12}  where"]
         for s in self.segments:
-            name = _short(self.stages[s.first].name) + (f" .. {_short(self.stages[s.last].name)}" if s.last > s.first else "")
+            first, last = (self.stages[i].name.removeprefix(network) for i in (s.first, s.last))
+            name = first + (f" .. {last}" if s.last > s.first else "")
             place = "ring" if self.is_ring else f"slot {s.slot}"
             if s.resident:
                 where = "resident"
@@ -124,11 +127,6 @@ class Plan:
             f"{self.together} microbatches stage by stage, {self.group} in a graph, {self.passes} passes a step\n"
             f"predicted {self.predicted_step_seconds:.4g} s a step, limit {self.limit_step_seconds:.4g} s ({ratio:.2f}x)"
         )
-
-
-def _short(name: str) -> str:
-    """A stage's name without its network's."""
-    return name.partition(".")[2] or name
 
 
 def plan(

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -54,6 +55,40 @@ def test_a_file_that_is_cut_at_any_moment_of_a_streamed_run_is_told(model):
             for _ in range(1000):
                 pipeline.generate("x", **SMALL)
         cutter.join()
+
+
+IN_PLACE = """
+import os, sys, threading, time, sdcpp_py
+with sdcpp_py.Pipeline(sys.argv[1], threads=1) as pipeline:
+    pipeline.generate("x", width=64, height=64, steps=1)
+    threading.Timer(float(sys.argv[2]), os.truncate, (sys.argv[1], 200_000)).start()
+    try:
+        pipeline.generate("x", width=128, height=128, steps=1000)
+    except sdcpp_py.errors.BadFileError:
+        print("told")
+"""
+
+
+def can_be_held(path):
+    """Whether the system lets this process hold a file that others want to write: see MappedFile::Hold."""
+    fcntl = pytest.importorskip("fcntl")
+    with path.open("rb") as file:
+        try:
+            fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        except (AttributeError, OSError):
+            return False
+        return fcntl.fcntl(file, fcntl.F_GETLEASE) == fcntl.F_RDLCK
+
+
+@pytest.mark.parametrize("after", [0.1, 0.23, 0.4])
+def test_a_file_that_is_cut_while_a_network_computes_in_it_is_told(model, after):
+    if not can_be_held(model):
+        pytest.skip("files cannot be held here: see docs/reliability.md")
+    arguments = [sys.executable, "-c", IN_PLACE, str(model), str(after)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "told\n"), done.stderr
+    assert model.stat().st_size == 200_000
 
 
 def test_a_file_that_is_written_over_is_told(model):

@@ -164,7 +164,7 @@ def test_without_a_name_nothing_is_overwritten(tmp_path, monkeypatch, capsys):
 
 def test_what_was_used_is_told(tmp_path, capsys):
     out = str(tmp_path / "a.png")
-    assert cli.main(["generate", "a star", "--steps", "2", "-s", "5", "-o", out, "-v", "--max-vram", "0.2"]) == 0
+    assert cli.main(["generate", "a star", "--steps", "2", "-s", "5", "-o", out, "-v", "--max-vram", "2"]) == 0
     told = capsys.readouterr().err
     assert "seed 5, 128x128, 2 steps of dpm++2m, karras, cfg 3: " in told
     assert "unet: memory is enough: 8.7 MiB of weights stayed; 2 runs of " in told

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -119,12 +121,22 @@ def test_an_unknown_precision_is_refused():
         sdcpp_py.Pipeline(matmul_precision="f8")
 
 
-def test_threads_of_the_library_are_not_started_and_the_environment_is_as_before(monkeypatch):
-    for value in (None, "7"):
-        if value is None:
-            monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-        else:
-            monkeypatch.setenv("OPENBLAS_NUM_THREADS", value)
-        with _blas.loading():
-            assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
-        assert os.environ.get("OPENBLAS_NUM_THREADS") == value
+LOADING = """
+import ctypes, os, sys, sdcpp_py
+getenv = ctypes.CDLL(None).getenv
+getenv.restype = ctypes.c_char_p
+counts = []
+for kind in (None, "openblas", "openblas"):
+    with sdcpp_py.Pipeline(threads=1, blas=kind):
+        counts.append(len(os.listdir("/proc/self/task")))
+print(getenv(b"OPENBLAS_NUM_THREADS"), os.environ.get("OPENBLAS_NUM_THREADS"), counts[0] == counts[1] == counts[2])
+"""
+
+
+@pytest.mark.skipif(not _blas.choose(True)[0], reason="scipy-openblas32 is not installed")
+@pytest.mark.parametrize("value", [None, "7"])
+def test_threads_of_the_library_are_not_started_and_the_environment_is_as_before(value):
+    surroundings = {name: text for name, text in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    surroundings |= {} if value is None else {"OPENBLAS_NUM_THREADS": value}
+    done = subprocess.run([sys.executable, "-c", LOADING], capture_output=True, text=True, env=surroundings, timeout=120)
+    assert done.stdout == f"{None if value is None else value.encode()} {value} True\n", done.stderr

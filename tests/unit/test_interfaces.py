@@ -152,7 +152,7 @@ def test_options_are_keyword_only():
 def test_the_command_line_has_every_option_with_the_same_default():
     given = command_line()
     # `sdcpp plan` takes link_speed as two numbers; the command line is a whole process
-    left_out = {"prompt", "noise", "rng", "callback", "use_taesd", "link_speed", "whole_process", "parts"}
+    left_out = {"prompt", "noise", "rng", "callback", "cancel", "use_taesd", "link_speed", "whole_process", "parts"}
     given |= cli.flags.parts(argparse.Namespace(**given))
     for function in (sdcpp_py.Pipeline, sdcpp_py.Pipeline.generate):
         for name, parameter in parameters(function).items():
@@ -184,7 +184,7 @@ def test_the_facade_has_the_other_packages_names_order_and_defaults(function, ex
 
 NOT_IN_TABLE = {
     sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "parts", "rng"},
-    sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "callback", "progress"},
+    sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "callback", "cancel", "progress"},
     planner.plan: {"stages"},
 }
 # The package's own; what another keyword gives; the pipeline's, for all of its pictures unless a call has its own.

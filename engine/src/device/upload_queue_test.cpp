@@ -9,6 +9,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "base/error.h"
 #include "tests/throws.h"
 
 using namespace sdcpp;
@@ -36,7 +37,10 @@ std::vector<float> numbers(size_t count, float first) {
     return out;
 }
 
-std::span<const std::byte> bytes(const std::vector<float>& values) { return std::as_bytes(std::span(values)); }
+void put(UploadQueue& queue, ggml_tensor* tensor, const std::vector<float>& values, const std::atomic<bool>& stop) {
+    queue.put(tensor, 4 * values.size(), UploadQueue::from_memory(reinterpret_cast<const std::byte*>(values.data())),
+              stop);
+}
 
 bool holds(const ggml_tensor* tensor, const std::vector<float>& values) {
     return std::memcmp(tensor->data, values.data(), 4 * values.size()) == 0;
@@ -53,7 +57,7 @@ TEST_CASE("tensors of any size arrive whole, also if they pass the staging memor
     float first = 0;
     for (const size_t floats : {size_t{1}, size_t{63}, 3 * mebi + 1, 8 * mebi, 75 * mebi + 5}) {
         all.emplace_back(f.tensor(floats), numbers(floats, first));
-        queue.put(all.back().first, bytes(all.back().second), f.cancelled);
+        put(queue, all.back().first, all.back().second, f.cancelled);
         first += 7;
     }
     queue.finish();
@@ -66,7 +70,7 @@ TEST_CASE("marks rise, and are reached when what was put before them has arrived
     CHECK(queue.mark() == 0);
     ggml_tensor* one = f.tensor(mebi);
     const auto values = numbers(mebi, 1);
-    queue.put(one, bytes(values), f.cancelled);
+    put(queue, one, values, f.cancelled);
     const uint64_t first = queue.mark();
     CHECK(first > 0);
     CHECK(queue.mark() == first);
@@ -83,10 +87,10 @@ TEST_CASE("an upload stops when it is told to") {
     UploadQueue queue(f.device);
     const auto values = numbers(mebi, 1);
     f.cancelled = true;
-    CHECK(throws(SDCPP_CANCELLED, [&] { queue.put(f.tensor(mebi), bytes(values), f.cancelled); }));
+    CHECK(throws(SDCPP_CANCELLED, [&] { put(queue, f.tensor(mebi), values, f.cancelled); }));
     f.cancelled = false;
     ggml_tensor* other = f.tensor(mebi);
-    queue.put(other, bytes(values), f.cancelled);
+    put(queue, other, values, f.cancelled);
     queue.finish();
     CHECK(holds(other, values));
 }
@@ -96,7 +100,7 @@ TEST_CASE("a link that is slowed down takes its time") {
     UploadQueue queue(slow.device);
     const auto values = numbers(mebi, 1);
     const auto start = Clock::now();
-    queue.put(slow.tensor(mebi), bytes(values), slow.cancelled);
+    put(queue, slow.tensor(mebi), values, slow.cancelled);
     queue.finish();
     CHECK(seconds_since(start) >= 4 * mebi / 0.1e9);
 }
@@ -105,7 +109,7 @@ TEST_CASE("copying is the slower part only once there is enough to judge by") {
     Fixture f;
     UploadQueue queue(f.device);
     const auto values = numbers(mebi, 1);
-    queue.put(f.tensor(mebi), bytes(values), f.cancelled);
+    put(queue, f.tensor(mebi), values, f.cancelled);
     CHECK(!queue.waits_for_copies());
 }
 
@@ -122,4 +126,18 @@ TEST_CASE("memory that was pinned ahead is given out in aligned parts, as far as
     std::byte* second = queue.take_pinned(100);
     CHECK(second == first + 256);
     CHECK(queue.take_pinned(1000) == nullptr);
+}
+
+TEST_CASE("what a source throws comes out, from any of the threads that copy, and the queue works after") {
+    Fixture f;
+    UploadQueue queue(f.device);
+    const UploadQueue::Source broken = [](std::byte*, size_t first, size_t) {
+        if (first > 0) fail(SDCPP_BAD_FILE, "broken");
+    };
+    CHECK(throws(SDCPP_BAD_FILE, [&] { queue.put(f.tensor(32 * mebi), 128 * mebi, broken, f.cancelled); }));
+    const auto values = numbers(mebi, 1);
+    ggml_tensor* other = f.tensor(mebi);
+    put(queue, other, values, f.cancelled);
+    queue.finish();
+    CHECK(holds(other, values));
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <tuple>
 #include <utility>
@@ -109,6 +110,9 @@ void MappedFile::read(std::span<const std::byte> part, std::byte* out) const {
 bool MappedFile::changed() const noexcept {
 #ifndef _WIN32
     if (descriptor_ < 0) return false;
+#ifdef F_SETLEASE
+    if (held_ && ::fcntl(descriptor_, F_GETLEASE) != F_RDLCK) return true;  // somebody waits to write
+#endif
     struct stat facts{};
     return ::fstat(descriptor_, &facts) != 0 || static_cast<size_t>(facts.st_size) != bytes_.size() ||
            time_of_change(facts) != std::pair{changed_seconds_, changed_nanoseconds_};
@@ -122,6 +126,20 @@ void MappedFile::require_unchanged() const {
         fail(SDCPP_BAD_FILE, path_.string(),
              " was changed while it was in use; open it again when it is complete (a program that writes the new file "
              "under another name and renames it does no harm)");
+}
+
+// The system tells of a waiting writer by a signal, for which one is chosen that does nothing by default: it is asked.
+MappedFile::Hold::Hold(const MappedFile& file) noexcept : file_(&file) {
+#ifdef F_SETLEASE
+    if (file.descriptor_ < 0 || ::fcntl(file.descriptor_, F_SETSIG, SIGURG) != 0) return;
+    file.held_ = ::fcntl(file.descriptor_, F_SETLEASE, F_RDLCK) == 0;
+#endif
+}
+
+MappedFile::Hold::~Hold() {
+#ifdef F_SETLEASE
+    if (file_ && file_->held_.exchange(false)) ::fcntl(file_->descriptor_, F_SETLEASE, F_UNLCK);
+#endif
 }
 
 void MappedFile::forget([[maybe_unused]] std::span<const std::byte> part) const {

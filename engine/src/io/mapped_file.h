@@ -2,11 +2,13 @@
 // (SIGBUS) if the file has been cut meanwhile, so what is read after opening goes through read() as far as possible.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace sdcpp {
@@ -34,6 +36,20 @@ class MappedFile {
     // Throws SDCPP_BAD_FILE if it has.
     void require_unchanged() const;
 
+    // While one lives, programs that open the file for writing, or cut it, wait, if the system lets this process ask
+    // for that (a lease: on Linux, for files of one's own on local disks). changed() is true as soon as one does, so
+    // that who looks at the mapping can stop in time; it may not live for long then. One at a time.
+    class Hold {
+      public:
+        explicit Hold(const MappedFile& file) noexcept;
+        ~Hold();
+        Hold(Hold&& other) noexcept : file_(std::exchange(other.file_, nullptr)) {}
+        Hold& operator=(Hold&&) = delete;
+
+      private:
+        const MappedFile* file_;
+    };
+
     // Gives back the memory behind `part` of the bytes; it is read from the file again when it is next looked at.
     void forget(std::span<const std::byte> part) const;
 
@@ -42,6 +58,7 @@ class MappedFile {
     std::span<const std::byte> bytes_;
     std::vector<std::byte> copy_;  // if the file is not mapped
     int descriptor_ = -1;
+    mutable std::atomic<bool> held_{false};
     int64_t changed_seconds_ = 0, changed_nanoseconds_ = 0;
 };
 

@@ -4,11 +4,34 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <fstream>
+#include <optional>
+#include <thread>
 
 #include "tests/throws.h"
 
 using namespace sdcpp;
+
+TEST_CASE("who cuts a file waits while it is held, and is seen") {
+    const std::filesystem::path path = std::filesystem::temp_directory_path() / "sdcpp_held_file_test";
+    std::ofstream(path) << std::string(100'000, 'x');
+    const MappedFile file(path);
+    std::atomic<bool> cut{false};
+    std::optional<MappedFile::Hold> hold(std::in_place, file);
+    CHECK_FALSE(file.changed());
+    std::thread other([&] {
+        std::filesystem::resize_file(path, 10);
+        cut = true;
+    });
+    for (int i = 0; i < 500 && !file.changed(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    CHECK(file.changed());
+    if (!cut) CHECK(file.bytes().back() == std::byte{'x'});  // else the system does not let files be held
+    hold.reset();
+    other.join();
+    CHECK(file.changed());
+}
 
 TEST_CASE("a file that was cut or grew is told, and never looked at") {
     const std::filesystem::path path = std::filesystem::temp_directory_path() / "sdcpp_mapped_file_test";

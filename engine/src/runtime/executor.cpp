@@ -549,7 +549,7 @@ RunReport Executor::preview(const std::vector<Array>& inputs, const Selection& g
 }
 
 // Weights that are used in place in their file: looking at them ends the process once the file is cut. So it is looked
-// at between operations; what remains is a file that is cut while an operation reads it.
+// at between operations. What remains is a file that is cut while an operation reads it, if it could not be held.
 void Executor::compute(const SegmentGraph& graph) {
     std::function<bool()> must_stop;
     if (store_.mapped_bytes() > 0) must_stop = [this] { return store_.mapped_files_changed(); };
@@ -628,6 +628,7 @@ std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selecti
     std::vector<std::vector<float>> values(selection.results.size());
     interrupted_ = true;
     const std::vector<double> before = prepared->segment_seconds;
+    const std::vector<MappedFile::Hold> hold = store_.hold_mapped_files();
     store_.require_mapped_files_unchanged();
     for (int pass = 0; pass < plan.passes; ++pass) run_pass(*prepared, inputs, pass, values);
     store_.require_mapped_files_unchanged();

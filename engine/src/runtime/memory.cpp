@@ -25,6 +25,8 @@ Budget Budget::from_gib(double gib, bool for_process) {
 }
 
 Memory::Memory(Device& device, const Budget& budget) : device_(device), budget_(budget) {
+    if (budget_.bytes == 0 && budget_.kind != Budget::Kind::spare && budget_.kind != Budget::Kind::automatic)
+        budget_.kind = Budget::Kind::none;
     // Weights on a device's own memory are not the process' memory.
     if (budget_.kind == Budget::Kind::process && !device.is_cpu()) budget_.kind = Budget::Kind::networks;
 }

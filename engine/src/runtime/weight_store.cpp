@@ -347,6 +347,13 @@ bool WeightStore::mapped_files_changed() const {
     return std::any_of(mappings_.begin(), mappings_.end(), [](const auto& one) { return one.first->changed(); });
 }
 
+std::vector<MappedFile::Hold> WeightStore::hold_mapped_files() const {
+    std::vector<MappedFile::Hold> out;
+    out.reserve(mappings_.size());
+    for (const auto& [file, buffer] : mappings_) out.emplace_back(*file);
+    return out;
+}
+
 void WeightStore::require_mapped_files_unchanged() const {
     for (const auto& [file, buffer] : mappings_) file->require_unchanged();
 }

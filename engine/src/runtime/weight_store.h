@@ -65,6 +65,8 @@ class WeightStore {
     uint64_t mapped_bytes() const { return mapped_bytes_; }
     // Whether a file in which weights are used in place has changed, and the error of that (SDCPP_BAD_FILE).
     bool mapped_files_changed() const;
+    // Keeps others from changing those files, as far as the system allows.
+    std::vector<MappedFile::Hold> hold_mapped_files() const;
     void require_mapped_files_unchanged() const;
     uint64_t held_bytes() const;
 
