@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sdcpp_py import _engine, _gpu_advice
 from sdcpp_py._memory_errors import memory_errors_told
+from sdcpp_py.errors import SdcppError
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class ModelSummary:
     bytes_by_type: dict[str, int]
     networks: dict[str, int]  #: parameters of each network found
     missing: list[str]  #: networks that text-to-image needs and the file lacks
+    refusal: SdcppError | None = None  #: the error that opening the file raises; None if it opens
+    unused: tuple[str, ...] = ()  #: names of tensors that no network uses, without those that are known to be left over
+    option: str = ""  #: the keyword that takes the file, if it is no more than a part of a model
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def why_no_gpu() -> str:
 
 @memory_errors_told()
 def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummary:
-    """List a tensor file's contents without loading it. Raises ModelNotFoundError, BadFileError.
+    """List a tensor file's or a folder's contents without loading it. Raises ModelNotFoundError, BadFileError.
 
     ``part`` says what a file of one part is: a component or a kind of components of `sdcpp_py._model_parts.COMPONENTS`; "any"
     lets its names say it.
@@ -79,4 +83,6 @@ def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummar
         by_type[tensor.type] += tensor.bytes
     networks = {network["title"]: network["parameters"] for network in listing["networks"]}
     family = listing["family"] or ("a part of a model" if networks else "unknown")
-    return ModelSummary(Path(path), listing["format"], family, tensors, dict(by_type), networks, listing["missing"])
+    refusal = _engine.error_of(**listing["refusal"]) if listing["refusal"] else None
+    told = listing["missing"], refusal, tuple(listing["unused"]), listing["option"]
+    return ModelSummary(Path(path), listing["format"], family, tensors, dict(by_type), networks, *told)

@@ -81,6 +81,13 @@ class MissingPartError(SdcppError, ValueError):
         error.option = f"{option}=…"
         return error
 
+    @classmethod
+    def alone(cls, name: str, title: str, option: str) -> MissingPartError:
+        """An error for a file that holds nothing but a part, which is to be given with ``option``."""
+        error = cls(f"{name} holds only a {title}, no whole model; give it with option {option}=… beside one")
+        error.option = f"{option}=…"
+        return error
+
 
 class OutOfMemoryError(SdcppError, MemoryError):
     """Neither host nor device had the memory that was needed."""

@@ -49,9 +49,9 @@ class Pipeline:
     """A model, ready to make pictures.
 
     ``model`` is a checkpoint (safetensors, GGUF, .ckpt/.pt), an index of shards, a diffusers folder, or None for the small model
-    that comes with the package. ``diffusion_model``, ``vae``, ``text_encoders``, ``llm`` and ``taesd`` name files whose tensors
-    take the place of the model's; a model may also be given by them alone. ``parts`` does so for any component by its name in
-    `sdcpp_py._model_parts.COMPONENTS`.
+    that comes with the package. ``diffusion_model``, ``vae``, ``text_encoders``, ``llm`` and ``taesd`` name files
+    or folders of one, whose tensors take the place of the model's; a model may also be given by them alone. ``parts`` does so for
+    any component by its name in `sdcpp_py._model_parts.COMPONENTS`.
     ``wtype`` converts linear layers' weights on load ("f32", "f16", "q8_0", "q4_K" …; None: as in the file); first and last
     layers become nothing coarser than q8_0. ``tensor_type_rules`` "pattern=type,…" does so for tensors whose canonical names
     (`sdcpp info --tensors` shows them) a regular expression is found in, such as "^vae=f32,attn=q8_0". ``threads`` None
@@ -380,6 +380,8 @@ class Pipeline:
         """Raise MissingPartError if a picture needs a part that the model lacks; only those of a ``kind``, unless it is ""."""
         rows = self._facts["missing_with_taesd" if use_taesd else "missing"]
         missing = [row for row in rows if not kind or row["kind"] == kind]
+        if missing and (alone := self._facts["alone"]):
+            raise MissingPartError.alone(self.model_path.name, alone["title"], alone["option"])
         if missing:
             what = f"{self.model_path.name} has no {missing[0]['title']}, which {self._facts['title']} needs"
             raise MissingPartError.of(what, missing[0]["option"])

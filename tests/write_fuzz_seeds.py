@@ -8,6 +8,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "unit")]
 
+import hollow
 from test_formats import write_gguf, write_torch_zip
 from tiny import write_safetensors
 
@@ -19,6 +20,14 @@ def main() -> None:
     write_safetensors(folder / "a.safetensors", tensors, {"k": "v"})
     write_gguf(folder / "a.gguf", tensors, {"general.name": "x"})
     write_torch_zip(folder / "a.pt", tensors)
+    beside = hollow.pickled("x") + hollow.pickled({"a": {1, 2}, "b": b"bytes", "c": 2**80, "d": np.float64(1), "e": [1.5, None]})
+    hollow.torch_zip(folder / "b.pt", {"a.weight": ("F32", (2, 3)), "b": ("F16", (4,))}, beside)
+    scales = {"a.weight_scale": ("F32", (2, 1)), "b.scale_weight": ("F32", ()), "c.weight_scale_inv": ("F32", (2, 2))}
+    matrices = {"a.weight": ("F8_E4M3", (2, 3)), "b.weight": ("F8_E5M2", (2, 3)), "c.weight": ("F8_E4M3", (129, 130))}
+    hollow.safetensors(
+        folder / "b.safetensors", matrices | scales, {"_quantization_metadata": '{"layers": {"a": {"format": "x"}}}'}
+    )
+    hollow.gguf(folder / "b.gguf", {"a.weight": ("q4_K", (8, 256))}, {"comfy.gguf.orig_shape.a.weight": [64, 32]})
 
 
 if __name__ == "__main__":

@@ -121,10 +121,13 @@ typedef struct sdcpp_file {
  * users give a component's file, `flags` are the command line's; components may share them. */
 int sdcpp_components(char** json, sdcpp_error* error);
 
-/* The contents of a tensor file or a diffusers folder: {format, family, networks: [{name, title, parameters}], missing,
- * tensors: [{name, canonical, type, shape, bytes}]}. `family` is "" if there is no diffusion model, `missing` titles of
- * the components that text to image needs in addition; `canonical` is the engine's name for a tensor, "" if no network
- * uses it. Nothing is loaded. */
+/* The contents of a tensor file or a diffusers folder: {format, family, refusal, unused, option, networks:
+ * [{name, title, parameters}], missing, tensors: [{name, canonical, type, shape, bytes}]}. `family` is what a file is
+ * that cannot be used if that is known, else "" if there is no diffusion model; `refusal` {status, message, option} is
+ * the error with which sdcpp_model_open() would refuse the file, null if it would not; `unused` are names of tensors
+ * that none of the networks uses; `option` takes the file if it is no more than a part of a model, else ""; `missing`
+ * are titles of the components that text to image needs in addition; `canonical` is the engine's name for a tensor, ""
+ * if it has none. Nothing is loaded. */
 int sdcpp_listing(const sdcpp_file* file, char** json, sdcpp_error* error);
 
 /* A model: its files, networks and device. */
@@ -136,14 +139,15 @@ int sdcpp_model_open(const sdcpp_file* files, size_t file_count, const sdcpp_opt
                      sdcpp_error* error);
 void sdcpp_model_close(sdcpp_model* model);
 
-/* {family, title, networks, denoiser, text_encoders, missing, missing_with_taesd, takes_guidance, latent_channels,
- * latent_factor, size_multiple, v_prediction, flow, device, defaults}. `family` is its name in the engine, `title` its
- * name for people; `networks` are in the order in which they run; `denoiser` is the diffusion model among them, "" if
- * absent. `text_encoders`, in the order in which the family takes them and empty if one is missing: [{name, tokenizer,
- * positions, length, layers, padding, template, file}] with `positions` tokens in a chunk, begin and end marks
- * included, 0 = any number in one chunk; `length` the tokens that a prompt is padded to with `padding`, 0 = none; "{}"
- * in `template` stands for the prompt; `file` holds its weights. `missing`: [{name, kind, title, option}], components
- * that text to image needs. `latent_factor`: pixels per latent side; width and height must be whole multiples of
+/* {family, title, networks, denoiser, text_encoders, missing, missing_with_taesd, alone, takes_guidance,
+ * latent_channels, latent_factor, size_multiple, v_prediction, flow, device, defaults}. `family` is its name in the
+ * engine, `title` its name for people; `networks` are in the order in which they run; `denoiser` is the diffusion model
+ * among them, "" if absent. `text_encoders`, in the order in which the family takes them and empty if one is missing:
+ * [{name, tokenizer, positions, length, layers, padding, template, file}] with `positions` tokens in a chunk, begin and
+ * end marks included, 0 = any number in one chunk; `length` the tokens that a prompt is padded to with `padding`, 0 =
+ * none; "{}" in `template` stands for the prompt; `file` holds its weights. `missing`: [{name, kind, title, option}],
+ * components that text to image needs; `alone`: such a row for what is all that the files hold if it is no diffusion
+ * model, else null. `latent_factor`: pixels per latent side; width and height must be whole multiples of
  * `size_multiple` pixels; `defaults` are those of options whose default is the model's, as text. */
 int sdcpp_model_report(const sdcpp_model* model, char** json, sdcpp_error* error);
 

@@ -4,9 +4,12 @@
 
 #include "base/error.h"
 #include "families/component.h"
+#include "families/strangers.h"
 #include "io/json.h"
 #include "io/tensor_file.h"
 #include "weights/names.h"
+#include "weights/scales.h"
+#include "weights/weight_source.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     using namespace sdcpp;
@@ -18,6 +21,19 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             volatile std::byte sink{};
             if (!tensor.bytes.empty()) sink = tensor.bytes.back();
             (void)sink;
+        }
+        if (strange_title(read).empty()) {
+            TensorFile scaled = read;
+            attach_scales(scaled);
+            for (const NamedTensor& named : canonical_tensors(scaled, {}, namings())) {
+                const TensorInfo& tensor = named.tensor;
+                const int64_t count = tensor.count();
+                if (!tensor.scales || count == 0 || count > 1 << 16) continue;
+                std::vector<float> values(static_cast<size_t>(count));
+                const ScaledSource source(std::make_shared<MappedSource>(tensor, *file), tensor.scales,
+                                          count / tensor.shape.front(), tensor.scales_row);
+                source.rows(0, count, values.data());
+            }
         }
         for (const char* part : {"", "diffusion_model", "vae", "text_encoder", "taesd", "llm"})
             (void)canonical_tensors(read, {part, ""}, namings());

@@ -29,6 +29,7 @@ class ToySource : public WeightSource {
         std::copy_n(values_.begin() + first, count, out);
     }
     void forget(int64_t, int64_t) const override {}
+    bool fits_f16() const override { return false; }
     const MappedFile* file() const override { return nullptr; }
     uint64_t generation() const override { return generation_; }
 

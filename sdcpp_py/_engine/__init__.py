@@ -4,7 +4,7 @@ Values come in as Python's and go out as Python's; reports are dicts made from t
 an error is raised as an exception of `sdcpp_py.errors`.
 """
 
-from sdcpp_py._engine.calls import Callback
+from sdcpp_py._engine.calls import Callback, error_of
 from sdcpp_py._engine.files import components, convert, listing, path_bytes
 from sdcpp_py._engine.interrupts import Cancel
 from sdcpp_py._engine.machine import device_speed, devices, ggml_version, version
@@ -25,6 +25,7 @@ __all__ = [
     "convert",
     "device_speed",
     "devices",
+    "error_of",
     "ggml_version",
     "listing",
     "noise",

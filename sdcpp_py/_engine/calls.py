@@ -13,6 +13,7 @@ from typing import Any
 
 from sdcpp_py import errors
 from sdcpp_py._engine.loading import ffi, lib
+from sdcpp_py._printable import printable
 
 logger = logging.getLogger("sdcpp_py")
 logger.addHandler(logging.NullHandler())
@@ -95,8 +96,15 @@ def name_bytes(name: str) -> bytes:
 
 
 def text(pointer: Any) -> str:
-    """A C string as str; bytes that are no UTF-8 are shown, not refused."""
-    return bytes(ffi.string(pointer)).decode("utf-8", "replace") if pointer else ""
+    """A C string for people, as str: what is no UTF-8 and what would command a terminal is shown, not refused."""
+    return printable(bytes(ffi.string(pointer)).decode("utf-8", "backslashreplace"), lines=True) if pointer else ""
+
+
+def error_of(status: int, message: str, option: str) -> errors.SdcppError:
+    """The exception that an error of the engine becomes."""
+    problem = _EXCEPTIONS.get(status, errors.EngineError)(printable(message, lines=True))
+    problem.option = option
+    return problem
 
 
 def call(
@@ -126,8 +134,7 @@ def call(
     if callback is not None and callback.raised is not None:
         raise callback.raised
     if status != lib.SDCPP_OK:
-        problem = _EXCEPTIONS.get(status, errors.EngineError)(text(error.message))
-        problem.option = text(error.option)
+        problem = error_of(status, text(error.message), text(error.option))
         if isinstance(problem, errors.OverBudgetError):
             problem.least_bytes = int(error.least_bytes)
         raise problem
@@ -138,7 +145,7 @@ def call_json(function: Any, *arguments: Any) -> Any:
     out = ffi.new("char**")
     call(function, *arguments, out)
     try:
-        return json.loads(text(out[0]))
+        return json.loads(bytes(ffi.string(out[0])).decode("utf-8", "surrogateescape"))  # names may be no UTF-8
     finally:
         lib.sdcpp_text_free(out[0])
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from sdcpp_py._printable import printable
 from sdcpp_py.cli import flags
-from sdcpp_py.cli.shown import printable
 from sdcpp_py.cli.sizes import size_text
 from sdcpp_py.convert import convert
 from sdcpp_py.options import MODEL

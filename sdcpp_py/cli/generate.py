@@ -12,9 +12,9 @@ from pathlib import Path
 
 from sdcpp_py import _images, profile
 from sdcpp_py._embedded import SUBJECT
+from sdcpp_py._printable import printable
 from sdcpp_py._result import Report, Result
 from sdcpp_py.cli import flags
-from sdcpp_py.cli.shown import printable
 from sdcpp_py.cli.sizes import seconds_text, size_text
 from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.options import GENERATE, MODEL

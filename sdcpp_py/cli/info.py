@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from sdcpp_py._model_info import summarize
-from sdcpp_py.cli.shown import printable
+from sdcpp_py._printable import printable
+from sdcpp_py.cli import flags
 from sdcpp_py.cli.sizes import size_text
 
 
@@ -21,12 +22,22 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     summary = summarize(Path(arguments.model))
-    print(f"{printable(summary.path.name)}: {summary.family}, {summary.format}, {len(summary.tensors)} tensors")
+    name = printable(summary.path.name or str(summary.path))
+    print(f"{name}: {printable(summary.family)}, {summary.format}, {len(summary.tensors)} tensors")
+    if summary.refusal:
+        print(f"  cannot be used: {printable(summary.refusal.spelled(flags.spell))}")
     for network, count in summary.networks.items():
         print(f"  {network:32} {count / 1e6:10.2f} M parameters")
     for kind, size in sorted(summary.bytes_by_type.items()):
         print(f"  {kind:32} {size_text(size):>12}")
-    print("  missing for text to image: " + (", ".join(summary.missing) or "nothing"))
+    if summary.option:
+        print(f"  to be given with {flags.spell(summary.option, '…')} beside a model")
+    if not summary.refusal:
+        print("  missing for text to image: " + (", ".join(summary.missing) or "nothing"))
+    if summary.unused:
+        count = len(summary.unused)
+        first = ", ".join(printable(name) for name in summary.unused[:3]) + (" …" if count > 3 else "")
+        print(f"  {count} {'tensor has' if count == 1 else 'tensors have'} no use: {first}")
     if arguments.tensors:
         for tensor in summary.tensors:
             print(f"  {printable(tensor.name)}  {tensor.type} {list(tensor.shape)}")

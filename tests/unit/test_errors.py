@@ -87,7 +87,7 @@ def test_missing_file():
     [
         (b"", "empty"),
         (b"hello", "neither safetensors"),
-        (b"<html>not a model</html>", "neither safetensors"),
+        (b"<html>not a model</html>", "is a web page"),
         (struct.pack("<Q", 1 << 60) + b"{}", "truncated"),
         (struct.pack("<Q", 2) + b"{]", "JSON"),
         (struct.pack("<Q", 2) + b"{}", "none of the known networks"),

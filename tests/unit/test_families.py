@@ -374,9 +374,9 @@ def test_the_facade_takes_z_images_files(folders):
 
 
 def test_an_unknown_family_is_refused(tmp_path):
-    tensors = {"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": np.zeros((96, 32), np.float32)}
+    tensors = {"model.diffusion_model.odd_blocks.0.x_block.attn.qkv.weight": np.zeros((96, 32), np.float32)}
     path = tiny.write_safetensors(tmp_path / "unknown.safetensors", tensors)
-    with pytest.raises(errors.UnsupportedModelError, match=r"joint_blocks.*known are .*Z-Image"):
+    with pytest.raises(errors.UnsupportedModelError, match=r"odd_blocks.*known are .*Z-Image"):
         sdcpp_py.Pipeline(path)
 
 

@@ -189,8 +189,7 @@ int sdcpp_convert(const sdcpp_file* files, size_t file_count, const sdcpp_option
             return !callback || callback(done, all, user_data) == 0;
         };
         const std::filesystem::path target(reinterpret_cast<const char8_t*>(path));
-        convert_model(ModelFiles(paths, namings()), types, target,
-                      wanted.threads > 0 ? wanted.threads : physical_cores(), report);
+        convert_model(open_files(paths), types, target, wanted.threads > 0 ? wanted.threads : physical_cores(), report);
     });
 }
 

@@ -34,7 +34,8 @@ std::string canonical(std::string name) {
                                 {".mlp.c_fc.", ".mlp.fc1."},
                                 {".mlp.c_proj.", ".mlp.fc2."},
                                 {".attn.", ".self_attn."}};
-    name = without(without(without(name, "cond_stage_model."), "transformer.text_model."), "text_model.");
+    for (const std::string_view prefix : {"cond_stage_model.", "transformer.text_model.", "text_model."})
+        name = without(std::move(name), prefix);
     if (name.starts_with("transformer.") && !name.starts_with("transformer.resblocks."))
         name = without(name, "transformer.");
     replace_start(name, rules);
@@ -44,9 +45,14 @@ std::string canonical(std::string name) {
 
 Renamer renamer(const FileNames&) { return canonical; }
 
-const std::vector<Fusion> fused = {
-    {".self_attn.in_proj_weight", {".self_attn.q_proj.weight", ".self_attn.k_proj.weight", ".self_attn.v_proj.weight"}},
-    {".self_attn.in_proj_bias", {".self_attn.q_proj.bias", ".self_attn.k_proj.bias", ".self_attn.v_proj.bias"}}};
+const std::vector<std::string_view> weights = {".self_attn.q_proj.weight", ".self_attn.k_proj.weight",
+                                               ".self_attn.v_proj.weight"};
+const std::vector<std::string_view> biases = {".self_attn.q_proj.bias", ".self_attn.k_proj.bias",
+                                              ".self_attn.v_proj.bias"};
+const std::vector<Fusion> fused = {{".self_attn.in_proj_weight", weights},
+                                   {".self_attn.in_proj_bias", biases},
+                                   {".self_attn.in_proj.weight", weights},
+                                   {".self_attn.in_proj.bias", biases}};
 
 constexpr int32_t end_of_text = 49407;
 
@@ -79,8 +85,9 @@ const Component clip_l = {
 const Component clip_g = {
     .naming = {.name = "clip_g",
                .kind = "text_encoder",
-               // the refiner's only text encoder is the first
+               // the refiner's only text encoder is the first; older GGUF files count from the second on
                .prefixes = {"conditioner.embedders.0.model.", "conditioner.embedders.1.model.",
+                            "cond_stage_model.1.transformer.text_model.", "cond_stage_model.1.transformer.",
                             "text_encoders.clip_g.transformer.text_model.", "text_encoders.clip_g.transformer."},
                .slots = {"text_encoder_2"},
                .config = "text_encoder_2",
@@ -101,8 +108,10 @@ const Component clip_g = {
 const Component clip_h = {
     .naming = {.name = "clip_h",
                .kind = "text_encoder",
-               .prefixes = {"cond_stage_model.model.", "text_encoders.clip_h.transformer.text_model.",
-                            "text_encoders.clip_h.transformer."},
+               // shared with the narrower and the wider one; the width tells
+               .prefixes = {"cond_stage_model.model.", "conditioner.embedders.0.model.",
+                            "cond_stage_model.transformer.text_model.", "cond_stage_model.transformer.",
+                            "text_encoders.clip_h.transformer.text_model.", "text_encoders.clip_h.transformer."},
                .slots = {"text_encoder"},
                .config = "text_encoder",
                .recognises = [](const FileNames& file) { return facts(file, 1024, "none"); },

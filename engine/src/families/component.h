@@ -36,6 +36,9 @@ const Component::NetworkRow& network_of(const Component& component);  // its fir
 // The components' namings, for reading files.
 const Namings& namings();
 
+// Opens the files of a model. Throws SDCPP_UNSUPPORTED_MODEL for one that is known not to be usable, with what it is.
+ModelFiles open_files(const std::vector<ModelPath>& paths);
+
 // Every network that the files hold, in the order of components(). Throws SDCPP_UNSUPPORTED_MODEL if there is none, or
 // a diffusion model of no known sort.
 struct NamedNetwork {
@@ -43,6 +46,12 @@ struct NamedNetwork {
     std::unique_ptr<Network> network;
 };
 std::vector<NamedNetwork> make_networks(const ModelFiles& files);
+
+// Names, as in the files, of the tensors that none of the files' networks uses, without those that are known to be left
+// over in such files.
+std::vector<std::string> unused_tensors(const ModelFiles& files, const std::vector<NamedNetwork>& networks);
+// Logs a warning if there are any.
+void warn_of_unused(const ModelFiles& files, const std::vector<NamedNetwork>& networks);
 
 template <typename Net>
 std::unique_ptr<Network> make_network(const ModelFiles& files) {

@@ -1,10 +1,29 @@
 #include <algorithm>
+#include <unordered_set>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "families/component.h"
 #include "families/family.h"
+#include "families/strangers.h"
+#include "families/summary.h"
 
 namespace sdcpp {
+namespace {
+
+// If files hold no diffusion model, what they are is more to the point than what ails it.
+std::unique_ptr<Network> make(const ModelFiles& files, const Component::NetworkRow& part) {
+    try {
+        return part.make(files);
+    } catch (const Error& error) {
+        const Component* alone = sole_component(files);
+        if (!alone) throw;
+        fail(error.status(), "the file holds only a ", network_of(*alone).title, ", no whole model; give it with ",
+             OptionName{alone->option, "…"}, " beside one; besides, ", error.what());
+    }
+}
+
+}  // namespace
 
 const std::vector<const Component*>& components() {
     static const std::vector<const Component*> all = {&clip_l, &clip_g,  &clip_h, &t5,  &llm,
@@ -29,6 +48,8 @@ const Namings& namings() {
     return all;
 }
 
+ModelFiles open_files(const std::vector<ModelPath>& paths) { return {paths, namings(), refuse_strangers}; }
+
 std::vector<NamedNetwork> make_networks(const ModelFiles& files) {
     std::string titles;
     for (const Family* family : families()) titles += (titles.empty() ? "" : ", ") + std::string(family->title);
@@ -38,11 +59,35 @@ std::vector<NamedNetwork> make_networks(const ModelFiles& files) {
     std::vector<NamedNetwork> out;
     for (const Component* component : components())
         for (const Component::NetworkRow& part : component->networks)
-            if (files.has_prefix(part.prefix)) out.push_back({&part, part.make(files)});
+            if (files.has_prefix(part.prefix)) out.push_back({&part, make(files, part)});
     if (out.empty())
         fail(SDCPP_UNSUPPORTED_MODEL, "none of the known networks was found in the files given; known are ", titles,
              " as checkpoints, diffusers folders or single parts (diffusion model, VAE, text encoders, TAESD)");
     return out;
+}
+
+std::vector<std::string> unused_tensors(const ModelFiles& files, const std::vector<NamedNetwork>& networks) {
+    std::unordered_set<std::string_view> used;
+    for (const NamedNetwork& named : networks)
+        for (const Weight& weight : named.network->weights().all()) used.insert(weight.name);
+    std::vector<std::string> out;
+    std::unordered_set<std::string_view> seen;  // a tensor that holds several has several canonical names
+    for (const auto& [name, tensor] : files.tensors())
+        if (!used.contains(name) && !is_leftover(name) && !is_leftover(tensor.name) && seen.insert(tensor.name).second)
+            out.push_back(tensor.name);
+    for (const std::string& name : files.nameless())
+        if (!is_leftover(name)) out.push_back(name);
+    return out;
+}
+
+void warn_of_unused(const ModelFiles& files, const std::vector<NamedNetwork>& networks) {
+    constexpr size_t shown = 3;
+    const std::vector<std::string> names = unused_tensors(files, networks);
+    if (names.empty()) return;
+    std::string text =
+        std::to_string(names.size()) + (names.size() == 1 ? " tensor has" : " tensors have") + " no use: ";
+    for (size_t i = 0; i < std::min(shown, names.size()); ++i) text += (i ? ", " : "") + names[i];
+    log(SDCPP_LOG_WARNING, text + (names.size() > shown ? " …" : ""));
 }
 
 }  // namespace sdcpp

@@ -35,7 +35,7 @@ std::string canonical(std::string name) {
 const Component llm = {
     .naming = {.name = "llm",
                .kind = "text_encoder",
-               .prefixes = {"text_encoders.llm.", "text_encoders.qwen3_4b.transformer."},
+               .prefixes = {"text_encoders.llm.", "text_encoders.qwen3_4b.transformer.", "text_encoders.qwen3_4b."},
                .slots = {"text_encoder"},
                .config = "text_encoder",
                .recognises = recognises,

@@ -33,9 +33,12 @@ bool spread_like_v(const ModelFiles& files) {
     return std::sqrt(squares / count - sum * sum / count / count) > 0.09;
 }
 
-// Folders of diffusers lack the text encoder's last layer, which is not used.
+// The text encoder's last layer, its 24th, is not used, and some files lack it. In smaller models of this kind the
+// projection shows whether the layers are all there.
 Defaults defaults(const ModelFiles& files) {
-    const bool whole = files.find("clip_h.text_projection");
+    const bool released = files.has_prefix("clip_h.encoder.layers.22.");
+    const bool whole =
+        released ? files.has_prefix("clip_h.encoder.layers.23.") : files.find("clip_h.text_projection") != nullptr;
     return {{"clip_skip", whole ? "2" : "1"}};
 }
 

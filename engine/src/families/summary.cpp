@@ -17,6 +17,17 @@ std::vector<const Component*> missing_components(const ModelFiles& files, const 
     return needed;
 }
 
+const Component* sole_component(const ModelFiles& files) {
+    const Component* found = nullptr;
+    for (const Component* component : components())
+        for (const Component::NetworkRow& part : component->networks) {
+            if (!holds(files, part) || found == component) continue;
+            if (found || part.role == Role::denoiser) return nullptr;
+            found = component;
+        }
+    return found;
+}
+
 FilesSummary summarize(const ModelFiles& files) {
     FilesSummary out;
     for (const Component* component : components())

@@ -21,6 +21,9 @@ struct FilesSummary {
 };
 FilesSummary summarize(const ModelFiles& files);
 
+// The component that is all that the files hold, if it is no diffusion model; else null.
+const Component* sole_component(const ModelFiles& files);
+
 // Components that text to image needs and the files lack. `tiny`: it is decoded with the tiny autoencoder.
 std::vector<const Component*> missing_components(const ModelFiles& files, const Family& family, bool tiny = false);
 

@@ -39,7 +39,8 @@ std::string canonical(std::string name) {
 const Component t5 = {
     .naming = {.name = "t5",
                .kind = "text_encoder",
-               .prefixes = {"text_encoders.t5xxl.transformer.", "text_encoders.t5.transformer."},
+               .prefixes = {"text_encoders.t5xxl.transformer.", "text_encoders.t5xxl.",
+                            "text_encoders.t5.transformer."},
                .slots = {"text_encoder_2", "text_encoder_3"},
                .config = "t5",
                .recognises = recognises,

@@ -10,11 +10,22 @@ namespace sdcpp {
 namespace {
 
 DType type_of(const std::string& name, const std::string& text) {
-    static const std::map<std::string, DType> types = {
-        {"F32", from_ggml(GGML_TYPE_F32)}, {"F16", from_ggml(GGML_TYPE_F16)}, {"BF16", from_ggml(GGML_TYPE_BF16)},
-        {"F64", from_ggml(GGML_TYPE_F64)}, {"I64", from_ggml(GGML_TYPE_I64)}, {"I32", from_ggml(GGML_TYPE_I32)},
-        {"I16", from_ggml(GGML_TYPE_I16)}, {"I8", from_ggml(GGML_TYPE_I8)},   {"U8", DType::u8},
-        {"BOOL", DType::boolean},          {"F8_E4M3", DType::f8_e4m3},       {"F8_E5M2", DType::f8_e5m2}};
+    static const std::map<std::string, DType> types = {{"F32", from_ggml(GGML_TYPE_F32)},
+                                                       {"F16", from_ggml(GGML_TYPE_F16)},
+                                                       {"BF16", from_ggml(GGML_TYPE_BF16)},
+                                                       {"F64", from_ggml(GGML_TYPE_F64)},
+                                                       {"I64", from_ggml(GGML_TYPE_I64)},
+                                                       {"I32", from_ggml(GGML_TYPE_I32)},
+                                                       {"I16", from_ggml(GGML_TYPE_I16)},
+                                                       {"I8", from_ggml(GGML_TYPE_I8)},
+                                                       {"U8", DType::u8},
+                                                       {"U64", from_ggml(GGML_TYPE_I64)},
+                                                       {"U32", from_ggml(GGML_TYPE_I32)},
+                                                       {"U16", from_ggml(GGML_TYPE_I16)},
+                                                       {"BOOL", DType::boolean},
+                                                       {"F8_E4M3", DType::f8_e4m3},
+                                                       {"F8_E5M2", DType::f8_e5m2},
+                                                       {"F8_E8M0", DType::u8}};  // factors of mxfp8
     const auto found = types.find(text);
     if (found == types.end()) fail(SDCPP_BAD_FILE, "tensor ", name, " has the unknown type ", text);
     return found->second;

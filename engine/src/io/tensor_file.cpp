@@ -12,7 +12,9 @@ TensorFile open_shards(const std::filesystem::path& index) {
     const MappedFile file(index);
     const Json json = Json::parse(file.text());
     const Json::Object* weights = json["weight_map"].object();
-    if (!weights || weights->empty()) fail(SDCPP_BAD_FILE, index.string(), ": an object \"weight_map\" was expected");
+    if (!weights || weights->empty())
+        fail(SDCPP_BAD_FILE, index.string(), " is no index of shards, which has an object \"weight_map\"",
+             index.filename() == "model_index.json" ? "; give the folder that it lies in" : "");
     std::set<std::string> shards;
     for (const auto& [name, shard] : *weights) {
         const std::string* text = shard.string();
@@ -21,9 +23,11 @@ TensorFile open_shards(const std::filesystem::path& index) {
         shards.insert(*text);
     }
     TensorFile all;
-    all.format = "safetensors";
-    for (const std::string& shard : shards)
-        all.append(read_safetensors(std::make_shared<MappedFile>(index.parent_path() / shard)));
+    for (const std::string& shard : shards) {
+        TensorFile one = read_tensor_file(std::make_shared<MappedFile>(index.parent_path() / shard));
+        all.format = one.format;
+        all.append(std::move(one));
+    }
     check_names(all);
     return all;
 }
@@ -71,8 +75,13 @@ TensorFile read_tensor_file(std::shared_ptr<const MappedFile> file) {
     }
     if (text.starts_with("\x80\x02"))
         fail(SDCPP_BAD_FILE, name, " is a bare pickle of an old PyTorch; load it there and save it as safetensors");
-    fail(SDCPP_BAD_FILE, name,
-         " is neither safetensors nor GGUF nor a PyTorch zip; the file may be damaged or a web page");
+    if (text.starts_with("version https://git-lfs"))
+        fail(SDCPP_BAD_FILE, name,
+             " is a pointer that Git LFS leaves in place of a file; fetch the file with "
+             "git lfs pull, in its folder");
+    if (text.starts_with("<"))
+        fail(SDCPP_BAD_FILE, name, " is a web page; download the file itself, perhaps after logging in");
+    fail(SDCPP_BAD_FILE, name, " is neither safetensors nor GGUF nor a PyTorch zip; the file may be damaged");
 }
 
 TensorFile open_tensor_file(const std::filesystem::path& path) {

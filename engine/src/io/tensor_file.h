@@ -15,11 +15,20 @@
 
 namespace sdcpp {
 
+// Factors of a tensor's values, on a grid over its rows and columns.
+struct ScaleGrid {
+    std::vector<float> factors;             // row by row of the grid
+    int64_t columns = 1;                    // of the grid
+    int64_t row_side = 0, column_side = 0;  // rows and columns of the tensor that share a factor
+};
+
 struct TensorInfo {
     std::string name;
     DType type{};
-    std::vector<int64_t> shape;        // outermost first, as PyTorch writes it
-    std::span<const std::byte> bytes;  // contiguous, row-major
+    std::vector<int64_t> shape;                 // outermost first, as PyTorch writes it
+    std::span<const std::byte> bytes;           // contiguous, row-major
+    std::shared_ptr<const ScaleGrid> scales{};  // null: none
+    int64_t scales_row = 0;                     // the grid counts rows from so many before this tensor's first
 
     int64_t count() const {
         int64_t n = 1;
@@ -54,7 +63,7 @@ TensorFile read_torch_zip(std::shared_ptr<const MappedFile> file);
 // Reads a tensor file by its first bytes.
 TensorFile read_tensor_file(std::shared_ptr<const MappedFile> file);
 
-// Opens one tensor file, or the shards that a `*.safetensors.index.json` lists.
+// Opens one tensor file, or the shards that an index such as `*.safetensors.index.json` lists.
 TensorFile open_tensor_file(const std::filesystem::path& path);
 
 }  // namespace sdcpp

@@ -38,6 +38,8 @@ Taesd::Taesd(const ModelFiles& files, Side side) : Network(files, "taesd") {
     for (int n = 0; n < 100; ++n)
         if (s.has(std::to_string(n))) last = n;
 
+    latent_channels_ = decoder ? width : s.side(std::to_string(last) + ".weight", 0);
+
     for (int n = 0; n <= last; ++n) {
         const Scope layer = s / n;
         if (layer.has("conv")) {

@@ -10,6 +10,10 @@ class Taesd : public Network {
   public:
     enum class Side { encoder, decoder };
     Taesd(const ModelFiles& files, Side side);
+    int64_t latent_channels() const { return latent_channels_; }
+
+  private:
+    int64_t latent_channels_;
 };
 
 }  // namespace sdcpp

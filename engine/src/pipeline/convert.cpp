@@ -79,6 +79,7 @@ Json config_of(const ModelFiles& files) {
 void convert_model(const ModelFiles& files, const TypeRules& types, const std::filesystem::path& target, int threads,
                    const std::function<bool(uint64_t, uint64_t)>& progress) {
     std::vector<NamedNetwork> networks = make_networks(files);
+    warn_of_unused(files, networks);
     struct Entry {
         const Weight* weight;
         ggml_type type;

@@ -5,22 +5,25 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "families/fit.h"
 #include "models/autoencoder.h"
 #include "pipeline/checks.h"
-#include "pipeline/prompt.h"
 
 namespace sdcpp {
 
 Model::Model(const ModelOptions& wanted)
     : options(wanted),
-      files(options.paths, namings()),
+      files(open_files(options.paths)),
       device(options.device, options.threads, &cancelled, options.gemm),
       memory(device, Budget::from_gib(options.max_vram, options.whole_process)),
       family(family_of(files)) {
     const TypeRules types(options.wtype, options.tensor_type_rules);
     const StreamingOptions streaming{options.policy, options.stream_layers != 0, options.offload_to_cpu != 0,
                                      options.gpu_layers};
-    for (NamedNetwork& made : make_networks(files)) {
+    std::vector<NamedNetwork> parts = make_networks(files);
+    require_fit(parts, family);
+    warn_of_unused(files, parts);
+    for (NamedNetwork& made : parts) {
         auto executor = std::make_unique<Executor>(device, memory, std::move(made.network), types, streaming);
         if (options.profile) executor->set_profile(&profile);
         networks.push_back({std::string(made.part->name), made.part->role, std::move(executor)});
@@ -57,21 +60,11 @@ Model::Model(const ModelOptions& wanted)
     latent.scale = coder.number_or("scaling_factor", latent.scale);
     latent.shift = coder.number_or("shift_factor", latent.shift);
     if (!(latent.scale > 0)) fail(SDCPP_UNSUPPORTED_MODEL, "the VAE's scaling_factor must be above 0");
-    const Executor* decoder = by_role(Role::decoder);
-    if (decoder) {
+    if (const Executor* decoder = by_role(Role::decoder)) {
         latent.channels = static_cast<int>(decoder->as<Autoencoder>().latent_channels());
         latent.factor = static_cast<int>(decoder->as<Autoencoder>().factor());
     }
     if (const Denoiser* net = denoiser()) {
-        if (decoder && net->out_channels() != latent.channels)
-            fail(SDCPP_UNSUPPORTED_MODEL, "the diffusion model makes latents of ", net->out_channels(),
-                 " channels, the VAE takes ", latent.channels);
-        if (net->in_channels() != net->out_channels())
-            fail(SDCPP_UNSUPPORTED_MODEL, "a diffusion model with ", net->in_channels(),
-                 " input channels (inpainting or image editing): not supported yet");
-        if (const int64_t width = text_width(*this); width > 0 && width != net->width_of("context"))
-            fail(SDCPP_UNSUPPORTED_MODEL, "the diffusion model takes text states ", net->width_of("context"),
-                 " wide, the text encoder makes ", width, "; they belong to different models");
         latent.channels = static_cast<int>(net->out_channels());
         facts.size_multiple = latent.factor * static_cast<int>(net->multiple());
     }

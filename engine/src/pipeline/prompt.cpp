@@ -123,19 +123,6 @@ std::vector<const TextEncoder*> text_encoders(const Model& model, std::string* l
     return out;
 }
 
-int64_t text_width(const Model& model) {
-    if (text_encoders(model).empty()) return 0;
-    int64_t widest = 0;
-    for (const auto& row : model.family.text.context) {
-        int64_t width = 0;
-        for (const TextStates& one : row)
-            width += model.find(std::string(one.encoder)).executor->as<TextEncoder>().traits().width *
-                     std::max<int64_t>(1, static_cast<int64_t>(one.layers_off.size()));
-        widest = std::max(widest, width);
-    }
-    return widest;
-}
-
 std::optional<int64_t> padded_length(const Model& model, const std::string& encoder) {
     const auto length = model.family.text.lengths.find(encoder);
     if (length == model.family.text.lengths.end()) return std::nullopt;

@@ -26,8 +26,6 @@ Conditioning encode_prompt(Model& model, std::span<const PromptTokens> tokens, i
 std::vector<const TextEncoder*> text_encoders(const Model& model, std::string* lacking = nullptr);
 // The tokens that the family pads an encoder's prompts to.
 std::optional<int64_t> padded_length(const Model& model, const std::string& encoder);
-// The widest row of states that the family's recipe makes; 0 if an encoder is missing.
-int64_t text_width(const Model& model);
 // Tokens of a prompt of so many chunks, all rows of the recipe together; encoders without chunks count `usual`.
 int64_t text_tokens(const Model& model, int chunks, int64_t usual);
 

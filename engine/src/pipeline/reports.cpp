@@ -3,11 +3,15 @@
 #include <map>
 #include <sstream>
 
+#include "base/error.h"
+#include "families/fit.h"
+#include "families/strangers.h"
 #include "families/summary.h"
 #include "io/tensor_file.h"
 #include "pipeline/options.h"
 #include "pipeline/prompt.h"
 #include "weights/names.h"
+#include "weights/scales.h"
 
 namespace sdcpp {
 namespace {
@@ -44,11 +48,17 @@ Json stage_json(const PlanStage& stage) {
                              {"same_block", Json(stage.same_block)}});
 }
 
-// Adds a file's tensors; `prefix` is put before their names.
-void add_tensors(Json::Array& out, std::string& format, const ModelPath& path, const std::string& prefix) {
+// Adds a file's tensors; `prefix` is put before their names. What the file is if it cannot be used goes to `strange`.
+void add_tensors(Json::Array& out, std::string& format, std::string& strange, const ModelPath& path,
+                 const std::string& prefix) {
     const TensorFile file = open_tensor_file(path.path);
     std::map<std::string, std::string, std::less<>> canonical;
-    for (const NamedTensor& named : canonical_tensors(file, path.role, namings()))
+    TensorFile used = file;
+    if (const std::string title = strange_title(file); title.empty())
+        attach_scales(used);
+    else
+        strange = title;
+    for (const NamedTensor& named : canonical_tensors(used, path.role, namings()))
         canonical[named.tensor.name] = named.name;
     format = file.format;
     for (const TensorInfo& tensor : file.tensors) {
@@ -97,14 +107,29 @@ Json components_json() {
 
 Json listing_json(const ModelPath& path) {
     Json::Array tensors;
-    std::string format;
-    if (std::filesystem::is_directory(path.path)) {
-        for (const ModelPath& part : folder_parts(path.path, namings()))
-            add_tensors(tensors, format, part, part.path.parent_path().filename().string() + "/");
-    } else {
-        add_tensors(tensors, format, path, "");
+    std::string format, strange;
+    Json refusal;
+    const bool folder = std::filesystem::is_directory(path.path);
+    for (const ModelPath& part : resolved(path, namings()))
+        add_tensors(tensors, format, strange, part,
+                    folder ? part.path.parent_path().filename().string() + "/" : std::string());
+    // the same steps as for opening a model
+    FilesSummary summary;
+    std::vector<std::string> unused;
+    const Component* alone = nullptr;
+    try {
+        const ModelFiles files = open_files({path});
+        summary = summarize(files);
+        alone = sole_component(files);
+        const std::vector<NamedNetwork> made = make_networks(files);
+        require_fit(made, family_of(files));
+        unused = unused_tensors(files, made);
+    } catch (const Error& error) {
+        if (error.status() != SDCPP_UNSUPPORTED_MODEL && error.status() != SDCPP_MISSING_PART) throw;
+        refusal = Json(Json::Object{{"status", whole(error.status())},
+                                    {"message", Json(std::string(error.what()))},
+                                    {"option", Json(error.option())}});
     }
-    const FilesSummary summary = summarize(ModelFiles({path}, namings()));
     Json::Array networks, missing;
     for (const FilesSummary::Network& network : summary.networks)
         networks.emplace_back(Json::Object{{"name", Json(std::string(network.part->name))},
@@ -112,7 +137,10 @@ Json listing_json(const ModelPath& path) {
                                            {"parameters", whole(network.parameters)}});
     for (const Component* component : summary.missing) missing.emplace_back(std::string(network_of(*component).title));
     return Json(Json::Object{{"format", Json(std::move(format))},
-                             {"family", Json(std::string(summary.family ? summary.family->title : ""))},
+                             {"family", Json(summary.family ? std::string(summary.family->title) : strange)},
+                             {"refusal", std::move(refusal)},
+                             {"unused", texts(unused)},
+                             {"option", Json(std::string(alone ? alone->option : ""))},
                              {"networks", Json(std::move(networks))},
                              {"missing", Json(std::move(missing))},
                              {"tensors", Json(std::move(tensors))}});
@@ -127,13 +155,17 @@ std::vector<std::string> names_of(const Model& model) {
 }
 
 // The parts that text to image needs and the model lacks.
+Json component_json(const Component& component) {
+    return Json(Json::Object{{"name", Json(std::string(component.naming.name))},
+                             {"kind", Json(std::string(component.naming.kind))},
+                             {"title", Json(std::string(network_of(component).title))},
+                             {"option", Json(std::string(component.option))}});
+}
+
 Json missing_json(const Model& model, bool tiny) {
     Json::Array out;
     for (const Component* component : missing_components(model.files, model.family, tiny))
-        out.emplace_back(Json::Object{{"name", Json(std::string(component->naming.name))},
-                                      {"kind", Json(std::string(component->naming.kind))},
-                                      {"title", Json(std::string(network_of(*component).title))},
-                                      {"option", Json(std::string(component->option))}});
+        out.push_back(component_json(*component));
     return Json(std::move(out));
 }
 
@@ -166,6 +198,7 @@ Json model_json(const Model& model) {
             defaults[option.name] =
                 Json(default_text(option, [&](const std::string& name) { return model.default_of(name); }));
     const ModelFacts& facts = model.facts;
+    const Component* alone = sole_component(model.files);
     return Json(Json::Object{{"family", Json(std::string(model.family.name))},
                              {"title", Json(std::string(model.family.title))},
                              {"networks", texts(names_of(model))},
@@ -173,6 +206,7 @@ Json model_json(const Model& model) {
                              {"text_encoders", text_encoders_json(model)},
                              {"missing", missing_json(model, false)},
                              {"missing_with_taesd", missing_json(model, true)},
+                             {"alone", alone ? component_json(*alone) : Json()},
                              {"takes_guidance", Json(model.denoiser() && model.denoiser()->takes_guidance())},
                              {"latent_channels", whole(facts.latent.channels)},
                              {"latent_factor", whole(facts.latent.factor)},

@@ -1,24 +1,15 @@
 #include "weights/model_files.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
+#include "weights/scales.h"
 
 namespace sdcpp {
 namespace {
 
 namespace fs = std::filesystem;
-
-// The tensor file of a diffusers component: plain, f16 variant, sharded, or the old torch name.
-fs::path component_file(const fs::path& folder) {
-    for (const char* stem : {"diffusion_pytorch_model", "model", "pytorch_model"}) {
-        for (const char* ending : {".safetensors", ".fp16.safetensors", ".safetensors.index.json", ".bin"}) {
-            const fs::path path = folder / (std::string(stem) + ending);
-            if (fs::exists(path)) return path;
-        }
-    }
-    fail(SDCPP_FILE_NOT_FOUND, "no weights (*.safetensors) in ", folder.string());
-}
 
 // The component that all of these tensors belong to; null if there are several.
 const Naming* sole(const std::vector<NamedTensor>& tensors, const Namings& namings) {
@@ -33,20 +24,35 @@ const Naming* sole(const std::vector<NamedTensor>& tensors, const Namings& namin
 
 }  // namespace
 
-ModelFiles::ModelFiles(const std::vector<ModelPath>& paths, const Namings& namings) : namings_(namings) {
+// All files are looked at before any is used: what one of them shows may explain what is odd about the others.
+ModelFiles::ModelFiles(const std::vector<ModelPath>& paths, const Namings& namings, FileCheck check)
+    : namings_(namings) {
+    std::vector<std::vector<std::pair<TensorFile, ModelPath>>> opened;
     for (const ModelPath& given : paths) {
-        if (given.role.part.empty() && fs::is_directory(given.path)) {
-            add_folder(given.path);
-        } else {
-            add_file(given);
+        opened.emplace_back();
+        for (ModelPath& path : resolved(given, namings_)) {
+            TensorFile file = open_tensor_file(path.path);
+            if (check) check(file, path);
+            opened.back().emplace_back(std::move(file), std::move(path));
         }
+    }
+    for (size_t i = 0; i < paths.size(); ++i) {
+        for (auto& [file, path] : opened[i]) add_file(std::move(file), path);
+        const fs::path scheduler = paths[i].path / "scheduler" / "scheduler_config.json";
+        if (paths[i].role.part.empty() && fs::exists(scheduler))
+            add_config("scheduler", Json::parse(MappedFile(scheduler).text()));
     }
 }
 
 // The config is the file's own, or a config.json in its folder. diffusers writes one for a part, others for a model.
-void ModelFiles::add_file(const ModelPath& given) {
-    const TensorFile file = open_tensor_file(given.path);
+void ModelFiles::add_file(TensorFile file, const ModelPath& given) {
+    attach_scales(file);
     std::vector<NamedTensor> named = canonical_tensors(file, given.role, namings_);
+    std::set<std::string> known;
+    for (const NamedTensor& one : named) known.insert(one.tensor.name);
+    if (given.role.part.empty())  // else a part was asked for, and the rest of the file was not
+        for (const TensorInfo& tensor : file.tensors)
+            if (!known.contains(tensor.name)) nameless_.push_back(tensor.name);
     const Naming* own = sole(named, namings_);
     drop_replaced(named);
     for (NamedTensor& one : named) tensors_[std::move(one.name)] = std::move(one.tensor);
@@ -99,25 +105,6 @@ void ModelFiles::add_metadata_config(const TensorFile& file, const Naming& namin
         if (found != file.metadata.end()) members.insert_or_assign(std::string(config_key), Json::parse(found->second));
     }
     if (!members.empty()) add_config(naming.config, Json(std::move(members)));
-}
-
-std::vector<ModelPath> folder_parts(const fs::path& folder, const Namings& namings) {
-    const MappedFile index(folder / "model_index.json");
-    const Json json = Json::parse(index.text());
-    std::map<std::string, std::string> kinds;  // by slot
-    for (const Naming* naming : namings)
-        for (const std::string_view slot : naming->slots) kinds.emplace(slot, naming->kind);
-    std::vector<ModelPath> parts;
-    for (const auto& [slot, kind] : kinds)
-        if (const Json::Array* entry = json[slot].array(); entry && entry->size() == 2 && entry->front().string())
-            parts.push_back({component_file(folder / slot), {kind, slot}});
-    return parts;
-}
-
-void ModelFiles::add_folder(const fs::path& folder) {
-    for (const ModelPath& part : folder_parts(folder, namings_)) add_file(part);
-    if (const fs::path scheduler = folder / "scheduler" / "scheduler_config.json"; fs::exists(scheduler))
-        add_config("scheduler", Json::parse(MappedFile(scheduler).text()));
 }
 
 void ModelFiles::add_config(std::string_view key, Json value) {

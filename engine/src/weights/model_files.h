@@ -9,28 +9,26 @@
 
 #include "io/json.h"
 #include "io/tensor_file.h"
+#include "weights/folders.h"
 #include "weights/names.h"
 
 namespace sdcpp {
 
-struct ModelPath {
-    std::filesystem::path path;  // a tensor file, an index of shards or, if `role` is empty, a diffusers folder
-    FileRole role{};
-};
-
-// The tensor files of a diffusers folder, by its model_index.json.
-std::vector<ModelPath> folder_parts(const std::filesystem::path& folder, const Namings& namings);
+// Looks at a file before anything is made of it; throws if it is one that cannot be used.
+using FileCheck = void (*)(const TensorFile& file, const ModelPath& path);
 
 // Tensors under canonical names; a later file's tensors take the place of an earlier one's.
 class ModelFiles {
   public:
-    ModelFiles(const std::vector<ModelPath>& paths, const Namings& namings);
+    ModelFiles(const std::vector<ModelPath>& paths, const Namings& namings, FileCheck check = nullptr);
 
     const TensorInfo* find(std::string_view name) const;
     bool has_prefix(std::string_view prefix) const;
     const std::map<std::string, TensorInfo, std::less<>>& tensors() const { return tensors_; }
     const std::vector<std::shared_ptr<const MappedFile>>& files() const { return files_; }
     const std::string& format() const { return format_; }
+    // Names of tensors in the files that got no canonical one.
+    const std::vector<std::string>& nameless() const { return nameless_; }
     // The file in which a tensor's bytes lie.
     const MappedFile& file_of(std::span<const std::byte> bytes) const;
 
@@ -40,8 +38,7 @@ class ModelFiles {
     const Json& config() const { return config_; }
 
   private:
-    void add_file(const ModelPath& given);
-    void add_folder(const std::filesystem::path& folder);
+    void add_file(TensorFile file, const ModelPath& given);
     void drop_replaced(const std::vector<NamedTensor>& by);
     void add_metadata_config(const TensorFile& file, const Naming& naming);
     void add_config(std::string_view key, Json value);
@@ -49,6 +46,7 @@ class ModelFiles {
     Namings namings_;
     std::map<std::string, TensorInfo, std::less<>> tensors_;
     std::vector<std::shared_ptr<const MappedFile>> files_;
+    std::vector<std::string> nameless_;
     std::string format_;
     Json config_{Json::Object{}};
 };

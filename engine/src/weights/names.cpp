@@ -35,19 +35,20 @@ Found most_likely(const FileNames& names, const Namings& namings, bool under_pre
 
 // The rows of a fused tensor that the `number`-th part has; nothing if they cannot be cut so.
 std::optional<TensorInfo> cut(const TensorInfo& whole, const Fusion& fusion, size_t number) {
-    const bool whole_rows = whole.shape.size() == 2 || dtype_block(whole.type) == 1;
     const auto parts = static_cast<int64_t>(fusion.parts.size());
     const std::vector<int64_t> shares =
         fusion.shares.empty() ? std::vector<int64_t>(fusion.parts.size(), 1) : fusion.shares;
     const int64_t all = fusion.shares.empty() ? parts : std::accumulate(shares.begin(), shares.end(), int64_t{0});
-    if (whole.shape.empty() || whole.shape[0] == 0 || whole.shape[0] % all != 0 || !whole_rows) return std::nullopt;
+    if (whole.shape.empty() || whole.shape[0] == 0 || whole.shape[0] % all != 0) return std::nullopt;
     const auto at = shares.begin() + static_cast<std::ptrdiff_t>(number);
     const int64_t before = std::accumulate(shares.begin(), at, int64_t{0}), unit = whole.shape[0] / all;
-    const size_t row_bytes = whole.bytes.size() / static_cast<size_t>(whole.shape[0]);
+    const int64_t values = whole.count() / all, block = dtype_block(whole.type);  // of a unit of shares
+    if (values % block != 0) return std::nullopt;
+    const size_t unit_bytes = static_cast<size_t>(values / block) * dtype_block_bytes(whole.type);
     TensorInfo out = whole;
     out.shape[0] = unit * *at;
-    out.bytes = whole.bytes.subspan(static_cast<size_t>(unit * before) * row_bytes,
-                                    static_cast<size_t>(out.shape[0]) * row_bytes);
+    out.bytes = whole.bytes.subspan(static_cast<size_t>(before) * unit_bytes, static_cast<size_t>(*at) * unit_bytes);
+    out.scales_row += unit * before;
     return out;
 }
 

@@ -24,18 +24,11 @@ std::vector<int64_t> squeezed(std::vector<int64_t> shape) {
     return shape;
 }
 
-// The tensor's values. Files of scaled f8 tensors have a factor X.scale_weight for X.weight.
-WeightSourcePtr source_of(const ModelFiles& files, const std::string& name, const TensorInfo& tensor) {
-    static constexpr std::string_view ending = ".weight";
+WeightSourcePtr source_of(const ModelFiles& files, const TensorInfo& tensor) {
     auto values = std::make_shared<MappedSource>(tensor, files.file_of(tensor.bytes));
-    if (is_ggml(tensor.type) || !name.ends_with(ending)) return values;
-    const TensorInfo* factor = files.find(name.substr(0, name.size() - ending.size()) + ".scale_weight");
-    if (!factor) return values;
-    if (factor->count() != 1 || !dtype_is_numeric(factor->type) || dtype_block(factor->type) != 1)
-        fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", factor->name, " must be one number, the factor of ", name);
-    float number = 1;
-    to_f32(factor->type, factor->bytes.data(), &number, 1);
-    return std::make_shared<ScaledSource>(std::move(values), number);
+    if (!tensor.scales) return values;
+    const int64_t columns = tensor.count() / tensor.shape.front();
+    return std::make_shared<ScaledSource>(std::move(values), tensor.scales, columns, tensor.scales_row);
 }
 
 void convert_row_block(const Weight& weight, ggml_type type, const RowBlock& piece, std::byte* out) {
@@ -84,12 +77,13 @@ const Weight* Scope::weight(std::string_view name, WeightKind kind, const std::v
     if (!dtype_is_numeric(found.type))
         fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", full, " has type ", dtype_name(found.type),
              ", which holds no weights");
-    auto source = source_of(files(), full, found);
+    auto source = source_of(files(), found);
     return list_->add({std::move(full), std::move(source), kind, shape, nullptr});
 }
 
 ggml_type stored_type(const Weight& weight, const TypeRules& rules) {
     const DType source = weight.source->type();
+    const bool f16 = weight.source->fits_f16();
     const bool plain = source == from_ggml(GGML_TYPE_F32) || source == from_ggml(GGML_TYPE_F16);
     auto [wanted, by_rule] = rules.of(weight.name);
     switch (weight.kind) {
@@ -100,20 +94,23 @@ ggml_type stored_type(const Weight& weight, const TypeRules& rules) {
             if (wanted != GGML_TYPE_COUNT && wanted != GGML_TYPE_BF16) return GGML_TYPE_F16;
             if (plain) return to_ggml(source);
             // f16 holds a convolution's bf16 weights except the last bits of values below 2^-14; f64 may need more
-            return source == from_ggml(GGML_TYPE_F64) ? GGML_TYPE_F32 : GGML_TYPE_F16;
+            if (source == from_ggml(GGML_TYPE_BF16)) return GGML_TYPE_F16;
+            return f16 ? GGML_TYPE_F16 : GGML_TYPE_F32;
         case WeightKind::edge:
             if (!by_rule && wanted != GGML_TYPE_COUNT && ggml_is_quantized(wanted)) wanted = GGML_TYPE_Q8_0;
             break;
         case WeightKind::matrix:
             break;
     }
-    if (wanted != GGML_TYPE_COUNT) {
-        for (const ggml_type type : {wanted, ggml_is_quantized(wanted) ? GGML_TYPE_Q8_0 : wanted})
-            if (weight.shape.back() % ggml_blck_size(type) == 0) return type;
-        return GGML_TYPE_F16;
+    if (wanted == GGML_TYPE_COUNT) {
+        if (source == from_ggml(GGML_TYPE_F64)) return GGML_TYPE_F32;
+        if (!is_ggml(source)) return f16 ? GGML_TYPE_F16 : GGML_TYPE_BF16;  // every f8 value is an f16 value
+        wanted = to_ggml(source);
     }
-    if (source == from_ggml(GGML_TYPE_F64)) return GGML_TYPE_F32;
-    return is_ggml(source) ? to_ggml(source) : GGML_TYPE_F16;  // every f8 value is an f16 value
+    // ggml's rows are whole blocks; some files' are not
+    for (const ggml_type type : {wanted, ggml_is_quantized(wanted) ? GGML_TYPE_Q8_0 : wanted})
+        if (weight.shape.back() % ggml_blck_size(type) == 0) return type;
+    return GGML_TYPE_F16;
 }
 
 std::vector<RowBlock> row_blocks_of(const Weight& weight) {

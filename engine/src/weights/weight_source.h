@@ -25,6 +25,8 @@ class WeightSource {
     virtual void rows(int64_t first, int64_t count, float* out) const = 0;
     // These values have been read and will not be read again soon: their pages may leave memory.
     virtual void forget(int64_t first, int64_t count) const = 0;
+    // Whether f16 holds the values about as exactly as their type does.
+    virtual bool fits_f16() const = 0;
     // The file in which the bytes of bytes_as() lie; null if they lie elsewhere.
     virtual const MappedFile* file() const = 0;
     // Rises if the values change. Values that were loaded before are stale then.
@@ -44,6 +46,7 @@ class MappedSource : public WeightSource {
     std::span<const std::byte> bytes_as(ggml_type type) const override;
     void rows(int64_t first, int64_t count, float* out) const override;
     void forget(int64_t first, int64_t count) const override;
+    bool fits_f16() const override;
     const MappedFile* file() const override { return &file_; }
     uint64_t generation() const override { return 0; }
 
@@ -56,22 +59,28 @@ class MappedSource : public WeightSource {
     const MappedFile& file_;
 };
 
-// Another source's values times a factor, such as f8 tensors have that were scaled to fill f8's range.
+// Another source's values times factors, such as f8 tensors have that were scaled to fill f8's range.
 class ScaledSource : public WeightSource {
   public:
-    ScaledSource(WeightSourcePtr base, float factor) : base_(std::move(base)), factor_(factor) {}
+    // A row has `columns` values. The grid counts rows from `first_row` before the first. Throws
+    // SDCPP_UNSUPPORTED_MODEL unless all factors are finite.
+    ScaledSource(WeightSourcePtr base, std::shared_ptr<const ScaleGrid> grid, int64_t columns, int64_t first_row);
 
     DType type() const override { return base_->type(); }
     int64_t count() const override { return base_->count(); }
     std::span<const std::byte> bytes_as(ggml_type type) const override;
     void rows(int64_t first, int64_t count, float* out) const override;
     void forget(int64_t first, int64_t count) const override { base_->forget(first, count); }
+    bool fits_f16() const override;
     const MappedFile* file() const override { return base_->file(); }
     uint64_t generation() const override { return base_->generation(); }
 
   private:
     WeightSourcePtr base_;
-    float factor_;
+    std::shared_ptr<const ScaleGrid> grid_;
+    int64_t columns_, first_row_;
+    float largest_ = 0;  // factor
+    bool ones_ = true;
 };
 
 }  // namespace sdcpp
