@@ -171,7 +171,7 @@ def test_saved_pictures_carry_their_parameters(pipeline, tmp_path):
 
 
 @pytest.fixture
-def photo(pipeline):
+def photo():
     return Image.fromarray(np.random.default_rng(3).integers(0, 256, (64, 64, 3), np.uint8))
 
 
