@@ -1,7 +1,8 @@
 """Stages of well-known networks, to plan for them without a file, and devices to plan for.
 
 `benchmarks/network_stages.py` writes the data from the released models. For models that this package runs, it writes every
-tensor's shape (`data/tensor_shapes.json.gz`): stages and workspace are the engine's own. For the others it writes each stage's parameters and widths (`data/families.json`), from which workspace is estimated.
+tensor's shape (`data/tensor_shapes.json.gz`): stages and workspace are the engine's own. For the others it writes each stage's
+parameters and widths (`data/families.json`), from which workspace is estimated.
 """
 
 from __future__ import annotations
