@@ -55,7 +55,7 @@ _OPENING: dict[str, tuple[str, Any]] = {
     "tensor_type_rules": ("tensor_type_rules", ""),
     "n_threads": ("threads", -1),
     "rng_type": ("rng", None),
-    "max_vram": ("max_vram", None),
+    "max_vram": ("max_vram", 0),  # their word for no budget of one's own
     "offload_params_to_cpu": ("offload_to_cpu", False),
 }
 _GENERATING: dict[str, tuple[str, Any]] = {

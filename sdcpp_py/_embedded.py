@@ -23,4 +23,4 @@ def embedded_model() -> Path:
 def can_draw(prompt: str) -> bool:
     """Whether ``prompt`` names a shape of the embedded model."""
     words = re.findall(r"[a-z]+", prompt.lower())
-    return any(word in SHAPES or word.removesuffix("s") in SHAPES for word in words)
+    return any({word, word.removesuffix("s"), word.removesuffix("es")} & set(SHAPES) for word in words)

@@ -45,12 +45,27 @@ def opened(picture: Picture) -> Image.Image:
         return Image.fromarray(np.ascontiguousarray(picture))
     if not isinstance(picture, Image.Image):
         raise InvalidArgumentError(f"a picture must be a path, a PIL image or an array, not {shown(picture)}")
-    upright = ImageOps.exif_transpose(picture)
+    try:
+        upright = _in_bytes(ImageOps.exif_transpose(picture))
+    except InvalidArgumentError:
+        raise
+    except (OSError, ValueError, SyntaxError) as problem:  # closed, or cut off
+        raise BadFileError(f"the picture cannot be read: {problem}") from None
     if not upright.has_transparency_data:
         return upright.convert("RGB")
     layered = upright.convert("RGBA")
     white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, layered).convert("RGB")
+
+
+def _in_bytes(picture: Image.Image) -> Image.Image:
+    """A picture of 16 bits as one of 8. Raises InvalidArgumentError for floats, whose range is not known."""
+    if picture.mode == "F":
+        raise InvalidArgumentError("a picture of floats has no known range; give one of bytes")
+    if picture.mode.startswith("I"):
+        return Image.fromarray((np.clip(np.asarray(picture, np.int64), 0, 65535) // 257).astype(np.uint8))
+    picture.load()
+    return picture
 
 
 def pictures_of(given: Picture | Sequence[Picture] | None) -> list[Image.Image]:
@@ -126,8 +141,10 @@ def save(image: Image.Image, target: str | os.PathLike[str] | IO[bytes], format:
     ``format`` is "png", "jpeg", "webp" or "bmp"; None: the path's ending, PNG for a file object. A PNG carries the parameters as
     text, JPEG and WebP in EXIF data, as A1111's web UI writes them. Raises InvalidArgumentError, ModelNotFoundError.
     """
+    if not isinstance(image, Image.Image):
+        raise InvalidArgumentError(f"a PIL image is saved, not {shown(image)}")
     if isinstance(target, (str, os.PathLike)):
-        path = Path(target)
+        path = Path(os.fsdecode(_engine.path_bytes(target)))
         kind = _format_of(path, format)
         check_output(path, kind)
         with whole_file(path) as temporary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdcpp_py import _engine, _gpu_advice
@@ -30,12 +30,14 @@ class ModelSummary:
     path: Path
     format: str
     family: str
-    tensors: list[TensorEntry]
+    tensors: list[TensorEntry] = field(repr=False)
     bytes_by_type: dict[str, int]
     networks: dict[str, int]  #: parameters of each network found
     missing: list[str]  #: networks that text-to-image needs and the file lacks
     refusal: SdcppError | None = None  #: the error that opening the file raises; None if it opens
-    unused: tuple[str, ...] = ()  #: names of tensors that no network uses, without those that are known to be left over
+    unused: tuple[str, ...] = field(
+        default=(), repr=False
+    )  #: names of tensors that no network uses, without those that are known to be left over
     option: str = ""  #: the keyword that takes the file, if it is no more than a part of a model
 
 

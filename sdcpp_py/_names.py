@@ -68,6 +68,9 @@ KEYWORDS = {
     "n_iter": "batch_count",
     "latents": "noise",
     "image": "init_image",
+    "clip_l": "text_encoders",
+    "clip_g": "text_encoders",
+    "t5xxl": "text_encoders",
     "init_images": "init_image",
     "denoise": "strength",
     "denoising_strength": "strength",
@@ -154,7 +157,7 @@ def helpful(function: Callable[Given, Result]) -> Callable[Given, Result]:
         for name in keywords:
             if name not in known:
                 ours = KEYWORDS.get(name)
-                near = [ours] if ours in known else difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+                near = [ours] if ours in known else difflib.get_close_matches(name, known, n=2, cutoff=0.7)
                 hint = f"; did you mean {' or '.join(near)}?" if near else f"; there are: {', '.join(known)}"
                 raise UnknownKeywordError(f"unknown keyword {shown(name)}{hint}")
         return function(*arguments, **keywords)

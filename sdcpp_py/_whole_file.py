@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import secrets
 from collections.abc import Iterator
@@ -64,17 +63,17 @@ def _created(target: Path) -> tuple[int, Path]:
         os.close(descriptor)  # taken for a leftover before it was locked
 
 
-@functools.lru_cache(maxsize=64)
 def _remove_leftovers(folder: Path) -> None:
-    """Once for a folder in a process, since folders may be large."""
     if fcntl is None:
         return
     with contextlib.suppress(OSError):
-        for path in folder.glob(f".*{_MARK}*.part"):
+        with os.scandir(folder) as entries:
+            left = [entry.path for entry in entries if entry.name.startswith(".") and _MARK in entry.name]
+        for path in left:
             with contextlib.suppress(OSError):
                 descriptor = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink()
+                    os.unlink(path)
                 finally:
                     os.close(descriptor)

@@ -120,6 +120,8 @@ def integer(name: str, value: Any, lowest: int, highest: int) -> int:
 
 def real(name: str, value: Any, lowest: float, highest: float) -> float:
     """`value` if it is a finite number in range."""
+    if isinstance(value, (bool, np.bool_)):
+        raise InvalidArgumentError.of(name, f"must be a number, not {value}")
     try:
         number = float(value)
     except Exception:  # whatever an object's own methods raise, or a whole number too large
@@ -142,10 +144,9 @@ def word(name: str, value: Any) -> str:
 
 def switch(name: str, value: Any) -> bool:
     """`value` as true or false."""
-    try:
+    if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, np.integer)) and value in (0, 1)):
         return bool(value)
-    except Exception:  # an array, for example
-        raise InvalidArgumentError.of(name, f"must be True or False, not {shown(value)}") from None
+    raise InvalidArgumentError.of(name, f"must be True or False, not {shown(value)}")
 
 
 def numbers(name: str, value: Any) -> list[float]:

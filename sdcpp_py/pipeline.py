@@ -45,6 +45,13 @@ _DECODING = {name: option for name, option in options.GENERATE.items() if option
 _CALLBACK_SECONDS = 5.0  # a step callback that takes longer may be waiting for those who wait for the pipeline
 
 
+def _cancel_of(given: Any) -> _engine.Cancel | None:
+    """A caller's event, if it is one. Raises InvalidArgumentError."""
+    if given is not None and not callable(getattr(given, "is_set", None)):
+        raise InvalidArgumentError(f"cancel must be a threading.Event, or have a method is_set(), not {shown(given)}")
+    return given  # type: ignore[no-any-return]
+
+
 class Pipeline:
     """A model, ready to make pictures.
 
@@ -131,6 +138,8 @@ class Pipeline:
         #: The model's family, by the engine's name for it.
         self.family: str = self._facts["family"]
         self._encoders = encoders.of_report(self._facts["text_encoders"])
+        #: The diffusion model's name among `networks`; "" if there is none.
+        self.denoiser: str = self._facts["denoiser"]
         #: The names of the model's networks, in the order in which they run.
         self.networks: list[str] = self._facts["networks"]
 
@@ -163,8 +172,11 @@ class Pipeline:
                 self._model = None
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Wait for other calls. Raises BusyError if waiting would never end: within a step callback, or for one that waits."""
+    def _alone(self, cancel: _engine.Cancel | None = None) -> Iterator[None]:
+        """Wait for other calls, until ``cancel`` is set.
+
+        Raises BusyError if waiting would never end: within a step callback, or for one that waits; CancelledError.
+        """
         if self._model is not None:
             self._model.require_process()  # before a lock that nobody here may give back
         busy = "this pipeline is at work until its step callback returns"
@@ -172,6 +184,8 @@ class Pipeline:
         if inside is not None and inside[0] == threading.get_ident():
             raise BusyError(f"{busy}: keep step.latent and use it after generate(), or use another Pipeline; cancel() works here")
         while not self._lock.acquire(timeout=0.05):
+            if cancel is not None and cancel.is_set():
+                raise CancelledError("cancelled")
             inside = self._in_callback
             if inside is not None and time.monotonic() - inside[1] > _CALLBACK_SECONDS:
                 raise BusyError(f"{busy}, which takes long and may be waiting for this call")
@@ -183,8 +197,6 @@ class Pipeline:
     @contextlib.contextmanager
     def _watching(self, cancel: _engine.Cancel | None) -> Iterator[None]:
         """Look at a caller's event while calls are under way."""
-        if cancel is not None and not callable(getattr(cancel, "is_set", None)):
-            raise InvalidArgumentError(f"cancel must be a threading.Event, or have a method is_set(), not {shown(cancel)}")
         self._watch = None if cancel is None else cancel.is_set
         try:
             self._cancelled.clear()
@@ -269,7 +281,7 @@ class Pipeline:
         NotFiniteError, ClosedError.
         """
         given = options.given(options.GENERATE, locals())
-        with self._alone(), self._watching(cancel):
+        with self._alone(_cancel_of(cancel)), self._watching(cancel):
             model = self._require_open()
             if callback is not None and not callable(callback):
                 raise InvalidArgumentError(f"callback must be a function of a Step, not {shown(callback)}")
@@ -282,6 +294,8 @@ class Pipeline:
                 self._size_of_picture(given, pictures[0])
             used = self._checked(given)
             self._warn(unwanted, given, used, bool(pictures))
+            again: dict[str, Any] = {"prompt": prompt if isinstance(prompt, str) else prompts, "negative_prompt": unwanted}
+            again |= {name: value for name, value in (("noise", noise), ("init_image", init_image)) if value is not None}
             if self.model_path == embedded_model() and not all(map(can_draw, prompts)):
                 logger.warning("the embedded model draws %s, and nothing else", SUBJECT)
             count = used["batch_count"] * len(prompts)
@@ -301,17 +315,22 @@ class Pipeline:
                     starts = latents * count if len(latents) == 1 else latents or [None] * count
                     texts = [text for text in prompts for _ in range(used["batch_count"])]
                     jobs = [_jobs.Job(*job) for job in zip(texts, seeds, noises, starts)]
-                    return self._run(jobs, unwanted, used, shares, timings, callback, bar)
+                    return self._run(jobs, again, used, shares, timings, callback, bar)
                 except OverBudgetError as problem:
-                    raise self._enough_for_all(problem, used) from None
+                    raise self._enough_for_all(problem, used, [*prompts, unwanted], bool(pictures)) from None
 
-    def _enough_for_all(self, problem: OverBudgetError, used: Mapping[str, Any]) -> OverBudgetError:
+    def _enough_for_all(
+        self, problem: OverBudgetError, used: Mapping[str, Any], texts: Sequence[str], has_picture: bool
+    ) -> OverBudgetError:
         """``problem``, with the budget that is enough for every network of the run, not only for the one that stopped it."""
-        size = {name: used[name] for name in ("width", "height", "cfg_scale")}
+        size = {name: used[name] for name in ("width", "height", "cfg_scale", *_DECODING) if name in used}
+        chunks = max((one.chunks for tokens in encoders.tokenize(self._encoders, texts) for one in tokens), default=1)
         largest = problem
         for network in self.networks:
+            if network.endswith(".encoder") and not has_picture:
+                continue
             try:
-                self._require_open().plan(network, size)
+                self._require_open().plan(network, size, chunks)
             except OverBudgetError as other:
                 largest = max(largest, other, key=lambda one: one.least_bytes)
             except SdcppError:
@@ -360,6 +379,8 @@ class Pipeline:
         with_defaults["clip_skip"] = self._checked_clip_skip(given["clip_skip"])
         with_defaults["rng"] = self.rng if given["rng"] is None else given["rng"]
         used = options.checked(options.GENERATE, with_defaults)
+        if given["guidance"] is None and not self._facts["takes_guidance"]:
+            del used["guidance"]
         for side in ("width", "height"):
             used[side] = options.side(side, used[side], self.size_multiple)
         return used
@@ -424,7 +445,7 @@ class Pipeline:
     def _run(
         self,
         jobs: Sequence[_jobs.Job],
-        unwanted: str,
+        again: Mapping[str, Any],
         used: dict[str, Any],
         shares: Mapping[str, Sequence[_engine.Share]],
         timings: dict[str, float],
@@ -440,7 +461,8 @@ class Pipeline:
             bar.set_description("decoding")
             start = time.perf_counter()
             image = Image.fromarray(self._pixels(latents[number], used))
-            own = {**used, "prompt": jobs[number].prompt, "negative_prompt": unwanted, "seed": jobs[number].seed}
+            one = jobs[number]
+            own = {**used, "prompt": one.prompt, "negative_prompt": again["negative_prompt"], "seed": one.seed}
             image.info["parameters"] = _images.parameters_of(own, self.model_path.stem)
             pictures.append(image)
             timings["decode"] += time.perf_counter() - start
@@ -457,14 +479,9 @@ class Pipeline:
             decode(number)
         timings["total"] = sum(timings.values())
         memory = self._require_open().take_memory()
-        prompts = list(dict.fromkeys(job.prompt for job in jobs))
-        parameters = {
-            "prompt": prompts[0] if len(prompts) == 1 else prompts,
-            "negative_prompt": unwanted,
-            **used,
-            "seed": jobs[0].seed if _jobs.rising(jobs) else [job.seed for job in jobs],
-        }
-        return Result(pictures, [job.seed for job in jobs], latents, timings, memory, self._reports(), parameters)
+        seeds = [job.seed for job in jobs]
+        parameters = {**again, **used, "seed": seeds[0] if _jobs.rising(jobs) else seeds}
+        return Result(pictures, seeds, latents, timings, memory, self._reports(), parameters)
 
     def _stop_if_cancelled(self) -> None:
         if self._cancelled.is_set() or (self._watch is not None and self._watch()):
@@ -560,7 +577,7 @@ class Pipeline:
     ) -> Image.Image:
         """A latent, float32 [C, h, w], to a picture; options as for `generate`. Raises BusyError within a step callback."""
         given = options.given(_DECODING, locals())
-        with self._alone(), self._watching(cancel):
+        with self._alone(_cancel_of(cancel)), self._watching(cancel):
             self._require_open()
             array, channels = options.array("the latent", latent), self._facts["latent_channels"]
             if array.ndim != 3 or array.shape[0] != channels or 0 in array.shape:
@@ -570,7 +587,7 @@ class Pipeline:
     @memory_errors_told()
     def encode(self, image: Picture, *, cancel: _engine.Cancel | None = None) -> NDArray[np.float32]:
         """A picture (a path, a PIL image, or uint8 [H, W, 3]) to the mean of its latent, float32 [C, H/8, W/8], as sampled."""
-        with self._alone(), self._watching(cancel):
+        with self._alone(_cancel_of(cancel)), self._watching(cancel):
             self._require_open()
             pixels = np.ascontiguousarray(_images.opened(image), np.uint8)
             factor, sides = int(self._facts["latent_factor"]), pixels.shape

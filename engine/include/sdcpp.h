@@ -261,8 +261,9 @@ int sdcpp_plan(const sdcpp_stage* stages, size_t count, const sdcpp_options* opt
 
 /* Says that a generation begins: a budget that follows free memory is read again. */
 int sdcpp_begin(sdcpp_model* model, sdcpp_error* error);
-/* The plan, as sdcpp_plan describes it, of a text encoder, the diffusion model or "vae.decoder"; nothing is loaded.
- * `options`: width, height, batch_count and cfg_scale of the set "generate", or NULL; `chunks`: of 77 tokens. */
+/* The plan, as sdcpp_plan describes it, of a text encoder, the diffusion model, "vae.encoder" or "vae.decoder"; nothing
+ * is loaded. `options`: width, height, batch_count, cfg_scale and vae_tiling … of the set "generate", or NULL;
+ * `chunks`: of 77 tokens. */
 int sdcpp_model_plan(sdcpp_model* model, const char* network, const sdcpp_options* options, int32_t chunks, char** json,
                      sdcpp_error* error);
 /* How many pictures of a batch are best sampled together: all, up to a bound, if weights would be uploaded again for

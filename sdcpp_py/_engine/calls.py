@@ -32,10 +32,10 @@ _EXCEPTIONS: dict[int, type[errors.SdcppError]] = {
     lib.SDCPP_OVER_BUDGET: errors.OverBudgetError,
     lib.SDCPP_BUSY: errors.BusyError,
 }
-_END_SECONDS = 10.0  # the interpreter's end waits so long for daemon threads to leave the engine
+_END_SECONDS = 10.0  # the interpreter's end waits so long for threads to leave the engine
 
 _ending = threading.Event()
-_in_daemons: dict[object, Callable[[], None] | None] = {}  # calls under way in daemon threads, and what stops each
+_under_way: dict[object, Callable[[], None] | None] = {}  # calls for other threads than the main one, and what stops each
 
 
 @ffi.def_extern()  # type: ignore[untyped-decorator]
@@ -60,7 +60,7 @@ class Callback:
             if self.run_by is not None:
                 self.run_by(self.function, arguments)
             else:
-                _leave_if_ending()
+                _leave_if_ending(_is_main())
                 self.function(*arguments)
         except BaseException as error:
             self.raised = error
@@ -112,25 +112,23 @@ def call(
     *arguments: Any,
     callback: Callback | None = None,
     stop: Callable[[], None] | None = None,
-    daemon: bool | None = None,
+    for_main: bool | None = None,
 ) -> None:
     """Call a C function whose last parameter is the error; raise what it reports (the GIL is released meanwhile).
 
-    ``stop`` ends what the function does. It is called if the interpreter ends while a daemon thread is in here, which then ends
-    quietly. ``daemon`` says whether this is called for one; None: if this thread is.
+    ``stop`` ends what the function does. It is called if the interpreter ends while another thread than the main one is in here,
+    which then ends quietly. ``for_main`` says whether this is called for the main thread; None: if this is that thread.
     """
     error = ffi.new("sdcpp_error*")
-    daemon, key = threading.current_thread().daemon if daemon is None else daemon, object()
-    if daemon:
-        _in_daemons[key] = stop
+    for_main, key = _is_main() if for_main is None else for_main, object()
+    if not for_main:
+        _under_way[key] = stop
     try:
-        if daemon:
-            _leave_if_ending()
+        _leave_if_ending(for_main)
         status = function(*arguments, error)
     finally:
-        _in_daemons.pop(key, None)
-    if daemon:
-        _leave_if_ending()
+        _under_way.pop(key, None)
+    _leave_if_ending(for_main)
     if callback is not None and callback.raised is not None:
         raise callback.raised
     if status != lib.SDCPP_OK:
@@ -150,18 +148,25 @@ def call_json(function: Any, *arguments: Any) -> Any:
         lib.sdcpp_text_free(out[0])
 
 
-def _leave_if_ending() -> None:
-    """End a daemon thread once the interpreter ends: `threading` lets SystemExit pass without a word."""
-    if _ending.is_set() and threading.current_thread().daemon:
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _leave_if_ending(for_main: bool) -> None:
+    """End a thread once the interpreter ends: `threading` lets SystemExit pass without a word."""
+    if _ending.is_set() and not for_main:
         raise SystemExit
 
 
 def _end() -> None:
-    """Stop what daemon threads compute before the interpreter goes: C cannot call back into one that is gone."""
+    """Stop what threads compute before the interpreter goes: C cannot call back into one that is gone.
+
+    They are daemon threads, or others that Ctrl-C kept Python from waiting for.
+    """
     _ending.set()
     last = time.monotonic() + _END_SECONDS
-    while _in_daemons and time.monotonic() < last:
-        for stop in list(_in_daemons.values()):
+    while _under_way and time.monotonic() < last:
+        for stop in list(_under_way.values()):
             if stop is not None:
                 stop()
         time.sleep(0.01)
@@ -171,4 +176,4 @@ def _end() -> None:
 lib.sdcpp_set_log_callback(lib.sdcpp_py_log, ffi.NULL)
 atexit.register(_end)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_daemons.clear)
+    os.register_at_fork(after_in_child=_under_way.clear)

@@ -39,7 +39,7 @@ def call_interruptible(
     if watch is None and threading.current_thread() is not threading.main_thread():
         call(function, *arguments, callback=callback, stop=stop)
         return
-    turn = _Turn(lambda daemon: call(function, *arguments, callback=callback, stop=stop, daemon=daemon))
+    turn = _Turn(lambda for_main: call(function, *arguments, callback=callback, stop=stop, for_main=for_main))
     if callback is not None:
         callback.run_by = turn.ask
     try:
@@ -82,7 +82,7 @@ class _Turn:
 
     def __init__(self, work: Callable[[bool], None]) -> None:
         self.work = work
-        self.daemon = threading.current_thread().daemon
+        self.for_main = threading.current_thread() is threading.main_thread()
         self.state = ffi.new("sdcpp_py_turn*", (1, 0))
         self.asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self.error: BaseException | None = None
@@ -118,7 +118,7 @@ class _Turn:
     def run(self) -> None:
         """On the worker."""
         try:
-            self.work(self.daemon)
+            self.work(self.for_main)
         except BaseException as error:
             self.error = error
         finally:
@@ -180,7 +180,7 @@ def _worker() -> _Worker:
         raise OutOfMemoryError(f"no thread can be started: {error}") from None
 
 
-def _nothing(daemon: bool) -> None:
+def _nothing(for_main: bool) -> None:
     pass
 
 

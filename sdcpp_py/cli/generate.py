@@ -95,6 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
             progress=arguments.progress,
         )
         rows = pipeline.take_profile()
+    if arguments.output is None:
+        paths = _reserved(count)  # other runs may have taken the names meanwhile
     for image, path in zip(result.images, paths):
         _images.save(image, path)
         print(printable(str(path)))
@@ -123,8 +125,28 @@ def _paths(pattern: str | None, count: int) -> list[Path]:
     """The pictures' paths; without a pattern, the first names that are free."""
     if pattern is not None:
         return _images.output_paths(pattern, count)
-    names = ("output.png" if number == 0 else f"output_{number}.png" for number in itertools.count())
-    return next(paths for paths in (_images.output_paths(name, count) for name in names) if not any(map(Path.exists, paths)))
+    return next(paths for paths in _default_paths(count) if not any(map(Path.exists, paths)))
+
+
+def _default_paths(count: int) -> Iterator[list[Path]]:
+    for number in itertools.count():
+        yield _images.output_paths("output.png" if number == 0 else f"output_{number}.png", count)
+
+
+def _reserved(count: int) -> list[Path]:
+    """The first names that are free, taken by empty files, so that no two runs write the same."""
+    for paths in _default_paths(count):
+        taken: list[Path] = []
+        try:
+            for path in paths:
+                path.open("x").close()
+                taken.append(path)
+        except FileExistsError:
+            for path in taken:
+                path.unlink()
+            continue
+        return paths
+    raise AssertionError("names do not end")
 
 
 def _told(result: Result) -> str:

@@ -139,10 +139,11 @@ def _file_planner(arguments: argparse.Namespace, target: Target) -> tuple[Planne
     files = flags.parts(arguments)
     with Pipeline(arguments.model, **files, **here) as pipeline:
         width, height = arguments.width or pipeline.default("width"), arguments.height or pipeline.default("height")
+        network = arguments.network or pipeline.denoiser
+        if not network:
+            raise InvalidArgumentError("the files hold no diffusion model; name what is to be planned with --network")
     path = files.get("diffusion_model") or arguments.model
-    what = Path(path).name if path else "the embedded model"
-    if arguments.network is not None:
-        what = f"{arguments.network} of {what}"
+    what = f"{network} of {Path(path).name if path else 'the embedded model'}"
 
     def make(policy: str, budget: float | None) -> Plan:
         if profile is not None:
@@ -157,7 +158,7 @@ def _file_planner(arguments: argparse.Namespace, target: Target) -> tuple[Planne
             **here,
         ) as pipeline:
             return pipeline.plan(
-                network=arguments.network,
+                network=network,
                 cfg_scale=arguments.cfg_scale,
                 width=width,
                 height=height,
@@ -214,20 +215,23 @@ def _curve_text(found: list[tuple[float, Plan]]) -> str:
     return "\n".join(rows)
 
 
-def _more(make: Planner, policy: str, plan: Plan) -> str:
+def _more(make: Planner, policy: str, plan: Plan, budget: float | None) -> str:
     """What a larger budget would bring."""
     try:
-        larger = make(policy, plan.peak_bytes / _GIB + _MORE_GIB)
+        larger = make(policy, (budget or plan.peak_bytes / _GIB) + _MORE_GIB)
     except OverBudgetError:
         return ""
     streamed = f"{size_text(larger.streamed_bytes_per_step)} streamed" if larger.streamed_bytes_per_step else "nothing streamed"
     return f"with {_MORE_GIB:g} GiB more: {seconds_text(larger.predicted_step_seconds)} a step, {streamed}"
 
 
-def summary(make: Planner, policy: str, plan: Plan, *, what: str, where: str) -> str:
+def summary(make: Planner, policy: str, plan: Plan, *, what: str, target: Target, budget: float | None) -> str:
     """Some lines for people: whether it fits, what is streamed, how long a step takes, what more memory would bring."""
     weights = sum(stage.param_bytes for stage in plan.stages)
-    lines = [f"{what} on {where}"]
+    lines = [f"{what} on {target.words}"]
+    if target.profile is not None and plan.peak_bytes > target.profile.vram_gib * _GIB:
+        lines.append(f"does not fit: {size_text(plan.peak_bytes)} are needed at once; leave out what keeps layers from streaming")
+        return "\n".join(lines)
     if plan.streamed_bytes_per_step == 0:
         lines.append(f"fits: all {size_text(weights)} of weights stay, {size_text(plan.peak_bytes)} are used at most")
         lines.append(f"a step takes about {seconds_text(plan.predicted_step_seconds)}")
@@ -240,7 +244,7 @@ def summary(make: Planner, policy: str, plan: Plan, *, what: str, where: str) ->
     whole = sum(stage.seconds for stage in plan.stages) * plan.together * plan.passes
     slower = f", {plan.predicted_step_seconds / whole:.2f} times as long as if everything stayed" if whole > 0 else ""
     lines.append(f"a step takes about {seconds_text(plan.predicted_step_seconds)}{slower}")
-    return "\n".join([*lines, *filter(None, [_more(make, policy, plan)])])
+    return "\n".join([*lines, *filter(None, [_more(make, policy, plan, budget)])])
 
 
 def _details(plans: dict[str, Plan], wanted: str) -> str:
@@ -264,13 +268,13 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.max_vram is not None:
             raise InvalidArgumentError("--curve tries every budget; leave --max-vram out")
         points = curve(make, wanted)
+        if plot is not None:
+            line = [(at, plan.predicted_step_seconds) for at, plan in points]
+            picture.save_curve({wanted: line}, plot, title=f"{what} on {target.words}", knee=knee(points))
         if arguments.json:
             print(json.dumps([{"max_vram": at, **asdict(plan)} for at, plan in points], indent=1))
         else:
             print(f"{what} on {target.words}\n{_curve_text(points)}")
-        if plot is not None:
-            line = [(at, plan.predicted_step_seconds) for at, plan in points]
-            picture.save_curve({wanted: line}, plot, title=f"{what} on {target.words}", knee=knee(points))
         return 0
     budget = _budget(arguments, target)
     found = {wanted: make(wanted, budget)}
@@ -280,12 +284,12 @@ def run(arguments: argparse.Namespace) -> int:
                 found[policy] = make(policy, budget)
             except OverBudgetError:
                 continue  # a comparison's; the plan that is wanted has passed
-    if arguments.json:
-        print(json.dumps({policy: asdict(plan) for policy, plan in found.items()}, indent=1))
-    else:
-        print(summary(make, wanted, found[wanted], what=what, where=target.words))
-        print(f"\n{_details(found, wanted)}" if arguments.verbose else "(-v shows every segment)")
     if plot is not None:
         limit = "" if budget is None else f", max_vram {budget:g} GiB"
         picture.save(found[wanted], plot, title=f"{what} on {target.words}{limit}")
+    if arguments.json:
+        print(json.dumps({policy: asdict(plan) for policy, plan in found.items()}, indent=1))
+    else:
+        print(summary(make, wanted, found[wanted], what=what, target=target, budget=budget))
+        print(f"\n{_details(found, wanted)}" if arguments.verbose else "(-v shows every segment)")
     return 0

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from PIL import Image
 
 import sdcpp_py
 from sdcpp_py import options
@@ -63,3 +64,19 @@ def test_no_budget_above_what_is_enough_fails():
             continue
         with sdcpp_py.Pipeline(max_vram=budget / GIB, **FAST) as pipeline:
             assert pipeline.generate("x", **SMALL).memory["peak"] <= budget, budget
+
+
+@pytest.mark.parametrize(
+    ("prompt", "more"),
+    [
+        ("a red circle", {"width": 256, "height": 256, "init_image": Image.new("RGB", (256, 256))}),
+        ("red circle " * 800, {}),
+        ("a red circle", {"width": 256, "height": 256, "vae_tiling": False}),
+    ],
+)
+def test_the_least_that_is_told_counts_the_whole_run(prompt, more):
+    little = sdcpp_py.Pipeline(threads=1, max_vram=1e6 / 2**30, link_speed=(1e9, 1e9))
+    with little as pipeline, pytest.raises(OverBudgetError) as caught:
+        pipeline.generate(prompt, steps=1, **more)
+    with sdcpp_py.Pipeline(threads=1, max_vram=caught.value.least_bytes / 2**30, link_speed=(1e9, 1e9)) as pipeline:
+        assert pipeline.generate(prompt, steps=1, **more).images

@@ -365,7 +365,7 @@ def test_the_facade_passes_every_keyword_on(monkeypatch):
 def test_the_facades_defaults_leave_the_engine_its_own(monkeypatch):
     monkeypatch.setattr(_compat, "Pipeline", Recorder)
     sdcpp_py.StableDiffusion().generate_image("x")
-    assert Recorder.opened == {"model": None, "text_encoders": [], "rng": "cuda", "max_vram": 0}
+    assert Recorder.opened == {"model": None, "text_encoders": [], "rng": "cuda"}
     more = {"prompt": "x", "negative_prompt": "", "vae_tile_overlap": 0.5, "use_taesd": False, "callback": None}
     assert Recorder.made == {"seed": 42, "batch_count": 1} | more
 

@@ -199,3 +199,20 @@ def test_what_cancel_raises_comes_out(pipeline):
     with pytest.raises(KeyError):
         pipeline.generate("x", **SMALL, cancel=Bad())
     assert pipeline.generate("x", **SMALL).images
+
+
+@pytest.mark.parametrize("callback", ["None", "lambda step: None"])
+def test_ctrl_c_while_python_waits_for_a_thread_at_its_end_ends_quietly(callback):
+    code = f"""
+import os, signal, threading, time, sdcpp_py
+pipeline = sdcpp_py.Pipeline(threads=1)
+begun = threading.Event()
+def work():
+    begun.set()
+    pipeline.generate("a red circle", width=256, height=256, steps=60, callback={callback})
+threading.Thread(target=work).start()
+begun.wait()
+threading.Thread(target=lambda: (time.sleep(0.5), os.kill(os.getpid(), signal.SIGINT)), daemon=True).start()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode >= 0 and "FATAL" not in done.stderr, done.stderr

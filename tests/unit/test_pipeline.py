@@ -268,10 +268,67 @@ def test_each_picture_of_a_batch_may_have_its_own_noise(pipeline):
         assert np.array_equal(pixels(both)[number], pixels(pipeline.generate("x", **SMALL, seed=1, noise=noise[number]))[0])
 
 
-def test_a_results_parameters_make_it_again(pipeline):
-    first = pipeline.generate(["x", "y"], **SMALL, seed=[3, 8], negative_prompt=None, rng="cpu", eta=0.5)
+@pytest.mark.parametrize(
+    ("prompt", "more"),
+    [
+        (["x", "y"], {"seed": [3, 8], "negative_prompt": None, "rng": "cpu", "eta": 0.5}),
+        (["x", "x"], {"seed": [3, 8]}),
+        (["x", "y", "x"], {"seed": 3}),
+        ("x", {"seed": 3, "batch_count": 2, "noise": np.ones((4, 8, 8), np.float32)}),
+        ("x", {"seed": 3, "init_image": Image.new("RGB", (64, 64), "red"), "strength": 0.4}),
+    ],
+)
+def test_a_results_parameters_make_it_again(pipeline, prompt, more, caplog):
+    first = pipeline.generate(prompt, **SMALL, **more)
+    caplog.clear()
     again = pipeline.generate(**first.parameters)
-    assert np.array_equal(pixels(first), pixels(again)) and again.parameters == first.parameters
+    assert len(first.images) == len(again.images) and np.array_equal(pixels(first), pixels(again))
+    assert again.parameters.keys() == first.parameters.keys() and not caplog.text
+
+
+def test_numbers_and_switches_are_not_mixed(pipeline):
+    for name in ("cfg_scale", "eta", "strength", "guidance"):
+        with pytest.raises(sdcpp_py.errors.InvalidArgumentError, match=f"{name} must be a number, not True"):
+            pipeline.generate("x", **SMALL, **{name: True})
+    for value in ("no", float("nan"), 2):
+        with pytest.raises(sdcpp_py.errors.InvalidArgumentError, match="vae_tiling must be True or False"):
+            pipeline.generate("x", **SMALL, vae_tiling=value)
+    assert pipeline.generate("x", **SMALL, vae_tiling=np.True_).images
+
+
+def test_a_cancel_is_seen_while_the_call_waits_for_another(pipeline):
+    import time
+
+    event, waiting = threading.Event(), threading.Event()
+    seconds = []
+
+    def second():
+        waiting.set()
+        start = time.monotonic()
+        with pytest.raises(sdcpp_py.errors.CancelledError):
+            pipeline.generate("x", **SMALL, cancel=event)
+        seconds.append(time.monotonic() - start)
+
+    def first(step):
+        if step.step == 1:
+            thread.start()
+            waiting.wait()
+            event.set()
+            thread.join(3)
+
+    thread = threading.Thread(target=second)
+    assert pipeline.generate("x", **SMALL, callback=first).images
+    thread.join()
+    assert len(seconds) == 1
+
+
+def test_pictures_of_16_bits_keep_their_shades_and_floats_are_refused(pipeline):
+    from sdcpp_py import _images
+
+    grey = Image.fromarray(np.full((8, 8), 30000, np.uint16))
+    assert _images.opened(grey).getpixel((0, 0)) == (116, 116, 116)
+    with pytest.raises(sdcpp_py.errors.InvalidArgumentError, match="floats"):
+        _images.opened(Image.fromarray(np.full((8, 8), 0.5, np.float32)))
 
 
 def test_a_result_shows_and_saves_itself(pipeline, tmp_path):

@@ -85,7 +85,7 @@ def test_a_plan_is_for_this_machine_and_the_one_that_generate_follows(capsys, tm
     status, out, _ = run(capsys)
     assert (
         status == 0
-        and out.startswith("the embedded model at 128x128 on CPU (")
+        and out.startswith("unet of the embedded model at 128x128 on CPU (")
         and "fits: all " in out
         and "a step takes about" in out
     )

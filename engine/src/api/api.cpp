@@ -44,8 +44,9 @@ const float* give_floats(const Array& array, int64_t* shape, int32_t* dimensions
     return array.floats().data();
 }
 
-PictureSize picture_size(const SampleOptions& options, int chunks) {
-    return {options.width, options.height, options.batch, options.cfg_scale != 1, chunks};
+PictureSize picture_size(const GenerateOptions& options, int chunks) {
+    const SampleOptions& sample = options.sample;
+    return {sample.width, sample.height, sample.batch, sample.cfg_scale != 1, chunks, options.decode};
 }
 
 // Throws SDCPP_INVALID_ARGUMENT unless `shape`, if there is one, is that of a picture's latent or of a batch's.
@@ -328,7 +329,7 @@ int sdcpp_model_plan(sdcpp_model* model, const char* network, const sdcpp_option
     return guarded(error, [&] {
         need(model, "model");
         need(network, "network");
-        const auto wanted = stored<GenerateOptions>(options, OptionSet::generate, &model->model).sample;
+        const auto wanted = stored<GenerateOptions>(options, OptionSet::generate, &model->model);
         const auto lock = turn(model);
         give_json(json, [&] {
             const RunReport found = preview(model->model, network, picture_size(wanted, chunks));
@@ -341,7 +342,7 @@ int sdcpp_pictures_together(sdcpp_model* model, const sdcpp_options* options, in
     return guarded(error, [&] {
         need(model, "model");
         need(out, "out");
-        const auto wanted = stored<GenerateOptions>(options, OptionSet::generate, &model->model).sample;
+        const auto wanted = stored<GenerateOptions>(options, OptionSet::generate, &model->model);
         const auto lock = turn(model);
         *out = pictures_together(model->model, picture_size(wanted, 1));
     });

@@ -127,19 +127,24 @@ class PatternReader {
         if (more() && (peek() == '*' || peek() == '+' || peek() == '?' || peek() == '{')) refuse("nothing to repeat");
         if (text_[start] == '^' || text_[start] == '$') refuse("nothing to repeat");
         return [this, part = std::move(part), least, most](size_t next) {
+            const auto write = [&](size_t behind) {
+                // a part may be empty, and so may what repeats it
+                if (++repetitions_ > Pattern::most_steps) refuse("too many repetitions");
+                return part(behind);
+            };
             size_t first = next;
             if (most == without_end) {
                 const size_t loop = add({Pattern::Kind::fork, {}, next, next});
-                const size_t body = part(loop);
+                const size_t body = write(loop);
                 out_.steps_[loop].other = body;
                 first = loop;
             } else {
                 for (int i = least; i < most; ++i) {
-                    const size_t body = part(first);
+                    const size_t body = write(first);
                     first = add({Pattern::Kind::fork, {}, next, body});
                 }
             }
-            for (int i = 0; i < least; ++i) first = part(first);
+            for (int i = 0; i < least; ++i) first = write(first);
             return first;
         };
     }
@@ -242,6 +247,7 @@ class PatternReader {
     Pattern& out_;
     size_t at_ = 0;
     int depth_ = 0;
+    size_t repetitions_ = 0;
 };
 
 Pattern::Pattern(std::string_view text) {

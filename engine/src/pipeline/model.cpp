@@ -41,11 +41,18 @@ Model::Model(const ModelOptions& wanted)
     if (!facts.scheduler.name.empty() && facts.scheduler.sampler.empty())
         log(SDCPP_LOG_WARNING,
             "diffusers' " + facts.scheduler.name + " has no equal here; pictures will differ from diffusers'");
+    for (const std::string& name : facts.scheduler.ignored)
+        log(SDCPP_LOG_WARNING,
+            "the folder's scheduler setting " + name + " is not followed; pictures will differ from diffusers'");
     if (prediction.flow) {
         facts.predicts = Predicts::velocity;
     } else {
         const char* own = prediction.v_prediction(files) ? "v_prediction" : "epsilon";
-        const bool v = scheduler.string_or("prediction_type", own) == "v_prediction";
+        const std::string kind = scheduler.string_or("prediction_type", own);
+        if (kind != "epsilon" && kind != "v_prediction")
+            fail(SDCPP_UNSUPPORTED_MODEL, "the model predicts '", kind.substr(0, 40),
+                 "' by its scheduler's config; epsilon and v_prediction are known");
+        const bool v = kind == "v_prediction";
         facts.predicts = v ? Predicts::v : Predicts::noise;
         const bool zero_snr = files.find("mark.ztsnr") || scheduler.boolean_or("rescale_betas_zero_snr", false);
         diffusion = NoiseTable(scheduler.string_or("beta_schedule", "scaled_linear"),

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "models/text_encoder.h"
-#include "pipeline/autoencode.h"
 #include "pipeline/checks.h"
 #include "pipeline/prompt.h"
 
@@ -19,7 +18,7 @@ struct Use {
 
 // A network's inputs for a picture of this size. Their data are zeros, or missing.
 Use use_of(Model& model, const std::string& network, const PictureSize& size) {
-    const auto& [width, height, batch, guided, chunks] = size;
+    const auto& [width, height, batch, guided, chunks, decoding] = size;
     constexpr int64_t usual_tokens = 96;  // a prompt's, if there are no chunks
     const Model::Loaded& loaded = model.find(network);
     Executor& net = *loaded.executor;
@@ -58,8 +57,9 @@ Use use_of(Model& model, const std::string& network, const PictureSize& size) {
         if (denoiser.takes_guidance()) noisy.more.push_back(Array::of("guidance", {noisy.rows()}, Floats(count)));
         return {denoiser.inputs(noisy), {}};
     }
+    if (loaded.role == Role::encoder) return {{{"x", GGML_TYPE_F32, {1, 3, height, width}}}, {}};
     if (loaded.role != Role::decoder) fail(SDCPP_INVALID_ARGUMENT, "no plan can be shown of '", network, "'");
-    const int64_t tile = tile_sides(model, net, static_cast<int>(h), static_cast<int>(w), {});
+    const int64_t tile = tile_sides(model, net, static_cast<int>(h), static_cast<int>(w), decoding);
     return {{{"x", GGML_TYPE_F32, {1, facts.latent.channels, tile ? tile : h, tile ? tile : w}}}, {}};
 }
 
@@ -75,7 +75,8 @@ int pictures_together(Model& model, const PictureSize& size) {
     const auto demand = [&](Role role, bool in_pairs) {
         for (const Model::Loaded& one : model.networks)
             if (one.role == role)
-                return one.executor->demand(use_of(model, one.name, {size.width, size.height, 1, in_pairs, 1}).inputs);
+                return one.executor->demand(
+                    use_of(model, one.name, {size.width, size.height, 1, in_pairs, 1, size.decode}).inputs);
         return Executor::Demand{};
     };
     const Executor::Demand sampling = demand(Role::denoiser, size.guided);

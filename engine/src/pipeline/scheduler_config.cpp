@@ -53,6 +53,18 @@ SchedulerConfig scheduler_config(const Json& config, bool flow) {
         out.unit_signal = row->scales_noise || out.schedule == "leading";
         out.keeps_least_noise = row->has_alpha && !config.boolean_or("set_alpha_to_one", row->ends_at_zero);
     }
+    // Settings that change a run and are not followed.
+    if (found) {
+        const bool solver = out.name == "DPMSolverMultistepScheduler";
+        const std::string algorithm = config.string_or("algorithm_type", "dpmsolver++");
+        if (solver && spacing != "" && spacing != "linspace") out.ignored.push_back("timestep_spacing");
+        if (solver && config.number_or("solver_order", 2) != 2) out.ignored.push_back("solver_order");
+        if (solver && algorithm != "dpmsolver++" && algorithm != "sde-dpmsolver++")
+            out.ignored.push_back("algorithm_type");
+        if (config.string_or("final_sigmas_type", "zero") != "zero") out.ignored.push_back("final_sigmas_type");
+        for (const char* name : {"thresholding", "use_lu_lambdas", "use_beta_sigmas", "use_flow_sigmas"})
+            if (config.boolean_or(name, false)) out.ignored.push_back(name);
+    }
     return out;
 }
 

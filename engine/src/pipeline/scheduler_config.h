@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "io/json.h"
 
@@ -14,6 +15,7 @@ struct SchedulerConfig {
     // Of runs with both: whether they begin with a variance of sigma^2 + 1, and whether they end at the least level of
     // noise that the model knows, its latents scaled to a variance of 1, rather than at 0.
     bool unit_signal = false, keeps_least_noise = false;
+    std::vector<std::string> ignored{};  // its settings that change a run and are not followed here
 };
 
 // From scheduler_config.json. `flow`: the family's levels of noise, which the schedule then is left to.

@@ -36,6 +36,13 @@ TEST_CASE("the spacing of a config counts, else its class's") {
     CHECK(of(R"({"timestep_spacing": "trailing"})").schedule == "trailing");
 }
 
+TEST_CASE("settings that are not followed are told") {
+    CHECK(of(R"({"_class_name": "DPMSolverMultistepScheduler"})").ignored.empty());
+    const auto other = of(R"({"_class_name": "DPMSolverMultistepScheduler", "timestep_spacing": "leading",
+                              "solver_order": 3, "thresholding": true})");
+    CHECK(other.ignored == std::vector<std::string>{"timestep_spacing", "solver_order", "thresholding"});
+}
+
 TEST_CASE("a flow's schedule is its family's, and what is unknown is left to it, too") {
     const auto flow = of(R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3})", true);
     CHECK(flow.sampler == "euler");

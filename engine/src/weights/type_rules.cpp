@@ -30,7 +30,11 @@ ggml_type type_named(const Kind& kind, const std::string& name) {
 TypeRules::TypeRules(const std::string& type, const std::string& rules) {
     if (!type.empty()) type_ = type_named(OptionName{"wtype"}, type);
     std::istringstream in(rules);
-    for (std::string rule; std::getline(in, rule, ',');) {
+    for (std::string rule, more; std::getline(in, rule, ',');) {
+        // a comma within {} is the expression's
+        while (std::count(rule.begin(), rule.end(), '{') > std::count(rule.begin(), rule.end(), '}') &&
+               std::getline(in, more, ','))
+            rule += "," + more;
         const size_t equals = rule.rfind('=');
         if (equals == std::string::npos || equals == 0)
             fail(SDCPP_INVALID_ARGUMENT, OptionName{"tensor_type_rules"}, " has '", rule.substr(0, 60),

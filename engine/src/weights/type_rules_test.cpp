@@ -28,6 +28,12 @@ TEST_CASE("rules and types that cannot be are refused") {
     CHECK(throws(SDCPP_INVALID_ARGUMENT, [] { (void)TypeRules("", std::string(300, 'a') + "=f16"); }));
 }
 
+TEST_CASE("a comma in braces is the expression's") {
+    const TypeRules rules("", "^ab{1,2}c=f32,^ab{2}=f16");
+    CHECK(rules.of("abbc").type == GGML_TYPE_F32);
+    CHECK(rules.of("abbd").type == GGML_TYPE_F16);
+}
+
 TEST_CASE("types are understood in the spellings of other programs") {
     for (const auto& [given, type] : std::vector<std::pair<std::string, ggml_type>>{{"Q8_0", GGML_TYPE_Q8_0},
                                                                                     {"q4_k", GGML_TYPE_Q4_K},
