@@ -68,8 +68,6 @@ KEYWORDS = {
     "n_iter": "batch_count",
     "latents": "noise",
     "image": "init_image",
-    "clip_l": "text_encoders",
-    "clip_g": "text_encoders",
     "t5xxl": "text_encoders",
     "init_images": "init_image",
     "denoise": "strength",
