@@ -57,10 +57,7 @@ def latents_of(name: str, values: Any, shape: tuple[int, int, int], count: int) 
     """For each of ``count`` pictures an array of ``shape``, from one for all or [count, *shape]; None gives Nones."""
     if values is None:
         return [None] * count
-    try:
-        array = np.ascontiguousarray(values, np.float32)
-    except (TypeError, ValueError, OverflowError) as problem:
-        raise InvalidArgumentError.of(name, f"is no array of numbers: {problem}") from None
+    array = options.array(name, values)
     if array.shape not in (shape, (count, *shape)) or not np.isfinite(array).all():
         wanted = f"{shape}" if count == 1 else f"{shape} or {(count, *shape)}"
         raise InvalidArgumentError.of(name, f"has shape {array.shape}; finite numbers of shape {wanted} are needed")

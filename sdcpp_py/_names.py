@@ -102,18 +102,9 @@ def _folded(name: str) -> str:
     return lower.replace("dpmpp", "dpm++").replace("ancestral", "a")
 
 
-def _found(name: str, known: Mapping[str, str]) -> str | None:
-    return known.get(_folded(name))
-
-
-@functools.cache
-def _samplers() -> dict[str, str]:
-    return {**{_folded(title): name for name, title in SAMPLER_TITLES.items()}, **_OTHER_SAMPLERS}
-
-
-@functools.cache
-def _schedules() -> dict[str, str]:
-    return {**{_folded(title): name for name, title in SCHEDULE_TITLES.items()}, **_OTHER_SCHEDULES}
+def _spellings(known: tuple[str, ...], titles: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
+    """The engine's names by every folded spelling."""
+    return {_folded(name): name for name in known} | {_folded(title): name for name, title in titles.items()} | dict(others)
 
 
 def schedule(name: Any, known: tuple[str, ...]) -> Any:
@@ -122,7 +113,7 @@ def schedule(name: Any, known: tuple[str, ...]) -> Any:
         return name
     if _folded(name) in _OWN_DEFAULT:
         return None
-    return _found(name, {_folded(one): one for one in known} | _schedules()) or name
+    return _spellings(known, SCHEDULE_TITLES, _OTHER_SCHEDULES).get(_folded(name), name)
 
 
 def sampler(name: Any, known: tuple[str, ...], schedules: tuple[str, ...]) -> tuple[Any, str | None]:
@@ -132,17 +123,16 @@ def sampler(name: Any, known: tuple[str, ...], schedules: tuple[str, ...]) -> tu
     """
     if not isinstance(name, str) or name in known:
         return name, None
-    if _folded(name) in _OWN_DEFAULT:
-        return None, None
-    names = {_folded(one): one for one in known} | _samplers()
-    if found := _found(name, names):
-        return found, None
     folded = _folded(name)
-    for spelling, title in sorted(
-        {**{_folded(one): one for one in schedules}, **_schedules()}.items(), key=lambda row: -len(row[0])
-    ):
-        if folded.endswith(spelling) and (found := names.get(folded.removesuffix(spelling))):
-            return found, title
+    if folded in _OWN_DEFAULT:
+        return None, None
+    samplers = _spellings(known, SAMPLER_TITLES, _OTHER_SAMPLERS)
+    if folded in samplers:
+        return samplers[folded], None
+    endings = _spellings(schedules, SCHEDULE_TITLES, _OTHER_SCHEDULES)
+    for ending in sorted(endings, key=len, reverse=True):
+        if folded.endswith(ending) and (found := samplers.get(folded.removesuffix(ending))):
+            return found, endings[ending]
     return name, None
 
 

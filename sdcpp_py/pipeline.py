@@ -310,7 +310,8 @@ class Pipeline:
                 try:
                     start = time.perf_counter()
                     shares = {text: self._shares(text, unwanted, used) for text in dict.fromkeys(prompts)}
-                    latents: list[Any] = [self._encoded(picture, used) for picture in pictures]
+                    fitted = [_images.fitted(picture, used["width"], used["height"]) for picture in pictures]
+                    latents: list[Any] = [self._encoded(picture) for picture in fitted]
                     timings = {"encode": time.perf_counter() - start, "sample": 0.0, "decode": 0.0}
                     starts = latents * count if len(latents) == 1 else latents or [None] * count
                     texts = [text for text in prompts for _ in range(used["batch_count"])]
@@ -359,11 +360,10 @@ class Pipeline:
             side = options.side("width", width, multiple)
             given["height"] = whole(side * picture.height / picture.width)
 
-    def _encoded(self, picture: Image.Image, used: Mapping[str, Any]) -> NDArray[np.float32]:
-        """The latent of an initial picture."""
-        width, height = used["width"], used["height"]
-        pixels = np.ascontiguousarray(_images.fitted(picture, width, height), np.uint8)
-        return self._require_open().encode(pixels, self._latent_shape(height, width), stop=self.cancel, watch=self._watch)
+    def _encoded(self, picture: Image.Image) -> NDArray[np.float32]:
+        """The latent of a picture whose sides the autoencoder takes."""
+        pixels, shape = np.ascontiguousarray(picture, np.uint8), self._latent_shape(picture.height, picture.width)
+        return self._require_open().encode(pixels, shape, stop=self.cancel, watch=self._watch)
 
     def _checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The values that `generate` uses: those given, else the model's. Options that the engine decides are left out."""
@@ -589,13 +589,10 @@ class Pipeline:
         """A picture (a path, a PIL image, or uint8 [H, W, 3]) to the mean of its latent, float32 [C, H/8, W/8], as sampled."""
         with self._alone(_cancel_of(cancel)), self._watching(cancel):
             self._require_open()
-            pixels = np.ascontiguousarray(_images.opened(image), np.uint8)
-            factor, sides = int(self._facts["latent_factor"]), pixels.shape
-            if sides[0] % factor or sides[1] % factor or 0 in sides:
+            picture, factor = _images.opened(image), int(self._facts["latent_factor"])
+            if picture.height % factor or picture.width % factor or 0 in picture.size:
                 raise InvalidArgumentError(f"a picture must be [H, W, 3] with sides in multiples of {factor}")
-            return self._require_open().encode(
-                pixels, self._latent_shape(sides[0], sides[1]), stop=self.cancel, watch=self._watch
-            )
+            return self._encoded(picture)
 
     @memory_errors_told()
     def prompt_states(self, text: str, *, clip_skip: int | None = None) -> NDArray[np.float32]:

@@ -28,8 +28,8 @@ def embed(text):
     return tiny_models.text_encoder()(torch.tensor([prompt.tokenize(text).ids])).last_hidden_state
 
 
-def their_pipeline(**schedule):
-    scheduler = EulerDiscreteScheduler(**NOISE, **schedule)
+def their_pipeline(scheduler=None, **schedule):
+    scheduler = scheduler or EulerDiscreteScheduler(**NOISE, **schedule)
     parts = (tiny_models.vae(), None, None, tiny_models.unet(), scheduler, None, None)
     return StableDiffusionPipeline(*parts, requires_safety_checker=False)
 
@@ -158,9 +158,7 @@ def test_a_folders_scheduler_gives_diffusers_picture(tmp_path, name):
     with sdcpp_py.Pipeline(folder) as ours:
         found = ours.generate("a red circle", cfg_scale=1, noise=noise, steps=10, width=64, height=64)
         with torch.no_grad():
-            theirs = StableDiffusionPipeline(
-                tiny_models.vae(), None, None, tiny_models.unet(), scheduler, None, None, requires_safety_checker=False
-            )(
+            theirs = their_pipeline(scheduler)(
                 prompt_embeds=embed("a red circle"),
                 guidance_scale=1.0,
                 latents=torch.from_numpy(noise)[None],

@@ -16,8 +16,8 @@ namespace {
 // Tells are names of tensors: all of those between two "|". "*" at an end stands for anything; other names may stand
 // behind a denoiser's prefix. "=" before a name takes it to the letter, "!" says that there is none.
 struct Stranger {
-    std::string_view title;   // what follows "FILE is"
-    std::string_view advice;  // what follows "which"
+    std::string_view title;   // the words behind "FILE is"
+    std::string_view advice;  // the words behind "which"
     std::string_view tells;
 };
 

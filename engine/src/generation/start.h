@@ -10,7 +10,7 @@ namespace sdcpp {
 
 struct Start {
     // One picture's, which each picture of a batch then gets, or a whole batch's, one picture behind the other.
-    Floats noise;           // of unit variance; empty: drawn from the run's generator
+    Floats noise;           // unit variance; empty: the run's generator draws it
     Floats latent;          // clean, as sampled; empty: none, the run is the whole schedule
     double strength = .75;  // 0 to 1: how much of the schedule a latent goes through
     // Whether a diffusion's run from noise alone begins with all of the variance that noise over a clean latent of

@@ -22,7 +22,7 @@ struct Value {
         sequence,    // a list or tuple
         dict,        //
         global,      // a name; `text` is "module name"
-        storage,     // of tensors' values; `text` is its key
+        storage,     // tensors' values; `text` is their key
         tensor,      //
         odd_tensor,  // one that cannot be read; `text` says why
     } kind = Kind::opaque;

@@ -18,7 +18,7 @@ namespace sdcpp {
 // Factors of a tensor's values, on a grid over its rows and columns.
 struct ScaleGrid {
     std::vector<float> factors;             // row by row of the grid
-    int64_t columns = 1;                    // of the grid
+    int64_t columns = 1;                    // the grid's
     int64_t row_side = 0, column_side = 0;  // rows and columns of the tensor that share a factor
 };
 

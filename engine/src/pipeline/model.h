@@ -37,7 +37,7 @@ struct ModelOptions {
 // Facts from config, tensors and family.
 struct ModelFacts {
     LatentSpace latent;
-    SchedulerConfig scheduler;  // of a diffusers folder
+    SchedulerConfig scheduler;  // a diffusers folder's
     Predicts predicts = Predicts::noise;
     int size_multiple = 64;  // pixels
 };

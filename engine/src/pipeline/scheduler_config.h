@@ -9,7 +9,7 @@
 namespace sdcpp {
 
 struct SchedulerConfig {
-    std::string name;               // of the class; "" if the config does not say
+    std::string name;               // the class's; "" if the config does not say
     std::string sampler, schedule;  // "" if nothing here is the same
     int steps_offset = 0;
     // Of runs with both: whether they begin with a variance of sigma^2 + 1, and whether they end at the least level of

@@ -51,7 +51,7 @@ struct Executor::Prepared {
     std::unique_ptr<Flow> flow;  // for one graph's microbatches
     CarryLayout layout;
     DeviceBuffer carries;
-    std::vector<DeviceBuffer> workspace;  // of one graph at a time
+    std::vector<DeviceBuffer> workspace;  // one graph at a time computes in it
     DeviceMemory::Lease scratch;
     std::vector<std::vector<SegmentGraph>> graphs;  // [segment][group]
     std::shared_ptr<Prefetcher> prefetcher;

@@ -11,7 +11,7 @@
 namespace sdcpp {
 namespace {
 
-constexpr size_t max_nodes = 1 << 15;                            // of a stage
+constexpr size_t max_nodes = 1 << 15;                            // a stage's
 void* const somewhere = reinterpret_cast<void*>(uintptr_t{64});  // makes a layout take a tensor as placed
 
 void put(ggml_tensor* tensor, const Address& address) {

@@ -114,7 +114,7 @@ GraphLayout::GraphLayout(ggml_cgraph* graph, ggml_backend_buffer_type_t buffers)
         bool placed = false;
         Span span;
     };
-    std::unordered_map<const ggml_tensor*, Value> values;  // those that get memory here
+    std::unordered_map<const ggml_tensor*, Value> values;  // only values that get memory here
     const int count = ggml_graph_n_nodes(graph);
     std::unordered_map<const ggml_tensor*, bool> seen;
     const auto meet = [&](ggml_tensor* tensor, int node) {
