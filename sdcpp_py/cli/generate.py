@@ -159,7 +159,7 @@ def _told(result: Result) -> str:
     width, height = used["width"], used["height"]
     parts = f"text {times['encode']:.2f}, sampling {times['sample']:.2f}, decoding {times['decode']:.2f}"
     return (
-        f"seed {result.seed}, {width}x{height}, {used['steps']} steps of {used['sampler']}, {used['scheduler']}, "
+        f"seed {result.seed}, {width}x{height}, {used['steps']} steps of {used['sampler']}, {used.get('scheduler', 'sigmas given')}, "
         f"cfg {used['cfg_scale']:g}: {times['total']:.2f} s ({parts})"
     )
 

@@ -236,6 +236,8 @@ def test_keywords_have_the_tables_types(function, table):
             expected = bool | expected
         if name == "seed":
             expected = Sequence[int] | expected
+        if name == "sigmas":
+            expected = Sequence[float] | str | None
         assert set(typing.get_args(hints[name]) or [hints[name]]) == (
             set(typing.get_args(expected)) if isinstance(expected, types.UnionType) else {expected}
         ), name
@@ -279,7 +281,7 @@ def other_value(option):
         return True
     if option.kind == "choice":
         return option.choices[-1]
-    return {"integer": 9, "number": 0.25, "text": "f16", "budget": "3.5"}[option.kind]
+    return {"integer": 9, "number": 0.25, "text": "f16", "budget": "3.5", "numbers": "3,0"}[option.kind]
 
 
 def test_the_command_line_passes_every_option_on(monkeypatch):
@@ -388,7 +390,6 @@ REFUSED = {
     "slg_scale": 2.5,
     "image_cfg_scale": 1.5,
     "timestep_shift": 250,
-    "sigmas": "1,0.5",
     "pm_id_images": ["a.png"],
     "cache_mode": "easycache",
     "upscale_factor": 2,
@@ -451,7 +452,18 @@ def test_a_pictures_metadata_come_from_the_table():
         f'Model: "my, model", Clip skip: 2, RNG: CPU, Version: sdcpp_py {version}'
     )
     keys = {option.written for option in options.GENERATE.values() if option.written}
-    assert keys == {"Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Clip skip", "Denoising strength", "RNG"}
+    assert keys == {
+        "Steps",
+        "Sampler",
+        "Schedule type",
+        "CFG scale",
+        "Seed",
+        "Size",
+        "Clip skip",
+        "Denoising strength",
+        "RNG",
+        "Sigmas",
+    }
 
 
 @pytest.mark.parametrize("value", ["a, b", "a: b", "a\nb"])
