@@ -265,9 +265,9 @@ class Pipeline:
         more side for the pictures, instead of the seeds'. ``rng`` takes the place of the pipeline's for this call.
 
         ``sigmas`` are levels of noise in place of ``steps`` and ``scheduler``: falling numbers, in a list or with commas, the
-        last one usually 0. ``eta`` is the share of renewed noise of stochastic samplers. ``flow_shift`` moves a flow model's steps
-        towards noise if it is above 1 (None: as the model was trained). ``guidance`` is the strength that distilled models take as
-        an input.
+        last one usually 0. ``eta`` is the share of renewed noise of stochastic samplers. ``flow_shift`` moves a flow model's
+        steps towards noise if it is above 1 (None: as the model was trained). ``guidance`` is the strength that distilled models
+        take as an input.
 
         ``init_image`` is a picture to begin from (a path, a PIL image, or uint8 [H, W, 3]) or a list with one for each picture
         to be made. It is cut and scaled to width and height, which are its own if they are left out; more than twice the
