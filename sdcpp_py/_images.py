@@ -30,10 +30,20 @@ def opened(picture: Picture) -> Image.Image:
 
     Raises InvalidArgumentError for what is no picture, ModelNotFoundError, BadFileError.
     """
+    upright = unflattened(picture)
+    if not upright.has_transparency_data:
+        return upright.convert("RGB")
+    layered = upright.convert("RGBA")
+    white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, layered).convert("RGB")
+
+
+def unflattened(picture: Picture) -> Image.Image:
+    """The picture in bytes, upright, its transparency kept. Raises as `opened` does."""
     if isinstance(picture, (str, os.PathLike)):
         try:
             with Image.open(picture) as file:
-                return opened(file)
+                return unflattened(file)
         except FileNotFoundError:
             raise ModelNotFoundError(f"no such file: {os.fsdecode(picture)}") from None
         except UnidentifiedImageError:
@@ -47,16 +57,11 @@ def opened(picture: Picture) -> Image.Image:
     if not isinstance(picture, Image.Image):
         raise InvalidArgumentError(f"a picture must be a path, a PIL image or an array, not {shown(picture)}")
     try:
-        upright = _in_bytes(ImageOps.exif_transpose(picture))
+        return _in_bytes(ImageOps.exif_transpose(picture))
     except InvalidArgumentError:
         raise
     except (OSError, ValueError, SyntaxError) as problem:  # closed, or cut off
         raise BadFileError(f"the picture cannot be read: {problem}") from None
-    if not upright.has_transparency_data:
-        return upright.convert("RGB")
-    layered = upright.convert("RGBA")
-    white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, layered).convert("RGB")
 
 
 def _in_bytes(picture: Image.Image) -> Image.Image:

@@ -26,7 +26,7 @@ from sdcpp_py.errors import InvalidArgumentError, shown
 class Option:
     """A row of the engine's table."""
 
-    set: str  #: its use: "model", "generate" or "plan"
+    set: str  #: its use: "model", "generate", "plan" or "face"
     name: str  #: Python's keyword
     kind: str  #: "number", "integer", "text", "choice", "switch", "budget", "numbers" or "array"
     least: float | None
@@ -86,7 +86,7 @@ def rows(kind: str) -> dict[str, Option]:
 
 
 MODEL = rows("model")
-GENERATE = rows("generate")
+GENERATE = {option.name: option for option in TABLE if option.set in ("generate", "face")}
 PLAN = rows("plan")
 
 SAMPLERS = GENERATE["sampler"].choices

@@ -184,11 +184,12 @@ def test_the_facade_has_the_other_packages_names_order_and_defaults(function, ex
 
 NOT_IN_TABLE = {
     sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "parts", "rng"},
-    sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "callback", "cancel", "progress"},
+    sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "mask_image"}
+    | {"callback", "cancel", "progress"},
     planner.plan: {"stages"},
 }
 # The package's own; what another keyword gives; the pipeline's, for all of its pictures unless a call has its own.
-NOT_KEYWORDS = {"blas_library", "init_latent", "rng"}
+NOT_KEYWORDS = {"blas_library", "init_latent", "mask", "rng"}
 
 
 @pytest.mark.parametrize(
@@ -278,7 +279,7 @@ class Recorder:
 def other_value(option):
     """A value that is not the option's default, as Python and as the command line have it."""
     if option.kind == "switch":
-        return True
+        return not option.flags[0].startswith("--no-")
     if option.kind == "choice":
         return option.choices[-1]
     return {"integer": 9, "number": 0.25, "text": "f16", "budget": "3.5", "numbers": "3,0"}[option.kind]
@@ -295,7 +296,22 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     parts = {name: f"{name}.gguf" for name in ("diffusion_model", "vae", "llm", "taesd")}
     for name, path in parts.items():
         given += ["--" + name.replace("_", "-"), path]
-    given += ["--clip_l", "l", "--clip_g", "g", "-m", "x.gguf", "--no-blas", "-n", "no", "-i", "photo.png", "--no-progress"]
+    given += [
+        "--clip_l",
+        "l",
+        "--clip_g",
+        "g",
+        "-m",
+        "x.gguf",
+        "--no-blas",
+        "-n",
+        "no",
+        "-i",
+        "photo.png",
+        "--mask",
+        "mask.png",
+        "--no-progress",
+    ]
     assert cli.main(["generate", "a cat", *given]) == 0
     rng = {"rng": expected.pop("rng")}
     model = {name: value for name, value in expected.items() if name in options.MODEL}
@@ -304,7 +320,14 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
         **{"parts": {"clip_l": "l", "clip_g": "g"}, "blas": False, "whole_process": True},
     }
     picture = {name: value for name, value in expected.items() if name in options.GENERATE}
-    more = {"prompt": "a cat", "negative_prompt": "no", "init_image": "photo.png", "use_taesd": True, "progress": False}
+    more = {
+        "prompt": "a cat",
+        "negative_prompt": "no",
+        "init_image": "photo.png",
+        "mask_image": "mask.png",
+        "use_taesd": True,
+        "progress": False,
+    }
     assert Recorder.made == {**picture, **more}
     assert len(expected) > 20
 
@@ -382,7 +405,6 @@ def test_the_facade_takes_every_keyword_at_the_other_packages_default(monkeypatc
 
 
 REFUSED = {
-    "mask_image": "m.png",
     "ref_images": ["r.png"],
     "control_image": "c.png",
     "hires": True,
@@ -444,6 +466,7 @@ def test_the_facades_pictures_carry_their_arguments_and_convert_writes(folder, t
 
 
 WRITTEN = ["Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Clip skip", "Denoising strength", "RNG", "Sigmas"]
+WRITTEN += ["Mask blur", "Masked content", "Masked area padding"]
 
 
 def test_a_pictures_metadata_come_from_the_table():
