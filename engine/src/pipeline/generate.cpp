@@ -194,9 +194,9 @@ Floats generate(Model& model, const SampleOptions& options) {
             if (!observer(report)) fail(SDCPP_CANCELLED, "stopped by the callback");
     };
     run_sampler(options.sampler, run, x);
-    if (!options.mask.empty()) put_back(x, kept);
     if (least)
         for (float& value : x) value = static_cast<float>(value / std::hypot(1.0, table.sigma_min()));
+    if (!options.mask.empty()) put_back(x, kept);
     require_finite(x, "the latents");
     return x;
 }
