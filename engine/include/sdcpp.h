@@ -38,7 +38,7 @@ extern "C" {
 /* cdef: begin (the Python binding reads the text between these marks, too) */
 
 /* Rises with each change to this header that callers must follow. sdcpp_abi_version gives the library's. */
-#define SDCPP_ABI_VERSION 3
+#define SDCPP_ABI_VERSION 4
 int32_t sdcpp_abi_version(void);
 
 typedef enum sdcpp_status {
@@ -160,6 +160,22 @@ void sdcpp_cancel(sdcpp_model* model);
 typedef int (*sdcpp_progress_callback)(uint64_t bytes, uint64_t all_bytes, void* user_data);
 int sdcpp_convert(const sdcpp_file* files, size_t file_count, const sdcpp_options* options, const char* path,
                   sdcpp_progress_callback callback, void* user_data, sdcpp_error* error);
+
+/* A LoRA or one of its kin, and how much its changes count: 0 = not at all, 1 = as it was trained. */
+typedef struct sdcpp_adapter {
+    const char* path;      /* UTF-8; a tensor file */
+    float denoiser_weight; /* in the diffusion model */
+    float text_weight;     /* in the text encoders */
+} sdcpp_adapter;
+/* These adapters, in this order, and no others are in use from now on; a count of 0 gives the model's own weights. The
+ * same file may be given several times; weights may be below 0. Weights that they change, or that earlier ones changed,
+ * are loaded again at their next use, all others stay. `json`: for each adapter {kinds, ranks, layers, matched,
+ * unmatched}: what its changes are, the number of layers that they change, the number of its tensors that are used, and
+ * the names of those that are not. An adapter that changes nothing of this model is SDCPP_UNSUPPORTED_MODEL, and
+ * tensors of shapes that do not fit are SDCPP_BAD_FILE; those in use before stay so then. Conditionings that were
+ * encoded before keep what they are. */
+int sdcpp_set_adapters(sdcpp_model* model, const sdcpp_adapter* adapters, size_t count, char** json,
+                       sdcpp_error* error);
 
 /* A conditioning: a prompt as the diffusion model takes it. */
 typedef struct sdcpp_conditioning sdcpp_conditioning;
