@@ -16,7 +16,7 @@ import numpy as np
 import random_weights
 from numpy.typing import NDArray
 
-from sdcpp_py.convert import convert
+from sdcpp_py import convert
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import tiny

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import sdcpp_py
-from sdcpp_py.convert import convert
+from sdcpp_py import convert
 
 TYPES = ("f16", "bf16", "q8_0", "q6_K", "q5_K", "q5_0", "q4_K", "q4_0", "q3_K", "q2_K")
 PROMPTS = (

@@ -6,6 +6,7 @@ __path__ = module_folders(__path__)  # before any module that needs the engine
 
 from sdcpp_py import errors, sampling
 from sdcpp_py._compat import RNG_TYPE_MAP, SAMPLE_METHOD_MAP, SCHEDULER_MAP, StableDiffusion
+from sdcpp_py._convert import convert
 from sdcpp_py._images import save
 from sdcpp_py._model_info import devices, summarize
 from sdcpp_py._result import Report, Result, Step
@@ -22,6 +23,7 @@ __all__ = [
     "StableDiffusion",
     "Step",
     "__version__",
+    "convert",
     "devices",
     "errors",
     "sampling",

@@ -17,8 +17,9 @@ from typing import Any
 from PIL import Image
 
 from sdcpp_py import _images, options
+from sdcpp_py._convert import convert
+from sdcpp_py._model_parts import ENCODERS_BY_FLAG
 from sdcpp_py._result import Step
-from sdcpp_py.convert import convert
 from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.pipeline import Pipeline
 
@@ -159,11 +160,11 @@ class StableDiffusion:
         options.choice("image_resize_method", image_resize_method, ("crop", "resize"))
         if sampler_rng_type not in ("cuda", rng_type):
             raise InvalidArgumentError(f"sampler_rng_type={sampler_rng_type!r:.30} differs from rng_type; leave it out")
-        encoders = [path for path in (clip_l_path, clip_g_path, t5xxl_path) if path]
+        encoders = {component: given[f"{word}_path"] for word, component in ENCODERS_BY_FLAG.items() if given[f"{word}_path"]}
         self._arguments = given
         self._crops = image_resize_method == "crop"
         self._taesd = bool(taesd_path) and not tae_preview_only
-        self.pipeline = Pipeline(model_path or None, text_encoders=encoders, **opening)
+        self.pipeline = Pipeline(model_path or None, parts=encoders or None, **opening)
 
     def generate_image(
         self,

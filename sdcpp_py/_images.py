@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -153,6 +154,8 @@ def save(image: Image.Image, target: str | os.PathLike[str] | IO[bytes], format:
             image.save(temporary, kind, **_metadata(image, kind))
     elif hasattr(target, "write"):
         kind = _format_of(Path("picture.png"), format)
+        if isinstance(target, io.TextIOBase):
+            raise InvalidArgumentError("a picture is bytes; open the file with mode 'wb', or use io.BytesIO")
         image.save(target, kind, **_metadata(image, kind))
     else:
         raise InvalidArgumentError(f"a picture is saved to a path or a file object, not {shown(target)}")

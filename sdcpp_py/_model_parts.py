@@ -29,9 +29,12 @@ class Component:
 
 
 COMPONENTS: tuple[Component, ...] = tuple(Component(**{**row, "flags": tuple(row["flags"])}) for row in _engine.components())
-
-
+#: Text encoders that share a keyword, by the words of their flags, such as "t5xxl".
+ENCODERS_BY_FLAG = {flag.strip("-"): row.name for row in COMPONENTS for flag in row.flags if row.option == "text_encoders"}
 _DENOISERS = {"diffusion_model", *(row.name for row in COMPONENTS if row.kind == "diffusion_model")}
+
+
+_PICTURE_PARTS = {row.name for row in COMPONENTS if row.option in ("vae", "taesd")} | {"vae", "taesd"}
 
 
 class ModelParts:
@@ -53,7 +56,10 @@ class ModelParts:
                 kind = "text_encoder" if name == "text_encoders" else name
                 several = [paths] if isinstance(paths, (str, os.PathLike)) or not isinstance(paths, Sequence) else paths
                 given += [(kind, path) for path in several]
-        base = otherwise if model is None and not any(part in _DENOISERS for part, _ in given) else model
+        alone = model is None and not any(part in _DENOISERS for part, _ in given)
+        base = otherwise if alone else model
+        #: Whether text encoders are given and their model is not.
+        self.lacks_model = alone and otherwise is not None and any(part not in _PICTURE_PARTS for part, _ in given)
         if base is not None:
             given.insert(0, ("", base))
         self.files = [_engine.PartFile(_engine.path_bytes(path), part) for part, path in given]

@@ -23,8 +23,9 @@ def whole_file(target: Path) -> Iterator[Path]:
     """A path in ``target``'s folder to write to. It takes ``target``'s name at the end of the block; gone if that raises.
 
     Temporary files that processes left which were killed are removed first. The system's own rules (the umask) say who may read
-    the file. Raises OSError.
+    the file. A symbolic link stays, and the file that it names is written. Raises OSError.
     """
+    target = Path(os.path.realpath(target))
     _remove_leftovers(target.parent)
     descriptor, temporary = _created(target)
     try:
@@ -43,6 +44,7 @@ def require_writable(target: Path) -> None:
         raise IsADirectoryError(21, "is a folder", str(target))
     with contextlib.suppress(FileNotFoundError):
         target.stat()  # a name that is too long is told here
+    target = Path(os.path.realpath(target))
     descriptor, temporary = _created(target)
     os.close(descriptor)
     temporary.unlink(missing_ok=True)

@@ -98,6 +98,12 @@ class OverBudgetError(OutOfMemoryError):
 
     least_bytes: int = 0  #: the smallest budget that is enough
 
+    def with_enough(self, largest: OverBudgetError) -> OverBudgetError:
+        """The same error with the budget that another one says is enough."""
+        told = OverBudgetError(str(self.args[0]).replace(self.option, largest.option, 1))
+        told.option, told.least_bytes = largest.option, largest.least_bytes
+        return told
+
 
 class CancelledError(SdcppError):
     """The run was stopped by `cancel()`."""

@@ -10,6 +10,7 @@ import difflib
 import math
 import operator
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,7 @@ class Option:
     unit: str  #: the value's name in the command line's help
     written: str  #: the key in a picture's metadata; "": not written
     help: str
+    samplers: tuple[str, ...]  #: those that it has an effect with; (): all
 
     def parse(self, text: str) -> Any:
         """The value that ``text`` gives for a default; None for ""."""
@@ -70,7 +72,8 @@ class Option:
 
 
 def _read(row: Mapping[str, Any]) -> Option:
-    return Option(**{**row, "choices": tuple(row["choices"]), "flags": tuple(row["flags"])})
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    return Option(**values)
 
 
 #: Every option of the engine.
@@ -188,6 +191,18 @@ def side(name: str, value: Any, multiple: int) -> int:
             name, f"is {number}; this model takes multiples of {multiple}, such as {below} or {below + multiple}"
         )
     return number
+
+
+def progress(value: bool | None) -> bool:
+    """Whether a bar is shown; None: on a terminal."""
+    return sys.stderr.isatty() if value is None else switch("progress", value)
+
+
+def cancel(value: Any) -> _engine.Cancel | None:
+    """A caller's event, if it is one. Raises InvalidArgumentError."""
+    if value is not None and not callable(getattr(value, "is_set", None)):
+        raise InvalidArgumentError.of("cancel", f"must be a threading.Event, or have a method is_set(), not {shown(value)}")
+    return value  # type: ignore[no-any-return]
 
 
 def seed_value(seed: int | None) -> int:

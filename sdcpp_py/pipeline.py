@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -33,7 +32,6 @@ from sdcpp_py.errors import (
     InvalidArgumentError,
     MissingPartError,
     OverBudgetError,
-    SdcppError,
     shown,
 )
 from sdcpp_py.plan import _speeds, planner
@@ -46,14 +44,12 @@ logger = logging.getLogger("sdcpp_py")
 LoraLike = PathLike | tuple[PathLike, float | Mapping[str, float]]
 _CACHED_PROMPTS = 16
 _DECODING = {name: option for name, option in options.GENERATE.items() if option.group == "decoding"}
+_SIZE = ("width", "height", "batch_count", "cfg_scale")
 _CALLBACK_SECONDS = 5.0  # a step callback that takes longer may be waiting for those who wait for the pipeline
 
 
-def _cancel_of(given: Any) -> _engine.Cancel | None:
-    """A caller's event, if it is one. Raises InvalidArgumentError."""
-    if given is not None and not callable(getattr(given, "is_set", None)):
-        raise InvalidArgumentError(f"cancel must be a threading.Event, or have a method is_set(), not {shown(given)}")
-    return given  # type: ignore[no-any-return]
+def _least_bytes(problem: OverBudgetError) -> int:
+    return problem.least_bytes
 
 
 @dataclass
@@ -155,6 +151,9 @@ class Pipeline:
         if link_speed is None and budgeted and not device.lower().startswith("simulated"):
             chosen["link_speed"] = _speeds.device_speed(device, chosen.get("threads", 0))
         self._model = _engine.Model(files.files, chosen)
+        if files.lacks_model:
+            self._model.close()
+            raise InvalidArgumentError("a text encoder is given, but no model; give its model too")
         self._facts = self._model.report()
         self.device: str = self._facts["device"]
         #: The model's family, by the engine's name for it.
@@ -163,7 +162,7 @@ class Pipeline:
         #: The diffusion model's name among `networks`; "" if there is none.
         self.denoiser: str = self._facts["denoiser"]
         #: The names of the model's networks, in the order in which they run.
-        self.networks: list[str] = self._facts["networks"]
+        self.networks: list[str] = [one["name"] for one in self._facts["networks"]]
 
     def __repr__(self) -> str:
         """Show the model's file and device."""
@@ -243,7 +242,7 @@ class Pipeline:
 
     def default(self, name: str) -> Any:
         """The value that `generate` uses for the option `name` if it is None: the model's own, else a general one."""
-        option = options.GENERATE.get(name)
+        option = options.GENERATE.get(name) if isinstance(name, str) else None
         if option is None or option.default_from != "model":
             raise InvalidArgumentError(f"no option {shown(name)} has a default of the model's own")
         self._require_open()
@@ -308,8 +307,9 @@ class Pipeline:
         NotFiniteError, ClosedError.
         """
         given = options.given(options.GENERATE, locals())
-        with self._alone(_cancel_of(cancel)), self._watching(cancel):
+        with self._alone(options.cancel(cancel)), self._watching(cancel):
             model = self._require_open()
+            visible = options.progress(progress)
             if callback is not None and not callable(callback):
                 raise InvalidArgumentError(f"callback must be a function of a Step, not {shown(callback)}")
             self._require_parts(options.switch("use_taesd", use_taesd))
@@ -323,19 +323,18 @@ class Pipeline:
             self._warn(unwanted, given, used, bool(pictures))
             again: dict[str, Any] = {"prompt": prompt if isinstance(prompt, str) else prompts, "negative_prompt": unwanted}
             again |= {name: value for name, value in (("noise", noise), ("init_image", init_image)) if value is not None}
-            if self.model_path == embedded_model() and not all(map(can_draw, prompts)):
+            given_loras = networks.of_keyword(loras)
+            if loras is not None:
+                again["loras"] = [(os.fsdecode(lora.path), lora.weight) for lora in given_loras]
+            texts = {text: self._text(text, given_loras) for text in dict.fromkeys(prompts)}
+            if self.model_path == embedded_model() and not all(can_draw(text.plain) for text in texts.values()):
                 logger.warning("the embedded model draws %s, and nothing else", SUBJECT)
             count = used["batch_count"] * len(prompts)
             seeds = _jobs.seeds_of(seed, count)
             noises = _jobs.latents_of("noise", used.pop("noise", None), self._latent_shape(used["height"], used["width"]), count)
             if len(pictures) not in (0, 1, count):
                 raise InvalidArgumentError(f"init_image is a list of {len(pictures)}; there are {count} pictures to be made")
-            given_loras = networks.of_keyword(loras)
-            if loras is not None:
-                again["loras"] = [(os.fsdecode(lora.path), lora.weight) for lora in given_loras]
-            texts = {text: self._text(text, given_loras) for text in dict.fromkeys(prompts)}
             model.begin()
-            visible = sys.stderr.isatty() if progress is None else progress
             with tqdm(total=used["steps"] * count, unit="step", disable=not visible, leave=False) as bar:
                 bar.set_description("reading the prompt")
                 try:
@@ -373,21 +372,28 @@ class Pipeline:
         self, problem: OverBudgetError, used: Mapping[str, Any], texts: Sequence[str], has_picture: bool
     ) -> OverBudgetError:
         """``problem``, with the budget that is enough for every network of the run, not only for the one that stopped it."""
-        size = {name: used[name] for name in ("width", "height", "cfg_scale", *_DECODING) if name in used}
+        found = self._run_plans({**used, "batch_count": 1}, texts, has_picture).values()
+        largest = max((one for one in found if isinstance(one, OverBudgetError)), key=_least_bytes, default=problem)
+        return problem.with_enough(max(problem, largest, key=_least_bytes))
+
+    def _run_plans(
+        self, used: Mapping[str, Any], texts: Sequence[str], has_picture: bool
+    ) -> dict[str, planner.Plan | OverBudgetError]:
+        """For each network of a run, in order, its plan or why there is none."""
+        roles = {"denoiser", "tiny_decoder" if used.get("use_taesd") else "decoder", *(["encoder"] if has_picture else [])}
+        reading = {encoder.name for encoder in self._encoders}
+        size = {name: used[name] for name in (*_SIZE, *_DECODING) if name in used}
         chunks = max((one.chunks for tokens in encoders.tokenize(self._encoders, texts) for one in tokens), default=1)
-        largest = problem
-        for network in self.networks:
-            if network.endswith(".encoder") and not has_picture:
+        found: dict[str, planner.Plan | OverBudgetError] = {}
+        for network in self._facts["networks"]:
+            name = network["name"]
+            if network["role"] not in roles and name not in reading:
                 continue
             try:
-                self._require_open().plan(network, size, chunks)
-            except OverBudgetError as other:
-                largest = max(largest, other, key=lambda one: one.least_bytes)
-            except SdcppError:
-                pass  # it has no part in the run
-        told = OverBudgetError(str(problem.args[0]).replace(problem.option, largest.option, 1))
-        told.option, told.least_bytes = largest.option, largest.least_bytes
-        return told
+                found[name] = planner.of_engine(self._require_open().plan(name, size, chunks))
+            except OverBudgetError as problem:
+                found[name] = problem
+        return found
 
     def _size_of_picture(self, given: dict[str, Any], picture: Image.Image) -> None:
         """Let the sides that are left out follow those of an initial picture."""
@@ -434,6 +440,10 @@ class Pipeline:
             used[side] = options.side(side, used[side], self.size_multiple)
         return used
 
+    def _require_network(self, name: object) -> None:
+        if name not in self.networks:
+            raise InvalidArgumentError(f"network must be one of {', '.join(self.networks)}, not {shown(name)}")
+
     def _require_open(self) -> _engine.Model:
         if self._model is None:
             raise ClosedError("this pipeline is closed; make a new one")
@@ -473,6 +483,11 @@ class Pipeline:
             logger.warning("guidance has no effect: this model was not distilled to take it; cfg_scale guides it")
         if given["flow_shift"] is not None and not self._facts["flow"]:
             logger.warning("flow_shift has no effect: this model is not a flow")
+        for name, option in options.GENERATE.items():
+            if option.samplers and given.get(name) is not None and used["sampler"] not in option.samplers:
+                logger.warning("%s has no effect with the sampler %s", name, used["sampler"])
+        if given["vae_tiling"] is False and (given["vae_tile_size"], given["vae_tile_overlap"]) != (None, None):
+            logger.warning("the size and overlap of tiles have no effect without vae_tiling")
         if given["strength"] is not None and not has_picture:
             logger.warning("strength has no effect without init_image")
             del used["strength"]
@@ -567,19 +582,55 @@ class Pipeline:
         """
         with self._alone():
             model = self._require_open()
-            size = options.given(options.GENERATE, {"width": width, "height": height, "cfg_scale": cfg_scale})
-            used = options.checked(options.GENERATE, {name: self._or_default(name, value) for name, value in size.items()})
-            for side in ("width", "height"):
-                used[side] = options.side(side, used[side], self.size_multiple)
-            count = options.GENERATE["batch_count"].check(batch_count)
-            used["batch_count"] = count
-            used["batch_count"] = self._together(used)
-            return planner.of_engine(model.plan(network or self._facts["denoiser"], used))
+            if network is not None:
+                self._require_network(network)
+            used = self._size(width, height, batch_count, cfg_scale)
+            return planner.of_engine(model.plan(network or self.denoiser, used))
+
+    @memory_errors_told()
+    def plans(
+        self,
+        prompt: str | Sequence[str] = "",
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        batch_count: int = 1,
+        cfg_scale: float | None = None,
+        init_image: bool = False,
+        vae_tiling: bool | None = None,
+        vae_tile_size: int | None = None,
+        use_taesd: bool = False,
+    ) -> dict[str, planner.Plan]:
+        """The plans of all networks that `generate` would run, in order; a decoder's may be that of a tile.
+
+        ``init_image`` tells whether the run begins from a picture. Raises OverBudgetError, whose ``least_bytes`` are enough for
+        the whole run; InvalidArgumentError; MissingPartError.
+        """
+        decoding = options.given(_DECODING, locals())
+        with self._alone():
+            self._require_open()
+            decoding = options.checked(_DECODING, decoding)
+            self._require_parts(decoding["use_taesd"])
+            used = {**self._size(width, height, batch_count, cfg_scale), **decoding}
+            found = self._run_plans(used, _jobs.prompts_of(prompt), options.switch("init_image", init_image))
+        problems = [one for one in found.values() if isinstance(one, OverBudgetError)]
+        if problems:
+            raise problems[0].with_enough(max(problems, key=_least_bytes))
+        return {name: one for name, one in found.items() if isinstance(one, planner.Plan)}
+
+    def _size(self, width: int | None, height: int | None, batch_count: int, cfg_scale: float | None) -> dict[str, Any]:
+        """The size of a run, as the engine plans and samples it: with so many pictures as go together."""
+        size = options.given(options.GENERATE, {"width": width, "height": height, "cfg_scale": cfg_scale})
+        used = options.checked(options.GENERATE, {name: self._or_default(name, value) for name, value in size.items()})
+        for side in ("width", "height"):
+            used[side] = options.side(side, used[side], self.size_multiple)
+        used["batch_count"] = options.GENERATE["batch_count"].check(batch_count)
+        used["batch_count"] = self._together(used)
+        return used
 
     def _together(self, used: Mapping[str, Any]) -> int:
         """How many pictures are sampled together: several if layers are streamed, so that they are uploaded once for all."""
-        size = {name: used[name] for name in ("width", "height", "batch_count", "cfg_scale")}
-        return self._require_open().pictures_together(size)
+        return self._require_open().pictures_together({name: used[name] for name in _SIZE})
 
     def _sample(
         self,
@@ -631,7 +682,7 @@ class Pipeline:
     ) -> Image.Image:
         """A latent, float32 [C, h, w], to a picture; options as for `generate`. Raises BusyError within a step callback."""
         given = options.given(_DECODING, locals())
-        with self._alone(_cancel_of(cancel)), self._watching(cancel):
+        with self._alone(options.cancel(cancel)), self._watching(cancel):
             self._require_open()
             array, channels = options.array("the latent", latent), self._facts["latent_channels"]
             if array.ndim != 3 or array.shape[0] != channels or 0 in array.shape:
@@ -641,7 +692,7 @@ class Pipeline:
     @memory_errors_told()
     def encode(self, image: Picture, *, cancel: _engine.Cancel | None = None) -> NDArray[np.float32]:
         """A picture (a path, a PIL image, or uint8 [H, W, 3]) to the mean of its latent, float32 [C, H/8, W/8], as sampled."""
-        with self._alone(_cancel_of(cancel)), self._watching(cancel):
+        with self._alone(options.cancel(cancel)), self._watching(cancel):
             self._require_open()
             picture, factor = _images.opened(image), int(self._facts["latent_factor"])
             if picture.height % factor or picture.width % factor or 0 in picture.size:
@@ -665,6 +716,7 @@ class Pipeline:
     def evaluate(self, network: str, *, loras: Sequence[LoraLike] | None = None, **inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Run one network once, for tests and benchmarks: the inputs and names that sdcpp.h gives for sdcpp_evaluate."""
         with self._alone():
+            self._require_network(network)
             self._adapt(networks.of_keyword(loras))
             return self._require_open().evaluate(network, inputs, stop=self.cancel, watch=self._watch)
 

@@ -24,6 +24,12 @@ _EXAMPLES = """examples:
 """
 
 
+def _near(word: str, parser: argparse.ArgumentParser) -> str:
+    known = [name for action in parser._actions for name in action.option_strings]
+    near = difflib.get_close_matches(word.partition("=")[0], known, n=2) if word.startswith("-") else []
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors name what may be meant."""
 
@@ -36,11 +42,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    arguments, unknown = _parser().parse_known_args(argv)
+    parser = _parser()
+    arguments, unknown = parser.parse_known_args(argv)
+    if not hasattr(arguments, "run"):
+        parser.error(f"unknown: {' '.join(unknown)}{_near(unknown[0], parser)}" if unknown else "give a COMMAND")
     if unknown:
-        known = [name for action in arguments.parser._actions for name in action.option_strings]
-        near = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=2) if unknown[0].startswith("-") else []
-        arguments.parser.error(f"unknown: {' '.join(unknown)}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+        quoted = "" if unknown[0].startswith("-") else arguments.parser.get_default("unknown_words")
+        arguments.parser.error(f"unknown: {' '.join(unknown)}{_near(unknown[0], arguments.parser)}{quoted or ''}")
     return arguments
 
 
@@ -52,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=version.text(), help="print the versions and leave")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in (generate, info, plan, convert, devices, version):
         command.add_parser(commands)
     for own in commands.choices.values():

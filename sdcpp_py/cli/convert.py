@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from sdcpp_py._convert import convert
 from sdcpp_py._printable import printable
 from sdcpp_py.cli import flags
 from sdcpp_py.cli.sizes import size_text
-from sdcpp_py.convert import convert
 from sdcpp_py.options import MODEL
 
 _OPTIONS = {name: MODEL[name] for name in ("wtype", "tensor_type_rules", "threads")}
@@ -16,7 +16,7 @@ _OPTIONS = {name: MODEL[name] for name in ("wtype", "tensor_type_rules", "thread
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command's arguments."""
     parser = commands.add_parser("convert", help="write a model as one GGUF file, in other types of weights", allow_abbrev=False)
-    parser.add_argument("-m", "--model", metavar="PATH", help="safetensors, GGUF, .ckpt or a diffusers folder")
+    flags.add_model(parser, "safetensors, GGUF, .ckpt or a diffusers folder")
     given = parser.add_argument_group("parts and types")
     flags.add_parts(given)
     for option in _OPTIONS.values():
@@ -29,6 +29,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     given = {**flags.parts(arguments), **flags.values(arguments, _OPTIONS)}
-    path = convert(arguments.model, arguments.output, **given, progress=arguments.progress)
+    path = convert(flags.model(arguments), arguments.output, **given, progress=arguments.progress)
     print(f"{printable(str(path))}  {size_text(path.stat().st_size)}")
     return 0

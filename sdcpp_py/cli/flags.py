@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sdcpp_py._model_parts import COMPONENTS
+from sdcpp_py._model_parts import COMPONENTS, ENCODERS_BY_FLAG
+from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.options import GENERATE, MODEL, Option
 
 _TYPES: dict[str, Any] = {"integer": int, "number": float}  # a budget may be text, such as "CUDA0=8,4"
@@ -42,6 +43,20 @@ def _part_flags() -> dict[str, tuple[str, str]]:
     return {flag: (component.option, component.help) for component in COMPONENTS for flag in component.flags}
 
 
+def add_model(parser: Parser, text: str) -> None:
+    """The model's file or folder, alone or behind -m."""
+    parser.add_argument("positional_model", metavar="MODEL", nargs="?", help=text)
+    parser.add_argument("-m", "--model", metavar="PATH", help="the model as an option")
+
+
+def model(arguments: argparse.Namespace) -> str | None:
+    """The model that `add_model` took. Raises InvalidArgumentError."""
+    given = [path for path in (arguments.positional_model, arguments.model) if path is not None]
+    if len(given) > 1:
+        raise InvalidArgumentError("give the model once")
+    return given[0] if given else None
+
+
 def add_parts(parser: Parser) -> None:
     """The flags of the files that make up a model."""
     for flag, (_, text) in _part_flags().items():
@@ -51,15 +66,10 @@ def add_parts(parser: Parser) -> None:
 
 def parts(arguments: argparse.Namespace) -> dict[str, Any]:
     """The files that make up a model, as `Pipeline` and `convert` take them."""
-    found: dict[str, Any] = {}
-    encoders = list(arguments.text_encoder or ())
-    for flag, (option, _) in _part_flags().items():
-        path = getattr(arguments, flag.strip("-").replace("-", "_"))
-        if option != "text_encoders":
-            found[option] = path
-        elif path:
-            encoders.append(path)
-    return {**found, "text_encoders": encoders or None}
+    paths = {option: getattr(arguments, flag.strip("-").replace("-", "_")) for flag, (option, _) in _part_flags().items()}
+    encoders = {component: getattr(arguments, word) for word, component in ENCODERS_BY_FLAG.items()}
+    named = {component: path for component, path in encoders.items() if path is not None}
+    return {**paths, "text_encoders": arguments.text_encoder, "parts": named or None}
 
 
 def values(arguments: argparse.Namespace, table: Mapping[str, Option]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tqdm.contrib.logging import logging_redirect_tqdm
+
 from sdcpp_py import _images, profile
 from sdcpp_py._embedded import SUBJECT
 from sdcpp_py._printable import printable
@@ -71,7 +73,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     machine.add_argument("-v", "--verbose", action="store_true", help="show the engine's log")
     machine.add_argument("--no-progress", dest="progress", action="store_false", default=None, help="no progress bar")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, unknown_words="; put a prompt of several words in quotes")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -92,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
     shown = sys.stderr.isatty() if arguments.progress is None else arguments.progress
     # The command line has the process to itself, so --max-vram limits all of it on the CPU.
     with contextlib.ExitStack() as stack:
+        if shown:
+            stack.enter_context(logging_redirect_tqdm())  # log lines come above the bar
         with _saying("opening the model", shown):
             pipeline = stack.enter_context(Pipeline(arguments.model, **opening, rng=making.pop("rng"), whole_process=True))
         result = pipeline.generate(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from sdcpp_py import _images, families, options
 from sdcpp_py._model_info import Device, devices
 from sdcpp_py.cli import flags
 from sdcpp_py.cli.sizes import seconds_text, size_text
-from sdcpp_py.errors import InvalidArgumentError, OverBudgetError
+from sdcpp_py.errors import InvalidArgumentError, MissingPartError, OverBudgetError
 from sdcpp_py.options import GENERATE, MODEL
 from sdcpp_py.pipeline import Pipeline
 from sdcpp_py.plan import _speeds, picture, planner
@@ -26,7 +26,15 @@ _MORE_GIB = 2.0  # the budget beyond the one asked for that the summary tells ab
 _USUAL_PROFILE = "rtx3060"  # for devices that are given by single numbers
 _NO_LIMIT_GIB = 1e5
 
-Planner = Callable[[str, float | None], Plan]  # takes a policy and a budget in GiB; None: the device's own
+_FAMILY_OPTIONS = ("width", "height", "batch_count", "cfg_scale", "wtype", "max_vram", "plan_policy", "gpu_layers", "device")
+_MODEL_OPTIONS = (
+    *("wtype", "tensor_type_rules", "max_vram", "stream_layers", "offload_to_cpu", "threads", "device", "gpu_layers"),
+    *("blas", "matmul_precision"),
+)
+_GENERATE_OPTIONS = ("width", "height", "batch_count", "cfg_scale", "vae_tiling", "vae_tile_size")
+
+# Takes a policy and a budget in GiB (None: the device's own). The first plan is the one that is shown.
+Planner = Callable[[str, float | None], dict[str, Plan]]
 
 
 @dataclass(frozen=True)
@@ -46,17 +54,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Show whether a model fits, how long a step takes and what is streamed. The plan is for this machine's "
         "device, with its measured speeds, and is the one that `sdcpp generate` follows. Nothing is loaded.",
     )
-    plan.add_argument("model", metavar="MODEL", nargs="?", help="left out: the small model that comes with the package")
+    flags.add_model(plan, "left out: the small model that comes with the package")
     flags.add_parts(plan)
     plan.add_argument("--family", metavar="NAME", help="in place of a file: " + ", ".join(families.names()))
-    for name in ("width", "height", "batch_count", "cfg_scale"):
+    plan.add_argument("--network", metavar="NAME", help="one of the model's networks alone, such as vae.decoder")
+    for name in _GENERATE_OPTIONS:
         flags.add_option(plan, GENERATE[name])
-    flags.add_option(plan, MODEL["wtype"], "--wtype")
-    plan.add_argument(
-        "--network", metavar="NAME", help="one of the model's networks, such as vae.decoder (left out: the diffusion model)"
-    )
-    for name in ("max_vram", "threads", "device", "gpu_layers"):
-        flags.add_option(plan, MODEL[name])
+    for name in _MODEL_OPTIONS:
+        flags.add_option(plan, MODEL[name], *(["--wtype"] if name == "wtype" else []))
     flags.add_option(plan, MODEL["plan_policy"], "--policy")
     other = plan.add_argument_group("a device that is not in this machine")
     other.add_argument("--device-profile", metavar="NAME", help=", ".join(families.PROFILES))
@@ -97,19 +102,24 @@ def _device_here(name: str) -> Device | None:
 
 
 def _family_planner(arguments: argparse.Namespace, target: Target) -> tuple[Planner, str]:
-    if arguments.model is not None or any(flags.parts(arguments).values()):
+    if flags.model(arguments) is not None or any(flags.parts(arguments).values()):
         raise InvalidArgumentError("give a model file or --family, not both")
-    if arguments.network is not None:
-        raise InvalidArgumentError("--network needs a model file; --family knows the diffusion model alone")
-    profile = target.profile or _measured(target.name, arguments.threads)
+    usual = {"network": None} | {
+        name: {**GENERATE, **MODEL}[name].keyword_default for name in (*_GENERATE_OPTIONS, *_MODEL_OPTIONS)
+    }
+    for name, default in usual.items():
+        if name not in _FAMILY_OPTIONS and getattr(arguments, name) != default:
+            flag = "--network" if name == "network" else flags.spell(name, "")
+            raise InvalidArgumentError(f"{flag} needs a model file; --family knows the diffusion model alone")
+    profile = target.profile or _measured(target.name)
     width, height = arguments.width or 1024, arguments.height or 1024
     stages = families.stages(arguments.family, wtype=arguments.wtype or "bf16", width=width, height=height, tflops=profile.tflops)
     cfg_scale = arguments.cfg_scale
     guided = families.is_guided(arguments.family) if cfg_scale is None else cfg_scale != 1.0
     batch = GENERATE["batch_count"].check(arguments.batch_count)
 
-    def make(policy: str, budget: float | None) -> Plan:
-        return planner.plan(
+    def make(policy: str, budget: float | None) -> dict[str, Plan]:
+        plan = planner.plan(
             stages,
             budget_bytes=int((profile.vram_gib if budget is None else budget) * _GIB),
             policy=policy,
@@ -117,59 +127,58 @@ def _family_planner(arguments: argparse.Namespace, target: Target) -> tuple[Plan
             microbatches=batch * (2 if guided else 1),
             gpu_layers=arguments.gpu_layers,
         )
+        return {arguments.family: plan}
 
     return make, f"{arguments.family} at {width}x{height}"
 
 
-def _measured(name: str, threads: int | None) -> families.Profile:
+def _measured(name: str) -> families.Profile:
     """The figures of a device in this machine."""
-    flops, link = _speeds.device_speed(name, threads or 0)
+    flops, link = _speeds.device_speed(name, 0)
     here = _device_here(name)
     return families.Profile((here.free_bytes if here else 0) / _GIB, link / 1e9, flops / 1e12)
 
 
 def _file_planner(arguments: argparse.Namespace, target: Target) -> tuple[Planner, str]:
-    profile = target.profile
+    profile, model = target.profile, flags.model(arguments)
+    opening = {name: getattr(arguments, name) for name in (*_MODEL_OPTIONS, "plan_policy")} | flags.parts(arguments)
+    making = {name: getattr(arguments, name) for name in _GENERATE_OPTIONS}
     if profile is not None:
-        here: dict[str, Any] = {"device": "CPU", "link_speed": (profile.tflops * 1e12, profile.link_gb_per_s * 1e9)}
+        if arguments.threads is not None:
+            raise InvalidArgumentError("--threads is about this machine; leave it out for a device that is not in it")
+        opening |= {"device": "CPU", "link_speed": (profile.tflops * 1e12, profile.link_gb_per_s * 1e9)}
     else:
-        here = {"device": target.name, "threads": arguments.threads, "whole_process": True}
+        opening |= {"device": target.name, "whole_process": True}
         if not target.name.startswith("simulated"):
-            here["link_speed"] = _speeds.device_speed(target.name, arguments.threads or 0)
-    files = flags.parts(arguments)
-    with Pipeline(arguments.model, **files, **here) as pipeline:
-        width, height = arguments.width or pipeline.default("width"), arguments.height or pipeline.default("height")
-        network = arguments.network or pipeline.denoiser
-        if not network:
-            raise InvalidArgumentError("the files hold no diffusion model; name what is to be planned with --network")
-    path = files.get("diffusion_model") or arguments.model
-    what = f"{network} of {Path(path).name if path else 'the embedded model'}"
+            opening["link_speed"] = _speeds.device_speed(target.name, arguments.threads or 0)
+    with Pipeline(model, **{**opening, "max_vram": None}) as pipeline:
+        making["width"] = arguments.width or pipeline.default("width")
+        making["height"] = arguments.height or pipeline.default("height")
+        shown = arguments.network or pipeline.denoiser
+    if not shown:
+        raise InvalidArgumentError("the files hold no diffusion model; name what is to be planned with --network")
+    path = opening["diffusion_model"] or model
+    what = f"{shown} of {Path(path).name if path else 'the embedded model'} at {making['width']}x{making['height']}"
 
-    def make(policy: str, budget: float | None) -> Plan:
+    def make(policy: str, budget: float | None) -> dict[str, Plan]:
         if profile is not None:
             budget = profile.vram_gib if budget is None else budget
-        with Pipeline(
-            arguments.model,
-            **files,
-            wtype=arguments.wtype,
-            max_vram=arguments.max_vram if budget is None else budget,
-            plan_policy=policy,
-            gpu_layers=arguments.gpu_layers,
-            **here,
-        ) as pipeline:
-            return pipeline.plan(
-                network=network,
-                cfg_scale=arguments.cfg_scale,
-                width=width,
-                height=height,
-                batch_count=arguments.batch_count,
-            )
+        own = {**opening, "max_vram": arguments.max_vram if budget is None else budget, "plan_policy": policy}
+        with Pipeline(model, **own) as pipeline:
+            if arguments.network is None:
+                with contextlib.suppress(MissingPartError):  # what is there can be planned
+                    plans = pipeline.plans(**making, use_taesd=arguments.taesd is not None)
+                    return {shown: plans.pop(shown), **plans}
+            alone = {name: making[name] for name in ("width", "height", "batch_count", "cfg_scale")}
+            return {shown: pipeline.plan(network=shown, **alone)}
 
-    return make, f"{what} at {width}x{height}"
+    return make, what
 
 
 def _budget(arguments: argparse.Namespace, target: Target) -> float | None:
     """The budget in GiB that the user asks for; None: the device's own, as `sdcpp generate` would have it."""
+    if target.profile is not None and isinstance(arguments.max_vram, str) and "=" in arguments.max_vram:
+        raise InvalidArgumentError("--max-vram with a device's name is for devices of this machine; give one number of GiB")
     budget = options.max_vram(arguments.max_vram, target.name)
     if budget is None or target.profile is None:
         return budget
@@ -178,9 +187,13 @@ def _budget(arguments: argparse.Namespace, target: Target) -> float | None:
     return budget
 
 
+def _first(plans: dict[str, Plan]) -> Plan:
+    return next(iter(plans.values()))
+
+
 def curve(make: Planner, policy: str = "auto") -> list[tuple[float, Plan]]:
     """Plans for budgets (GiB) from the smallest possible one to one that holds everything."""
-    whole = make(policy, _NO_LIMIT_GIB).peak_bytes / _GIB
+    whole = max(plan.peak_bytes for plan in make(policy, _NO_LIMIT_GIB).values()) / _GIB
     try:
         make(policy, 1e-6)
         least = whole / 100
@@ -192,7 +205,7 @@ def curve(make: Planner, policy: str = "auto") -> list[tuple[float, Plan]]:
     for i in range(_CURVE_POINTS):
         budget = least + (most - least) * i / (_CURVE_POINTS - 1)
         try:
-            found.append((budget, make(policy, budget)))
+            found.append((budget, _first(make(policy, budget))))
         except OverBudgetError:
             continue  # the least was for another policy's plan
     return found
@@ -218,24 +231,26 @@ def _curve_text(found: list[tuple[float, Plan]]) -> str:
 def _more(make: Planner, policy: str, plan: Plan, budget: float | None) -> str:
     """What a larger budget would bring."""
     try:
-        larger = make(policy, (budget or plan.peak_bytes / _GIB) + _MORE_GIB)
+        larger = _first(make(policy, (budget or plan.peak_bytes / _GIB) + _MORE_GIB))
     except OverBudgetError:
         return ""
     streamed = f"{size_text(larger.streamed_bytes_per_step)} streamed" if larger.streamed_bytes_per_step else "nothing streamed"
     return f"with {_MORE_GIB:g} GiB more: {seconds_text(larger.predicted_step_seconds)} a step, {streamed}"
 
 
-def summary(make: Planner, policy: str, plan: Plan, *, what: str, target: Target, budget: float | None) -> str:
+def summary(make: Planner, policy: str, plans: dict[str, Plan], *, what: str, target: Target, budget: float | None) -> str:
     """Some lines for people: whether it fits, what is streamed, how long a step takes, what more memory would bring."""
-    weights = sum(stage.param_bytes for stage in plan.stages)
+    plan, others = _first(plans), list(plans.items())[1:]
     lines = [f"{what} on {target.words}"]
-    if target.profile is not None and plan.peak_bytes > target.profile.vram_gib * _GIB:
-        lines.append(f"does not fit: {size_text(plan.peak_bytes)} are needed at once; leave out what keeps layers from streaming")
+    most = max(one.peak_bytes for one in plans.values())
+    if target.profile is not None and most > target.profile.vram_gib * _GIB:
+        lines.append(f"does not fit: {size_text(most)} are needed at once; leave out what keeps layers from streaming")
         return "\n".join(lines)
+    weights = sum(stage.param_bytes for stage in plan.stages)
     if plan.streamed_bytes_per_step == 0:
         lines.append(f"fits: all {size_text(weights)} of weights stay, {size_text(plan.peak_bytes)} are used at most")
         lines.append(f"a step takes about {seconds_text(plan.predicted_step_seconds)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(_told(name, one) for name, one in others)])
     streamed = plan.streamed_bytes_per_step
     lines.append(
         f"streams: of {size_text(weights)} of weights {size_text(plan.resident_bytes)} stay, "
@@ -244,7 +259,14 @@ def summary(make: Planner, policy: str, plan: Plan, *, what: str, target: Target
     whole = sum(stage.seconds for stage in plan.stages) * plan.together * plan.passes
     slower = f", {plan.predicted_step_seconds / whole:.2f} times as long as if everything stayed" if whole > 0 else ""
     lines.append(f"a step takes about {seconds_text(plan.predicted_step_seconds)}{slower}")
-    return "\n".join([*lines, *filter(None, [_more(make, policy, plan, budget)])])
+    lines += filter(None, [_more(make, policy, plan, budget)])
+    return "\n".join([*lines, *(_told(name, one) for name, one in others)])
+
+
+def _told(network: str, plan: Plan) -> str:
+    """A line about a network that runs before or after the diffusion model."""
+    streamed, used = plan.streamed_bytes_per_step, f"{size_text(plan.peak_bytes)} used at most"
+    return f"{network}: {f'{size_text(streamed)} streamed' if streamed else 'fits'}, {used}"
 
 
 def _details(plans: dict[str, Plan], wanted: str) -> str:
@@ -277,11 +299,12 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{what} on {target.words}\n{_curve_text(points)}")
         return 0
     budget = _budget(arguments, target)
-    found = {wanted: make(wanted, budget)}
+    plans = make(wanted, budget)
+    found = {wanted: _first(plans)}
     if arguments.json or arguments.verbose:
         for policy in MODEL["plan_policy"].choices[1:]:
             try:
-                found[policy] = make(policy, budget)
+                found[policy] = _first(make(policy, budget))
             except OverBudgetError:
                 continue  # a comparison's; the plan that is wanted has passed
     if plot is not None:
@@ -290,6 +313,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({policy: asdict(plan) for policy, plan in found.items()}, indent=1))
     else:
-        print(summary(make, wanted, found[wanted], what=what, target=target, budget=budget))
+        print(summary(make, wanted, plans, what=what, target=target, budget=budget))
         print(f"\n{_details(found, wanted)}" if arguments.verbose else "(-v shows every segment)")
     return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import inf
 
 from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.text import _clip_tokenizer
@@ -51,6 +52,8 @@ def parse_weights(prompt: str) -> list[Span]:
         elif piece == "[":
             open_square.append(len(texts))
             texts.append("[")
+        elif weight is not None and abs(float(weight)) == inf:
+            texts.append(piece)
         elif (weight is not None or piece == ")") and open_round:
             close(open_round.pop(), float(weight) if weight is not None else _UP, open_square)
         elif piece == "]" and open_square:

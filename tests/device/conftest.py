@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny
 
 import sdcpp_py
-from sdcpp_py.convert import convert
+from sdcpp_py import convert
 
 SPEEDS = (2e10, 2e9)  # so that plans do not depend on the machine
 WIDER = 5

@@ -61,9 +61,7 @@ def prepared(work: str, folder: Path) -> tuple[Callable[[], object], Callable[[]
         target = folder / f"{os.getpid()}.gguf"
         works: dict[str, Callable[[], object]] = {
             "open": lambda: sdcpp_py.Pipeline(**opening).close(),
-            "convert": lambda: convert.convert(
-                sdcpp_py.pipeline.embedded_model(), target, wtype="q8_0", threads=2, progress=False
-            ),
+            "convert": lambda: convert(sdcpp_py.pipeline.embedded_model(), target, wtype="q8_0", threads=2, progress=False),
             "summarize": lambda: sdcpp_py.summarize(sdcpp_py.pipeline.embedded_model()),
         }
 

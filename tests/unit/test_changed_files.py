@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import sdcpp_py
-from sdcpp_py.convert import convert
+from sdcpp_py import convert
 from sdcpp_py.errors import BadFileError
 from sdcpp_py.pipeline import embedded_model
 

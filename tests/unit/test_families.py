@@ -9,8 +9,7 @@ from budgets import least_gib
 from tiny import fused, open_clip, rename
 
 import sdcpp_py
-from sdcpp_py import errors
-from sdcpp_py.convert import convert
+from sdcpp_py import convert, errors
 
 GIB = 2**30
 SPEEDS = (2e10, 2e9)

@@ -29,7 +29,7 @@ def files(tmp_path_factory):
     """Tiny models as the files that the pages name."""
     made = tmp_path_factory.mktemp("guides")
     pipeline = tiny.write_folder(made / "sd")
-    sdcpp_py.convert.convert(pipeline, made / "tiny.gguf", progress=False)
+    sdcpp_py.convert(pipeline, made / "tiny.gguf", progress=False)
     for name in ("v1-5-pruned-emaonly.safetensors", "sd_xl_base_1.0.safetensors", "model.safetensors"):
         shutil.copy(made / "tiny.gguf", made / name)
     for family, names in (
@@ -41,7 +41,7 @@ def files(tmp_path_factory):
             (file,) = (folder / part).glob("*.safetensors")
             keyword = {"transformer": "diffusion_model", "vae": "vae"}.get(part, "text_encoders")
             # as GGUF, which carries the config of sizes that tensors do not show
-            sdcpp_py.convert.convert(None, made / "part.gguf", **{keyword: file}, progress=False)
+            sdcpp_py.convert(None, made / "part.gguf", **{keyword: file}, progress=False)
             shutil.move(made / "part.gguf", made / f"{name}.safetensors")
     return made
 

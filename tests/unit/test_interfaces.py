@@ -222,7 +222,7 @@ TYPES = {
         (sdcpp_py.Pipeline.decode, options.GENERATE),
         (sdcpp_py.Pipeline.plan, options.GENERATE),
         (planner.plan, options.PLAN),
-        (convert.convert, options.MODEL),
+        (convert, options.MODEL),
     ],
 )
 def test_keywords_have_the_tables_types(function, table):
@@ -299,8 +299,8 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     rng = {"rng": expected.pop("rng")}
     model = {name: value for name, value in expected.items() if name in options.MODEL}
     assert Recorder.opened == {
-        **{"model": "x.gguf", **parts, "text_encoders": ["l", "g"], **model, **rng},
-        **{"blas": False, "whole_process": True, "lora_model_dir": "styles"},
+        **{"model": "x.gguf", **parts, "text_encoders": None, **model, **rng, "lora_model_dir": "styles"},
+        **{"parts": {"clip_l": "l", "clip_g": "g"}, "blas": False, "whole_process": True},
     }
     picture = {name: value for name, value in expected.items() if name in options.GENERATE}
     more = {"prompt": "a cat", "negative_prompt": "no", "init_image": "photo.png", "use_taesd": True, "progress": False}
@@ -328,7 +328,7 @@ def test_the_facade_passes_every_keyword_on(monkeypatch):
         "model": "model.gguf",
         "diffusion_model": "diffusion_model.gguf",
         "vae": "vae.gguf",
-        "text_encoders": ["clip_l.gguf", "clip_g.gguf", "t5xxl.gguf"],
+        "parts": {"clip_l": "clip_l.gguf", "clip_g": "clip_g.gguf", "t5": "t5xxl.gguf"},
         "llm": "llm.gguf",
         "taesd": "taesd.gguf",
         "wtype": "q8_0",
@@ -367,7 +367,7 @@ def test_the_facade_passes_every_keyword_on(monkeypatch):
 def test_the_facades_defaults_leave_the_engine_its_own(monkeypatch):
     monkeypatch.setattr(_compat, "Pipeline", Recorder)
     sdcpp_py.StableDiffusion().generate_image("x")
-    assert Recorder.opened == {"model": None, "text_encoders": [], "rng": "cuda"}
+    assert Recorder.opened == {"model": None, "parts": None, "rng": "cuda"}
     more = {"prompt": "x", "negative_prompt": "", "vae_tile_overlap": 0.5, "use_taesd": False, "callback": None}
     assert Recorder.made == {"seed": 42, "batch_count": 1} | more
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import sdcpp_py
-from sdcpp_py.convert import convert
+from sdcpp_py import convert
 from sdcpp_py.errors import CancelledError, InvalidArgumentError
 
 SMALL = {"width": 64, "height": 64, "steps": 2}

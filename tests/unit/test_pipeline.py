@@ -271,7 +271,7 @@ def test_each_picture_of_a_batch_may_have_its_own_noise(pipeline):
 @pytest.mark.parametrize(
     ("prompt", "more"),
     [
-        (["x", "y"], {"seed": [3, 8], "negative_prompt": None, "rng": "cpu", "eta": 0.5}),
+        (["x", "y"], {"seed": [3, 8], "negative_prompt": None, "rng": "cpu", "sampler": "ddim", "eta": 0.5}),
         (["x", "x"], {"seed": [3, 8]}),
         (["x", "y", "x"], {"seed": 3}),
         ("x", {"seed": 3, "batch_count": 2, "noise": np.ones((4, 8, 8), np.float32)}),
@@ -279,7 +279,7 @@ def test_each_picture_of_a_batch_may_have_its_own_noise(pipeline):
     ],
 )
 def test_a_results_parameters_make_it_again(pipeline, prompt, more, caplog):
-    first = pipeline.generate(prompt, **SMALL, **more)
+    first = pipeline.generate(prompt, **{**SMALL, **more})
     caplog.clear()
     again = pipeline.generate(**first.parameters)
     assert len(first.images) == len(again.images) and np.array_equal(pixels(first), pixels(again))

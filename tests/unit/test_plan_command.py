@@ -91,6 +91,26 @@ def test_a_plan_is_for_this_machine_and_the_one_that_generate_follows(capsys, tm
     )
 
 
+def test_every_network_of_a_run_is_planned(capsys):
+    """A budget that is too small for any of them is refused, with one that is enough for all."""
+    device = ["--device", "simulated:vram=1,link=2"]
+    status, out, _ = run(capsys, *device, "--max-vram", "0.012")
+    assert status == 0 and "\nfits: " in out and "\nvae.decoder: " in out
+    status, _, err = run(capsys, *device, "--max-vram", "0.001")
+    enough = err.split("--max-vram ")[1].split(" ")[0]
+    assert status == 1
+    status, out, _ = run(capsys, *device, "--max-vram", enough)
+    assert status == 0 and "clip_l: " in out
+    with sdcpp_py.Pipeline(device=device[1], max_vram=float(enough)) as pipeline:
+        pipeline.generate("a red circle", steps=1)
+        roles = ["clip_l", "unet", "vae.decoder"]
+        assert list(pipeline.plans()) == roles
+        assert list(pipeline.plans("a", init_image=True, width=64, height=64)) == [*roles[:2], "vae.decoder", "vae.encoder"]
+    with sdcpp_py.Pipeline(device=device[1], max_vram=0.001) as pipeline, pytest.raises(errors.OverBudgetError) as told:
+        pipeline.plans()
+    assert 0 < told.value.least_bytes <= float(enough) * GIB
+
+
 def test_a_model_given_by_its_parts_is_planned(tmp_path, capsys):
     folder = tiny.write_family(tmp_path, "z-image")
     parts = ["--diffusion-model", folder / "transformer" / "diffusion_pytorch_model.safetensors"]
@@ -119,6 +139,9 @@ def test_a_model_given_by_its_parts_is_planned(tmp_path, capsys):
         (["--family", "flux", "--network", "vae.decoder"], "--network needs a model file"),
         (["--device", "CPU", "--vram", "8"], "not both"),
         (["--device", "GPU7"], "GPU7"),
+        (["--device-profile", "rtx3060", "--max-vram", "CUDA0=8"], "one number"),
+        (["--device-profile", "rtx3060", "-t", "2"], "--threads"),
+        (["--family", "flux", "--stream-layers"], "--stream-layers needs a model file"),
     ],
 )
 def test_errors_are_printed(arguments, says, capsys):

@@ -10,8 +10,7 @@ import tiny
 from tiny import fused, rename
 
 import sdcpp_py
-from sdcpp_py import errors
-from sdcpp_py.convert import convert
+from sdcpp_py import convert, errors
 
 SPEEDS = (2e10, 2e9)
 CONFIGS = {"transformer": "z_transformer", "vae": "z_vae", "text_encoder": "z_text_encoder"}

@@ -12,9 +12,8 @@ import pytest
 from PIL import Image
 
 import sdcpp_py
-from sdcpp_py import _whole_file, options
+from sdcpp_py import _whole_file, convert, options
 from sdcpp_py.cli import main
-from sdcpp_py.convert import convert
 from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.pipeline import embedded_model
 from sdcpp_py.plan import _speeds

@@ -12,6 +12,7 @@
 namespace sdcpp {
 
 enum class Role { text_encoder, denoiser, decoder, encoder, tiny_decoder, tiny_encoder };
+std::string_view name_of(Role role);
 
 struct Component {
     struct NetworkRow {

@@ -25,6 +25,24 @@ std::unique_ptr<Network> make(const ModelFiles& files, const Component::NetworkR
 
 }  // namespace
 
+std::string_view name_of(Role role) {
+    switch (role) {
+        case Role::text_encoder:
+            return "text_encoder";
+        case Role::denoiser:
+            return "denoiser";
+        case Role::decoder:
+            return "decoder";
+        case Role::encoder:
+            return "encoder";
+        case Role::tiny_decoder:
+            return "tiny_decoder";
+        case Role::tiny_encoder:
+            return "tiny_encoder";
+    }
+    return "";
+}
+
 const std::vector<const Component*>& components() {
     static const std::vector<const Component*> all = {&clip_l, &clip_g,  &clip_h, &t5,  &llm,
                                                       &unet,   &z_image, &flux,   &vae, &taesd};

@@ -244,32 +244,44 @@ void lcm(SamplerRun& run, Floats& x) {
     });
 }
 
-using Sampler = void (*)(SamplerRun&, Floats&);
-const std::vector<std::pair<std::string, Sampler>>& samplers() {
-    static const std::vector<std::pair<std::string, Sampler>> all = {{"euler", euler},
-                                                                     {"euler_a", euler_a},
-                                                                     {"heun", heun},
-                                                                     {"dpm2", dpm2},
-                                                                     {"dpm++2s_a", dpmpp_2s_a},
-                                                                     {"dpm++2m", dpmpp_2m},
-                                                                     {"dpm++2m_v2", dpmpp_2m_v2},
-                                                                     {"dpm++2m_sde", dpmpp_2m_sde},
-                                                                     {"lms", lms},
-                                                                     {"ipndm", ipndm},
-                                                                     {"ddim", ddim},
-                                                                     {"lcm", lcm},
-                                                                     {"plms", plms}};
+struct Sampler {
+    std::string name;
+    void (*run)(SamplerRun&, Floats&);
+    bool takes_eta = false;
+};
+const std::vector<Sampler>& samplers() {
+    static const std::vector<Sampler> all = {{"euler", euler},
+                                             {"euler_a", euler_a, true},
+                                             {"heun", heun},
+                                             {"dpm2", dpm2},
+                                             {"dpm++2s_a", dpmpp_2s_a, true},
+                                             {"dpm++2m", dpmpp_2m},
+                                             {"dpm++2m_v2", dpmpp_2m_v2},
+                                             {"dpm++2m_sde", dpmpp_2m_sde, true},
+                                             {"lms", lms},
+                                             {"ipndm", ipndm},
+                                             {"ddim", ddim, true},
+                                             {"lcm", lcm},
+                                             {"plms", plms}};
     return all;
+}
+
+std::vector<std::string> names_of(bool with_eta) {
+    std::vector<std::string> out;
+    for (const Sampler& sampler : samplers())
+        if (sampler.takes_eta || !with_eta) out.push_back(sampler.name);
+    return out;
 }
 
 }  // namespace
 
 const std::vector<std::string>& sampler_names() {
-    static const std::vector<std::string> names = [] {
-        std::vector<std::string> out;
-        for (const auto& [name, sampler] : samplers()) out.push_back(name);
-        return out;
-    }();
+    static const std::vector<std::string> names = names_of(false);
+    return names;
+}
+
+const std::vector<std::string>& samplers_with_eta() {
+    static const std::vector<std::string> names = names_of(true);
     return names;
 }
 
@@ -278,8 +290,8 @@ void run_sampler(const std::string& sampler, SamplerRun& run, Floats& x) {
     for (size_t i = 0; i + 1 < run.sigmas.size(); ++i)
         if (!(run.sigmas[i] > run.sigmas[i + 1]) || !(run.sigmas[i + 1] >= 0) || !std::isfinite(run.sigmas[i]))
             fail(SDCPP_INVALID_ARGUMENT, "sigmas must fall, and none be negative or NaN");
-    for (const auto& [name, function] : samplers())
-        if (name == sampler) function(run, x);
+    for (const Sampler& one : samplers())
+        if (one.name == sampler) one.run(run, x);
 }
 
 }  // namespace sdcpp

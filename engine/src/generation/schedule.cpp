@@ -63,11 +63,12 @@ std::vector<double> simple(int steps, const NoiseTable& table) {
 // Lin et al. 2024, table 2, "leading": every n-th whole timestep from the first, moved by an offset.
 std::vector<double> leading(int steps, const NoiseTable& table) {
     const auto count = static_cast<double>(table.sigmas().size());
-    const double stride = std::floor(count / steps);
-    if (stride < 1 || (steps - 1) * stride + table.steps_offset >= count)
+    const int past = table.leading_past_last ? 1 : 0;
+    const double stride = std::floor(count / (steps + past));
+    if (stride < 1 || (steps - 1 + past) * stride + table.steps_offset >= count)
         fail(SDCPP_INVALID_ARGUMENT, "the schedule 'leading' has fewer timesteps than ", steps, "; take fewer steps");
     std::vector<double> out;
-    for (int i = steps - 1; i >= 0; --i) out.push_back(table.sigma_of(i * stride + table.steps_offset));
+    for (int i = steps - 1 + past; i >= past; --i) out.push_back(table.sigma_of(i * stride + table.steps_offset));
     return out;
 }
 

@@ -29,6 +29,7 @@ class NoiseTable {
 
     std::vector<double> aligned_sigmas;  // the schedule "ays"; empty: none are known
     int steps_offset = 1;                // added to the timesteps of the schedule "leading"
+    bool leading_past_last = false;      // "leading" is spaced for one more step, which is left out
 
   private:
     std::vector<double> sigmas_, log_sigmas_;

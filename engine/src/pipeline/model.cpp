@@ -60,6 +60,7 @@ Model::Model(const ModelOptions& wanted)
                                scheduler.number_or("beta_start", 0.00085), scheduler.number_or("beta_end", 0.012),
                                static_cast<int>(scheduler.number_or("num_train_timesteps", 1000)), zero_snr);
         diffusion.steps_offset = facts.scheduler.name.empty() ? 1 : facts.scheduler.steps_offset;
+        diffusion.leading_past_last = facts.scheduler.leading_past_last;
         diffusion.aligned_sigmas.assign(prediction.aligned_sigmas.begin(), prediction.aligned_sigmas.end());
     }
     LatentSpace& latent = facts.latent;

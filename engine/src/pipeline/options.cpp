@@ -379,6 +379,7 @@ const std::vector<Option>& option_table() {
          .flags = "--eta",
          .unit = "X",
          .help = "renewed noise of stochastic samplers and ddim, 0 to 1",
+         .samplers = samplers_with_eta,
          .store = sampled<&SampleOptions::eta>},
         {.set = generate,
          .name = "flow_shift",
@@ -735,9 +736,11 @@ void Options::store_into(OptionSet wanted, void* target,
 Json option_table_json() {
     Json::Array rows;
     for (const Option& option : option_table()) {
-        Json::Array choices;
+        Json::Array choices, samplers;
         if (option.choices)
             for (const std::string& name : option.choices()) choices.emplace_back(name);
+        if (option.samplers)
+            for (const std::string& name : option.samplers()) samplers.emplace_back(name);
         Json::Array flags;
         std::istringstream words(option.flags);
         for (std::string word; words >> word;) flags.emplace_back(word);
@@ -754,7 +757,8 @@ Json option_table_json() {
                                        {"flags", Json(std::move(flags))},
                                        {"unit", Json(std::string(option.unit))},
                                        {"written", Json(std::string(option.written))},
-                                       {"help", Json(std::string(option.help))}});
+                                       {"help", Json(std::string(option.help))},
+                                       {"samplers", Json(std::move(samplers))}});
     }
     return Json(std::move(rows));
 }

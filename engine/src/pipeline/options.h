@@ -62,12 +62,13 @@ struct Option {
     double least = 0, most = 0;  // for numbers and integers, and for each of `numbers`
     const std::vector<std::string>& (*choices)() = nullptr;
     DefaultFrom from = DefaultFrom::engine;
-    const char* otherwise = "";  // the default as text, for `fixed` and `model`
-    const char* group = "";      // a heading of the command line; "": no user's option
-    const char* flags = "";      // on the command line, separated by spaces; "": none
-    const char* unit = "";       // the value's name in the command line's help
-    const char* written = "";    // its key in a picture's metadata; "": not written
-    const char* help = "";       // one sentence
+    const char* otherwise = "";                               // the default as text, for `fixed` and `model`
+    const char* group = "";                                   // a heading of the command line; "": no user's option
+    const char* flags = "";                                   // on the command line, separated by spaces; "": none
+    const char* unit = "";                                    // the value's name in the command line's help
+    const char* written = "";                                 // its key in a picture's metadata; "": not written
+    const char* help = "";                                    // one sentence
+    const std::vector<std::string>& (*samplers)() = nullptr;  // it has no effect with others; null: it has with all
     void (*store)(void* target, const OptionValue& value) = nullptr;
 };
 

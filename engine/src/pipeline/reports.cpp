@@ -148,10 +148,11 @@ Json listing_json(const ModelPath& path) {
 
 namespace {
 
-std::vector<std::string> names_of(const Model& model) {
-    std::vector<std::string> out;
-    for (const Model::Loaded& one : model.networks) out.push_back(one.name);
-    return out;
+Json networks_json(const Model& model) {
+    Json::Array out;
+    for (const Model::Loaded& one : model.networks)
+        out.emplace_back(Json::Object{{"name", Json(one.name)}, {"role", Json(std::string(name_of(one.role)))}});
+    return Json(std::move(out));
 }
 
 // The parts that text to image needs and the model lacks.
@@ -201,7 +202,7 @@ Json model_json(const Model& model) {
     const Component* alone = sole_component(model.files);
     return Json(Json::Object{{"family", Json(std::string(model.family.name))},
                              {"title", Json(std::string(model.family.title))},
-                             {"networks", texts(names_of(model))},
+                             {"networks", networks_json(model)},
                              {"denoiser", Json(std::string(model.denoiser() ? model.denoiser()->name() : ""))},
                              {"text_encoders", text_encoders_json(model)},
                              {"missing", missing_json(model, false)},

@@ -38,16 +38,19 @@ SchedulerConfig scheduler_config(const Json& config, bool flow) {
     const auto* row = std::find_if(known.begin(), known.end(), [&](const Known& one) { return one.name == out.name; });
     const bool found = row != known.end();
     if (found) out.sampler = row->sampler;
-    if (out.name == "DPMSolverMultistepScheduler" && config.string_or("algorithm_type", "") == "sde-dpmsolver++")
-        out.sampler = "dpm++2m_sde";
+    const bool solver = out.name == "DPMSolverMultistepScheduler";
+    const double order = config.number_or("solver_order", 2);
+    if (solver && order == 1) out.sampler = "ddim";  // which it is then
+    if (solver && config.string_or("algorithm_type", "") == "sde-dpmsolver++") out.sampler = "dpm++2m_sde";
     if (flow) return out;
+    out.leading_past_last = solver;
 
     const std::string spacing = config.string_or("timestep_spacing", found ? row->spacing : "");
     out.schedule = config.boolean_or("use_karras_sigmas", false)        ? "karras"
                    : config.boolean_or("use_exponential_sigmas", false) ? "exponential"
                    : out.name == "LCMScheduler"                         ? "lcm"
-                   : out.name == "DPMSolverMultistepScheduler"          ? "sgm_uniform"
                    : spacing == "leading" || spacing == "trailing"      ? spacing
+                   : solver                                             ? "sgm_uniform"
                                                                         : "discrete";
     if (found) {
         out.unit_signal = row->scales_noise || out.schedule == "leading";
@@ -55,10 +58,8 @@ SchedulerConfig scheduler_config(const Json& config, bool flow) {
     }
     // Settings that change a run and are not followed.
     if (found) {
-        const bool solver = out.name == "DPMSolverMultistepScheduler";
         const std::string algorithm = config.string_or("algorithm_type", "dpmsolver++");
-        if (solver && spacing != "" && spacing != "linspace") out.ignored.push_back("timestep_spacing");
-        if (solver && config.number_or("solver_order", 2) != 2) out.ignored.push_back("solver_order");
+        if (solver && order != 1 && order != 2) out.ignored.push_back("solver_order");
         if (solver && algorithm != "dpmsolver++" && algorithm != "sde-dpmsolver++")
             out.ignored.push_back("algorithm_type");
         if (config.string_or("final_sigmas_type", "zero") != "zero") out.ignored.push_back("final_sigmas_type");

@@ -40,7 +40,10 @@ TEST_CASE("settings that are not followed are told") {
     CHECK(of(R"({"_class_name": "DPMSolverMultistepScheduler"})").ignored.empty());
     const auto other = of(R"({"_class_name": "DPMSolverMultistepScheduler", "timestep_spacing": "leading",
                               "solver_order": 3, "thresholding": true})");
-    CHECK(other.ignored == std::vector<std::string>{"timestep_spacing", "solver_order", "thresholding"});
+    CHECK(other.schedule == "leading");
+    CHECK(other.leading_past_last);
+    CHECK(other.ignored == std::vector<std::string>{"solver_order", "thresholding"});
+    CHECK(of(R"({"_class_name": "DPMSolverMultistepScheduler", "solver_order": 1})").sampler == "ddim");
 }
 
 TEST_CASE("a flow's schedule is its family's, and what is unknown is left to it, too") {

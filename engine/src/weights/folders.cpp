@@ -55,6 +55,13 @@ bool holds_weights(const fs::path& path) {
     return std::find(endings.begin(), endings.end(), path.extension().string()) != endings.end();
 }
 
+// Whether a path looks like a model's name on a hub: "owner/model".
+bool is_repository_name(const fs::path& path) {
+    const std::string text = path.generic_string();
+    return path.is_relative() && !holds_weights(path) && std::count(text.begin(), text.end(), '/') == 1 &&
+           text.front() != '.';
+}
+
 std::vector<fs::path> files_in(const fs::path& folder) {
     std::vector<fs::path> out;
     std::error_code problem;
@@ -126,7 +133,13 @@ std::vector<ModelPath> folder_parts(const fs::path& folder, const Namings& namin
 }
 
 std::vector<ModelPath> resolved(const ModelPath& given, const Namings& namings) {
-    if (!fs::is_directory(given.path)) return {given};
+    if (!fs::is_directory(given.path)) {
+        std::error_code problem;
+        if (is_repository_name(given.path) && !fs::exists(given.path, problem))
+            fail(SDCPP_FILE_NOT_FOUND, "no such file: ", given.path.string(),
+                 "; models are opened from this disk: download that one first and give its file or folder");
+        return {given};
+    }
     if (given.role.part.empty()) return folder_parts(given.path, namings);
     const auto place = [&](const fs::path& folder) {
         fs::path name = folder.filename();

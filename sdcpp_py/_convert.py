@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,14 +55,14 @@ def convert(
         raise InvalidArgumentError(f"{path} cannot be written: {problem.strerror or problem}") from None
     given = {"wtype": wtype, "tensor_type_rules": tensor_type_rules, "threads": threads}
     chosen = options.checked(options.MODEL, given)
-    stopped = threading.Event()
-    shown = sys.stderr.isatty() if progress is None else progress
-    with whole_file(path) as temporary, tqdm(unit="B", unit_scale=True, disable=not shown, leave=False) as bar:
+    watched, stopped = options.cancel(cancel), threading.Event()
+    hidden = not options.progress(progress)
+    with whole_file(path) as temporary, tqdm(unit="B", unit_scale=True, disable=hidden, leave=False) as bar:
 
         def report(done: int, whole: int) -> None:
             bar.total = whole
             bar.update(done - bar.n)
-            if stopped.is_set() or (cancel is not None and cancel.is_set()):
+            if stopped.is_set() or (watched is not None and watched.is_set()):
                 raise CancelledError("cancelled")
 
         _engine.convert(files, temporary, chosen, report, stopped.set)
