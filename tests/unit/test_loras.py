@@ -1,11 +1,10 @@
 """LoRA and its kin on tiny models, against weights that numpy has changed."""
 
-import shutil
-
 import adapters
 import numpy as np
 import pytest
 import tiny
+from adapters import unet_inputs
 from budgets import SIMULATED, least_gib
 
 import sdcpp_py
@@ -13,23 +12,6 @@ from sdcpp_py import errors
 
 SMALL = {"width": 64, "height": 64, "steps": 2, "seed": 1, "progress": False}
 SPEEDS = (2e10, 2e9)
-
-
-def unet_inputs():
-    rng = np.random.default_rng(0)
-    return {
-        "x": rng.standard_normal((2, 4, 8, 8)),
-        "context": rng.standard_normal((2, 77, 32)),
-        "timesteps": np.array([500.0, 20.0]),
-    }
-
-
-def with_part(folder, target, name, tensors):
-    """A copy of a model's folder with other tensors in one of its parts."""
-    shutil.copytree(folder, target)
-    stem = "model" if "text" in name else "diffusion_pytorch_model"
-    tiny.write_safetensors(target / name / f"{stem}.safetensors", tensors)
-    return target
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +23,11 @@ def lora(tmp_path_factory):
 
 
 def test_a_lora_gives_what_changed_weights_give(folder, lora, tmp_path):
-    changed = with_part(folder, tmp_path / "unet", "unet", adapters.baked("unet", adapters.matrices("unet"), 0.5))
+    changed = adapters.with_part(folder, tmp_path / "unet", "unet", adapters.baked("unet", adapters.matrices("unet"), 0.5))
     with sdcpp_py.Pipeline(changed) as pipeline:
         expected = pipeline.evaluate("unet", **unet_inputs())
     layers = adapters.matrices("text_encoder", "attn", "mlp")
-    changed = with_part(folder, tmp_path / "text", "text_encoder", adapters.baked("text_encoder", layers, 0.5))
+    changed = adapters.with_part(folder, tmp_path / "text", "text_encoder", adapters.baked("text_encoder", layers, 0.5))
     with sdcpp_py.Pipeline(changed) as pipeline:
         states = pipeline.prompt_states("a cat")
     with sdcpp_py.Pipeline(folder) as pipeline:
@@ -152,7 +134,7 @@ def test_what_cannot_be_used_says_why_and_leaves_the_pipeline_as_it_was(folder, 
             with pytest.raises(errors.SdcppError, match=message):
                 pipeline.generate("a cat", **SMALL, loras=[(lora, 1), (path, 1)])
         for loras in ([(lora, float("nan"))], [(lora, "much")], [(lora, {"vae": 1})], lora, 3, [(lora, 1)] * 101, [(3, 1)]):
-            with pytest.raises(errors.InvalidArgumentError, match="(?i)lora"):
+            with pytest.raises(errors.InvalidArgumentError, match=r"(?i)lora"):
                 pipeline.generate("a cat", **SMALL, loras=loras)
         np.testing.assert_array_equal(pipeline.generate("a cat", **SMALL).latents[0], plain)
     with pytest.raises(errors.UnsupportedModelError, match="is a LoRA"):

@@ -24,12 +24,12 @@ struct Pair {
         const int64_t r = rank(), out = shape.rows(), columns = shape.columns();
         if (core) {
             const auto& inner = core.shape();
-            const bool four = inner.size() == 4 && shape.sides.size() == 4;
-            const int64_t area = four ? shape.sides[2] * shape.sides[3] : 0;
-            core.require(four && inner[2] == shape.sides[2] && inner[3] == shape.sides[3] && inner[1] == r &&
-                             inner[0] == (left_turned ? left.rows() : left.columns()),
+            const bool four = inner.size() == 4 && inner[2] > 0 && inner[3] > 0 &&
+                              (shape.sides.size() != 4 || (inner[2] == shape.sides[2] && inner[3] == shape.sides[3]));
+            core.require(four && inner[1] == r && inner[0] == (left_turned ? left.rows() : left.columns()),
                          "[r, r, height, width] of the layer's kernels");
-            right.require(right.columns() == columns / area, sides(r, columns / area));
+            const int64_t in = columns / (inner[2] * inner[3]);
+            right.require(right.columns() == in && in * inner[2] * inner[3] == columns, sides(r, in));
             left.require((left_turned ? left.columns() : left.rows()) == out, sides(out, r));
             return;
         }
