@@ -121,10 +121,11 @@ typedef struct sdcpp_file {
  * users give a component's file, `flags` are the command line's; components may share them. */
 int sdcpp_components(char** json, sdcpp_error* error);
 
-/* The contents of a tensor file or a diffusers folder: {format, family, refusal, unused, option, networks:
+/* The contents of a tensor file or a diffusers folder: {format, family, refusal, adapter, unused, option, networks:
  * [{name, title, parameters}], missing, tensors: [{name, canonical, type, shape, bytes}]}. `family` is what a file is
  * that cannot be used if that is known, else "" if there is no diffusion model; `refusal` {status, message, option} is
- * the error with which sdcpp_model_open() would refuse the file, null if it would not; `unused` are names of tensors
+ * the error with which sdcpp_model_open() would refuse the file, null if it would not; `adapter` {kinds, ranks, layers,
+ * title} tells of a LoRA or one of its kin what it changes and what models it seems to be for, else null; `unused` are names of tensors
  * that none of the networks uses; `option` takes the file if it is no more than a part of a model, else ""; `missing`
  * are titles of the components that text to image needs in addition; `canonical` is the engine's name for a tensor, ""
  * if it has none. Nothing is loaded. */

@@ -83,6 +83,8 @@ bool PeftConfig::root_of_rank(const std::string& name) const {
 
 AdapterFile::AdapterFile(const std::filesystem::path& path, const LayerNames& names)
     : path_(path), file_(open_tensor_file(path)) {
+    std::error_code problem;
+    written_ = std::filesystem::last_write_time(path_, problem);
     const PeftConfig config(file_, path_);
     for (const TensorInfo& tensor : file_.tensors) {
         const std::string name = plain_name(tensor.name);
@@ -151,8 +153,11 @@ void AdapterFile::make_changes(const LayerNames& names) {
     std::sort(unmatched_.begin(), unmatched_.end());
 }
 
-bool AdapterFile::changed() const {
-    return std::any_of(file_.files.begin(), file_.files.end(), [](const auto& one) { return one->changed(); });
+bool AdapterFile::current() const {
+    std::error_code problem;
+    const auto written = std::filesystem::last_write_time(path_, problem);
+    return !problem && written == written_ &&
+           std::none_of(file_.files.begin(), file_.files.end(), [](const auto& one) { return one->changed(); });
 }
 
 AdapterContents adapter_contents(const TensorFile& file) {

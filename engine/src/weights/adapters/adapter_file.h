@@ -35,7 +35,8 @@ class AdapterFile {
 
     const std::filesystem::path& path() const { return path_; }
     const TensorFile& tensors() const { return file_; }
-    bool changed() const;  // on the disk, since it was opened
+    // Whether its path holds the same file still.
+    bool current() const;
 
     // What it has for each layer, by the layer's number.
     struct Change {
@@ -54,6 +55,7 @@ class AdapterFile {
     void make_changes(const LayerNames& names);
 
     std::filesystem::path path_;
+    std::filesystem::file_time_type written_;  // when it was opened
     TensorFile file_;
     std::map<size_t, Change> changes_;
     std::map<size_t, std::vector<std::string>> keys_;  // of each layer

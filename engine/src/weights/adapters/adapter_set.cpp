@@ -15,7 +15,7 @@ void AdapterSet::add(const Naming& naming, bool text, WeightList& weights) {
 AdapterSet::Files AdapterSet::open(const std::vector<AdapterChoice>& choices) const {
     Files out;
     for (const AdapterChoice& choice : choices) {
-        const auto same = [&](const auto& file) { return file->path() == choice.path && !file->changed(); };
+        const auto same = [&](const auto& file) { return file->path() == choice.path && file->current(); };
         if (const auto given = std::find_if(out.begin(), out.end(), same); given != out.end())
             out.push_back(*given);
         else if (const auto used = std::find_if(files_.begin(), files_.end(), same); used != files_.end())

@@ -8,25 +8,29 @@
 namespace sdcpp {
 namespace {
 
-// Four rows at a time, and of these as many columns as stay in registers or close to them.
-constexpr int64_t together = 4, tile = 64;
+// Rows at a time, and columns of each whose sums stay in registers.
+constexpr int64_t together = 4, tile = 32;
 
-template <int64_t Rows>
-void add_tile(const float* left, const float* right, int64_t rank, int64_t columns, int64_t width, float factor,
-              float* out) {
-    float sums[Rows][tile] = {};
+// Compiled for wide vectors, too; which are used shows when the program starts.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
+#define SDCPP_WIDE_VECTORS __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512"), noinline))
+#else
+#define SDCPP_WIDE_VECTORS
+#endif
+
+// Sums of `together` rows over a whole tile of columns.
+SDCPP_WIDE_VECTORS void sum_tile(const float* left, const float* right, int64_t rank, int64_t columns, float* out) {
+    float sums[together][tile] = {};
     for (int64_t k = 0; k < rank; ++k) {
         const float* line = right + k * columns;
-        for (int64_t r = 0; r < Rows; ++r) {
+        for (int64_t r = 0; r < together; ++r) {
             const float x = left[r * rank + k];
-            if (width == tile)
-                for (int64_t j = 0; j < tile; ++j) sums[r][j] += x * line[j];
-            else
-                for (int64_t j = 0; j < width; ++j) sums[r][j] += x * line[j];
+            for (int64_t j = 0; j < tile; ++j) sums[r][j] += x * line[j];
         }
     }
-    for (int64_t r = 0; r < Rows; ++r)
-        for (int64_t j = 0; j < width; ++j) out[r * columns + j] += factor * sums[r][j];
+    for (int64_t r = 0; r < together; ++r)
+        for (int64_t j = 0; j < tile; ++j) out[r * tile + j] = sums[r][j];
 }
 
 }  // namespace
@@ -62,15 +66,30 @@ void Factor::require(bool right, const std::string& expected) const {
     fail(SDCPP_BAD_FILE, file_->path().filename().string(), ": ", name_, " has shape ", text, "], expected ", expected);
 }
 
+// Tiles at the edges are computed in copies that are filled up with zeros, so every value comes from the same loop.
 void add_product(const float* left, const float* right, int64_t rows, int64_t rank, int64_t columns, float factor,
                  float* out) {
+    float sums[together * tile];
+    const int64_t whole = columns / tile * tile, rest = columns - whole;
+    std::vector<float> last_rows, last_columns;
+    if (const int64_t more = rows % together; more != 0) {
+        last_rows.resize(static_cast<size_t>(together * rank));
+        std::copy_n(left + (rows - more) * rank, more * rank, last_rows.begin());
+    }
+    if (rest != 0) {
+        last_columns.resize(static_cast<size_t>(rank * tile));
+        for (int64_t k = 0; k < rank; ++k)
+            std::copy_n(right + k * columns + whole, rest, last_columns.begin() + k * tile);
+    }
     for (int64_t j = 0; j < columns; j += tile) {
-        const int64_t width = std::min(tile, columns - j);
-        int64_t i = 0;
-        for (; i + together <= rows; i += together)
-            add_tile<together>(left + i * rank, right + j, rank, columns, width, factor, out + i * columns + j);
-        for (; i < rows; ++i)
-            add_tile<1>(left + i * rank, right + j, rank, columns, width, factor, out + i * columns + j);
+        const bool edge = j == whole;
+        const float* lines = edge ? last_columns.data() : right + j;
+        for (int64_t i = 0; i < rows; i += together) {
+            const int64_t count = std::min(together, rows - i), width = std::min(tile, columns - j);
+            sum_tile(count < together ? last_rows.data() : left + i * rank, lines, rank, edge ? tile : columns, sums);
+            for (int64_t r = 0; r < count; ++r)
+                for (int64_t c = 0; c < width; ++c) out[(i + r) * columns + j + c] += factor * sums[r * tile + c];
+        }
     }
 }
 
