@@ -2,14 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "base/error.h"
 
 namespace sdcpp {
 namespace {
 
-// Rows at a time, and columns of each whose sums stay in registers.
-constexpr int64_t together = 4, tile = 32;
+// Rows at a time, and columns of each, whose sums stay in registers.
+constexpr int64_t together = 4, tile = 16;
+using Line [[gnu::vector_size(tile * sizeof(float))]] = float;
 
 // Compiled for wide vectors, too; which are used shows when the program starts.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
@@ -20,17 +22,17 @@ constexpr int64_t together = 4, tile = 32;
 #endif
 
 // Sums of `together` rows over a whole tile of columns.
-SDCPP_WIDE_VECTORS void sum_tile(const float* left, const float* right, int64_t rank, int64_t columns, float* out) {
-    float sums[together][tile] = {};
+SDCPP_WIDE_VECTORS void sum_tile(const float* left, const float* right, int64_t rank, float* out) {
+    Line sums[together] = {};
     for (int64_t k = 0; k < rank; ++k) {
-        const float* line = right + k * columns;
-        for (int64_t r = 0; r < together; ++r) {
-            const float x = left[r * rank + k];
-            for (int64_t j = 0; j < tile; ++j) sums[r][j] += x * line[j];
-        }
+        Line line;
+        std::memcpy(&line, right + k * tile, sizeof line);
+        sums[0] += left[k] * line;
+        sums[1] += left[rank + k] * line;
+        sums[2] += left[2 * rank + k] * line;
+        sums[3] += left[3 * rank + k] * line;
     }
-    for (int64_t r = 0; r < together; ++r)
-        for (int64_t j = 0; j < tile; ++j) out[r * tile + j] = sums[r][j];
+    std::memcpy(out, sums, sizeof sums);
 }
 
 }  // namespace
@@ -66,29 +68,27 @@ void Factor::require(bool right, const std::string& expected) const {
     fail(SDCPP_BAD_FILE, file_->path().filename().string(), ": ", name_, " has shape ", text, "], expected ", expected);
 }
 
-// Tiles at the edges are computed in copies that are filled up with zeros, so every value comes from the same loop.
+// The columns of a tile are copied side by side, since a cache holds lines that lie far apart badly. What lacks at the
+// edges is filled up with zeros, so every value comes from the same loop.
 void add_product(const float* left, const float* right, int64_t rows, int64_t rank, int64_t columns, float factor,
                  float* out) {
     float sums[together * tile];
-    const int64_t whole = columns / tile * tile, rest = columns - whole;
-    std::vector<float> last_rows, last_columns;
-    if (const int64_t more = rows % together; more != 0) {
-        last_rows.resize(static_cast<size_t>(together * rank));
-        std::copy_n(left + (rows - more) * rank, more * rank, last_rows.begin());
-    }
-    if (rest != 0) {
-        last_columns.resize(static_cast<size_t>(rank * tile));
-        for (int64_t k = 0; k < rank; ++k)
-            std::copy_n(right + k * columns + whole, rest, last_columns.begin() + k * tile);
-    }
+    std::vector<float> last(static_cast<size_t>(together * rank)), lines(static_cast<size_t>(rank * tile));
+    const int64_t more = rows % together;
+    std::copy_n(left + (rows - more) * rank, more * rank, last.begin());
     for (int64_t j = 0; j < columns; j += tile) {
-        const bool edge = j == whole;
-        const float* lines = edge ? last_columns.data() : right + j;
+        const int64_t width = std::min(tile, columns - j);
+        for (int64_t k = 0; k < rank; ++k) std::copy_n(right + k * columns + j, width, lines.begin() + k * tile);
         for (int64_t i = 0; i < rows; i += together) {
-            const int64_t count = std::min(together, rows - i), width = std::min(tile, columns - j);
-            sum_tile(count < together ? last_rows.data() : left + i * rank, lines, rank, edge ? tile : columns, sums);
-            for (int64_t r = 0; r < count; ++r)
-                for (int64_t c = 0; c < width; ++c) out[(i + r) * columns + j + c] += factor * sums[r * tile + c];
+            const int64_t count = std::min(together, rows - i);
+            sum_tile(count < together ? last.data() : left + i * rank, lines.data(), rank, sums);
+            for (int64_t r = 0; r < count; ++r) {
+                float* to = out + (i + r) * columns + j;
+                if (width == tile)
+                    for (int64_t c = 0; c < tile; ++c) to[c] += factor * sums[r * tile + c];
+                else
+                    for (int64_t c = 0; c < width; ++c) to[c] += factor * sums[r * tile + c];
+            }
         }
     }
 }
