@@ -6,7 +6,7 @@
  *     const sdcpp_file file = {"model.safetensors", NULL};
  *     if (sdcpp_options_new("model", &options, &error) != SDCPP_OK ||
  *         sdcpp_option_set_text(options, "wtype", "q8_0", &error) != SDCPP_OK ||
- *         sdcpp_model_open(&file, 1, options, &model, &error) != SDCPP_OK) { puts(error.message); return 1; }
+ *         sdcpp_model_open(&file, 1, options, NULL, &model, &error) != SDCPP_OK) { puts(error.message); return 1; }
  *     ...
  *     sdcpp_model_close(model);
  *     sdcpp_options_free(options);
@@ -88,11 +88,11 @@ void sdcpp_text_free(char* text);
 int sdcpp_devices(char** json, sdcpp_error* error);
 
 /* Options are set by name. sdcpp_option_table lists them all: [{set, name, kind, least, most, choices, default_from,
- * default, group, flags, unit, written, help, samplers}]. `set` is the use of the option: "model" (opening one), "generate"
- * (prompts, sampling, decoding, plans of a model) or "plan" (the planner without a model). `kind`: "number", "integer",
- * "text", "choice" (one of `choices`), "switch", "budget" (a number of GiB), "numbers" (text, separated by commas) or
- * "array". `default_from`: "engine" (decided as it runs), "fixed" (`default`), "model" (the model's own, else
- * `default`) or "random". `group`, `flags` and `unit` are the command line's, `written` the key in a picture's
+ * default, group, flags, unit, written, help, samplers}]. `set` is the use of the option: "model" (opening one),
+ * "generate" (prompts, sampling, decoding, plans of a model) or "plan" (the planner without a model). `kind`: "number",
+ * "integer", "text", "choice" (one of `choices`), "switch", "budget" (a number of GiB), "numbers" (text, separated by
+ * commas) or "array". `default_from`: "engine" (decided as it runs), "fixed" (`default`), "model" (the model's own,
+ * else `default`) or "random". `group`, `flags` and `unit` are the command line's, `written` the key in a picture's
  * metadata. `samplers`: those that it has an effect with, if not all. */
 int sdcpp_option_table(char** json, sdcpp_error* error);
 
@@ -128,16 +128,17 @@ int sdcpp_components(char** json, sdcpp_error* error);
  * title} tells of a LoRA or one of its kin what it changes and what models it seems to be for, else null; `unused` are names of tensors
  * that none of the networks uses; `option` takes the file if it is no more than a part of a model, else ""; `missing`
  * are titles of the components that text to image needs in addition; `canonical` is the engine's name for a tensor, ""
- * if it has none. Nothing is loaded. */
-int sdcpp_listing(const sdcpp_file* file, char** json, sdcpp_error* error);
+ * if it has none. Nothing is loaded. `stop` is as for sdcpp_model_open(). */
+int sdcpp_listing(const sdcpp_file* file, const volatile int32_t* stop, char** json, sdcpp_error* error);
 
 /* A model: its files, networks and device. */
 typedef struct sdcpp_model sdcpp_model;
 
 /* Opens the files and checks every network's tensors; weights are read at first use. Later files' tensors take the
- * place of earlier ones'. `options`: the set "model", or NULL. */
-int sdcpp_model_open(const sdcpp_file* files, size_t file_count, const sdcpp_options* options, sdcpp_model** out,
-                     sdcpp_error* error);
+ * place of earlier ones'. `options`: the set "model", or NULL. `stop`: looked at meanwhile, or NULL; once another
+ * thread makes it other than 0, the call ends with SDCPP_CANCELLED. */
+int sdcpp_model_open(const sdcpp_file* files, size_t file_count, const sdcpp_options* options,
+                     const volatile int32_t* stop, sdcpp_model** out, sdcpp_error* error);
 void sdcpp_model_close(sdcpp_model* model);
 
 /* {family, title, networks, denoiser, text_encoders, missing, missing_with_taesd, alone, takes_guidance,
@@ -156,11 +157,11 @@ int sdcpp_model_report(const sdcpp_model* model, char** json, sdcpp_error* error
 void sdcpp_cancel(sdcpp_model* model);
 
 /* Writes the tensors that the networks in `files` use into one GGUF file at `path`. `options`: wtype, tensor_type_rules
- * and threads of the set "model", or NULL. Memory stays small whatever the model's size. `callback` may be NULL;
- * anything but 0 from it stops. */
+ * and threads of the set "model", or NULL. Memory stays small whatever the model's size. `stop` is as for
+ * sdcpp_model_open(). `callback` may be NULL; anything but 0 from it stops. */
 typedef int (*sdcpp_progress_callback)(uint64_t bytes, uint64_t all_bytes, void* user_data);
 int sdcpp_convert(const sdcpp_file* files, size_t file_count, const sdcpp_options* options, const char* path,
-                  sdcpp_progress_callback callback, void* user_data, sdcpp_error* error);
+                  const volatile int32_t* stop, sdcpp_progress_callback callback, void* user_data, sdcpp_error* error);
 
 /* A LoRA or one of its kin, and how much its changes count: 0 = not at all, 1 = as it was trained. */
 typedef struct sdcpp_adapter {
