@@ -86,6 +86,19 @@ def test_only_what_it_touches_is_loaded_again(folder, tmp_path):
         assert pipeline.generate("a cat", **SMALL).reports["unet"].uploaded_bytes == 0
 
 
+def test_what_is_no_longer_used_in_its_file_counts_as_memory(folder, tmp_path):
+    layers = adapters.matrices("unet", "attn1.to_q")
+    path = tiny.write_safetensors(tmp_path / "few.safetensors", adapters.kohya(layers, "lora_unet_"))
+    with sdcpp_py.Pipeline(folder, max_vram=0) as pipeline:
+        plain = pipeline.generate("a cat", **SMALL).memory
+        changed = pipeline.generate("a cat", **SMALL, loras=[path]).memory
+        pipeline.generate("a cat", **SMALL)
+        again = pipeline.generate("a cat", **SMALL).memory
+    touched = sum(weight.nbytes for weight in layers.values())
+    assert plain["mapped"] - touched <= changed["mapped"] < plain["mapped"] and again["mapped"] == plain["mapped"]
+    assert touched <= changed["weights"] - plain["weights"] < 3 * touched and again["weights"] == plain["weights"]
+
+
 def test_what_was_matched_is_told(folder, lora, tmp_path, caplog):
     tensors = adapters.kohya(adapters.matrices("unet", "attn1"), "lora_unet_")
     stranger = "lora_unet_nowhere.lora_down.weight"

@@ -11,13 +11,13 @@ struct Row {
     std::string_view title, tells;
 };
 constexpr Row rows[] = {
+    {"HunyuanVideo", "individual_token_refiner_"},
     {"FLUX.1", "double_blocks_ single_blocks_ single_transformer_blocks_"},
     {"Stable Diffusion 3", "joint_blocks_ context_block_"},
     {"Qwen-Image", "img_mlp_net_ img_mod_1 txt_mod_1"},
     {"Z-Image or Lumina 2",
      "noise_refiner_ context_refiner_ layers_0_attention_ layers_0_feed_forward_ layers_1_attention_"},
     {"Wan", "blocks_0_cross_attn_ blocks_0_self_attn_ blocks_0_ffn_ condition_embedder_"},
-    {"HunyuanVideo", "single_transformer_blocks_0_proj_mlp_ individual_token_refiner_"},
     {"Stable Diffusion XL",
      "lora_te2_text_model_ text_encoder_2_text_model_ add_embedding_ label_emb_ input_blocks_7_1_transformer_blocks_9_ "
      "middle_block_1_transformer_blocks_9_ mid_block_attentions_0_transformer_blocks_9_"},

@@ -62,13 +62,14 @@ Json adapter_json(const TensorFile& file, const AdapterContents& contents) {
 void add_tensors(Json::Array& out, std::string& format, std::string& strange, Json& adapter, const ModelPath& path,
                  const std::string& prefix) {
     const TensorFile file = open_tensor_file(path.path);
-    if (const AdapterContents found = adapter_contents(file); found.layers > 0) adapter = adapter_json(file, found);
     std::map<std::string, std::string, std::less<>> canonical;
     TensorFile used = file;
-    if (const std::string title = strange_title(file); title.empty())
+    if (const std::string title = strange_title(file); title.empty()) {
         attach_scales(used);
-    else
+    } else {
         strange = title;
+        if (const AdapterContents found = adapter_contents(file); found.layers > 0) adapter = adapter_json(file, found);
+    }
     for (const NamedTensor& named : canonical_tensors(used, path.role, namings()))
         canonical[named.tensor.name] = named.name;
     format = file.format;

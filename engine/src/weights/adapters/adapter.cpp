@@ -50,11 +50,11 @@ const Factor* AdapterLayer::find(std::string_view ending) const {
 
 const Factor& AdapterLayer::need(std::string_view ending) const {
     if (const Factor* found = find(ending)) return *found;
-    fail(SDCPP_BAD_FILE, "the LoRA's layer ", name, " lacks its ", ending);
+    fail(SDCPP_BAD_FILE, file, ": the layer ", name, " lacks its ", ending);
 }
 
 float AdapterLayer::scale(int64_t rank) const {
-    if (rank < 1) fail(SDCPP_BAD_FILE, "the LoRA's layer ", name, " has rank 0");
+    if (rank < 1) fail(SDCPP_BAD_FILE, file, ": the layer ", name, " has rank 0");
     if (!alpha || *alpha == 0) return 1;
     const auto size = static_cast<double>(rank);
     return static_cast<float>(*alpha / (root_of_rank ? std::sqrt(size) : size));

@@ -45,7 +45,7 @@ using AdapterPtr = std::shared_ptr<const Adapter>;
 // The tensors of one layer in an adapter's file, by the ending of their names in the commonest spelling, such as
 // "lora_down.weight"; and its alpha, if it has one.
 struct AdapterLayer {
-    std::string name;  // in the file
+    std::string file, name;  // for messages: the file's name, and the layer's in it
     std::map<std::string_view, Factor> tensors;
     std::optional<double> alpha;
     bool on_input = false;      // IA3's factors are the inputs'

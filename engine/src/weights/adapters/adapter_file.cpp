@@ -28,8 +28,9 @@ std::shared_ptr<const MappedFile> file_of(const TensorFile& file, const TensorIn
 
 void add_tensor(AdapterLayer& layer, std::string_view ending, const TensorFile& file, const TensorInfo& tensor) {
     if (ending == "on_input") {  // a truth value of any type
-        layer.on_input =
-            std::any_of(tensor.bytes.begin(), tensor.bytes.end(), [](std::byte one) { return one != std::byte{}; });
+        std::vector<std::byte> bytes(tensor.bytes.size());
+        file_of(file, tensor)->read(tensor.bytes, bytes.data());
+        layer.on_input = std::any_of(bytes.begin(), bytes.end(), [](std::byte one) { return one != std::byte{}; });
         layer.tensors.emplace(ending, Factor());
         return;
     }
@@ -96,6 +97,7 @@ AdapterFile::AdapterFile(const std::filesystem::path& path, const LayerNames& na
             if (!number) continue;
             AdapterLayer& layer = changes_[*number].layer;
             if (layer.name.empty()) {
+                layer.file = path_.filename().string();
                 layer.name = stem;
                 layer.alpha = config.alpha(stem);
                 layer.root_of_rank = config.root_of_rank(stem);
@@ -125,21 +127,16 @@ void AdapterFile::make_changes(const LayerNames& names) {
         const bool weight = changes_weight(change.layer) && !layer.weight.empty();
         const bool bias = changes_bias(change.layer) && !layer.bias.empty();
         if (kind.empty() || (!weight && !bias)) continue;
-        try {
-            if (const Factor* shape = change.layer.find("reshape_weight")) {
-                std::vector<int64_t> sides;
-                for (const float side : shape->values()) sides.push_back(static_cast<int64_t>(side));
-                if (sides != layer.weight_shape.sides)
-                    fail(SDCPP_UNSUPPORTED_MODEL, "the layer ", change.layer.name,
-                         " takes other inputs with this LoRA, which is not supported yet; take a model that was made "
-                         "for them");
-            }
-            if (weight) change.weight = weight_change(change.layer, layer.weight_shape);
-            if (bias) change.bias = bias_change(change.layer, layer.bias_shape);
-        } catch (const Error& error) {
-            if (std::string(error.what()).find(path_.filename().string()) == 0) throw;
-            fail(error.status(), path_.filename().string(), ": ", error.what());
+        if (const Factor* shape = change.layer.find("reshape_weight")) {
+            std::vector<int64_t> sides;
+            for (const float side : shape->values()) sides.push_back(static_cast<int64_t>(side));
+            if (sides != layer.weight_shape.sides)
+                fail(SDCPP_UNSUPPORTED_MODEL, change.layer.file, ": the layer ", change.layer.name,
+                     " takes other inputs with this LoRA, which is not supported yet; take a model that was made for "
+                     "them");
         }
+        if (weight) change.weight = weight_change(change.layer, layer.weight_shape);
+        if (bias) change.bias = bias_change(change.layer, layer.bias_shape);
         if (!change.weight && !change.bias) continue;
         kinds_.insert(kind);
         if (const int64_t rank = adapter_rank(change.layer)) ranks_.insert(rank);
@@ -167,7 +164,7 @@ AdapterContents adapter_contents(const TensorFile& file) {
         for (const AdapterEnding& ending : adapter_endings()) {
             if (!name.ends_with(ending.spelling)) continue;
             AdapterLayer& layer = layers[name.substr(0, name.size() - ending.spelling.size())];
-            if (dtype_is_numeric(tensor.type) || ending.common == "on_input")
+            if (ending.common != "alpha" && (dtype_is_numeric(tensor.type) || ending.common == "on_input"))
                 add_tensor(layer, ending.common, file, tensor);
             break;
         }

@@ -16,7 +16,7 @@ using Line [[gnu::vector_size(tile * sizeof(float))]] = float;
 // Compiled for wide vectors, too; which are used shows when the program starts.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(__SANITIZE_THREAD__)
-#define SDCPP_WIDE_VECTORS __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512"), noinline))
+#define SDCPP_WIDE_VECTORS __attribute__((target_clones("default", "avx2", "avx512f"), noinline))
 #else
 #define SDCPP_WIDE_VECTORS
 #endif

@@ -38,7 +38,7 @@ class Glora : public Adapter {
 AdapterPtr glora(const AdapterLayer& layer, const LayerShape& shape) {
     if (!layer.has("a1.weight")) return nullptr;
     if (layer.has("bm.weight"))
-        fail(SDCPP_UNSUPPORTED_MODEL, "the LoRA's layer ", layer.name,
+        fail(SDCPP_UNSUPPORTED_MODEL, layer.file, ": the layer ", layer.name,
              " is a GLoRA with a Tucker core, which is not "
              "supported");
     const Factor &a1 = layer.need("a1.weight"), &a2 = layer.need("a2.weight");

@@ -9,7 +9,7 @@ namespace sdcpp {
 namespace {
 
 std::string sides(int64_t rows, int64_t columns) {
-    return "[" + std::to_string(rows) + ", " + std::to_string(columns) + "]";
+    return std::string("[").append(std::to_string(rows)).append(", ").append(std::to_string(columns)).append("]");
 }
 
 // left [out, r] times right [r, columns].

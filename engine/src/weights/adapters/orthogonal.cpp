@@ -138,7 +138,7 @@ class Orthogonal : public Adapter {
 
 AdapterPtr orthogonal(const AdapterLayer& layer, const LayerShape& shape) {
     if (layer.has("oft_diag"))
-        fail(SDCPP_UNSUPPORTED_MODEL, "the LoRA's layer ", layer.name,
+        fail(SDCPP_UNSUPPORTED_MODEL, layer.file, ": the layer ", layer.name,
              " is an OFT in kohya's older form (oft_diag), which is not supported");
     const Factor* blocks = layer.find("oft_blocks");
     if (!blocks) return nullptr;
