@@ -71,6 +71,7 @@ _GENERATING: dict[str, tuple[str, Any]] = {
     "sample_method": ("sampler", "default"),
     "sample_steps": ("steps", None),
     "eta": ("eta", 0.0),
+    "sigmas": ("sigmas", None),
     "flow_shift": ("flow_shift", math.inf),
     "seed": ("seed", None),
     "batch_count": ("batch_count", None),

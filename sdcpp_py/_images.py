@@ -102,7 +102,8 @@ def parameters_of(used: Mapping[str, Any], model: str, lora_hashes: str = "") ->
     """`parameters_text` of a picture made with the options ``used``, prompts among them, by the model called ``model``."""
     fields = options.written(used)
     fields["Sampler"] = _names.SAMPLER_TITLES.get(fields["Sampler"], fields["Sampler"])
-    fields["Schedule type"] = _names.SCHEDULE_TITLES.get(fields["Schedule type"], fields["Schedule type"])
+    if schedule := fields.get("Schedule type"):
+        fields["Schedule type"] = _names.SCHEDULE_TITLES.get(schedule, schedule)
     fields["RNG"] = "GPU" if fields["RNG"] == "cuda" else "CPU"  # A1111's words
     model = os.fsencode(model).decode("utf-8", "replace")  # file names need not be text
     fields |= {"Model": model, "Version": f"sdcpp_py {_engine.version()}"}

@@ -265,6 +265,7 @@ class Pipeline:
         rng: str | None = None,
         batch_count: int = 1,
         clip_skip: int | None = None,
+        sigmas: Sequence[float] | str | None = None,
         eta: float | None = None,
         flow_shift: float | None = None,
         guidance: float | None = None,
@@ -284,9 +285,12 @@ class Pipeline:
 
         Width and height are in pixels. None takes the model's own default; a seed of None or below 0 is drawn at random and
         reported, a list has one for each picture. ``noise`` is the first noise, float32 [C, H/8, W/8] of unit variance or one
-        more side for the pictures, instead of the seeds'. ``rng`` takes the place of the pipeline's for this call. ``eta`` is
-        the share of renewed noise of stochastic samplers. ``flow_shift`` moves a flow model's steps towards noise if it is
-        above 1 (None: as the model was trained). ``guidance`` is the strength that distilled models take as an input.
+        more side for the pictures, instead of the seeds'. ``rng`` takes the place of the pipeline's for this call.
+
+        ``sigmas`` are levels of noise in place of ``steps`` and ``scheduler``: falling numbers, in a list or with commas, the
+        last one usually 0. ``eta`` is the share of renewed noise of stochastic samplers. ``flow_shift`` moves a flow model's
+        steps towards noise if it is above 1 (None: as the model was trained). ``guidance`` is the strength that distilled models
+        take as an input.
 
         ``init_image`` is a picture to begin from (a path, a PIL image, or uint8 [H, W, 3]) or a list with one for each picture
         to be made. It is cut and scaled to width and height, which are its own if they are left out; more than twice the
@@ -434,6 +438,11 @@ class Pipeline:
         with_defaults["clip_skip"] = self._checked_clip_skip(given["clip_skip"])
         with_defaults["rng"] = self.rng if given["rng"] is None else given["rng"]
         used = options.checked(options.GENERATE, with_defaults)
+        if "sigmas" in used:
+            if len(used["sigmas"]) < 2:
+                raise InvalidArgumentError.of("sigmas", "needs two numbers or more")
+            used["steps"] = len(used["sigmas"]) - 1
+            del used["scheduler"]
         if given["guidance"] is None and not self._facts["takes_guidance"]:
             del used["guidance"]
         for side in ("width", "height"):
@@ -486,6 +495,8 @@ class Pipeline:
         for name, option in options.GENERATE.items():
             if option.samplers and given.get(name) is not None and used["sampler"] not in option.samplers:
                 logger.warning("%s has no effect with the sampler %s", name, used["sampler"])
+        if "sigmas" in used and (given["scheduler"] is not None or given["steps"] not in (None, used["steps"])):
+            logger.warning("steps and scheduler have no effect with sigmas")
         if given["vae_tiling"] is False and (given["vae_tile_size"], given["vae_tile_overlap"]) != (None, None):
             logger.warning("the size and overlap of tiles have no effect without vae_tiling")
         if given["strength"] is not None and not has_picture:

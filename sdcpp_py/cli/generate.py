@@ -180,9 +180,10 @@ def _told(result: Result) -> str:
     """What was used, and how long it took."""
     used, times = result.parameters, result.timings
     width, height = used["width"], used["height"]
+    schedule = used.get("scheduler", "levels of your own")
     parts = f"text {times['encode']:.2f}, sampling {times['sample']:.2f}, decoding {times['decode']:.2f}"
     return (
-        f"seed {result.seed}, {width}x{height}, {used['steps']} steps of {used['sampler']}, {used['scheduler']}, "
+        f"seed {result.seed}, {width}x{height}, {used['steps']} steps of {used['sampler']}, {schedule}, "
         f"cfg {used['cfg_scale']:g}: {times['total']:.2f} s ({parts})"
     )
 

@@ -443,7 +443,11 @@ int sdcpp_sigmas(const char* scheduler, int32_t steps, float flow_shift, float* 
         need(count, "count");
         NoiseTable table = flow_shift > 0 ? NoiseTable::flow(static_cast<double>(flow_shift)) : NoiseTable();
         const auto& aligned = default_family().prediction.aligned_sigmas;
-        if (!table.is_flow()) table.aligned_sigmas.assign(aligned.begin(), aligned.end());
+        const auto& geometric = default_family().prediction.geometric_sigmas;
+        if (!table.is_flow()) {
+            table.aligned_sigmas.assign(aligned.begin(), aligned.end());
+            table.geometric_sigmas.assign(geometric.begin(), geometric.end());
+        }
         const std::vector<double> sigmas = make_sigmas(scheduler, steps, table);
         if (sigmas.size() > capacity) fail(SDCPP_INVALID_ARGUMENT, "room for ", sigmas.size(), " sigmas is needed");
         std::transform(sigmas.begin(), sigmas.end(), out, [](double s) { return static_cast<float>(s); });

@@ -129,23 +129,31 @@ Floats generate(Model& model, const SampleOptions& options) {
     const bool as_folder = options.sampler == folder.sampler && options.scheduler == folder.schedule;
     Start start = options.start;
     start.unit_signal = as_folder && folder.unit_signal;
-    auto [x, sigmas] =
-        start.begin(make_sigmas(options.scheduler, options.steps, table), rng, one, options.batch, table.is_flow());
-    const bool least = as_folder && folder.keeps_least_noise && sigmas.rbegin()[1] > table.sigma_min();
+    std::vector<double> all = options.sigmas;
+    if (all.empty()) all = make_sigmas(options.scheduler, options.steps, table);
+    require_falling(all);
+    auto [x, sigmas] = start.begin(std::move(all), rng, one, options.batch, table.is_flow());
+    const bool least =
+        as_folder && options.sigmas.empty() && folder.keeps_least_noise && sigmas.rbegin()[1] > table.sigma_min();
     if (least) sigmas.back() = table.sigma_min();
 
     std::vector<Guide> guides;
     for (const PromptShare& share : options.shares) guides.push_back(share.guide);
     const Predictor predictor(model.need(Role::denoiser), facts, table, options);
-    const Denoise clean = predicted(guided(predictor, guides, options.cfg_scale, sigmas), facts.predicts);
+    std::vector<double> negative_prediction;
+    Floats negative;
+    const Denoise clean =
+        predicted(guided(predictor, guides, options.cfg_scale, sigmas, &negative_prediction), facts.predicts);
     const auto denoise = [&](const Floats& noisy, double sigma) {
         Floats out = clean(noisy, sigma);
+        negative.clear();
+        if (!negative_prediction.empty()) negative = clean_estimate(negative_prediction, noisy, sigma, facts.predicts);
         require_finite(out, "the latents");
         return out;
     };
     const auto begin = Clock::now();
     const int steps = static_cast<int>(sigmas.size()) - 1;
-    SamplerRun run{denoise, std::move(sigmas), rng, options.eta, table.is_flow()};
+    SamplerRun run{denoise, std::move(sigmas), rng, options.eta, table.is_flow(), &negative, &table};
     run.after_step = [&](size_t step, const Floats& denoised) {
         const StepReport report{static_cast<int>(step), steps, seconds_since(begin), denoised};
         for (const StepObserver& observer : options.observers)

@@ -32,6 +32,7 @@ struct SampleOptions {
     double flow_shift = 0;  // 0: the model's own
     float guidance = 3.5f;  // for denoisers that were distilled to take it
     std::string sampler, scheduler, rng;
+    std::vector<double> sigmas;  // take the place of the scheduler's; empty: none
     uint64_t seed = 0;  // the first picture's; the others' rise by one
     int batch = 1;      // pictures that are sampled step by step together
     Start start;

@@ -43,6 +43,8 @@ template <typename Field>
 void assign(Field& field, const OptionValue& value) {
     if constexpr (std::is_same_v<Field, std::string>) {
         field = std::get<std::string>(value);
+    } else if constexpr (std::is_same_v<Field, std::vector<double>>) {
+        field = std::get<std::vector<double>>(value);
     } else if constexpr (std::is_same_v<Field, Policy>) {
         field = policy_named(std::get<std::string>(value));
     } else if (const bool* yes = std::get_if<bool>(&value)) {
@@ -370,6 +372,17 @@ const std::vector<Option>& option_table() {
          .written = "Clip skip",
          .help = "1 = all layers of the text encoder, 2 = without the last",
          .store = into<&GenerateOptions::clip_skip>},
+        {.set = generate,
+         .name = "sigmas",
+         .kind = Kind::numbers,
+         .least = 0,
+         .most = 1e6,
+         .group = "sampling",
+         .flags = "--sigmas",
+         .unit = "X,X,…",
+         .written = "Sigmas",
+         .help = "levels of noise of your own, falling, in place of steps and scheduler, such as 14.6,7.8,3.5,0",
+         .store = sampled<&SampleOptions::sigmas>},
         {.set = generate,
          .name = "eta",
          .kind = Kind::number,
