@@ -35,7 +35,7 @@ RNG_TYPE_MAP = {name: name for name in options.RNGS}
 _NO_EFFECT = {
     *("verbose", "flash_attn", "diffusion_flash_attn", "enable_mmap", "vae_decode_only", "diffusion_conv_direct"),
     *("vae_conv_direct", "keep_clip_on_cpu", "keep_control_net_on_cpu", "keep_vae_on_cpu", "force_sdxl_vae_conv_scale"),
-    *("lora_model_dir", "lora_apply_mode", "chroma_use_dit_mask", "chroma_use_t5_mask", "chroma_t5_mask_pad"),
+    *("lora_apply_mode", "chroma_use_dit_mask", "chroma_use_t5_mask", "chroma_t5_mask_pad"),
     *("qwen_image_zero_cond_t", "upscale_tile_size", "auto_resize_ref_image", "increase_ref_index", "skip_layers"),
     *("skip_layer_start", "skip_layer_end", "control_strength", "pm_style_strength", "preview_interval", "preview_noisy"),
     *("cache_reuse_threshold", "cache_start_percent", "cache_end_percent", "cache_error_decay_rate"),
@@ -51,6 +51,7 @@ _OPENING: dict[str, tuple[str, Any]] = {
     "diffusion_model_path": ("diffusion_model", ""),
     "vae_path": ("vae", ""),
     "llm_path": ("llm", ""),
+    "lora_model_dir": ("lora_model_dir", ""),
     "taesd_path": ("taesd", ""),
     "wtype": ("wtype", "default"),
     "tensor_type_rules": ("tensor_type_rules", ""),

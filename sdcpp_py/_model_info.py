@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sdcpp_py import _engine, _gpu_advice
 from sdcpp_py._memory_errors import memory_errors_told
@@ -39,6 +41,7 @@ class ModelSummary:
         default=(), repr=False
     )  #: names of tensors that no network uses, without those that are known to be left over
     option: str = ""  #: the keyword that takes the file, if it is no more than a part of a model
+    adapter: str = ""  #: what it is, if it is a LoRA or one of its kin: kinds, ranks, and the models that it is for
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,16 @@ def why_no_gpu() -> str:
     return _gpu_advice.no_gpu(counts, trouble, vulkan_loaded="libggml-vulkan" in libraries, packaged=packaged)
 
 
+def _adapter_words(adapter: Mapping[str, Any] | None) -> str:
+    if not adapter:
+        return ""
+    ranks = adapter["ranks"]
+    words = ", ".join(adapter["kinds"])
+    if ranks:
+        words += f" of rank {ranks[0]}" if len(ranks) == 1 else f" of ranks {ranks[0]} to {ranks[-1]}"
+    return f"{words} on {adapter['layers']} layers" + (f" of {adapter['title']}" if adapter["title"] else "")
+
+
 @memory_errors_told()
 def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummary:
     """List a tensor file's or a folder's contents without loading it. Raises ModelNotFoundError, BadFileError.
@@ -86,5 +99,5 @@ def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummar
     networks = {network["title"]: network["parameters"] for network in listing["networks"]}
     family = listing["family"] or ("a part of a model" if networks else "unknown")
     refusal = _engine.error_of(**listing["refusal"]) if listing["refusal"] else None
-    told = listing["missing"], refusal, tuple(listing["unused"]), listing["option"]
+    told = listing["missing"], refusal, tuple(listing["unused"]), listing["option"], _adapter_words(listing["adapter"])
     return ModelSummary(Path(path), listing["format"], family, tensors, dict(by_type), networks, *told)

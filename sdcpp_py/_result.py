@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -83,6 +84,20 @@ class Report:
         return self.runs - self.first_runs
 
 
+@dataclass(frozen=True)
+class UsedLora:
+    """A LoRA file, and what it changed."""
+
+    path: Path
+    denoiser: float  #: weight of its changes in the diffusion model
+    text: float  #: and in the text encoders
+    kinds: list[str]  #: of its changes: "LoRA", "LoHa", "LoRA (DoRA)" …
+    ranks: list[int]  #: those that its changes have
+    layers: int  #: how many it changes
+    matched: int  #: its tensors that are used
+    unmatched: list[str] = field(repr=False)  #: names of those that are not: no layer of this model has such a name
+
+
 @dataclass(repr=False)
 class Result:
     """The result of `Pipeline.generate`."""
@@ -94,6 +109,7 @@ class Result:
     memory: dict[str, int]  #: bytes at most: "workspace", "weights", "slots", "carries", "peak" (of all these), "mapped" (files)
     reports: dict[str, Report]  #: by network: its plan, and what running it took
     parameters: dict[str, Any]  #: every option as it was used; `Pipeline.generate(**parameters)` makes the pictures again
+    loras: list[UsedLora] = field(default_factory=list)  #: the LoRAs that were used, and what they changed
 
     @property
     def image(self) -> Image.Image:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -23,7 +24,7 @@ from sdcpp_py._embedded import SUBJECT, can_draw, embedded_model
 from sdcpp_py._images import Picture
 from sdcpp_py._memory_errors import memory_errors_told
 from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
-from sdcpp_py._result import Report, Result, Step
+from sdcpp_py._result import Report, Result, Step, UsedLora
 from sdcpp_py.errors import (
     BusyError,
     CancelledError,
@@ -36,9 +37,11 @@ from sdcpp_py.errors import (
 from sdcpp_py.plan import _speeds, planner
 from sdcpp_py.profile import ProfileRow
 from sdcpp_py.text import _encoders as encoders
+from sdcpp_py.text import loras as networks
 from sdcpp_py.text import prompt
 
 logger = logging.getLogger("sdcpp_py")
+LoraLike = PathLike | tuple[PathLike, float | Mapping[str, float]]
 _CACHED_PROMPTS = 16
 _DECODING = {name: option for name, option in options.GENERATE.items() if option.group == "decoding"}
 _MASKING = ("mask_blur", "mask_invert", "mask_fill", "only_masked", "only_masked_padding", "paste_back", "soft_mask")
@@ -48,6 +51,17 @@ _CALLBACK_SECONDS = 5.0  # a step callback that takes longer may be waiting for 
 
 def _least_bytes(problem: OverBudgetError) -> int:
     return problem.least_bytes
+
+
+@dataclass
+class _Text:
+    """A prompt of a call."""
+
+    plain: str  #: without tags
+    loras: list[networks.Lora]
+    written: str  #: for the picture's parameters: with a tag for every LoRA
+    used: list[UsedLora] = field(default_factory=list)
+    shares: list[_engine.Share] = field(default_factory=list)
 
 
 class Pipeline:
@@ -73,6 +87,8 @@ class Pipeline:
     ``matmul_precision="bf16"`` lets it multiply large matrices in bf16, about twice as fast on processors that compute with it
     (AVX512-BF16), with results that differ by some hundredths. ``profile=True`` times every operation for `take_profile`,
     which costs a little.
+
+    ``lora_model_dir`` is the folder in which tags in prompts, such as ``<lora:name:0.8>``, find their files.
 
     Calls from several threads on one object wait for each other; separate objects run side by side. If a step callback takes
     longer than five seconds, calls that wait raise BusyError, since the callback may be waiting for them.
@@ -107,6 +123,7 @@ class Pipeline:
         blas: bool | str | None = None,
         matmul_precision: str = "f32",
         profile: bool = False,
+        lora_model_dir: PathLike | None = None,
     ) -> None:
         """Open the files and check them; weights are read at first use."""
         named = locals()
@@ -117,6 +134,10 @@ class Pipeline:
         self._cancelled = threading.Event()
         self._watch: Callable[[], bool] | None = None  # the cancel of the call under way
         self._prompts: OrderedDict[tuple[Any, ...], _engine.Conditioning] = OrderedDict()
+        self._adapted: list[tuple[tuple[str, int, int], float, float]] = []  # the LoRAs in use: file, weights
+        self._used_loras: list[UsedLora] = []
+        #: Where tags in prompts find LoRAs; None: nowhere.
+        self.lora_model_dir = None if lora_model_dir is None else os.fsdecode(_engine.path_bytes(lora_model_dir))
         self.rng: str = options.GENERATE["rng"].check(rng)
         device = options.MODEL["device"].check(device)
         budget = options.max_vram(max_vram, device)
@@ -260,6 +281,7 @@ class Pipeline:
         only_masked_padding: int | None = None,
         paste_back: bool | None = None,
         soft_mask: bool | None = None,
+        loras: Sequence[LoraLike] | None = None,
         vae_tiling: bool | None = None,
         vae_tile_size: int | None = None,
         vae_tile_overlap: float | None = None,
@@ -292,6 +314,10 @@ class Pipeline:
         the picture; ``only_masked_padding`` is how many pixels to each side count (None: 32). ``soft_mask``: grey says how much
         may change.
 
+        ``loras`` are LoRA files and their kin: [(path, weight)], or (path, {"denoiser": weight, "te": weight}) for the diffusion
+        model and the text encoders by themselves; ``<lora:name:weight>`` in the prompt does the same, see ``lora_model_dir``.
+        They count for this call alone. `Result.loras` says what they changed.
+
         ``vae_tiling`` None decodes large pictures in tiles of ``vae_tile_size`` latent sides that overlap by the share
         ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny autoencoder. ``callback`` is called after each step with a
         `Step`, on this thread; what it raises comes out of this call. Within it only `cancel` may be called on this
@@ -321,7 +347,11 @@ class Pipeline:
             again: dict[str, Any] = {"prompt": prompt if isinstance(prompt, str) else prompts, "negative_prompt": unwanted}
             arrays = {"noise": noise, "init_image": init_image, "mask_image": mask_image}
             again |= {name: value for name, value in arrays.items() if value is not None}
-            if self.model_path == embedded_model() and not all(map(can_draw, prompts)):
+            given_loras = networks.of_keyword(loras)
+            if loras is not None:
+                again["loras"] = [(os.fsdecode(lora.path), lora.weight) for lora in given_loras]
+            texts = {text: self._text(text, given_loras) for text in dict.fromkeys(prompts)}
+            if self.model_path == embedded_model() and not all(can_draw(text.plain) for text in texts.values()):
                 logger.warning("the embedded model draws %s, and nothing else", SUBJECT)
             count = used["batch_count"] * len(prompts)
             seeds = _jobs.seeds_of(seed, count)
@@ -333,18 +363,36 @@ class Pipeline:
                 bar.set_description("reading the prompt")
                 try:
                     start = time.perf_counter()
-                    shares = {text: self._shares(text, unwanted, used) for text in dict.fromkeys(prompts)}
+                    for text in texts.values():
+                        text.used = self._adapt(text.loras)
+                        text.shares = self._shares(text.plain, unwanted, used)
                     fitted = [_images.fitted(picture, used["width"], used["height"]) for picture in pictures]
                     latents: list[Any] = [self._encoded(picture) for picture in ([work.picture for work in works] or fitted)]
                     timings = {"encode": time.perf_counter() - start, "sample": 0.0, "decode": 0.0}
                     starts = latents * count if len(latents) == 1 else latents or [None] * count
-                    texts = [text for text in prompts for _ in range(used["batch_count"])]
-                    jobs = [_jobs.Job(*job) for job in zip(texts, seeds, noises, starts)]
+                    written = [text for text in prompts for _ in range(used["batch_count"])]
+                    jobs = [_jobs.Job(*job) for job in zip(written, seeds, noises, starts)]
                     if works:
                         jobs = [self._masked(job, number % len(works), works, used) for number, job in enumerate(jobs)]
-                    return self._run(jobs, again, used, shares, timings, callback, bar, works)
+                    return self._run(jobs, again, used, texts, timings, callback, bar, works)
                 except OverBudgetError as problem:
-                    raise self._enough_for_all(problem, used, [*prompts, unwanted], bool(pictures)) from None
+                    plain = [*(text.plain for text in texts.values()), unwanted]
+                    raise self._enough_for_all(problem, used, plain, bool(pictures)) from None
+
+    def _text(self, text: str, given: Sequence[networks.Lora]) -> _Text:
+        """A prompt as the text encoders take it, and its LoRAs: those that the call gives, and its own tags'."""
+        plain, own = networks.in_prompt(text, self.lora_model_dir)
+        return _Text(plain, networks.checked([*given, *own]), " ".join([text, *(lora.tag for lora in given)]))
+
+    def _adapt(self, loras: Sequence[networks.Lora]) -> list[UsedLora]:
+        """Let these LoRAs, and no others, change the model's weights."""
+        wanted = [(networks.identity(lora), lora.denoiser, lora.text) for lora in loras]
+        if wanted != self._adapted:
+            given = [_engine.Adapter(_engine.path_bytes(lora.path), lora.denoiser, lora.text) for lora in loras]
+            found = self._require_open().set_adapters(given)
+            self._used_loras = [UsedLora(*lora, **one) for lora, one in zip(loras, found)]
+            self._adapted = wanted
+        return self._used_loras
 
     def _works(self, pictures: Sequence[Image.Image], mask: Image.Image | None, used: dict[str, Any]) -> list[_inpaint.Work]:
         """The pictures to be inpainted; defaults of the mask's options are added to ``used``."""
@@ -507,7 +555,8 @@ class Pipeline:
         return int(options.GENERATE["clip_skip"].check(self._or_default("clip_skip", value), most=layers))
 
     def _conditioning(self, tokens: tuple[prompt.Tokens, ...], clip_skip: int, nothing: bool = False) -> _engine.Conditioning:
-        key = (tokens, clip_skip, nothing)
+        changes = tuple((file, weight) for file, _, weight in self._adapted if weight)
+        key = (tokens, clip_skip, nothing, changes)
         if key in self._prompts:
             self._prompts.move_to_end(key)
             return self._prompts[key]
@@ -521,7 +570,7 @@ class Pipeline:
         jobs: Sequence[_jobs.Job],
         again: Mapping[str, Any],
         used: dict[str, Any],
-        shares: Mapping[str, Sequence[_engine.Share]],
+        texts: Mapping[str, _Text],
         timings: dict[str, float],
         callback: Callable[[Step], None] | None,
         bar: Any,
@@ -539,8 +588,9 @@ class Pipeline:
             one = jobs[number]
             if works and used["paste_back"]:
                 image = works[one.work].pasted(image)
-            own = {**used, "prompt": one.prompt, "negative_prompt": again["negative_prompt"], "seed": one.seed}
-            image.info["parameters"] = _images.parameters_of(own, self.model_path.stem)
+            text = texts[one.prompt]
+            own = {**used, "prompt": text.written, "negative_prompt": again["negative_prompt"], "seed": one.seed}
+            image.info["parameters"] = _images.parameters_of(own, self.model_path.stem, networks.hashes_text(text.loras))
             pictures.append(image)
             timings["decode"] += time.perf_counter() - start
 
@@ -548,7 +598,9 @@ class Pipeline:
             self._stop_if_cancelled()
             bar.set_description("sampling")
             start = time.perf_counter()
-            latents.extend(self._sample(used, shares[group[0].prompt], group, len(latents), callback, bar))
+            text = texts[group[0].prompt]
+            self._adapt(text.loras)
+            latents.extend(self._sample(used, text.shares, group, len(latents), callback, bar))
             timings["sample"] += time.perf_counter() - start
             if together == 1:
                 decode(len(pictures))
@@ -558,7 +610,8 @@ class Pipeline:
         memory = self._require_open().take_memory()
         seeds = [job.seed for job in jobs]
         parameters = {**again, **used, "seed": seeds[0] if _jobs.rising(jobs) else seeds}
-        return Result(pictures, seeds, latents, timings, memory, self._reports(), parameters)
+        loras = list({id(one): one for text in texts.values() for one in text.used}.values())
+        return Result(pictures, seeds, latents, timings, memory, self._reports(), parameters, loras)
 
     def _stop_if_cancelled(self) -> None:
         if self._cancelled.is_set() or (self._watch is not None and self._watch()):
@@ -709,20 +762,24 @@ class Pipeline:
             return self._encoded(picture)
 
     @memory_errors_told()
-    def prompt_states(self, text: str, *, clip_skip: int | None = None) -> NDArray[np.float32]:
+    def prompt_states(
+        self, text: str, *, clip_skip: int | None = None, loras: Sequence[LoraLike] | None = None
+    ) -> NDArray[np.float32]:
         """The text encoders' states of `text` as the diffusion model takes them, float32 [1, tokens, C]."""
         with self._alone():
             self._require_open()
             self._require_parts(False, "text_encoder")
             skip = self._checked_clip_skip(clip_skip)
             tokens = encoders.tokenize(self._encoders, [text])
+            self._adapt(networks.of_keyword(loras))
             return self._conditioning(tokens[0], skip).array("context")
 
     @memory_errors_told()
-    def evaluate(self, network: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:
+    def evaluate(self, network: str, *, loras: Sequence[LoraLike] | None = None, **inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Run one network once, for tests and benchmarks: the inputs and names that sdcpp.h gives for sdcpp_evaluate."""
         with self._alone():
             self._require_network(network)
+            self._adapt(networks.of_keyword(loras))
             return self._require_open().evaluate(network, inputs, stop=self.cancel, watch=self._watch)
 
     @memory_errors_told()

@@ -122,10 +122,11 @@ typedef struct sdcpp_file {
  * users give a component's file, `flags` are the command line's; components may share them. */
 int sdcpp_components(char** json, sdcpp_error* error);
 
-/* The contents of a tensor file or a diffusers folder: {format, family, refusal, unused, option, networks:
+/* The contents of a tensor file or a diffusers folder: {format, family, refusal, adapter, unused, option, networks:
  * [{name, title, parameters}], missing, tensors: [{name, canonical, type, shape, bytes}]}. `family` is what a file is
  * that cannot be used if that is known, else "" if there is no diffusion model; `refusal` {status, message, option} is
- * the error with which sdcpp_model_open() would refuse the file, null if it would not; `unused` are names of tensors
+ * the error with which sdcpp_model_open() would refuse the file, null if it would not; `adapter` {kinds, ranks, layers,
+ * title} tells of a LoRA or one of its kin what it changes and what models it seems to be for, else null; `unused` are names of tensors
  * that none of the networks uses; `option` takes the file if it is no more than a part of a model, else ""; `missing`
  * are titles of the components that text to image needs in addition; `canonical` is the engine's name for a tensor, ""
  * if it has none. Nothing is loaded. `stop` is as for sdcpp_model_open(). */
@@ -162,6 +163,22 @@ void sdcpp_cancel(sdcpp_model* model);
 typedef int (*sdcpp_progress_callback)(uint64_t bytes, uint64_t all_bytes, void* user_data);
 int sdcpp_convert(const sdcpp_file* files, size_t file_count, const sdcpp_options* options, const char* path,
                   const volatile int32_t* stop, sdcpp_progress_callback callback, void* user_data, sdcpp_error* error);
+
+/* A LoRA or one of its kin, and how much its changes count: 0 = not at all, 1 = as it was trained. */
+typedef struct sdcpp_adapter {
+    const char* path;      /* UTF-8; a tensor file */
+    float denoiser_weight; /* in the diffusion model */
+    float text_weight;     /* in the text encoders */
+} sdcpp_adapter;
+/* These adapters, in this order, and no others are in use from now on; a count of 0 gives the model's own weights. The
+ * same file may be given several times; weights may be below 0. Weights that they change, or that earlier ones changed,
+ * are loaded again at their next use, all others stay. `json`: for each adapter {kinds, ranks, layers, matched,
+ * unmatched}: what its changes are, the number of layers that they change, the number of its tensors that are used, and
+ * the names of those that are not. An adapter that changes nothing of this model is SDCPP_UNSUPPORTED_MODEL, and
+ * tensors of shapes that do not fit are SDCPP_BAD_FILE; those in use before stay so then. Conditionings that were
+ * encoded before keep what they are. */
+int sdcpp_set_adapters(sdcpp_model* model, const sdcpp_adapter* adapters, size_t count, char** json,
+                       sdcpp_error* error);
 
 /* A conditioning: a prompt as the diffusion model takes it. */
 typedef struct sdcpp_conditioning sdcpp_conditioning;

@@ -28,6 +28,14 @@ class PartFile(NamedTuple):
     part: str
 
 
+class Adapter(NamedTuple):
+    """A LoRA or one of its kin, see `sdcpp_adapter`."""
+
+    path: bytes
+    denoiser_weight: float
+    text_weight: float
+
+
 class Tokens(Protocol):
     """A prompt's tokens for one text encoder."""
 
@@ -160,6 +168,12 @@ class Model:
     def begin(self) -> None:
         """Say that a generation begins: a budget that follows free memory is read again."""
         call(lib.sdcpp_begin, self._open)
+
+    def set_adapters(self, adapters: Sequence[Adapter]) -> list[dict[str, Any]]:
+        """These adapters, and no others, are in use from now on; for each, what `sdcpp_set_adapters` says of it."""
+        kept = [ffi.new("char[]", adapter.path) for adapter in adapters]
+        given = ffi.new("sdcpp_adapter[]", [(path, *adapter[1:]) for path, adapter in zip(kept, adapters)])
+        return list(call_json(lib.sdcpp_set_adapters, self._open, given, len(adapters)))
 
     def encode_prompt(
         self, tokens: Sequence[Tokens], clip_skip: int, nothing: bool, *, stop: Stop, watch: Watch | None = None

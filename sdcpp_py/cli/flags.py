@@ -82,6 +82,10 @@ def spell(name: str, value: str) -> str:
     known = {**GENERATE, **MODEL}
     if name in known:
         names: Sequence[str] = known[name].flags
+    elif name == "loras":
+        names = ["--lora"]
+    elif name == "lora_model_dir":
+        names = ["--lora-model-dir"]
     elif name == "text_encoders":
         names = ["--text-encoder"]  # which takes every kind
     else:

@@ -47,6 +47,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "-m", "--model", metavar="PATH", help="safetensors, GGUF, .ckpt or a diffusers folder (left out: the embedded model)"
     )
     flags.add_parts(model)
+    model.add_argument("--lora-model-dir", metavar="FOLDER", help="where <lora:NAME:WEIGHT> in the prompt finds its files")
+    model.add_argument(
+        "--lora",
+        action="append",
+        dest="loras",
+        metavar="FILE[:WEIGHT]",
+        help="a LoRA or one of its kin, with a weight of 1 or another; may be given several times",
+    )
     for heading in (model, picture, sampling, decoding, memory, machine):
         flags.add_options(heading)
     picture.add_argument(
@@ -84,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     paths = _paths(arguments.output, count)
     for path in paths if count <= _CHECKED else (paths[0], paths[-1]):
         _images.check_output(path)
-    opening = {**flags.parts(arguments), **flags.values(arguments, MODEL)}
+    opening = {**flags.parts(arguments), **flags.values(arguments, MODEL), "lora_model_dir": arguments.lora_model_dir}
     making = flags.values(arguments, GENERATE)
     shown = sys.stderr.isatty() if arguments.progress is None else arguments.progress
     # The command line has the process to itself, so --max-vram limits all of it on the CPU.
@@ -99,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
             **making,
             init_image=arguments.init_image,
             mask_image=arguments.mask_image,
+            loras=_loras(arguments.loras),
             use_taesd=arguments.taesd is not None,
             progress=arguments.progress,
         )
@@ -115,6 +124,20 @@ def run(arguments: argparse.Namespace) -> int:
         print(profile.table(rows), file=sys.stderr)
     print(_told(result), file=sys.stderr)
     return 0
+
+
+def _loras(given: list[str] | None) -> list[tuple[str, float]] | None:
+    """Files and weights of the flag --lora. A weight stands behind the last colon, if it is a number."""
+    if given is None:
+        return None
+    found = []
+    for text in given:
+        path, colon, weight = text.rpartition(":")
+        try:
+            found.append((path, float(weight)) if colon and path else (text, 1.0))
+        except ValueError:
+            found.append((text, 1.0))
+    return found
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
     summary = summarize(Path(arguments.model))
     name = printable(summary.path.name or str(summary.path))
     print(f"{name}: {printable(summary.family)}, {summary.format}, {len(summary.tensors)} tensors")
+    if summary.adapter:
+        print(f"  {printable(summary.adapter)}")
     if summary.refusal:
         print(f"  cannot be used: {printable(summary.refusal.spelled(flags.spell))}")
     for network, count in summary.networks.items():

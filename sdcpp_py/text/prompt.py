@@ -119,7 +119,7 @@ def check(prompt: str) -> None:
     if len(prompt) > MAX_CHARACTERS:
         raise InvalidArgumentError(f"the prompt has {len(prompt)} characters; up to {MAX_CHARACTERS} are possible")
     if tag := _NETWORK_TAG.search(prompt):
-        raise InvalidArgumentError(f"{tag[0]!r:.60} in the prompt: networks such as LoRA are not supported yet; leave it out")
+        raise InvalidArgumentError(f"{tag[0]!r:.60} is a tag for the prompt of a picture, and has no use here; leave it out")
 
 
 def tokenize(prompt: str, positions: int = 77, chunks: int = 1, padding: int = _clip_tokenizer.END) -> Tokens:

@@ -5,6 +5,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import adapters
 import pytest
 import tiny
 
@@ -12,7 +13,7 @@ import sdcpp_py
 from sdcpp_py import cli
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/first_session.md", "docs/planning.md")
+PAGES = ("README.md", "docs/first_session.md", "docs/planning.md", "docs/lora.md")
 NOT_HERE = ("pip ", "bash ", "export ")  # installing: the continuous integration runs those lines
 
 
@@ -43,6 +44,8 @@ def files(tmp_path_factory):
             # as GGUF, which carries the config of sizes that tensors do not show
             sdcpp_py.convert(None, made / "part.gguf", **{keyword: file}, progress=False)
             shutil.move(made / "part.gguf", made / f"{name}.safetensors")
+    (made / "loras").mkdir()
+    tiny.write_safetensors(made / "loras" / "ink.safetensors", adapters.kohya(adapters.matrices("unet", "attn1"), "lora_unet_"))
     return made
 
 
@@ -51,6 +54,7 @@ def quick(files, monkeypatch, tmp_path):
     """In a folder with the files; pictures are small and of two steps, after every option has been read."""
     for path in files.glob("*.safetensors"):
         (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "loras").symlink_to(files / "loras")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SDCPP_CACHE", str(tmp_path / "cache"))
     real = sdcpp_py.Pipeline.generate

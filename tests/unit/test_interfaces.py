@@ -183,8 +183,8 @@ def test_the_facade_has_the_other_packages_names_order_and_defaults(function, ex
 
 
 NOT_IN_TABLE = {
-    sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "parts", "rng"},
-    sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "mask_image"}
+    sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "parts", "rng", "lora_model_dir"},
+    sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "mask_image", "loras"}
     | {"callback", "cancel", "progress"},
     planner.plan: {"stages"},
 }
@@ -296,38 +296,18 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     parts = {name: f"{name}.gguf" for name in ("diffusion_model", "vae", "llm", "taesd")}
     for name, path in parts.items():
         given += ["--" + name.replace("_", "-"), path]
-    given += [
-        "--clip_l",
-        "l",
-        "--clip_g",
-        "g",
-        "-m",
-        "x.gguf",
-        "--no-blas",
-        "-n",
-        "no",
-        "-i",
-        "photo.png",
-        "--mask",
-        "mask.png",
-        "--no-progress",
-    ]
+    given += ["--clip_l", "l", "--clip_g", "g", "-m", "x.gguf", "--no-blas", "-n", "no", "-i", "photo.png", "--no-progress"]
+    given += ["--mask", "mask.png", "--lora-model-dir", "styles", "--lora", "a.safetensors", "--lora", "b:c:-0.5"]
     assert cli.main(["generate", "a cat", *given]) == 0
     rng = {"rng": expected.pop("rng")}
     model = {name: value for name, value in expected.items() if name in options.MODEL}
     assert Recorder.opened == {
-        **{"model": "x.gguf", **parts, "text_encoders": None, **model, **rng},
+        **{"model": "x.gguf", **parts, "text_encoders": None, **model, **rng, "lora_model_dir": "styles"},
         **{"parts": {"clip_l": "l", "clip_g": "g"}, "blas": False, "whole_process": True},
     }
     picture = {name: value for name, value in expected.items() if name in options.GENERATE}
-    more = {
-        "prompt": "a cat",
-        "negative_prompt": "no",
-        "init_image": "photo.png",
-        "mask_image": "mask.png",
-        "use_taesd": True,
-        "progress": False,
-    }
+    more = {"prompt": "a cat", "negative_prompt": "no", "init_image": "photo.png", "mask_image": "mask.png"}
+    more |= {"use_taesd": True, "progress": False, "loras": [("a.safetensors", 1.0), ("b:c", -0.5)]}
     assert Recorder.made == {**picture, **more}
     assert len(expected) > 20
 
@@ -450,7 +430,7 @@ def test_the_facades_keywords_are_all_accounted_for():
 def test_networks_in_a_prompt_are_refused(folder):
     with sdcpp_py.Pipeline(folder) as pipeline:
         for prompt in ("a cat <lora:style:0.8>", "<lyco:a>, b"):
-            with pytest.raises(ValueError, match="LoRA are not supported yet"):
+            with pytest.raises(ValueError, match="lora_model_dir"):
                 pipeline.generate(prompt, width=64, height=64, steps=1)
         assert pipeline.generate("a <b> c < d", width=64, height=64, steps=1).images
 

@@ -8,6 +8,7 @@
 #include "base/stop.h"
 #include "generation/rng.h"
 #include "generation/samplers.h"
+#include "pipeline/adapters.h"
 #include "pipeline/autoencode.h"
 #include "pipeline/convert.h"
 #include "pipeline/evaluate.h"
@@ -203,6 +204,21 @@ int sdcpp_convert(const sdcpp_file* files, size_t file_count, const sdcpp_option
         };
         const std::filesystem::path target(reinterpret_cast<const char8_t*>(path));
         convert_model(open_files(paths), types, target, wanted.threads > 0 ? wanted.threads : physical_cores(), report);
+    });
+}
+
+int sdcpp_set_adapters(sdcpp_model* model, const sdcpp_adapter* adapters, size_t count, char** json,
+                       sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        if (count) need(adapters, "adapters");
+        std::vector<AdapterChoice> choices;
+        for (size_t i = 0; i < count; ++i)
+            choices.push_back({model_path({adapters[i].path, nullptr}).path,
+                               static_cast<double>(adapters[i].denoiser_weight),
+                               static_cast<double>(adapters[i].text_weight)});
+        const auto lock = turn(model);
+        give_json(json, [&] { return set_adapters(model->model, choices); });
     });
 }
 

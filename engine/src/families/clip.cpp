@@ -45,6 +45,20 @@ std::string canonical(std::string name) {
 
 Renamer renamer(const FileNames&) { return canonical; }
 
+// transformers' names of a layer, and those of the library diffusers before it used PEFT.
+std::vector<std::string> other_names(const std::string& layer) {
+    static const Rules older = {{".self_attn.q_proj", ".self_attn.to_q"},
+                                {".self_attn.k_proj", ".self_attn.to_k"},
+                                {".self_attn.v_proj", ".self_attn.to_v"},
+                                {".self_attn.out_proj", ".self_attn.to_out"}};
+    std::vector<std::string> out = {"text_model." + layer};
+    for (const auto& [from, to] : older)
+        if (std::string name = layer; replace_first(name, from, to)) out.push_back("text_model." + name);
+    return out;
+}
+
+LayerAliases others(const std::set<std::string>&) { return other_names; }
+
 const std::vector<std::string_view> weights = {".self_attn.q_proj.weight", ".self_attn.k_proj.weight",
                                                ".self_attn.v_proj.weight"};
 const std::vector<std::string_view> biases = {".self_attn.q_proj.bias", ".self_attn.k_proj.bias",
@@ -69,7 +83,11 @@ const Component clip_l = {
                .recognises = [](const FileNames& file) { return facts(file, 768, "text_encoder"); },
                .renamer = renamer,
                .fused = fused,
-               .networks = {{"clip_l."}}},
+               .networks = {{"clip_l."}},
+               .adapters = {.dotted = {"text_encoder.", "text_encoders.clip_l.transformer.", "clip_l.transformer.",
+                                       "base_model.model.text_encoder.", "te1."},
+                            .joined = {"lora_te_", "lora_te1_", "lycoris_te_", "lycoris_te1_"},
+                            .others = others}},
     .networks = {{"clip_l", "text encoder (CLIP-L)", Role::text_encoder, "clip_l.",
                   [](const ModelFiles& files) -> std::unique_ptr<Network> {
                       return std::make_unique<ClipText>(
@@ -94,7 +112,11 @@ const Component clip_g = {
                .recognises = [](const FileNames& file) { return facts(file, 1280, "text_encoder_2"); },
                .renamer = renamer,
                .fused = fused,
-               .networks = {{"clip_g."}}},
+               .networks = {{"clip_g."}},
+               .adapters = {.dotted = {"text_encoder_2.", "text_encoders.clip_g.transformer.", "clip_g.transformer.",
+                                       "base_model.model.text_encoder_2.", "te2."},
+                            .joined = {"lora_te2_", "lycoris_te2_"},
+                            .others = others}},
     .networks = {{"clip_g", "text encoder (CLIP-G)", Role::text_encoder, "clip_g.",
                   [](const ModelFiles& files) -> std::unique_ptr<Network> {
                       return std::make_unique<ClipText>(files, ClipText::Sort{"clip_g", "text_encoder_2", "gelu", 0});
@@ -117,7 +139,11 @@ const Component clip_h = {
                .recognises = [](const FileNames& file) { return facts(file, 1024, "none"); },
                .renamer = renamer,
                .fused = fused,
-               .networks = {{"clip_h."}}},
+               .networks = {{"clip_h."}},
+               .adapters = {.dotted = {"text_encoder.", "text_encoders.clip_h.transformer.", "clip_h.transformer.",
+                                       "base_model.model.text_encoder."},
+                            .joined = {"lora_te_", "lora_te1_", "lycoris_te_"},
+                            .others = others}},
     .networks = {{"clip_h", "text encoder (CLIP-H)", Role::text_encoder, "clip_h.",
                   [](const ModelFiles& files) -> std::unique_ptr<Network> {
                       return std::make_unique<ClipText>(files, ClipText::Sort{"clip_h", "text_encoder", "gelu", 0});

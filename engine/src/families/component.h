@@ -34,6 +34,7 @@ struct Component {
 const std::vector<const Component*>& components();
 const Component* find_component(std::string_view name);               // null if there is none
 const Component::NetworkRow& network_of(const Component& component);  // its first network
+const Component& component_of(const Component::NetworkRow& network);
 // The components' namings, for reading files.
 const Namings& namings();
 

@@ -58,6 +58,13 @@ const Component* find_component(std::string_view name) {
 
 const Component::NetworkRow& network_of(const Component& component) { return component.networks.front(); }
 
+const Component& component_of(const Component::NetworkRow& network) {
+    for (const Component* component : components())
+        for (const Component::NetworkRow& row : component->networks)
+            if (&row == &network) return *component;
+    fail(SDCPP_INTERNAL, "the network ", network.name, " is no component's");
+}
+
 const Namings& namings() {
     static const Namings all = [] {
         Namings out;

@@ -1,4 +1,6 @@
 // FLUX.1's transformer: the released checkpoint's names, which fuse, and diffusers'.
+#include <tuple>
+
 #include "families/component.h"
 #include "models/flux.h"
 
@@ -14,39 +16,44 @@ int recognises(const FileNames& file) {
     return 2 * released + 2 * diffusers;
 }
 
+const Rules whole = {{"x_embedder.", "img_in."},
+                     {"context_embedder.", "txt_in."},
+                     {"time_text_embed.timestep_embedder.linear_1.", "time_in.in_layer."},
+                     {"time_text_embed.timestep_embedder.linear_2.", "time_in.out_layer."},
+                     {"time_text_embed.guidance_embedder.linear_1.", "guidance_in.in_layer."},
+                     {"time_text_embed.guidance_embedder.linear_2.", "guidance_in.out_layer."},
+                     {"time_text_embed.text_embedder.linear_1.", "vector_in.in_layer."},
+                     {"time_text_embed.text_embedder.linear_2.", "vector_in.out_layer."},
+                     {"norm_out.linear.", "final_layer.scale_shift."},
+                     {"final_layer.adaLN_modulation.1.", "final_layer.shift_scale."},
+                     {"proj_out.", "final_layer.linear."}};
+const Rules blocks = {{"transformer_blocks.", "double_blocks."}, {"single_transformer_blocks.", "single_blocks."}};
+const Rules twofold = {{"norm1.linear.", "img_mod.lin."},
+                       {"norm1_context.linear.", "txt_mod.lin."},
+                       {"attn.to_out.0.", "img_attn.proj."},
+                       {"attn.to_add_out.", "txt_attn.proj."},
+                       {"attn.to_", "img_attn.to_"},
+                       {"attn.add_q_proj.", "txt_attn.to_q."},
+                       {"attn.add_k_proj.", "txt_attn.to_k."},
+                       {"attn.add_v_proj.", "txt_attn.to_v."},
+                       {"attn.norm_q.", "img_attn.norm.query_norm."},
+                       {"attn.norm_k.", "img_attn.norm.key_norm."},
+                       {"attn.norm_added_q.", "txt_attn.norm.query_norm."},
+                       {"attn.norm_added_k.", "txt_attn.norm.key_norm."},
+                       {"ff.net.0.proj.", "img_mlp.0."},
+                       {"ff.net.2.", "img_mlp.2."},
+                       {"ff_context.net.0.proj.", "txt_mlp.0."},
+                       {"ff_context.net.2.", "txt_mlp.2."}};
+const Rules single = {{"norm.linear.", "modulation.lin."}, {"attn.to_", "to_"},   {"attn.norm_q.", "norm.query_norm."},
+                      {"attn.norm_k.", "norm.key_norm."},  {"proj_mlp.", "mlp."}, {"proj_out.", "linear2."}};
+// What XLabs' files call the few layers that they have.
+const Rules processors = {{"img_attn.qkv.", "qkv_lora1."},
+                          {"img_attn.proj.", "proj_lora1."},
+                          {"txt_attn.qkv.", "qkv_lora2."},
+                          {"txt_attn.proj.", "proj_lora2."},
+                          {"linear2.", "proj."}};
+
 std::string canonical(std::string name) {
-    static const Rules whole = {{"x_embedder.", "img_in."},
-                                {"context_embedder.", "txt_in."},
-                                {"time_text_embed.timestep_embedder.linear_1.", "time_in.in_layer."},
-                                {"time_text_embed.timestep_embedder.linear_2.", "time_in.out_layer."},
-                                {"time_text_embed.guidance_embedder.linear_1.", "guidance_in.in_layer."},
-                                {"time_text_embed.guidance_embedder.linear_2.", "guidance_in.out_layer."},
-                                {"time_text_embed.text_embedder.linear_1.", "vector_in.in_layer."},
-                                {"time_text_embed.text_embedder.linear_2.", "vector_in.out_layer."},
-                                {"norm_out.linear.", "final_layer.scale_shift."},
-                                {"final_layer.adaLN_modulation.1.", "final_layer.shift_scale."},
-                                {"proj_out.", "final_layer.linear."}};
-    static const Rules blocks = {{"transformer_blocks.", "double_blocks."},
-                                 {"single_transformer_blocks.", "single_blocks."}};
-    static const Rules twofold = {{"norm1.linear.", "img_mod.lin."},
-                                  {"norm1_context.linear.", "txt_mod.lin."},
-                                  {"attn.to_out.0.", "img_attn.proj."},
-                                  {"attn.to_add_out.", "txt_attn.proj."},
-                                  {"attn.to_", "img_attn.to_"},
-                                  {"attn.add_q_proj.", "txt_attn.to_q."},
-                                  {"attn.add_k_proj.", "txt_attn.to_k."},
-                                  {"attn.add_v_proj.", "txt_attn.to_v."},
-                                  {"attn.norm_q.", "img_attn.norm.query_norm."},
-                                  {"attn.norm_k.", "img_attn.norm.key_norm."},
-                                  {"attn.norm_added_q.", "txt_attn.norm.query_norm."},
-                                  {"attn.norm_added_k.", "txt_attn.norm.key_norm."},
-                                  {"ff.net.0.proj.", "img_mlp.0."},
-                                  {"ff.net.2.", "img_mlp.2."},
-                                  {"ff_context.net.0.proj.", "txt_mlp.0."},
-                                  {"ff_context.net.2.", "txt_mlp.2."}};
-    static const Rules single = {
-        {"norm.linear.", "modulation.lin."}, {"attn.to_", "to_"},   {"attn.norm_q.", "norm.query_norm."},
-        {"attn.norm_k.", "norm.key_norm."},  {"proj_mlp.", "mlp."}, {"proj_out.", "linear2."}};
     if (replace_start(name, whole)) return name;
     replace_start(name, blocks);
     std::string_view rest = name;
@@ -59,6 +66,27 @@ std::string canonical(std::string name) {
         }
     return name;
 }
+
+// diffusers' names of a layer, and those of XLabs' files.
+std::vector<std::string> other_names(const std::string& layer) {
+    const std::string name = layer + ".";
+    std::vector<std::string> out = replaced_back(name, whole);
+    std::string_view rest = name;
+    for (const auto& [start, other, rules] : {std::tuple{"double_blocks.", "transformer_blocks.", &twofold},
+                                              {"single_blocks.", "single_transformer_blocks.", &single}})
+        if (const auto block = take_number(rest, start, ".")) {
+            const std::string number = std::to_string(*block) + ".";
+            for (const std::string& inner : replaced_back(std::string(rest), *rules))
+                out.push_back(other + number + inner);
+            std::string inner(rest);
+            if (replace_start(inner, processors)) out.push_back(start + number + inner);
+            break;
+        }
+    for (std::string& one : out) one.pop_back();
+    return out;
+}
+
+LayerAliases others(const std::set<std::string>&) { return other_names; }
 
 // The last modulation's halves stand in another order in diffusers' files.
 std::vector<Fusion> fusions() {
@@ -86,7 +114,12 @@ const Component flux = {
                .recognises = recognises,
                .renamer = [](const FileNames&) -> Renamer { return canonical; },
                .fused = fusions(),
-               .networks = {{"flux."}}},
+               .networks = {{"flux."}},
+               .adapters = {.dotted = {"transformer.", "diffusion_model.", "model.diffusion_model.",
+                                       "base_model.model.", "base_model.model.transformer.", "unet.", "pipe.",
+                                       "pipe.dit.", "dit."},
+                            .joined = {"lora_unet_", "lora_transformer_", "lycoris_"},
+                            .others = others}},
     .networks = {{"flux", "FLUX.1 transformer", Role::denoiser, "flux.", make_network<Flux>}},
     .public_prefix = "model.diffusion_model.",
     .option = "diffusion_model",

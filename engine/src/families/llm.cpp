@@ -43,7 +43,13 @@ const Component llm = {
                .networks = {{"llm."}},
                .metadata = {{".rope.freq_base", "rope_theta"},
                             {".attention.layer_norm_rms_epsilon", "rms_norm_eps"},
-                            {".attention.head_count", "num_attention_heads"}}},
+                            {".attention.head_count", "num_attention_heads"}},
+               .adapters = {.dotted = {"text_encoder.", "text_encoders.llm.", "text_encoders.qwen3_4b.transformer."},
+                            .joined = {"lora_te_", "lora_te1_"},
+                            .others = [](const std::set<std::string>&) -> LayerAliases {
+                                return
+                                    [](const std::string& layer) { return std::vector<std::string>{"model." + layer}; };
+                            }}},
     .networks = {{"llm", "text encoder (language model)", Role::text_encoder, "llm.", make_network<Llm>}},
     .public_prefix = "text_encoders.llm.",
     .option = "llm",

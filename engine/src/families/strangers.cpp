@@ -19,10 +19,12 @@ struct Stranger {
     std::string_view title;   // the words behind "FILE is"
     std::string_view advice;  // the words behind "which"
     std::string_view tells;
+    std::string_view option{};  // takes the file beside a model
 };
 
 constexpr std::string_view later = "is not supported yet";
 constexpr std::string_view not_a_model = "is no model by itself and cannot be used yet";
+constexpr std::string_view lora_advice = "is no model by itself";
 constexpr std::string_view other_numbers =
     "cannot be read; take the same model in bf16, f16 or f8, or as GGUF (q8_0, q4_K …)";
 constexpr std::string_view wrong_pictures =
@@ -31,9 +33,13 @@ constexpr std::string_view wrong_pictures =
 // The first row that fits counts: add-ons and number formats before families, whose names they repeat.
 constexpr Stranger strangers[] = {
     // add-ons
-    {"a LoRA", not_a_model,
-     "lora_unet_* | lora_te* | lycoris_* | *.lora_down.weight | *.lora_A.weight | *.lora.down.weight | "
-     "*.lora_A.default.weight | *.hada_w1_a | *.lokr_w1"},
+    {"a LoRA", lora_advice,
+     "lora_unet_* | lora_te* | lora_transformer_* | lycoris_* | *.lora_down.weight | *.lora_A.weight | "
+     "*.lora.down.weight | *.lora_A.default.weight | *_lora.down.weight | *.lora_linear_layer.down.weight | "
+     "*.hada_w1_a | "
+     "*.lokr_w1 | *.lokr_w1_a | *.oft_blocks | *.a1.weight *.b1.weight | *.qkv_lora1.down.weight | "
+     "*.proj_lora1.down.weight",
+     "loras"},
     {"a ControlNet", not_a_model,
      "control_model.* | controlnet_cond_embedding.conv_in.weight | input_hint_block.0.weight | "
      "controlnet_blocks.0.weight | controlnet_x_embedder.weight"},
@@ -179,12 +185,14 @@ std::string integer_format(const TensorFile& file) {
 
 struct Found {
     std::string title, advice;
+    std::string_view option{};
 };
 
 std::optional<Found> stranger_in(const TensorFile& file) {
     const Names names(file);
     for (const Stranger& stranger : strangers)
-        if (names.show(stranger)) return Found{std::string(stranger.title), std::string(stranger.advice)};
+        if (names.show(stranger))
+            return Found{std::string(stranger.title), std::string(stranger.advice), stranger.option};
     for (const std::string& format : {odd_format(file), integer_format(file)})
         if (!format.empty()) return Found{"quantized as " + format, std::string(other_numbers)};
     return std::nullopt;
@@ -240,7 +248,11 @@ void refuse_strangers(const TensorFile& file, const ModelPath& path) {
     if (!found) return;
     const std::string joint = found->title.ends_with(" which") ? " " : ", which ";
     const std::string folder = path.role.slot.empty() ? "" : path.role.slot + "/";
-    fail(SDCPP_UNSUPPORTED_MODEL, folder, path.path.filename().string(), " is ", found->title, joint, found->advice);
+    const std::string name = folder + path.path.filename().string();
+    if (!found->option.empty())
+        fail(SDCPP_UNSUPPORTED_MODEL, name, " is ", found->title, joint, found->advice, "; give it with ",
+             OptionName{found->option, "…"}, " beside one");
+    fail(SDCPP_UNSUPPORTED_MODEL, name, " is ", found->title, joint, found->advice);
 }
 
 bool is_leftover(std::string_view name) {

@@ -26,6 +26,7 @@ Model::Model(const ModelOptions& wanted)
     for (NamedNetwork& made : parts) {
         auto executor = std::make_unique<Executor>(device, memory, std::move(made.network), types, streaming);
         if (options.profile) executor->set_profile(&profile);
+        adapters.add(component_of(*made.part).naming, made.part->role == Role::text_encoder, executor->weights());
         networks.push_back({std::string(made.part->name), made.part->role, std::move(executor)});
     }
     const auto taken = family.text.encoders();

@@ -17,6 +17,7 @@
 #include "pipeline/scheduler_config.h"
 #include "runtime/executor.h"
 #include "runtime/memory.h"
+#include "weights/adapters/adapter_set.h"
 #include "weights/model_files.h"
 
 namespace sdcpp {
@@ -77,6 +78,7 @@ struct Model {
     ModelFacts facts;
     NoiseTable diffusion;          // unless the family is a flow
     std::vector<Loaded> networks;  // as they run
+    AdapterSet adapters;           // its networks are numbered as these
 };
 
 }  // namespace sdcpp

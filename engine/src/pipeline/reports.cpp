@@ -4,12 +4,14 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "families/adapters.h"
 #include "families/fit.h"
 #include "families/strangers.h"
 #include "families/summary.h"
 #include "io/tensor_file.h"
 #include "pipeline/options.h"
 #include "pipeline/prompt.h"
+#include "weights/adapters/adapter_file.h"
 #include "weights/names.h"
 #include "weights/scales.h"
 
@@ -48,16 +50,26 @@ Json stage_json(const PlanStage& stage) {
                              {"same_block", Json(stage.same_block)}});
 }
 
+Json adapter_json(const TensorFile& file, const AdapterContents& contents) {
+    return Json(Json::Object{{"kinds", texts({contents.kinds.begin(), contents.kinds.end()})},
+                             {"ranks", wholes(contents.ranks)},
+                             {"layers", whole(contents.layers)},
+                             {"title", Json(adapter_title(file))}});
+}
+
 // Adds a file's tensors; `prefix` is put before their names. What the file is if it cannot be used goes to `strange`.
-void add_tensors(Json::Array& out, std::string& format, std::string& strange, const ModelPath& path,
+// A LoRA's kinds and ranks go to `adapter`.
+void add_tensors(Json::Array& out, std::string& format, std::string& strange, Json& adapter, const ModelPath& path,
                  const std::string& prefix) {
     const TensorFile file = open_tensor_file(path.path);
     std::map<std::string, std::string, std::less<>> canonical;
     TensorFile used = file;
-    if (const std::string title = strange_title(file); title.empty())
+    if (const std::string title = strange_title(file); title.empty()) {
         attach_scales(used);
-    else
+    } else {
         strange = title;
+        if (const AdapterContents found = adapter_contents(file); found.layers > 0) adapter = adapter_json(file, found);
+    }
     for (const NamedTensor& named : canonical_tensors(used, path.role, namings()))
         canonical[named.tensor.name] = named.name;
     format = file.format;
@@ -108,10 +120,10 @@ Json components_json() {
 Json listing_json(const ModelPath& path) {
     Json::Array tensors;
     std::string format, strange;
-    Json refusal;
+    Json refusal, adapter;
     const bool folder = std::filesystem::is_directory(path.path);
     for (const ModelPath& part : resolved(path, namings()))
-        add_tensors(tensors, format, strange, part,
+        add_tensors(tensors, format, strange, adapter, part,
                     folder ? part.path.parent_path().filename().string() + "/" : std::string());
     // the same steps as for opening a model
     FilesSummary summary;
@@ -139,6 +151,7 @@ Json listing_json(const ModelPath& path) {
     return Json(Json::Object{{"format", Json(std::move(format))},
                              {"family", Json(summary.family ? std::string(summary.family->title) : strange)},
                              {"refusal", std::move(refusal)},
+                             {"adapter", std::move(adapter)},
                              {"unused", texts(unused)},
                              {"option", Json(std::string(alone ? alone->option : ""))},
                              {"networks", Json(std::move(networks))},

@@ -745,6 +745,12 @@ void Executor::learn(Prepared& prepared, const std::vector<double>& segment_seco
     forget_plan();
 }
 
+// No graph refers to a place that a weight had, and no upload ahead of use is under way.
+void Executor::set_sources(std::vector<std::pair<size_t, WeightSourcePtr>> sources) {
+    give_workspace();
+    for (auto& [number, source] : sources) network_->weights().all()[number].source = std::move(source);
+}
+
 void Executor::rest() {
     if (!placed_) give_workspace();
 }

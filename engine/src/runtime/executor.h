@@ -74,6 +74,10 @@ class Executor : public MemoryUser {
     // Whether run() would find a plan that stays under the budget.
     bool fits(const std::vector<Array>& inputs);
 
+    // Gives weights, by number, other sources; what they held is loaded again at its next use.
+    void set_sources(std::vector<std::pair<size_t, WeightSourcePtr>> sources);
+    WeightList& weights() { return network_->weights(); }
+
     // A generation has ended. Without a limit, graphs and workspace are given back.
     void rest();
 

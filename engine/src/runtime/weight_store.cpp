@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <exception>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -16,6 +17,8 @@ void* const nowhere = reinterpret_cast<void*>(uintptr_t{64});  // makes a layout
 constexpr uint64_t max_buffer = uint64_t{1} << 30;
 constexpr uint64_t spare_share = 8;             // So much more is pinned: the ends of blocks stay empty.
 constexpr uint64_t plenty = uint64_t{4} << 30;  // host memory that stays free when the store keeps converted copies
+
+constexpr uint64_t unknown = ~uint64_t{0};  // a generation that no source has
 
 uint64_t aligned(uint64_t bytes, uint64_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
 
@@ -289,6 +292,13 @@ void WeightStore::upload(const Weight& weight, Item& item, bool again, const std
     const uint64_t generation = std::exchange(item.generation, weight.source->generation());
     const bool stale = item.copy && generation != item.generation;
     const bool reachable = ggml_backend_buffer_is_host(weight.tensor->buffer);
+    struct Mark {  // values that were not loaded to the end are no generation's
+        Item& item;
+        const int before = std::uncaught_exceptions();
+        ~Mark() {
+            if (std::uncaught_exceptions() > before) item.generation = unknown;
+        }
+    } const mark{item};
     if (reachable && (as_it_is || (!item.copy && (device_.is_cpu() || !again)))) {
         convert_weight(weight, weight.tensor->type, static_cast<std::byte*>(weight.tensor->data), 1, forget);
         return;

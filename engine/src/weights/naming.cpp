@@ -63,6 +63,16 @@ bool replace_start(std::string& text, const Rules& rules) {
     return false;
 }
 
+std::vector<std::string> replaced_back(const std::string& text, const Rules& rules) {
+    std::vector<std::string> out;
+    for (const auto& [from, to] : rules) {
+        if (!text.starts_with(to)) continue;
+        std::string before = std::string(from) + text.substr(to.size()), again = before;
+        if (replace_start(again, rules) && again == text) out.push_back(std::move(before));
+    }
+    return out;
+}
+
 std::optional<int> take_number(std::string_view& text, std::string_view before, std::string_view after) {
     if (!text.starts_with(before)) return std::nullopt;
     int number = 0;

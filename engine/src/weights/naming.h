@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -47,6 +48,16 @@ struct Fusion {
     std::vector<int64_t> shares{};        // shares of the rows; empty: equal ones
 };
 
+// Names of layers in the files of adapters, such as LoRAs: every program that trains them has its own.
+using LayerAliases = std::function<std::vector<std::string>(const std::string& layer)>;
+struct AdapterNaming {
+    std::vector<std::string_view> dotted{};  // before a layer's name
+    std::vector<std::string_view> joined{};  // before a layer's name whose dots are underscores
+    // Other names of layers than the canonical ones, which are without the component's name and without ".weight";
+    // `layers` are all of the network's, those that files have joined, too. Null: there are none.
+    LayerAliases (*others)(const std::set<std::string>& layers) = nullptr;
+};
+
 struct Naming {
     std::string_view name;                     // begins the canonical names: "vae" of "vae.decoder.conv_in.weight"
     std::string_view kind;                     // components of one kind take each other's place, such as "text_encoder"
@@ -60,6 +71,7 @@ struct Naming {
     std::vector<std::vector<std::string_view>> networks;
     // Metadata of llama.cpp's files as config: endings of keys, after the architecture, and their names in configs.
     std::vector<std::pair<std::string_view, std::string_view>> metadata{};
+    AdapterNaming adapters{};
 };
 using Namings = std::vector<const Naming*>;
 
@@ -68,6 +80,8 @@ using Rules = std::vector<std::pair<std::string_view, std::string_view>>;
 bool replace_first(std::string& text, std::string_view from, std::string_view to);
 // Puts the new text in place of the old one that `text` begins with, by the first rule that fits.
 bool replace_start(std::string& text, const Rules& rules);
+// The texts of which replace_start() makes `text`.
+std::vector<std::string> replaced_back(const std::string& text, const Rules& rules);
 // Takes `before`, a number and `after` off the front of `text`: "down_blocks.2.resnets." gives 2.
 std::optional<int> take_number(std::string_view& text, std::string_view before, std::string_view after);
 

@@ -1,0 +1,76 @@
+#include "pipeline/adapters.h"
+
+#include <cmath>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "families/adapters.h"
+
+namespace sdcpp {
+namespace {
+
+constexpr size_t shown = 3, most_choices = 100;
+
+// Throws unless some of a file's tensors fit to the model.
+void require_matches(const AdapterFile& file, const Model& model) {
+    if (!file.changes().empty()) return;
+    const std::string name = file.path().filename().string();
+    if (!file.tensors().tensors.empty() && adapter_contents(file.tensors()).layers == 0)
+        fail(SDCPP_UNSUPPORTED_MODEL, name,
+             " holds no LoRA: none of its tensors' names is that of a change of weights");
+    const std::string made_for = adapter_title(file.tensors());
+    fail(SDCPP_UNSUPPORTED_MODEL, name, " is a LoRA for ", made_for.empty() ? "another kind of model" : made_for,
+         " by its tensors' names; this model is ", model.family.title, ", none of whose layers it changes");
+}
+
+Json texts(const std::vector<std::string>& values) {
+    Json::Array out;
+    for (const std::string& value : values) out.emplace_back(value);
+    return Json(std::move(out));
+}
+
+Json described(const AdapterFile& file) {
+    Json::Array kinds, ranks;
+    for (const std::string& kind : file.kinds()) kinds.emplace_back(kind);
+    for (const int64_t rank : file.ranks()) ranks.emplace_back(rank);
+    return Json(Json::Object{{"kinds", Json(std::move(kinds))},
+                             {"ranks", Json(std::move(ranks))},
+                             {"layers", Json(static_cast<int64_t>(file.changes().size()))},
+                             {"matched", Json(static_cast<int64_t>(file.matched()))},
+                             {"unmatched", texts(file.unmatched())}});
+}
+
+void tell(const AdapterFile& file) {
+    const std::string name = file.path().filename().string();
+    log(SDCPP_LOG_INFO, name + ": " + std::to_string(file.matched()) + " of " +
+                            std::to_string(file.tensors().tensors.size()) + " tensors change " +
+                            std::to_string(file.changes().size()) + " layers");
+    const auto& unmatched = file.unmatched();
+    if (unmatched.empty()) return;
+    std::string text = name + ": " + std::to_string(unmatched.size()) + " of " +
+                       std::to_string(file.tensors().tensors.size()) + " tensors have no use in this model: ";
+    for (size_t i = 0; i < std::min(shown, unmatched.size()); ++i) text += (i ? ", " : "") + unmatched[i];
+    log(SDCPP_LOG_WARNING, text + (unmatched.size() > shown ? " …" : ""));
+}
+
+}  // namespace
+
+Json set_adapters(Model& model, const std::vector<AdapterChoice>& choices) {
+    if (choices.size() > most_choices)
+        fail(SDCPP_INVALID_ARGUMENT, choices.size(), " LoRAs are too many; ", most_choices, " are possible at a time");
+    for (const AdapterChoice& choice : choices)
+        if (!std::isfinite(choice.denoiser) || !std::isfinite(choice.text))
+            fail(SDCPP_INVALID_ARGUMENT, "the weight of ", choice.path.filename().string(), " is not a finite number");
+    const AdapterSet::Files files = model.adapters.open(choices);
+    for (const auto& file : files) require_matches(*file, model);
+    AdapterSet::Sources sources = model.adapters.sources(choices, files);
+    for (auto& [network, changed] : sources) model.networks[network].executor->set_sources(std::move(changed));
+    if (!sources.empty())
+        for (const auto& file : files) tell(*file);
+    model.adapters.use(choices, files);
+    Json::Array out;
+    for (const auto& file : files) out.push_back(described(*file));
+    return Json(std::move(out));
+}
+
+}  // namespace sdcpp
