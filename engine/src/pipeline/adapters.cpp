@@ -63,13 +63,14 @@ Json set_adapters(Model& model, const std::vector<AdapterChoice>& choices) {
             fail(SDCPP_INVALID_ARGUMENT, "the weight of ", choice.path.filename().string(), " is not a finite number");
     const AdapterSet::Files files = model.adapters.open(choices);
     for (const auto& file : files) require_matches(*file, model);
-    AdapterSet::Sources sources = model.adapters.sources(choices, files);
-    for (auto& [network, changed] : sources) model.networks[network].executor->set_sources(std::move(changed));
-    if (!sources.empty())
-        for (const auto& file : files) tell(*file);
-    model.adapters.use(choices, files);
+    AdapterSet::Exchange exchange = model.adapters.exchange(choices, files);
     Json::Array out;
     for (const auto& file : files) out.push_back(described(*file));
+    if (!exchange.sources.empty())
+        for (const auto& file : files) tell(*file);
+    // nothing fails from here on, so that what is in use is what weights have
+    AdapterSet::Sources sources = model.adapters.use(std::move(exchange));
+    for (auto& [network, changed] : sources) model.networks[network].executor->set_sources(std::move(changed));
     return Json(std::move(out));
 }
 

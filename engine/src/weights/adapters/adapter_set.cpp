@@ -50,10 +50,9 @@ AdapterSet::Chains AdapterSet::chains(const std::vector<AdapterChoice>& choices,
     return out;
 }
 
-AdapterSet::Sources AdapterSet::sources(const std::vector<AdapterChoice>& choices, const Files& files) {
-    const Chains wanted = chains(choices, files);
-    Sources out;
-    for (const auto& [place, links] : wanted) {
+AdapterSet::Exchange AdapterSet::exchange(const std::vector<AdapterChoice>& choices, Files files) {
+    Exchange out{{}, files, chains(choices, files)};
+    for (const auto& [place, links] : out.chains) {
         const auto present = chains_.find(place);
         if (present != chains_.end() && present->second == links) continue;
         const Weight& weight = weights_[place.first]->all()[place.second];
@@ -67,16 +66,17 @@ AdapterSet::Sources AdapterSet::sources(const std::vector<AdapterChoice>& choice
                                                      static_cast<float>(link.weight), link.columns, link.first_row,
                                                      ++generation_);
         }
-        out[place.first].emplace_back(place.second, std::move(source));
+        out.sources[place.first].emplace_back(place.second, std::move(source));
     }
     for (const auto& [place, links] : chains_)
-        if (!wanted.contains(place)) out[place.first].emplace_back(place.second, untouched_.at(place));
+        if (!out.chains.contains(place)) out.sources[place.first].emplace_back(place.second, untouched_.at(place));
     return out;
 }
 
-void AdapterSet::use(const std::vector<AdapterChoice>& choices, const Files& files) {
-    chains_ = chains(choices, files);
-    files_ = files;
+AdapterSet::Sources AdapterSet::use(Exchange exchange) noexcept {
+    chains_.swap(exchange.chains);
+    files_.swap(exchange.files);
+    return std::move(exchange.sources);
 }
 
 }  // namespace sdcpp

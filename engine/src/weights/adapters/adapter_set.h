@@ -28,13 +28,7 @@ class AdapterSet {
 
     // Other sources for weights, by network. A weight that stays as it is has none.
     using Sources = std::map<size_t, std::vector<std::pair<size_t, WeightSourcePtr>>>;
-    // The sources that weights get if these files take the place of those in use: the files' changes one after the
-    // other, and for weights that are no longer changed the source from before. Throws SDCPP_UNSUPPORTED_MODEL.
-    Sources sources(const std::vector<AdapterChoice>& choices, const Files& files);
-    // They are in use from now on.
-    void use(const std::vector<AdapterChoice>& choices, const Files& files);
 
-  private:
     struct Link {  // of a weight's chain of sources
         const AdapterFile* file = nullptr;
         size_t layer = 0;
@@ -45,6 +39,19 @@ class AdapterSet {
     };
     using Place = std::pair<size_t, size_t>;  // network, weight
     using Chains = std::map<Place, std::vector<Link>>;
+
+    struct Exchange {
+        Sources sources;
+        Files files;
+        Chains chains;
+    };
+    // What is to be done for these files to take the place of those in use. Weights get their changes one after the
+    // other; weights that are no longer changed get the source from before. Throws SDCPP_UNSUPPORTED_MODEL.
+    Exchange exchange(const std::vector<AdapterChoice>& choices, Files files);
+    // Its files are in use from now on; the caller gives the weights their sources.
+    Sources use(Exchange exchange) noexcept;
+
+  private:
     Chains chains(const std::vector<AdapterChoice>& choices, const Files& files) const;
 
     LayerNames names_;
