@@ -30,7 +30,7 @@ struct SamplerRun {
 void run_sampler(const std::string& sampler, SamplerRun& run, Floats& x);
 
 const std::vector<std::string>& sampler_names();
-// Those that SamplerRun::eta has an effect on.
+// The samplers that SamplerRun::eta has an effect on.
 const std::vector<std::string>& samplers_with_eta();
 
 }  // namespace sdcpp

@@ -48,7 +48,7 @@ Json stage_json(const PlanStage& stage) {
                              {"same_block", Json(stage.same_block)}});
 }
 
-// Adds a file's tensors; `prefix` is put before their names. What the file is if it cannot be used goes to `strange`.
+// Adds a file's tensors; `prefix` is put before their names. The title of a file that cannot be used goes to `strange`.
 void add_tensors(Json::Array& out, std::string& format, std::string& strange, const ModelPath& path,
                  const std::string& prefix) {
     const TensorFile file = open_tensor_file(path.path);
