@@ -18,7 +18,7 @@ WAITING = """
 typedef struct {
     volatile int ended, stopped;
 } sdcpp_py_turn;
-void sdcpp_py_outlast(sdcpp_py_turn* turn, sdcpp_model* model);
+void sdcpp_py_outlast(sdcpp_py_turn* turn, sdcpp_model* model, int32_t* flag);
 """
 WAITING_SOURCE = """
 #include "sdcpp.h"
@@ -32,8 +32,9 @@ WAITING_SOURCE = """
 typedef struct {
     volatile int ended, stopped;
 } sdcpp_py_turn;
-static void sdcpp_py_outlast(sdcpp_py_turn* turn, sdcpp_model* model) {
+static void sdcpp_py_outlast(sdcpp_py_turn* turn, sdcpp_model* model, int32_t* flag) {
     turn->stopped = 1;
+    if (flag) *(volatile int32_t*)flag = 1;
     while (!turn->ended) {
         sdcpp_cancel(model);
         SDCPP_PY_PAUSE();

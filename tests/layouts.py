@@ -757,6 +757,54 @@ def sdxl_bnb_nf4(folder: Path) -> Files:
     return one(folder, sdxl(), more=more)
 
 
+def quantized_blocks(folder: Path, of: Callable[[str, tuple[int, ...]], Mapping]) -> Files:
+    """SDXL whose blocks' matrices are replaced by what `of` makes of a name without ".weight" and a shape."""
+    shapes: dict[str, Any] = typed(sdxl())
+    for name, shape in sdxl().items():
+        if name.startswith(UNET) and len(shape) == 2 and "transformer_blocks" in name:
+            del shapes[name]
+            shapes |= of(name.removesuffix(".weight"), shape)
+    return {"model": hollow.safetensors(folder / "model.safetensors", shapes)}
+
+
+@layout("fp4 of bitsandbytes", refusal="fp4 of bitsandbytes")
+def sdxl_bnb_fp4(folder: Path) -> Files:
+    def parts(x: str, shape: tuple[int, ...]) -> dict:
+        packed = {f"{x}.weight": ("U8", (math.prod(shape) // 2, 1)), f"{x}.weight.quant_state.bitsandbytes__fp4": ("U8", (91,))}
+        return packed | {f"{x}.weight.absmax": ("F32", (math.prod(shape) // 64,))}
+
+    return quantized_blocks(folder, parts)
+
+
+@layout("GPTQ: packed columns, zeros and scales of groups of 128", refusal="GPTQ")
+def sdxl_gptq(folder: Path) -> Files:
+    def parts(x: str, shape: tuple[int, ...]) -> dict:
+        out, into = shape
+        groups = max(1, into // 128)
+        packed = {f"{x}.qweight": ("I32", (into // 8, out)), f"{x}.qzeros": ("I32", (groups, out // 8))}
+        return packed | {f"{x}.scales": ("F16", (groups, out)), f"{x}.g_idx": ("I32", (into,))}
+
+    return quantized_blocks(folder, parts)
+
+
+@layout("AWQ: packed rows, no order of groups", refusal="AWQ")
+def sdxl_awq(folder: Path) -> Files:
+    def parts(x: str, shape: tuple[int, ...]) -> dict:
+        out, into = shape
+        groups = max(1, into // 128)
+        packed = {f"{x}.qweight": ("I32", (into, out // 8)), f"{x}.qzeros": ("I32", (groups, out // 8))}
+        return packed | {f"{x}.scales": ("F16", (groups, out))}
+
+    return quantized_blocks(folder, parts)
+
+
+@layout("SVDQuant of Nunchaku: int4 with a low-rank branch", refusal="SVDQuant")
+def flux_svdquant(folder: Path) -> Files:
+    x = "transformer_blocks.0.attn.to_qkv"
+    shapes = {f"{x}.qweight": ("I8", (9216, 1536)), f"{x}.wscales": ("BF16", (48, 9216)), f"{x}.proj_down": ("BF16", (3072, 32))}
+    return {"diffusion_model": hollow.safetensors(folder / "svdq.safetensors", shapes), "vae": vae_file(folder)}
+
+
 def z_other(folder: Path, kind: str, share: int, of: Callable[[str, tuple[int, ...]], Mapping]) -> Files:
     tensors = {
         name: (k if k == "BF16" else kind, s if k == "BF16" else (s[0], s[1] // share))
@@ -865,6 +913,16 @@ OTHERS = {  # the first names of denoisers that the package cannot run
     "qwen_image": ("Qwen-Image", "transformer_blocks.0.attn.add_k_proj.weight txt_in.weight img_in.weight txt_norm.weight"),
     "wan": ("Wan", "head.modulation blocks.0.cross_attn.norm_k.weight patch_embedding.weight text_embedding.0.weight"),
     "hidream": ("HiDream", "double_stream_blocks.0.block.adaLN_modulation.1.weight caption_projection.0.linear.weight"),
+    "omnigen2": (
+        "OmniGen2",
+        "ref_image_patch_embedder.weight time_caption_embed.caption_embedder.0.weight layers.0.norm2.weight",
+    ),
+    "cogvideox": (
+        "CogVideoX",
+        "patch_embed.text_proj.weight transformer_blocks.0.norm1.linear.weight transformer_blocks.0.norm2.linear.weight",
+    ),
+    "cogview4": ("CogView4", "patch_embed.text_proj.weight transformer_blocks.0.norm1.linear.weight"),
+    "mochi": ("Mochi", "t5_y_embedder.to_q.weight blocks.0.attn.qkv_x.weight"),
     "aura_flow": ("AuraFlow", "double_layers.0.attn.w1q.weight cond_seq_linear.weight init_x_linear.weight"),
     "ltx": (
         "LTX",
@@ -917,6 +975,33 @@ def controlnet_as_model(folder: Path) -> Files:
 def controlnet_of_diffusers(folder: Path) -> Files:
     down = {name: shape for name, shape in r.packaged("sd1").items() if "up_blocks" not in name}
     return one(folder, down | r.conv("controlnet_cond_embedding.conv_in", 16, 3))
+
+
+@layout("ip-adapter_sd15", refusal="IP-Adapter")
+def ip_adapter(folder: Path) -> Files:
+    return one(
+        folder, few("image_proj.proj.weight image_proj.norm.weight ip_adapter.1.to_k_ip.weight ip_adapter.1.to_v_ip.weight")
+    )
+
+
+@layout("t2iadapter_canny_sd15v2", refusal="T2I-Adapter")
+def t2i_adapter(folder: Path) -> Files:
+    return one(folder, few("conv_in.weight body.0.block1.weight body.0.block2.weight"))
+
+
+@layout("mm_sd_v15_v2", refusal="motion module")
+def motion_module(folder: Path) -> Files:
+    return one(folder, few("down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight"))
+
+
+@layout("flux1-redux-dev", refusal="Redux")
+def redux(folder: Path) -> Files:
+    return one(folder, few("redux_up.weight redux_down.weight"))
+
+
+@layout("clip_vision_h", refusal="CLIP vision encoder")
+def clip_vision(folder: Path) -> Files:
+    return one(folder, few("vision_model.embeddings.class_embedding vision_model.encoder.layers.0.mlp.fc1.weight"))
 
 
 @layout("a textual inversion", refusal="textual inversion")

@@ -6,7 +6,7 @@
  *     const sdcpp_file file = {"model.safetensors", NULL};
  *     if (sdcpp_options_new("model", &options, &error) != SDCPP_OK ||
  *         sdcpp_option_set_text(options, "wtype", "q8_0", &error) != SDCPP_OK ||
- *         sdcpp_model_open(&file, 1, options, &model, &error) != SDCPP_OK) { puts(error.message); return 1; }
+ *         sdcpp_model_open(&file, 1, options, NULL, &model, &error) != SDCPP_OK) { puts(error.message); return 1; }
  *     ...
  *     sdcpp_model_close(model);
  *     sdcpp_options_free(options);
@@ -38,7 +38,7 @@ extern "C" {
 /* cdef: begin (the Python binding reads the text between these marks, too) */
 
 /* Rises with each change to this header that callers must follow. sdcpp_abi_version gives the library's. */
-#define SDCPP_ABI_VERSION 3
+#define SDCPP_ABI_VERSION 4
 int32_t sdcpp_abi_version(void);
 
 typedef enum sdcpp_status {
@@ -127,16 +127,17 @@ int sdcpp_components(char** json, sdcpp_error* error);
  * the error with which sdcpp_model_open() would refuse the file, null if it would not; `unused` are names of tensors
  * that none of the networks uses; `option` takes the file if it is no more than a part of a model, else ""; `missing`
  * are titles of the components that text to image needs in addition; `canonical` is the engine's name for a tensor, ""
- * if it has none. Nothing is loaded. */
-int sdcpp_listing(const sdcpp_file* file, char** json, sdcpp_error* error);
+ * if it has none. Nothing is loaded. `stop` is as for sdcpp_model_open(). */
+int sdcpp_listing(const sdcpp_file* file, const volatile int32_t* stop, char** json, sdcpp_error* error);
 
 /* A model: its files, networks and device. */
 typedef struct sdcpp_model sdcpp_model;
 
 /* Opens the files and checks every network's tensors; weights are read at first use. Later files' tensors take the
- * place of earlier ones'. `options`: the set "model", or NULL. */
-int sdcpp_model_open(const sdcpp_file* files, size_t file_count, const sdcpp_options* options, sdcpp_model** out,
-                     sdcpp_error* error);
+ * place of earlier ones'. `options`: the set "model", or NULL. `stop`: looked at meanwhile, or NULL; once another
+ * thread makes it other than 0, the call ends with SDCPP_CANCELLED. */
+int sdcpp_model_open(const sdcpp_file* files, size_t file_count, const sdcpp_options* options,
+                     const volatile int32_t* stop, sdcpp_model** out, sdcpp_error* error);
 void sdcpp_model_close(sdcpp_model* model);
 
 /* {family, title, networks, denoiser, text_encoders, missing, missing_with_taesd, alone, takes_guidance,
@@ -155,11 +156,11 @@ int sdcpp_model_report(const sdcpp_model* model, char** json, sdcpp_error* error
 void sdcpp_cancel(sdcpp_model* model);
 
 /* Writes the tensors that the networks in `files` use into one GGUF file at `path`. `options`: wtype, tensor_type_rules
- * and threads of the set "model", or NULL. Memory stays small whatever the model's size. `callback` may be NULL;
- * anything but 0 from it stops. */
+ * and threads of the set "model", or NULL. Memory stays small whatever the model's size. `stop` is as for
+ * sdcpp_model_open(). `callback` may be NULL; anything but 0 from it stops. */
 typedef int (*sdcpp_progress_callback)(uint64_t bytes, uint64_t all_bytes, void* user_data);
 int sdcpp_convert(const sdcpp_file* files, size_t file_count, const sdcpp_options* options, const char* path,
-                  sdcpp_progress_callback callback, void* user_data, sdcpp_error* error);
+                  const volatile int32_t* stop, sdcpp_progress_callback callback, void* user_data, sdcpp_error* error);
 
 /* A conditioning: a prompt as the diffusion model takes it. */
 typedef struct sdcpp_conditioning sdcpp_conditioning;

@@ -138,10 +138,13 @@ def call(
         raise problem
 
 
-def call_json(function: Any, *arguments: Any) -> Any:
-    """`call` a C function whose last parameters are a JSON text to write and the error; the text's value."""
+def call_json(function: Any, *arguments: Any, by: Callable[..., None] | None = None) -> Any:
+    """`call` a C function whose last parameters are a JSON text to write and the error; the text's value.
+
+    ``by`` calls it in place of `call`.
+    """
     out = ffi.new("char**")
-    call(function, *arguments, out)
+    (by or call)(function, *arguments, out)
     try:
         return json.loads(bytes(ffi.string(out[0])).decode("utf-8", "surrogateescape"))  # names may be no UTF-8
     finally:

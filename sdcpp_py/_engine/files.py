@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sdcpp_py._engine.calls import Callback, call_json
-from sdcpp_py._engine.interrupts import call_interruptible
+from sdcpp_py._engine.interrupts import StopFlag, call_interruptible
 from sdcpp_py._engine.loading import lib
 from sdcpp_py._engine.model import PartFile, c_files
 from sdcpp_py._engine.options import Options
@@ -34,7 +35,9 @@ def components() -> list[dict[str, Any]]:
 def listing(file: PartFile) -> dict[str, Any]:
     """The contents of a tensor file or a diffusers folder."""
     files, _, kept = c_files([file])
-    found = call_json(lib.sdcpp_listing, files)
+    flag = StopFlag()
+    by = partial(call_interruptible, flag.set, flag=flag.pointer)
+    found = call_json(lib.sdcpp_listing, files, flag.pointer, by=by)
     del kept
     return dict(found)
 
@@ -48,8 +51,13 @@ def convert(
 ) -> None:
     """Write what the networks in ``files`` use into the GGUF file ``target``; ``on_progress`` gets bytes done and all bytes."""
     given, count, kept = c_files(files)
-    hook = Callback(on_progress)
+    hook, flag = Callback(on_progress), StopFlag()
     chosen = Options("model", options)
-    arguments = (given, count, chosen.handle, os.fsencode(target), lib.sdcpp_py_progress, hook.handle)
-    call_interruptible(stop, lib.sdcpp_convert, *arguments, callback=hook)
+
+    def end() -> None:
+        flag.set()
+        stop()
+
+    arguments = (given, count, chosen.handle, os.fsencode(target), flag.pointer, lib.sdcpp_py_progress, hook.handle)
+    call_interruptible(end, lib.sdcpp_convert, *arguments, flag=flag.pointer, callback=hook)
     del kept

@@ -29,12 +29,13 @@ def call_interruptible(
     function: Any,
     *arguments: Any,
     model: Any = ffi.NULL,
+    flag: Any = ffi.NULL,
     callback: Callback | None = None,
     watch: Watch | None = None,
 ) -> None:
     """`call` for what takes long. On the main thread Ctrl-C stops it; ``watch`` giving true calls ``stop``, on any thread.
 
-    ``model`` is what ``function`` runs, for C to stop. ``callback`` is called on this thread.
+    ``model`` is what ``function`` runs, for C to stop; ``flag`` is what it looks at. ``callback`` is called on this thread.
     """
     if watch is None and threading.current_thread() is not threading.main_thread():
         call(function, *arguments, callback=callback, stop=stop)
@@ -43,11 +44,23 @@ def call_interruptible(
     if callback is not None:
         callback.run_by = turn.ask
     try:
-        turn.take(model, stop, watch)
+        turn.take(model, flag, stop, watch)
     finally:
         if callback is not None:
             callback.run_by = None
         turn.work = _nothing
+
+
+class StopFlag:
+    """What a function of C looks at while it reads files, and how to set it."""
+
+    def __init__(self) -> None:
+        """Make one that is not set."""
+        self.pointer = ffi.new("int32_t*", 0)
+
+    def set(self) -> None:
+        """Stop the function."""
+        self.pointer[0] = 1
 
 
 class Cancel(Protocol):
@@ -87,7 +100,7 @@ class _Turn:
         self.asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self.error: BaseException | None = None
 
-    def take(self, model: Any, stop: Callable[[], None], watch: Watch | None) -> None:
+    def take(self, model: Any, flag: Any, stop: Callable[[], None], watch: Watch | None) -> None:
         """Have it run and wait; callbacks run here."""
         state, asked, outlast = self.state, self.asked, lib.sdcpp_py_outlast
         seconds = _SIGNALS_SECONDS if watch is None else _WATCHED_SECONDS
@@ -107,7 +120,7 @@ class _Turn:
                 if watch is not None and not state.ended and watch():
                     stop()
         except BaseException:
-            outlast(state, model)
+            outlast(state, model, flag)
             raise
         if self.error is not None:
             try:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdcpp_py._engine.calls import Callback, call, call_json, name_bytes
-from sdcpp_py._engine.interrupts import Watch, call_interruptible
+from sdcpp_py._engine.interrupts import StopFlag, Watch, call_interruptible
 from sdcpp_py._engine.loading import ffi, lib
 from sdcpp_py._engine.options import Options
 from sdcpp_py.errors import BusyError, ClosedError, InvalidArgumentError
@@ -93,7 +93,9 @@ class Model:
         """Open the files; ``options`` are of the set "model"."""
         given, count, kept = c_files(files)
         out = ffi.new("sdcpp_model**")
-        call_interruptible(_nothing, lib.sdcpp_model_open, given, count, Options("model", options).handle, out)
+        chosen, flag = Options("model", options), StopFlag()
+        arguments = (given, count, chosen.handle, flag.pointer, out)
+        call_interruptible(flag.set, lib.sdcpp_model_open, *arguments, flag=flag.pointer)
         del kept
         self._handle: Any = ffi.gc(out[0], lib.sdcpp_model_close)
         self._guard = threading.Lock()  # keeps the model from being freed during a call of cancel
@@ -277,10 +279,6 @@ class Model:
 
 
 _models: weakref.WeakSet[Model] = weakref.WeakSet()
-
-
-def _nothing() -> None:
-    pass
 
 
 def _leave_to_parent() -> None:

@@ -1,6 +1,6 @@
 """Every side of every tensor of the tiny models, halved, doubled, one less and one more: opened, and run if that is possible.
 
-usage: python tests/faults/sides.py [--every N] [--jobs N] [FAMILY …]
+usage: python tests/faults/sides.py [--every N] [FAMILY …]
 
 A file that is wrong is told (an error of the package) or runs; nothing else counts as held. Each file is tried in a process that
 forks from one with the package loaded, so that one that ends its process is seen. `--every` takes each N-th file.

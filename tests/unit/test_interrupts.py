@@ -9,9 +9,11 @@ import time
 
 import numpy as np
 import pytest
+import tiny
 
 import sdcpp_py
-from sdcpp_py import convert
+from sdcpp_py import _engine, convert
+from sdcpp_py._engine import interrupts
 from sdcpp_py.errors import CancelledError, InvalidArgumentError
 
 SMALL = {"width": 64, "height": 64, "steps": 2}
@@ -85,6 +87,23 @@ try:
 except KeyboardInterrupt:
     pass
 """
+
+
+@pytest.mark.parametrize("use", [sdcpp_py.Pipeline, sdcpp_py.summarize, lambda path: convert(path, path.with_suffix(".gguf"))])
+def test_reading_a_file_stops_when_it_is_told(monkeypatch, tmp_path, use):
+    """As Ctrl-C tells it: a header may take seconds."""
+
+    class SetFlag(interrupts.StopFlag):
+        def __init__(self):
+            super().__init__()
+            self.set()
+
+    path = tiny.write_safetensors(tmp_path / "a.safetensors", {"a.weight": np.zeros(4, np.float32)})
+    for module in (_engine.model, _engine.files):
+        monkeypatch.setattr(module, "StopFlag", SetFlag)
+    with pytest.raises(CancelledError):
+        use(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
 
 
 @pytest.mark.parametrize("callback", ["sleeps", "computes"])

@@ -5,6 +5,7 @@
 #include "api/guard.h"
 #include "api/handles.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "generation/rng.h"
 #include "generation/samplers.h"
 #include "pipeline/autoencode.h"
@@ -94,8 +95,9 @@ int sdcpp_components(char** json, sdcpp_error* error) {
     return guarded(error, [&] { give_json(json, [] { return components_json(); }); });
 }
 
-int sdcpp_listing(const sdcpp_file* file, char** json, sdcpp_error* error) {
+int sdcpp_listing(const sdcpp_file* file, const volatile int32_t* stop, char** json, sdcpp_error* error) {
     return guarded(error, [&] {
+        const StopFlag flag(stop);
         need(file, "file");
         give_json(json, [&] { return listing_json(model_path(*file)); });
     });
@@ -153,9 +155,10 @@ int sdcpp_option_set_array(sdcpp_options* options, const char* name, const float
     });
 }
 
-int sdcpp_model_open(const sdcpp_file* files, size_t file_count, const sdcpp_options* options, sdcpp_model** out,
-                     sdcpp_error* error) {
+int sdcpp_model_open(const sdcpp_file* files, size_t file_count, const sdcpp_options* options,
+                     const volatile int32_t* stop, sdcpp_model** out, sdcpp_error* error) {
     return guarded(error, [&] {
+        const StopFlag flag(stop);
         need(out, "out");
         if (file_count) need(files, "files");
         auto wanted = stored<ModelOptions>(options, OptionSet::model);
@@ -178,8 +181,9 @@ void sdcpp_cancel(sdcpp_model* model) {
 }
 
 int sdcpp_convert(const sdcpp_file* files, size_t file_count, const sdcpp_options* options, const char* path,
-                  sdcpp_progress_callback callback, void* user_data, sdcpp_error* error) {
+                  const volatile int32_t* stop, sdcpp_progress_callback callback, void* user_data, sdcpp_error* error) {
     return guarded(error, [&] {
+        const StopFlag flag(stop);
         need(files, "files");
         need(path, "path");
         std::vector<ModelPath> paths;

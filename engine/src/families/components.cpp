@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "families/component.h"
 #include "families/family.h"
 #include "families/strangers.h"
@@ -90,9 +91,11 @@ std::vector<std::string> unused_tensors(const ModelFiles& files, const std::vect
         for (const Weight& weight : named.network->weights().all()) used.insert(weight.name);
     std::vector<std::string> out;
     std::unordered_set<std::string_view> seen;  // a tensor that holds several has several canonical names
-    for (const auto& [name, tensor] : files.tensors())
+    for (const auto& [name, tensor] : files.tensors()) {
+        stop_point();
         if (!used.contains(name) && !is_leftover(name) && !is_leftover(tensor.name) && seen.insert(tensor.name).second)
             out.push_back(tensor.name);
+    }
     for (const std::string& name : files.nameless())
         if (!is_leftover(name)) out.push_back(name);
     return out;

@@ -39,6 +39,10 @@ constexpr Stranger strangers[] = {
      "controlnet_blocks.0.weight | controlnet_x_embedder.weight"},
     {"an IP-Adapter", not_a_model, "ip_adapter.* | image_proj.proj.weight | image_proj_model.proj.weight"},
     {"a T2I-Adapter", not_a_model, "body.0.block1.weight conv_in.weight | adapter.body.*"},
+    {"a Redux adapter", not_a_model, "redux_up.weight redux_down.weight"},
+    {"a CLIP vision encoder", not_a_model,
+     "vision_model.embeddings.class_embedding !text_model.embeddings.token_embedding.weight | "
+     "=visual.class_embedding !token_embedding.weight"},
     {"a motion module (AnimateDiff)", not_a_model, "down_blocks.0.motion_modules.* | mid_block.motion_modules.*"},
     {"an embedding (textual inversion)", not_a_model, "=emb_params | =clip_g | =clip_l | =*"},
     {"an upscaler", not_a_model,
@@ -69,6 +73,7 @@ constexpr Stranger strangers[] = {
     {"Wan", later,
      "head.modulation blocks.0.cross_attn.norm_k.weight | scale_shift_table "
      "condition_embedder.time_embedder.linear_1.weight"},
+    {"OmniGen2", later, "ref_image_patch_embedder.weight"},
     {"Lumina 2", later,
      "cap_embedder.0.weight !x_pad_token | time_caption_embed.caption_embedder.0.weight !x_pad_token"},
     {"HiDream", later, "caption_projection.0.linear.weight"},
@@ -81,7 +86,10 @@ constexpr Stranger strangers[] = {
     {"Hunyuan-DiT", later, "mlp_t5.0.weight"},
     {"PixArt", later, "t_block.1.weight y_embedder.y_embedding | adaln_single.linear.weight pos_embed.*"},
     {"Sana", later, "caption_norm.weight patch_embed.proj.weight | attention_y_norm.weight"},
+    {"CogVideoX", later,
+     "patch_embed.text_proj.weight transformer_blocks.0.norm2.linear.weight | mixins.patch_embed.*"},
     {"CogView4", later, "patch_embed.text_proj.weight"},
+    {"Mochi", later, "t5_y_embedder.to_q.weight | time_embed.pooler.to_q.weight"},
     {"Stable Cascade", later, "clip_txt_mapper.weight | clip_txt_pooled_mapper.weight"},
     {"Stable Video Diffusion", later,
      "input_blocks.1.0.time_stack.emb_layers.1.weight | "

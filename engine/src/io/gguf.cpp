@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "io/tensor_file.h"
 
 namespace sdcpp {
@@ -110,6 +111,7 @@ TensorFile read_gguf(std::shared_ptr<const MappedFile> file) {
 
     std::vector<uint64_t> offsets;
     for (uint64_t i = 0; i < tensor_count; ++i) {
+        stop_point();
         TensorInfo tensor;
         tensor.name = in.string();
         const auto dimensions = in.take<uint32_t>();

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/stop.h"
 
 namespace sdcpp {
 namespace {
@@ -45,6 +46,7 @@ class Parser {
 
     Json any(int depth) {
         if (depth > max_depth) bad("nested too deeply");
+        stop_point();
         skip_space();
         if (at_ >= text_.size()) bad("value expected");
         switch (text_[at_]) {

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "base/stop.h"
 
 namespace sdcpp::pickle {
 namespace {
@@ -192,6 +193,7 @@ class Machine {
     }
 
     void step(uint8_t op) {
+        stop_point();
         switch (op) {
             case 0x80:  // PROTO
                 take<uint8_t>();

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "io/tensor_file.h"
 
 namespace sdcpp {
@@ -55,6 +56,7 @@ TensorFile read_safetensors(std::shared_ptr<const MappedFile> file) {
     TensorFile out;
     out.format = "safetensors";
     for (const auto& [name, entry] : *members) {
+        stop_point();
         if (name == "__metadata__") {
             if (const Json::Object* pairs = entry.object())
                 for (const auto& [key, value] : *pairs)

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "weights/scales.h"
 
 namespace sdcpp {
@@ -55,6 +56,7 @@ void ModelFiles::add_file(TensorFile file, const ModelPath& given) {
             if (!known.contains(tensor.name)) nameless_.push_back(tensor.name);
     const Naming* own = sole(named, namings_);
     drop_replaced(named);
+    stop_point();
     for (NamedTensor& one : named) tensors_[std::move(one.name)] = std::move(one.tensor);
     files_.insert(files_.end(), file.files.begin(), file.files.end());
     if (format_.empty()) format_ = file.format;

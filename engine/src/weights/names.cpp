@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/stop.h"
 
 namespace sdcpp {
 namespace {
@@ -72,6 +73,7 @@ std::vector<NamedTensor> of_one(const TensorFile& file, const FileNames& names, 
     const Renamer rename = found.naming->renamer ? found.naming->renamer(own) : nullptr;
     std::vector<NamedTensor> out;
     for (const TensorInfo& tensor : file.tensors) {
+        stop_point();
         if (!tensor.name.starts_with(found.prefix)) continue;
         const std::string plain = tensor.name.substr(found.prefix.size());
         add(out, *found.naming, rename ? rename(plain) : plain, tensor);
@@ -99,6 +101,7 @@ std::vector<NamedTensor> by_prefixes(const TensorFile& file, const FileNames& na
     }
     std::vector<NamedTensor> out;
     for (const TensorInfo& tensor : file.tensors) {
+        stop_point();
         const std::string_view name = tensor.name;
         const std::string_view* longest = nullptr;
         for (const auto& [prefix, under] : prefixes)

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/stop.h"
+
 namespace sdcpp {
 
 FileNames::FileNames(const TensorFile& file, std::string slot) : slot_(std::move(slot)) {
@@ -23,8 +25,10 @@ const TensorInfo* FileNames::find(std::string_view name) const {
 }
 
 void FileNames::each(const std::function<void(std::string_view, const TensorInfo&)>& visit) const {
-    for (auto at = tensors_->lower_bound(prefix_); at != tensors_->end() && at->first.starts_with(prefix_); ++at)
+    for (auto at = tensors_->lower_bound(prefix_); at != tensors_->end() && at->first.starts_with(prefix_); ++at) {
+        stop_point();
         visit(at->first.substr(prefix_.size()), *at->second);
+    }
 }
 
 int64_t FileNames::side_of_ending(std::string_view ending, size_t d) const {
