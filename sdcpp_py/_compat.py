@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from sdcpp_py import _images, options
+from sdcpp_py import _images, _inpaint, options
 from sdcpp_py._convert import convert
 from sdcpp_py._model_parts import ENCODERS_BY_FLAG
 from sdcpp_py._result import Step
@@ -70,6 +70,7 @@ _GENERATING: dict[str, tuple[str, Any]] = {
     "sample_method": ("sampler", "default"),
     "sample_steps": ("steps", None),
     "eta": ("eta", 0.0),
+    "sigmas": ("sigmas", None),
     "flow_shift": ("flow_shift", math.inf),
     "seed": ("seed", None),
     "batch_count": ("batch_count", None),
@@ -79,7 +80,7 @@ _GENERATING: dict[str, tuple[str, Any]] = {
 # Keywords that the methods below deal with in their own lines.
 _OWN = {
     *("self", "prompt", "model_path", "clip_l_path", "clip_g_path", "t5xxl_path", "tae_preview_only", "image_resize_method"),
-    *("sampler_rng_type", "init_image", "strength", "vae_tile_size", "progress_callback"),
+    *("sampler_rng_type", "init_image", "mask_image", "strength", "vae_tile_size", "progress_callback"),
 }
 
 
@@ -255,6 +256,9 @@ class StableDiffusion:
             making["vae_tile_size"] = _tile_side(vae_tile_size)
         if init_image is not None:
             making |= {"init_image": self._fitted(init_image, width, height), "strength": strength}
+        if mask_image is not None:  # which that package neither blurs nor pastes over
+            mask = _inpaint.mask_of(mask_image)
+            making |= {"mask_image": self._fitted(mask, width, height), "mask_blur": 0.0, "paste_back": False}
 
         def after(step: Step) -> None:
             if progress_callback is not None:
@@ -271,7 +275,8 @@ class StableDiffusion:
         """The initial picture, stretched to width and height if the model was opened to do so; else `Pipeline` cuts it."""
         if self._crops or width is None or height is None:
             return picture
-        return _images.opened(picture).resize((width, height), Image.Resampling.LANCZOS)
+        whole = picture if isinstance(picture, Image.Image) and picture.mode == "L" else _images.opened(picture)
+        return whole.resize((width, height), Image.Resampling.LANCZOS)
 
     def convert(
         self,

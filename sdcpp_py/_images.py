@@ -30,10 +30,20 @@ def opened(picture: Picture) -> Image.Image:
 
     Raises InvalidArgumentError for what is no picture, ModelNotFoundError, BadFileError.
     """
+    upright = unflattened(picture)
+    if not upright.has_transparency_data:
+        return upright.convert("RGB")
+    layered = upright.convert("RGBA")
+    white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, layered).convert("RGB")
+
+
+def unflattened(picture: Picture) -> Image.Image:
+    """The picture in bytes, upright, its transparency kept. Raises as `opened` does."""
     if isinstance(picture, (str, os.PathLike)):
         try:
             with Image.open(picture) as file:
-                return opened(file)
+                return unflattened(file)
         except FileNotFoundError:
             raise ModelNotFoundError(f"no such file: {os.fsdecode(picture)}") from None
         except UnidentifiedImageError:
@@ -47,16 +57,11 @@ def opened(picture: Picture) -> Image.Image:
     if not isinstance(picture, Image.Image):
         raise InvalidArgumentError(f"a picture must be a path, a PIL image or an array, not {shown(picture)}")
     try:
-        upright = _in_bytes(ImageOps.exif_transpose(picture))
+        return _in_bytes(ImageOps.exif_transpose(picture))
     except InvalidArgumentError:
         raise
     except (OSError, ValueError, SyntaxError) as problem:  # closed, or cut off
         raise BadFileError(f"the picture cannot be read: {problem}") from None
-    if not upright.has_transparency_data:
-        return upright.convert("RGB")
-    layered = upright.convert("RGBA")
-    white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, layered).convert("RGB")
 
 
 def _in_bytes(picture: Image.Image) -> Image.Image:
@@ -102,7 +107,8 @@ def parameters_of(used: Mapping[str, Any], model: str) -> str:
     """`parameters_text` of a picture made with the options ``used``, prompts among them, by the model called ``model``."""
     fields = options.written(used)
     fields["Sampler"] = _names.SAMPLER_TITLES.get(fields["Sampler"], fields["Sampler"])
-    fields["Schedule type"] = _names.SCHEDULE_TITLES.get(fields["Schedule type"], fields["Schedule type"])
+    if schedule := fields.get("Schedule type"):
+        fields["Schedule type"] = _names.SCHEDULE_TITLES.get(schedule, schedule)
     fields["RNG"] = "GPU" if fields["RNG"] == "cuda" else "CPU"  # A1111's words
     model = os.fsencode(model).decode("utf-8", "replace")  # file names need not be text
     fields |= {"Model": model, "Version": f"sdcpp_py {_engine.version()}"}

@@ -23,6 +23,8 @@ class Job:
     seed: int
     noise: Floats | None  #: [C, h, w]
     init_latent: Floats | None  #: [C, h, w]
+    mask: Floats | None = None  #: [h, w]
+    work: int = 0  #: the number of its initial picture
 
     def follows(self, other: Job) -> bool:
         """Whether the two can be sampled together: the engine counts a batch's seeds up by one."""

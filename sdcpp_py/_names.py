@@ -20,13 +20,17 @@ SAMPLER_TITLES = {
     "euler_a": "Euler a",
     "heun": "Heun",
     "dpm2": "DPM2",
+    "dpm2_a": "DPM2 a",
     "dpm++2s_a": "DPM++ 2S a",
     "dpm++2m": "DPM++ 2M",
     "dpm++2m_sde": "DPM++ 2M SDE",
+    "dpm++3m_sde": "DPM++ 3M SDE",
+    "dpm++sde": "DPM++ SDE",
     "lms": "LMS",
     "ddim": "DDIM",
     "lcm": "LCM",
     "plms": "PLMS",
+    "unipc": "UniPC",
 }
 SCHEDULE_TITLES = {
     "discrete": "Uniform",
@@ -37,10 +41,17 @@ SCHEDULE_TITLES = {
     "ays": "Align Your Steps",
     "beta": "Beta",
     "kl_optimal": "KL Optimal",
+    "gits": "Align Your Steps GITS",
 }
 # ComfyUI's, diffusers' and stable-diffusion.cpp's names that folding does not bring to ours.
 _OTHER_SAMPLERS = {
     "dpm++2msdegpu": "dpm++2m_sde",
+    "dpm++3msdegpu": "dpm++3m_sde",
+    "dpm++sdegpu": "dpm++sde",
+    "unipcmultistepscheduler": "unipc",
+    "unipcbh2": "unipc",
+    "deismultistepscheduler": "deis",
+    "tcdscheduler": "tcd",
     "eulerdiscretescheduler": "euler",
     "eulerancestraldiscretescheduler": "euler_a",
     "heundiscretescheduler": "heun",

@@ -26,7 +26,7 @@ from sdcpp_py.errors import InvalidArgumentError, shown
 class Option:
     """A row of the engine's table."""
 
-    set: str  #: its use: "model", "generate" or "plan"
+    set: str  #: its use: "model", "generate", "plan" or "face"
     name: str  #: Python's keyword
     kind: str  #: "number", "integer", "text", "choice", "switch", "budget", "numbers" or "array"
     least: float | None
@@ -86,7 +86,7 @@ def rows(kind: str) -> dict[str, Option]:
 
 
 MODEL = rows("model")
-GENERATE = rows("generate")
+GENERATE = {option.name: option for option in TABLE if option.set in ("generate", "face")}
 PLAN = rows("plan")
 
 SAMPLERS = GENERATE["sampler"].choices
@@ -153,9 +153,9 @@ def switch(name: str, value: Any) -> bool:
 
 
 def numbers(name: str, value: Any) -> list[float]:
-    """`value` if it is a list of finite numbers."""
+    """`value` if it is a list of finite numbers, or text with commas between them."""
     try:
-        found = [float(one) for one in value] if not isinstance(value, (str, bytes)) else []
+        found = [float(one) for one in (value.split(",") if isinstance(value, str) else value)]
     except Exception:
         found = []
     if not found or not all(math.isfinite(one) for one in found):
@@ -266,6 +266,8 @@ def written(used: Mapping[str, Any]) -> dict[str, str]:
     for option in GENERATE.values():
         value = used.get(option.name)
         if option.written and value is not None:
+            if option.kind == "numbers":
+                value = ",".join(f"{one:.9g}" for one in value)
             text = f"{value:g}" if option.kind == "number" else str(value)
             fields[option.written] = f"{fields[option.written]}x{text}" if option.written in fields else text
     return fields

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from sdcpp_py import _blas as blas_library
-from sdcpp_py import _engine, _images, _jobs, _names, options
+from sdcpp_py import _engine, _images, _inpaint, _jobs, _names, options, sampling
 from sdcpp_py._embedded import SUBJECT, can_draw, embedded_model
 from sdcpp_py._images import Picture
 from sdcpp_py._memory_errors import memory_errors_told
@@ -40,6 +41,7 @@ from sdcpp_py.text import prompt
 logger = logging.getLogger("sdcpp_py")
 _CACHED_PROMPTS = 16
 _DECODING = {name: option for name, option in options.GENERATE.items() if option.group == "decoding"}
+_MASKING = ("mask_blur", "mask_invert", "mask_fill", "only_masked", "only_masked_padding", "paste_back", "soft_mask")
 _SIZE = ("width", "height", "batch_count", "cfg_scale")
 _CALLBACK_SECONDS = 5.0  # a step callback that takes longer may be waiting for those who wait for the pipeline
 
@@ -243,12 +245,21 @@ class Pipeline:
         rng: str | None = None,
         batch_count: int = 1,
         clip_skip: int | None = None,
+        sigmas: Sequence[float] | str | None = None,
         eta: float | None = None,
         flow_shift: float | None = None,
         guidance: float | None = None,
         noise: NDArray[np.float32] | None = None,
         init_image: Picture | Sequence[Picture] | None = None,
         strength: float | None = None,
+        mask_image: _inpaint.Mask | None = None,
+        mask_blur: float | None = None,
+        mask_invert: bool | None = None,
+        mask_fill: str | None = None,
+        only_masked: bool | None = None,
+        only_masked_padding: int | None = None,
+        paste_back: bool | None = None,
+        soft_mask: bool | None = None,
         vae_tiling: bool | None = None,
         vae_tile_size: int | None = None,
         vae_tile_overlap: float | None = None,
@@ -261,14 +272,25 @@ class Pipeline:
 
         Width and height are in pixels. None takes the model's own default; a seed of None or below 0 is drawn at random and
         reported, a list has one for each picture. ``noise`` is the first noise, float32 [C, H/8, W/8] of unit variance or one
-        more side for the pictures, instead of the seeds'. ``rng`` takes the place of the pipeline's for this call. ``eta`` is
-        the share of renewed noise of stochastic samplers. ``flow_shift`` moves a flow model's steps towards noise if it is
-        above 1 (None: as the model was trained). ``guidance`` is the strength that distilled models take as an input.
+        more side for the pictures, instead of the seeds'. ``rng`` takes the place of the pipeline's for this call.
+
+        ``sigmas`` are levels of noise in place of ``steps`` and ``scheduler``: falling numbers, in a list or with commas, the
+        last one usually 0. ``eta`` is the share of renewed noise of stochastic samplers. ``flow_shift`` moves a flow model's
+        steps towards noise if it is above 1 (None: as the model was trained). ``guidance`` is the strength that distilled models
+        take as an input.
 
         ``init_image`` is a picture to begin from (a path, a PIL image, or uint8 [H, W, 3]) or a list with one for each picture
         to be made. It is cut and scaled to width and height, which are its own if they are left out; more than twice the
         model's usual pixels are scaled down to these. ``strength``, 0 to 1, is how far the result may go from it: of N steps,
         min(int(strength * N) + 1, N) are run (None: 0.75).
+
+        ``mask_image`` (as ``init_image``, or uint8 or bool [H, W]; as large as that) is white where the picture is repainted; an
+        alpha channel counts in its place. ``mask_invert`` repaints what is black. The mask is blurred by ``mask_blur`` pixels
+        (None: 4). Pixels out of its reach are the picture's own in the result, unless ``paste_back`` is False. ``mask_fill`` says
+        what the repainted part begins as: "original", "fill" (the colours around it), "noise" or "nothing"; all but the first
+        want a strength near 1. ``only_masked`` works on the mask's surroundings at width x height and puts the result back into
+        the picture; ``only_masked_padding`` is how many pixels to each side count (None: 32). ``soft_mask``: grey says how much
+        may change.
 
         ``vae_tiling`` None decodes large pictures in tiles of ``vae_tile_size`` latent sides that overlap by the share
         ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny autoencoder. ``callback`` is called after each step with a
@@ -293,9 +315,12 @@ class Pipeline:
             if pictures:
                 self._size_of_picture(given, pictures[0])
             used = self._checked(given)
-            self._warn(unwanted, given, used, bool(pictures))
+            mask = None if mask_image is None else _inpaint.mask_of(mask_image)
+            self._warn(unwanted, given, used, bool(pictures), mask is not None)
+            works = self._works(pictures, mask, used)
             again: dict[str, Any] = {"prompt": prompt if isinstance(prompt, str) else prompts, "negative_prompt": unwanted}
-            again |= {name: value for name, value in (("noise", noise), ("init_image", init_image)) if value is not None}
+            arrays = {"noise": noise, "init_image": init_image, "mask_image": mask_image}
+            again |= {name: value for name, value in arrays.items() if value is not None}
             if self.model_path == embedded_model() and not all(map(can_draw, prompts)):
                 logger.warning("the embedded model draws %s, and nothing else", SUBJECT)
             count = used["batch_count"] * len(prompts)
@@ -310,14 +335,35 @@ class Pipeline:
                     start = time.perf_counter()
                     shares = {text: self._shares(text, unwanted, used) for text in dict.fromkeys(prompts)}
                     fitted = [_images.fitted(picture, used["width"], used["height"]) for picture in pictures]
-                    latents: list[Any] = [self._encoded(picture) for picture in fitted]
+                    latents: list[Any] = [self._encoded(picture) for picture in ([work.picture for work in works] or fitted)]
                     timings = {"encode": time.perf_counter() - start, "sample": 0.0, "decode": 0.0}
                     starts = latents * count if len(latents) == 1 else latents or [None] * count
                     texts = [text for text in prompts for _ in range(used["batch_count"])]
                     jobs = [_jobs.Job(*job) for job in zip(texts, seeds, noises, starts)]
-                    return self._run(jobs, again, used, shares, timings, callback, bar)
+                    if works:
+                        jobs = [self._masked(job, number % len(works), works, used) for number, job in enumerate(jobs)]
+                    return self._run(jobs, again, used, shares, timings, callback, bar, works)
                 except OverBudgetError as problem:
                     raise self._enough_for_all(problem, used, [*prompts, unwanted], bool(pictures)) from None
+
+    def _works(self, pictures: Sequence[Image.Image], mask: Image.Image | None, used: dict[str, Any]) -> list[_inpaint.Work]:
+        """The pictures to be inpainted; defaults of the mask's options are added to ``used``."""
+        if mask is None:
+            return []
+        if not pictures:
+            raise InvalidArgumentError.of("mask_image", "needs init_image, the picture that is repainted in part")
+        used.update({name: value for name, value in _inpaint.DEFAULTS.items() if name not in used})
+        return [_inpaint.prepared(picture, mask, used["width"], used["height"], used) for picture in pictures]
+
+    def _masked(self, job: _jobs.Job, number: int, works: Sequence[_inpaint.Work], used: Mapping[str, Any]) -> _jobs.Job:
+        """A picture to be made with its mask, and with what its repainted part begins as."""
+        mask = works[number].latent_mask(int(self._facts["latent_factor"]), bool(used.get("soft_mask")))
+        latent = job.init_latent
+        assert latent is not None
+        if used["mask_fill"] in ("noise", "nothing"):
+            fresh = sampling.noise(latent.shape, job.seed, rng=used["rng"]) if used["mask_fill"] == "noise" else 0
+            latent = (latent * (1 - mask) + fresh * mask).astype(np.float32)
+        return replace(job, init_latent=latent, mask=mask, work=number)
 
     def _enough_for_all(
         self, problem: OverBudgetError, used: Mapping[str, Any], texts: Sequence[str], has_picture: bool
@@ -385,6 +431,11 @@ class Pipeline:
         with_defaults["clip_skip"] = self._checked_clip_skip(given["clip_skip"])
         with_defaults["rng"] = self.rng if given["rng"] is None else given["rng"]
         used = options.checked(options.GENERATE, with_defaults)
+        if "sigmas" in used:
+            if len(used["sigmas"]) < 2:
+                raise InvalidArgumentError.of("sigmas", "needs two numbers or more")
+            used["steps"] = len(used["sigmas"]) - 1
+            del used["scheduler"]
         if given["guidance"] is None and not self._facts["takes_guidance"]:
             del used["guidance"]
         for side in ("width", "height"):
@@ -426,7 +477,7 @@ class Pipeline:
             shares.append(_engine.Share(self._conditioning(ids, used["clip_skip"], nothing=not unwanted), negative=True))
         return shares
 
-    def _warn(self, unwanted: str, given: Mapping[str, Any], used: dict[str, Any], has_picture: bool) -> None:
+    def _warn(self, unwanted: str, given: Mapping[str, Any], used: dict[str, Any], has_picture: bool, has_mask: bool) -> None:
         """Log options that are given and have no effect."""
         if unwanted and used["cfg_scale"] == 1.0:
             logger.warning("the negative prompt has no effect at a cfg_scale of 1; take one above 1")
@@ -437,8 +488,15 @@ class Pipeline:
         for name, option in options.GENERATE.items():
             if option.samplers and given.get(name) is not None and used["sampler"] not in option.samplers:
                 logger.warning("%s has no effect with the sampler %s", name, used["sampler"])
+        if "sigmas" in used and (given["scheduler"] is not None or given["steps"] not in (None, used["steps"])):
+            logger.warning("steps and scheduler have no effect with sigmas")
         if given["vae_tiling"] is False and (given["vae_tile_size"], given["vae_tile_overlap"]) != (None, None):
             logger.warning("the size and overlap of tiles have no effect without vae_tiling")
+        for name in () if has_mask else _MASKING:
+            if used.pop(name, None) is not None:
+                logger.warning("%s has no effect without mask_image", name)
+        if has_mask and given["only_masked_padding"] is not None and not given["only_masked"]:
+            logger.warning("only_masked_padding has no effect without only_masked")
         if given["strength"] is not None and not has_picture:
             logger.warning("strength has no effect without init_image")
             del used["strength"]
@@ -466,6 +524,7 @@ class Pipeline:
         timings: dict[str, float],
         callback: Callable[[Step], None] | None,
         bar: Any,
+        works: Sequence[_inpaint.Work] = (),
     ) -> Result:
         latents: list[NDArray[np.float32]] = []
         pictures: list[Image.Image] = []
@@ -477,6 +536,8 @@ class Pipeline:
             start = time.perf_counter()
             image = Image.fromarray(self._pixels(latents[number], used))
             one = jobs[number]
+            if works and used["paste_back"]:
+                image = works[one.work].pasted(image)
             own = {**used, "prompt": one.prompt, "negative_prompt": again["negative_prompt"], "seed": one.seed}
             image.info["parameters"] = _images.parameters_of(own, self.model_path.stem)
             pictures.append(image)
@@ -603,8 +664,9 @@ class Pipeline:
                 finally:
                     self._in_callback = None
 
-        own = {**used, "batch_count": len(group), "seed": group[0].seed}
-        for name in ("noise", "init_latent"):
+        own = {name: value for name, value in used.items() if options.GENERATE[name].set == "generate"}
+        own |= {"batch_count": len(group), "seed": group[0].seed}
+        for name in ("noise", "init_latent", "mask"):
             arrays = [getattr(job, name) for job in group]
             if arrays[0] is not None:
                 own[name] = np.stack(arrays)

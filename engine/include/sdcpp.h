@@ -89,10 +89,11 @@ int sdcpp_devices(char** json, sdcpp_error* error);
 
 /* Options are set by name. sdcpp_option_table lists them all: [{set, name, kind, least, most, choices, default_from,
  * default, group, flags, unit, written, help, samplers}]. `set` is the use of the option: "model" (opening one),
- * "generate" (prompts, sampling, decoding, plans of a model) or "plan" (the planner without a model). `kind`: "number",
- * "integer", "text", "choice" (one of `choices`), "switch", "budget" (a number of GiB), "numbers" (text, separated by
- * commas) or "array". `default_from`: "engine" (decided as it runs), "fixed" (`default`), "model" (the model's own,
- * else `default`) or "random". `group`, `flags` and `unit` are the command line's, `written` the key in a picture's
+ * "generate" (prompts, sampling, decoding, plans of a model), "plan" (the planner without a model) or "face" (what a
+ * face such as Python does itself before it calls the engine; no function takes these). `kind`: "number", "integer",
+ * "text", "choice" (one of `choices`), "switch", "budget" (a number of GiB), "numbers" (text, separated by commas) or
+ * "array". `default_from`: "engine" (decided as it runs), "fixed" (`default`), "model" (the model's own, else
+ * `default`) or "random". `group`, `flags` and `unit` are the command line's, `written` the key in a picture's
  * metadata. `samplers`: those that it has an effect with, if not all. */
 int sdcpp_option_table(char** json, sdcpp_error* error);
 

@@ -57,6 +57,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="a picture to begin from; it gives the size if that is left out",
     )
     picture.add_argument(
+        "--mask", dest="mask_image", metavar="FILE", help="repaint the white part of this picture, which is as large as -i's"
+    )
+    picture.add_argument(
         "-o",
         "--output",
         metavar="FILE",
@@ -95,6 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
             negative_prompt=arguments.negative_prompt,
             **making,
             init_image=arguments.init_image,
+            mask_image=arguments.mask_image,
             use_taesd=arguments.taesd is not None,
             progress=arguments.progress,
         )
@@ -157,9 +161,10 @@ def _told(result: Result) -> str:
     """The settings of a run, and the time that it took."""
     used, times = result.parameters, result.timings
     width, height = used["width"], used["height"]
+    schedule = used.get("scheduler", "levels of your own")
     parts = f"text {times['encode']:.2f}, sampling {times['sample']:.2f}, decoding {times['decode']:.2f}"
     return (
-        f"seed {result.seed}, {width}x{height}, {used['steps']} steps of {used['sampler']}, {used['scheduler']}, "
+        f"seed {result.seed}, {width}x{height}, {used['steps']} steps of {used['sampler']}, {schedule}, "
         f"cfg {used['cfg_scale']:g}: {times['total']:.2f} s ({parts})"
     )
 

@@ -8,6 +8,7 @@ import tiny_models
 import torch
 from diffusers import (
     DDIMScheduler,
+    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
@@ -15,6 +16,7 @@ from diffusers import (
     LMSDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
+    UniPCMultistepScheduler,
 )
 from tiny import NOISE, write_folder
 
@@ -144,6 +146,9 @@ SCHEDULERS = {
     "heun": (HeunDiscreteScheduler, {"timestep_spacing": "trailing"}),
     "lms": (LMSDiscreteScheduler, {"timestep_spacing": "leading", "steps_offset": 1}),
     "dpm++": (DPMSolverMultistepScheduler, {}),
+    "unipc": (UniPCMultistepScheduler, {}),
+    "unipc_trailing": (UniPCMultistepScheduler, {"timestep_spacing": "trailing"}),
+    "deis": (DEISMultistepScheduler, {}),
     "dpm++_leading": (DPMSolverMultistepScheduler, {"timestep_spacing": "leading", "steps_offset": 1}),
     "dpm++_trailing": (DPMSolverMultistepScheduler, {"timestep_spacing": "trailing"}),
     "dpm++_first_order": (DPMSolverMultistepScheduler, {"solver_order": 1, "timestep_spacing": "trailing"}),

@@ -8,12 +8,15 @@ import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
+    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
     IPNDMScheduler,
     LCMScheduler,
+    TCDScheduler,
+    UniPCMultistepScheduler,
 )
 from scipy import stats
 
@@ -74,7 +77,14 @@ def test_deterministic_samplers_equal_k_diffusion(name, function):
 
 @pytest.mark.parametrize(
     ("name", "function"),
-    [("euler_a", "sample_euler_ancestral"), ("dpm++2s_a", "sample_dpmpp_2s_ancestral"), ("dpm++2m_sde", "sample_dpmpp_2m_sde")],
+    [
+        ("euler_a", "sample_euler_ancestral"),
+        ("dpm2_a", "sample_dpm_2_ancestral"),
+        ("dpm++2s_a", "sample_dpmpp_2s_ancestral"),
+        ("dpm++2m_sde", "sample_dpmpp_2m_sde"),
+        ("dpm++3m_sde", "sample_dpmpp_3m_sde"),
+        ("dpm++sde", "sample_dpmpp_sde"),
+    ],
 )
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
 def test_stochastic_samplers_equal_k_diffusion(name, function, eta):
@@ -93,6 +103,50 @@ def test_ipndm_equals_diffusers():
         slope = (x - denoise(x, float(levels[n]))) / float(levels[n])
         x = scheduler.step(slope - x * float(levels[n]), t, x).prev_sample
     assert close(sampling.sample(denoise, start(), levels, sampler="ipndm"), x)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("unipc", UniPCMultistepScheduler), ("deis", DEISMultistepScheduler)])
+@pytest.mark.parametrize("flow", [False, True])
+def test_unipc_and_deis_equal_diffusers(name, kind, flow):
+    """Levels from just below a flow's first, where diffusers' logarithms are finite."""
+    levels = np.concatenate([[0.98], FLOW[1:]]).astype(np.float32) if flow else SIGMAS
+    settings = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"} if flow else {"beta_schedule": "scaled_linear"}
+    if name == "deis":
+        levels = levels[:-1]  # at 0 its logarithms are infinite
+    scheduler = kind(solver_order=2, lower_order_final=name == "unipc", **settings)
+    scheduler.set_timesteps(len(levels) - 1)
+    scheduler.sigmas = torch.from_numpy(levels)
+    noise = sampling.noise(SHAPE, 5) * (1 if flow else levels[0])
+    x = torch.from_numpy(noise).double()
+    for i, t in enumerate(scheduler.timesteps):
+        sigma = float(levels[i])
+        if flow:
+            x = scheduler.step((x - flow_denoise(x, sigma)) / sigma, t, x).prev_sample.double()
+        else:  # its samples have variance 1
+            scale = math.sqrt(1 + sigma**2)
+            noisy = x if i == 0 else x * scale
+            out = scheduler.step((noisy - denoise(noisy, sigma)) / sigma, t, noisy / scale)
+            x = out.prev_sample.double()
+    ours = sampling.sample(flow_denoise if flow else denoise, noise, levels, sampler=name, flow=flow)
+    assert close(ours, x if flow else x * math.sqrt(1 + float(levels[-1]) ** 2))
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("steps", [2, 4, 8])
+def test_tcd_equals_diffusers(steps, eta, monkeypatch):
+    scheduler = TCDScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    scheduler.set_timesteps(steps)
+    times = scheduler.timesteps.numpy()
+    draw = noises()
+    monkeypatch.setattr("diffusers.schedulers.scheduling_tcd.randn_tensor", lambda *_, **__: draw())
+    sigmas = np.append(TABLE[times], TABLE[0])  # it ends at its first timestep
+    scale = np.sqrt(1 + sigmas**2)
+    x = sampling.noise(SHAPE, 5) * sigmas[0]
+    theirs = torch.from_numpy(x / scale[0]).double()
+    for i, t in enumerate(times):
+        eps = (theirs * scale[i] - denoise(theirs * scale[i], sigmas[i])) / sigmas[i]
+        theirs = scheduler.step(eps, int(t), theirs, eta=eta).prev_sample
+    assert close(sampling.sample(denoise, x, sigmas.astype(np.float32), sampler="tcd", eta=eta, seed=3), theirs * scale[-1])
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
@@ -259,7 +313,7 @@ def test_flow_dpmpp_equals_diffusers(name, kind, monkeypatch):
     assert close(ours, x)
 
 
-@pytest.mark.parametrize("name", ["euler_a", "dpm++2s_a", "dpm++2m_sde", "lcm"])
+@pytest.mark.parametrize("name", ["euler_a", "dpm2_a", "dpm++2s_a", "dpm++2m_sde", "dpm++3m_sde", "dpm++sde", "er_sde", "lcm"])
 def test_flows_noise_is_renewed_as_a_diffusions(name):
     """x / (1 - sigma) follows a diffusion's course at sigma / (1 - sigma): run there, a sampler gives the same picture."""
     levels = np.append(np.linspace(0.97, 0.05, 8), 0).astype(np.float32)
@@ -275,7 +329,22 @@ def test_flows_noise_is_renewed_as_a_diffusions(name):
     assert close(flow, diffusion)
 
 
-@pytest.mark.parametrize("name", ["euler_a", "dpm2", "dpm++2s_a", "dpm++2m", "dpm++2m_sde", "lms", "ipndm"])
+BEGINNING = ["euler_a", "dpm2", "dpm2_a", "dpm++2s_a", "dpm++2m", "dpm++2m_sde", "dpm++3m_sde", "dpm++sde", "lms", "ipndm"]
+BEGINNING += [
+    "ipndm_v",
+    "deis",
+    "unipc",
+    "res_multistep",
+    "res_2s",
+    "er_sde",
+    "euler_ge",
+    "euler_cfg_pp",
+    "euler_a_cfg_pp",
+    "tcd",
+]
+
+
+@pytest.mark.parametrize("name", BEGINNING)
 def test_flows_begin_at_pure_noise(name):
     levels = sampling.sigmas("simple", 60, flow_shift=1.0)
     found = sampling.sample(flow_denoise, sampling.noise((4, 64, 64), 5), levels, sampler=name, flow=True, seed=3)

@@ -62,6 +62,14 @@ void require_latents(const char* name, const std::vector<int64_t>& shape, const 
              "], or one more side for the pictures of a batch");
 }
 
+void require_mask(const std::vector<int64_t>& shape, const Model& model, const SampleOptions& sample) {
+    const LatentSpace& space = model.facts.latent;
+    const std::vector<int64_t> one = {sample.height / space.factor, sample.width / space.factor};
+    if (!shape.empty() && shape != one && shape != std::vector<int64_t>{sample.batch, one[0], one[1]})
+        fail(SDCPP_INVALID_ARGUMENT, OptionName{"mask"}, " must have the shape [", one[0], ", ", one[1],
+             "], or one more side for the pictures of a batch");
+}
+
 // Throws SDCPP_INVALID_ARGUMENT unless it is one of the model's latents.
 LatentShape latent_shape(const sdcpp_latent_shape& shape, const LatentSpace& space) {
     const LatentShape given = {shape.channels, shape.frames, shape.height, shape.width};
@@ -242,6 +250,7 @@ int sdcpp_sample(sdcpp_model* model, const sdcpp_prompt_share* shares, size_t co
         }
         require_latents("noise", wanted.noise_shape, model->model, sample);
         require_latents("init_latent", wanted.init_latent_shape, model->model, sample);
+        require_mask(wanted.mask_shape, model->model, sample);
         const auto lock = turn(model);
         if (callback)
             sample.observers.push_back([&](const StepReport& report) {
@@ -427,7 +436,11 @@ int sdcpp_sigmas(const char* scheduler, int32_t steps, float flow_shift, float* 
         need(count, "count");
         NoiseTable table = flow_shift > 0 ? NoiseTable::flow(static_cast<double>(flow_shift)) : NoiseTable();
         const auto& aligned = default_family().prediction.aligned_sigmas;
-        if (!table.is_flow()) table.aligned_sigmas.assign(aligned.begin(), aligned.end());
+        const auto& geometric = default_family().prediction.geometric_sigmas;
+        if (!table.is_flow()) {
+            table.aligned_sigmas.assign(aligned.begin(), aligned.end());
+            table.geometric_sigmas.assign(geometric.begin(), geometric.end());
+        }
         const std::vector<double> sigmas = make_sigmas(scheduler, steps, table);
         if (sigmas.size() > capacity) fail(SDCPP_INVALID_ARGUMENT, "room for ", sigmas.size(), " sigmas is needed");
         std::transform(sigmas.begin(), sigmas.end(), out, [](double s) { return static_cast<float>(s); });

@@ -53,6 +53,7 @@ struct Prediction {
     bool flow = false;  // from noise to picture (Lipman et al. 2023) rather than a diffusion
     FlowShift (*flow_shift)(const ModelFiles& files) = nullptr;  // if the config does not say
     std::span<const double> aligned_sigmas{};                    // the schedule "ays"; empty: none are published
+    std::span<const double> geometric_sigmas{};                  // the schedule "gits"
     bool (*v_prediction)(const ModelFiles& files) = nullptr;     // for a diffusion, if the config does not say
 };
 
@@ -90,6 +91,11 @@ LatentSpace flux();  // sixteen, with a shift
 // Whether the files carry the mark of models that predict v.
 bool marked_v(const ModelFiles& files);
 // Noise levels of "Align Your Steps" (Sabour et al. 2024).
+// "On the Trajectory Regularity of ODE-based Diffusion Sampling" (Chen et al. 2024, arXiv 2405.11326).
+inline constexpr std::array geometric_sigmas_sd1 = {14.615, 4.617, 2.507, 1.236, .702, .402,
+                                                    .24,    .156,  .104,  .094,  .029};
+inline constexpr std::array geometric_sigmas_sdxl = {14.615, 4.734, 2.567, 1.529, .987, .652,
+                                                     .418,   .268,  .179,  .127,  .029};
 inline constexpr std::array aligned_sigmas_sd1 = {14.6146412293, 6.4745760956, 3.8636745985, 2.6946151520,
                                                   1.8841921177,  1.3943805092, 0.9642583904, 0.6523686016,
                                                   0.3977456272,  0.1515232662, 0.0291671582};

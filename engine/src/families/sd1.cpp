@@ -10,7 +10,9 @@ const Family sd1 = {
     .denoiser = "unet",
     .text = {.context = {{{.encoder = "clip_l", .normed = true}}}},
     .latent = latents::sd(),
-    .prediction = {.aligned_sigmas = aligned_sigmas_sd1, .v_prediction = marked_v},
+    .prediction = {.aligned_sigmas = aligned_sigmas_sd1,
+                   .geometric_sigmas = geometric_sigmas_sd1,
+                   .v_prediction = marked_v},
     .defaults = [](const ModelFiles&) -> Defaults { return {}; },
     .public_prefixes = {{"clip_l", "cond_stage_model.transformer.text_model."}},
 };

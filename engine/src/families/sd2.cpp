@@ -52,7 +52,9 @@ const Family sd2 = {
     .denoiser = "unet",
     .text = {.context = {{{.encoder = "clip_h", .normed = true}}}},
     .latent = latents::sd(),
-    .prediction = {.aligned_sigmas = aligned_sigmas_sd1, .v_prediction = spread_like_v},
+    .prediction = {.aligned_sigmas = aligned_sigmas_sd1,
+                   .geometric_sigmas = geometric_sigmas_sd1,
+                   .v_prediction = spread_like_v},
     .defaults = defaults,
 };
 

@@ -20,7 +20,9 @@ const Family sdxl = {
              .pooled = {{.encoder = "clip_g"}},
              .zeros_for_empty_negative = true},
     .latent = latents::sdxl(),
-    .prediction = {.aligned_sigmas = aligned_sigmas_sdxl, .v_prediction = marked_v},
+    .prediction = {.aligned_sigmas = aligned_sigmas_sdxl,
+                   .geometric_sigmas = geometric_sigmas_sdxl,
+                   .v_prediction = marked_v},
     .defaults = defaults,
 };
 
@@ -34,7 +36,9 @@ const Family sdxl_refiner = {
     .denoiser = "unet",
     .text = {.context = {{{.encoder = "clip_g"}}}, .pooled = {{.encoder = "clip_g"}}},
     .latent = latents::sdxl(),
-    .prediction = {.aligned_sigmas = aligned_sigmas_sdxl, .v_prediction = marked_v},
+    .prediction = {.aligned_sigmas = aligned_sigmas_sdxl,
+                   .geometric_sigmas = geometric_sigmas_sdxl,
+                   .v_prediction = marked_v},
     .defaults = defaults,
 };
 

@@ -22,6 +22,7 @@ enum class Predicts {
 };
 
 // The clean estimate from a network's prediction.
+Floats clean_estimate(const std::vector<double>& prediction, const Floats& x, double sigma, Predicts what);
 Denoise predicted(Predict network, Predicts what);
 
 // A conditioning's part in a run.
@@ -33,8 +34,10 @@ struct Guide {
 
 // Classifier-free guidance (Ho & Salimans 2022) of predictions: negative + scale * (positive - negative). Each side is
 // the weighted mean of the guides that count at the present step; the positive stands alone if no negative counts.
-// `predict` returns the predictions for the guides `which`, one behind the other. `sigmas`: the run's.
+// `predict` returns the predictions for the guides `which`, one behind the other. `sigmas`: the run's. `negative`, if it
+// is not null, gets the negative side's prediction with each call, or becomes empty if there is none.
 using PredictFor = std::function<Floats(const Floats& x, double sigma, const std::vector<size_t>& which)>;
-Predict guided(PredictFor predict, std::vector<Guide> guides, double scale, std::vector<double> sigmas);
+Predict guided(PredictFor predict, std::vector<Guide> guides, double scale, std::vector<double> sigmas,
+               std::vector<double>* negative = nullptr);
 
 }  // namespace sdcpp

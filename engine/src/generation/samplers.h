@@ -10,6 +10,8 @@
 
 namespace sdcpp {
 
+class NoiseTable;
+
 using Floats = std::vector<float>;
 
 struct SamplerRun {
@@ -18,6 +20,9 @@ struct SamplerRun {
     Rng& rng;                                                      // for the stochastic samplers
     double eta = -1;                                               // < 0: the sampler's own
     bool flow = false;
+    // The clean estimate of the negative prompt that the last call of `denoise` made; null, or empty, without guidance.
+    const Floats* negative = nullptr;
+    const NoiseTable* table = nullptr;  // the model's levels of noise; null: the usual ones
     std::function<void(size_t step, const Floats& denoised)> after_step = {};  // step counts from 1
 
     double signal(double sigma) const { return flow ? 1 - sigma : 1; }
@@ -25,6 +30,9 @@ struct SamplerRun {
     double ratio(double sigma) const { return sigma / signal(sigma); }
     double sigma_of_ratio(double ratio) const { return flow ? ratio / (1 + ratio) : ratio; }
 };
+
+// Throws SDCPP_INVALID_ARGUMENT unless there are two sigmas or more, which fall to 0 or above it.
+void require_falling(const std::vector<double>& sigmas);
 
 // Runs `sampler` on `x` in place. Throws SDCPP_INVALID_ARGUMENT for an unknown name.
 void run_sampler(const std::string& sampler, SamplerRun& run, Floats& x);

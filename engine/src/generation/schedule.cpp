@@ -93,11 +93,10 @@ std::vector<double> lcm(int steps, const NoiseTable& table) {
     return out;
 }
 
-// "Align Your Steps" (Sabour et al. 2024): the published levels, interpolated in the logarithm.
-std::vector<double> align_your_steps(int steps, const NoiseTable& table) {
-    const std::vector<double>& levels = table.aligned_sigmas;
+// Published levels, interpolated in the logarithm.
+std::vector<double> published(int steps, const std::vector<double>& levels, const char* name) {
     if (levels.size() < 2)
-        fail(SDCPP_INVALID_ARGUMENT, "the schedule 'ays' is not published for this model; take another");
+        fail(SDCPP_INVALID_ARGUMENT, "the schedule '", name, "' is not published for this model; take another");
     // steps + 1 places over the published levels; the last is then replaced by 0
     std::vector<double> out = mapped(linspace(0, static_cast<double>(levels.size() - 1), steps + 1), [&](double at) {
         const size_t low = std::min(static_cast<size_t>(at), levels.size() - 2);
@@ -106,6 +105,16 @@ std::vector<double> align_your_steps(int steps, const NoiseTable& table) {
     });
     out.pop_back();
     return out;
+}
+
+// "Align Your Steps" (Sabour et al. 2024).
+std::vector<double> align_your_steps(int steps, const NoiseTable& table) {
+    return published(steps, table.aligned_sigmas, "ays");
+}
+
+// "GITS", levels spaced by the geometry of sampling's paths (Chen et al. 2024, arXiv 2405.11326).
+std::vector<double> gits(int steps, const NoiseTable& table) {
+    return published(steps, table.geometric_sigmas, "gits");
 }
 
 // The regularized incomplete beta function, by its continued fraction (modified Lentz).
@@ -141,15 +150,61 @@ double inverse_incomplete_beta(double a, double b, double p) {
     return (low + high) / 2;
 }
 
-// "Beta Sampling is All You Need" (Lee et al. 2024), alpha = beta = 0.6.
-std::vector<double> beta(int steps, const NoiseTable& table) {
+// Whole timesteps at the places that `curve` gives for shares from 1 to 0 of the steps; repeated ones are left out.
+template <typename Curve>
+std::vector<double> along(int steps, const NoiseTable& table, Curve curve) {
     std::vector<double> out;
     const double last = static_cast<double>(table.sigmas().size() - 1);
     double before = -1;
     for (int i = 0; i < steps; ++i) {
-        const double t = std::nearbyint(inverse_incomplete_beta(0.6, 0.6, 1 - static_cast<double>(i) / steps) * last);
+        const double t = std::nearbyint(curve(1 - static_cast<double>(i) / steps) * last);
         if (t != before) out.push_back(table.sigmas()[static_cast<size_t>(t)]);
         before = t;
+    }
+    return out;
+}
+
+// "Beta Sampling is All You Need" (Lee et al. 2024), alpha = beta = 0.6.
+std::vector<double> beta(int steps, const NoiseTable& table) {
+    return along(steps, table, [](double share) { return inverse_incomplete_beta(0.6, 0.6, share); });
+}
+
+// The same along the curve 3 u^2 - 2 u^3.
+std::vector<double> smoothstep(int steps, const NoiseTable& table) {
+    return along(steps, table, [](double share) { return share * share * (3 - 2 * share); });
+}
+
+// Two arctangents, one to the middle and one from there on (RES4LYF's "bong tangent"), times the highest level.
+std::vector<double> bong_tangent(int steps, const NoiseTable& table) {
+    const int all = steps + 2, first = static_cast<int>(0.6 * all);
+    const double steep = 0.2 * 40 / all;
+    const auto piece = [&](int count, double turn, double from, double to) {
+        const auto at = [&](int i) { return std::atan(-steep * (i - turn)); };
+        const double high = at(0), low = at(count - 1);
+        std::vector<double> out;
+        for (int i = 0; i < count; ++i)
+            out.push_back(high > low ? to + (from - to) * (at(i) - low) / (high - low) : from);
+        return out;
+    };
+    std::vector<double> out = piece(first, first, 1, 0.5);
+    out.pop_back();  // where the second piece begins
+    for (const double value : piece(all - first, 0, 0.5, 0)) out.push_back(value);
+    out.resize(static_cast<size_t>(steps));  // 0 is added again
+    return mapped(std::move(out), [&](double value) { return value * table.sigma_max(); });
+}
+
+// Mochi's schedule (Genmo 2024): even steps through the first 2.5% of the way for half of the steps, then a parabola.
+std::vector<double> linear_quadratic(int steps, const NoiseTable& table) {
+    constexpr double linear_part = 0.025;
+    const int even = steps / 2, curved = steps - even;
+    std::vector<double> out;
+    if (even == 0) return {table.sigma_max()};
+    const double excess = even - linear_part * steps;
+    const double a = excess / (even * static_cast<double>(curved) * curved);
+    const double b = linear_part / even - 2 * excess / (static_cast<double>(curved) * curved);
+    for (int i = 0; i < steps; ++i) {
+        const double done = i < even ? i * linear_part / even : a * i * i + b * i + a * even * even;
+        out.push_back((1 - done) * table.sigma_max());
     }
     return out;
 }
@@ -168,7 +223,11 @@ const std::vector<std::pair<std::string, Schedule>>& schedules() {
                                                                       {"sgm_uniform", sgm_uniform},
                                                                       {"simple", simple},
                                                                       {"ays", align_your_steps},
+                                                                      {"gits", gits},
                                                                       {"beta", beta},
+                                                                      {"smoothstep", smoothstep},
+                                                                      {"bong_tangent", bong_tangent},
+                                                                      {"linear_quadratic", linear_quadratic},
                                                                       {"kl_optimal", kl_optimal},
                                                                       {"leading", leading},
                                                                       {"trailing", trailing},

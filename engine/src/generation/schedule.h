@@ -27,9 +27,10 @@ class NoiseTable {
     // The timestep that a network gets.
     double timestep_of(double sigma) const;
 
-    std::vector<double> aligned_sigmas;  // the schedule "ays"; empty: none are known
-    int steps_offset = 1;                // added to the timesteps of the schedule "leading"
-    bool leading_past_last = false;      // "leading" is spaced for one more step, which is left out
+    std::vector<double> aligned_sigmas;    // the schedule "ays"; empty: none are known
+    std::vector<double> geometric_sigmas;  // the schedule "gits", likewise
+    int steps_offset = 1;                  // added to the timesteps of the schedule "leading"
+    bool leading_past_last = false;        // "leading" is spaced for one more step, which is left out
 
   private:
     std::vector<double> sigmas_, log_sigmas_;

@@ -10,11 +10,11 @@ using namespace sdcpp;
 
 TEST_CASE("schedules fall to zero") {
     NoiseTable diffusion;
-    diffusion.aligned_sigmas = {14.6, 1, 0.03};
+    diffusion.aligned_sigmas = diffusion.geometric_sigmas = {14.6, 1, 0.03};
     for (const NoiseTable& table :
          {diffusion, NoiseTable("scaled_linear", 0.00085, 0.012, 1000, true), NoiseTable::flow(3)})
         for (const std::string& name : scheduler_names()) {
-            if (name == "ays" && table.aligned_sigmas.empty()) continue;
+            if ((name == "ays" || name == "gits") && table.aligned_sigmas.empty()) continue;
             for (const int steps : {1, 2, 7, 50, 999}) {
                 if (name == "lcm" && steps > 50) continue;
                 const auto sigmas = make_sigmas(name, steps, table);

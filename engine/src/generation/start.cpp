@@ -39,6 +39,8 @@ Start::Begun Start::begin(std::vector<double> sigmas, Rng& rng, size_t one, int 
     const double level = sigmas.front();
     const bool more = unit_signal && latent.empty() && !flow;
     out.x = noised(first, under, more ? std::sqrt(level * level + 1) : level, flow);
+    out.noise = std::move(first);
+    out.latent = std::move(under);
     out.sigmas = std::move(sigmas);
     return out;
 }

@@ -18,7 +18,7 @@ struct Start {
     bool unit_signal = false;
 
     struct Begun {
-        Floats x;
+        Floats x, noise, latent;     // all pictures'; `latent` is empty if there is none
         std::vector<double> sigmas;  // the part of the schedule that is run
     };
     // For `batch` pictures of `one` numbers. Stable Diffusion web UI's rule: min(int(strength * N) + 1, N)

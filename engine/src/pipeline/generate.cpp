@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "base/clock.h"
+#include "generation/mask.h"
 #include "pipeline/checks.h"
 #include "pipeline/generate.h"
 
@@ -109,6 +110,33 @@ NoiseTable noise_table(const Model& model, const SampleOptions& options) {
     return NoiseTable::flow(options.flow_shift > 0 ? options.flow_shift : shift);
 }
 
+// What a mask keeps of the latents, which has one number for all channels of a place.
+Kept kept_part(const SampleOptions& options, Floats latent, Floats noise, const LatentShape& shape,
+               const std::vector<double>& sigmas, const NoiseTable& table) {
+    const auto place = static_cast<size_t>(shape.frames * shape.height * shape.width);
+    const auto channels = static_cast<size_t>(shape.channels), batch = static_cast<size_t>(options.batch);
+    if (latent.empty())
+        fail(SDCPP_INVALID_ARGUMENT, OptionName{"mask"}, " needs init_latent, of which it keeps a part");
+    if (options.mask.size() != place && options.mask.size() != place * batch)
+        fail(SDCPP_INVALID_ARGUMENT, OptionName{"mask"}, " holds ", options.mask.size(), " numbers; ", place,
+             " for a picture or ", place * batch, " for the batch are needed");
+    Kept kept{std::move(latent), std::move(noise), {}, table.is_flow()};
+    for (size_t n = 0; n < batch; ++n) {
+        const float* own = options.mask.data() + (options.mask.size() == place ? 0 : n * place);
+        for (size_t c = 0; c < channels; ++c) kept.mask.insert(kept.mask.end(), own, own + place);
+    }
+    for (const float value : kept.mask)
+        if (!(value >= 0 && value <= 1)) fail(SDCPP_INVALID_ARGUMENT, OptionName{"mask"}, " has values outside 0 to 1");
+    if (options.soft_mask) {
+        const double first = table.timestep_of(sigmas.front());
+        const double last = table.timestep_of(std::max(sigmas.back(), table.sigma_min()));
+        kept.threshold = [&table, first, last](double sigma) {
+            return first > last ? (table.timestep_of(sigma) - last) / (first - last) : 0;
+        };
+    }
+    return kept;
+}
+
 }  // namespace
 
 Floats generate(Model& model, const SampleOptions& options) {
@@ -129,23 +157,37 @@ Floats generate(Model& model, const SampleOptions& options) {
     const bool as_folder = options.sampler == folder.sampler && options.scheduler == folder.schedule;
     Start start = options.start;
     start.unit_signal = as_folder && folder.unit_signal;
-    auto [x, sigmas] =
-        start.begin(make_sigmas(options.scheduler, options.steps, table), rng, one, options.batch, table.is_flow());
-    const bool least = as_folder && folder.keeps_least_noise && sigmas.rbegin()[1] > table.sigma_min();
+    std::vector<double> all = options.sigmas;
+    if (all.empty()) all = make_sigmas(options.scheduler, options.steps, table);
+    require_falling(all);
+    auto [x, first_noise, latent, sigmas] = start.begin(std::move(all), rng, one, options.batch, table.is_flow());
+    const bool least =
+        as_folder && options.sigmas.empty() && folder.keeps_least_noise && sigmas.rbegin()[1] > table.sigma_min();
     if (least) sigmas.back() = table.sigma_min();
 
     std::vector<Guide> guides;
     for (const PromptShare& share : options.shares) guides.push_back(share.guide);
     const Predictor predictor(model.need(Role::denoiser), facts, table, options);
-    const Denoise clean = predicted(guided(predictor, guides, options.cfg_scale, sigmas), facts.predicts);
-    const auto denoise = [&](const Floats& noisy, double sigma) {
+    std::vector<double> negative_prediction;
+    Floats negative;
+    const Denoise clean =
+        predicted(guided(predictor, guides, options.cfg_scale, sigmas, &negative_prediction), facts.predicts);
+    const auto estimated = [&](const Floats& noisy, double sigma) {
         Floats out = clean(noisy, sigma);
+        negative.clear();
+        if (!negative_prediction.empty()) negative = clean_estimate(negative_prediction, noisy, sigma, facts.predicts);
         require_finite(out, "the latents");
         return out;
     };
+    Denoise denoise = estimated;
+    Kept kept;
+    if (!options.mask.empty()) {
+        kept = kept_part(options, std::move(latent), std::move(first_noise), shape, sigmas, table);
+        denoise = masked(std::move(denoise), kept);
+    }
     const auto begin = Clock::now();
     const int steps = static_cast<int>(sigmas.size()) - 1;
-    SamplerRun run{denoise, std::move(sigmas), rng, options.eta, table.is_flow()};
+    SamplerRun run{denoise, std::move(sigmas), rng, options.eta, table.is_flow(), &negative, &table};
     run.after_step = [&](size_t step, const Floats& denoised) {
         const StepReport report{static_cast<int>(step), steps, seconds_since(begin), denoised};
         for (const StepObserver& observer : options.observers)
@@ -154,6 +196,7 @@ Floats generate(Model& model, const SampleOptions& options) {
     run_sampler(options.sampler, run, x);
     if (least)
         for (float& value : x) value = static_cast<float>(value / std::hypot(1.0, table.sigma_min()));
+    if (!options.mask.empty()) put_back(x, kept);
     require_finite(x, "the latents");
     return x;
 }

@@ -32,9 +32,12 @@ struct SampleOptions {
     double flow_shift = 0;  // 0: the model's own
     float guidance = 3.5f;  // for denoisers that were distilled to take it
     std::string sampler, scheduler, rng;
-    uint64_t seed = 0;  // the first picture's; the others' rise by one
-    int batch = 1;      // pictures that are sampled step by step together
+    std::vector<double> sigmas;  // take the place of the scheduler's; empty: none
+    uint64_t seed = 0;           // the first picture's; the others' rise by one
+    int batch = 1;               // pictures that are sampled step by step together
     Start start;
+    Floats mask;  // [h, w] in 0 to 1, or one for each picture: 1 is repainted over the start's latent; empty: all
+    bool soft_mask = false;               // a mask's numbers are how much may change
     std::vector<StepObserver> observers;  // called in this order
 };
 

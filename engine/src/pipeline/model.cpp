@@ -61,6 +61,7 @@ Model::Model(const ModelOptions& wanted)
         diffusion.steps_offset = facts.scheduler.name.empty() ? 1 : facts.scheduler.steps_offset;
         diffusion.leading_past_last = facts.scheduler.leading_past_last;
         diffusion.aligned_sigmas.assign(prediction.aligned_sigmas.begin(), prediction.aligned_sigmas.end());
+        diffusion.geometric_sigmas.assign(prediction.geometric_sigmas.begin(), prediction.geometric_sigmas.end());
     }
     LatentSpace& latent = facts.latent;
     latent = family.latent;

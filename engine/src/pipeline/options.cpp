@@ -43,6 +43,8 @@ template <typename Field>
 void assign(Field& field, const OptionValue& value) {
     if constexpr (std::is_same_v<Field, std::string>) {
         field = std::get<std::string>(value);
+    } else if constexpr (std::is_same_v<Field, std::vector<double>>) {
+        field = std::get<std::vector<double>>(value);
     } else if constexpr (std::is_same_v<Field, Policy>) {
         field = policy_named(std::get<std::string>(value));
     } else if (const bool* yes = std::get_if<bool>(&value)) {
@@ -85,6 +87,18 @@ void store_latents(void* target, const OptionValue& value) {
     options.*Shape = array.shape;
 }
 
+void store_mask(void* target, const OptionValue& value) {
+    const auto& array = std::get<OptionArray>(value);
+    auto& options = *static_cast<GenerateOptions*>(target);
+    options.sample.mask = array.data;
+    options.mask_shape = array.shape;
+}
+
+const std::vector<std::string>& mask_fills() {
+    static const std::vector<std::string> names = {"original", "fill", "noise", "nothing"};
+    return names;
+}
+
 void store_strength(void* target, const OptionValue& value) {
     assign(static_cast<GenerateOptions*>(target)->sample.start.strength, value);
 }
@@ -110,7 +124,8 @@ constexpr double max_seed = 18446744073709551615.0, min_seed = -9223372036854775
 const std::vector<Option>& option_table() {
     using Kind = OptionKind;
     using From = DefaultFrom;
-    constexpr OptionSet model = OptionSet::model, generate = OptionSet::generate, plan = OptionSet::plan;
+    constexpr OptionSet model = OptionSet::model, generate = OptionSet::generate, plan = OptionSet::plan,
+                        face = OptionSet::face;
     static const std::vector<Option> table = {
         {.set = model,
          .name = "wtype",
@@ -371,6 +386,17 @@ const std::vector<Option>& option_table() {
          .help = "1 = all layers of the text encoder, 2 = without the last",
          .store = into<&GenerateOptions::clip_skip>},
         {.set = generate,
+         .name = "sigmas",
+         .kind = Kind::numbers,
+         .least = 0,
+         .most = 1e6,
+         .group = "sampling",
+         .flags = "--sigmas",
+         .unit = "X,X,…",
+         .written = "Sigmas",
+         .help = "levels of noise of your own, falling, in place of steps and scheduler, such as 14.6,7.8,3.5,0",
+         .store = sampled<&SampleOptions::sigmas>},
+        {.set = generate,
          .name = "eta",
          .kind = Kind::number,
          .least = 0,
@@ -427,6 +453,65 @@ const std::vector<Option>& option_table() {
          .help = "how far the result may go from the initial picture: share of the steps that are run, 0 to 1 (left "
                  "out: 0.75)",
          .store = store_strength},
+        {.set = generate,
+         .name = "mask",
+         .kind = Kind::array,
+         .help = "[H/f, W/f] or [N, H/f, W/f] in 0 to 1: what is repainted of init_latent is 1",
+         .store = store_mask},
+        {.set = face,
+         .name = "mask_blur",
+         .kind = Kind::number,
+         .least = 0,
+         .most = 256,
+         .group = "picture",
+         .flags = "--mask-blur",
+         .unit = "PIXELS",
+         .written = "Mask blur",
+         .help = "how soft the mask's border is made (left out: 4)"},
+        {.set = face,
+         .name = "mask_invert",
+         .kind = Kind::toggle,
+         .group = "picture",
+         .flags = "--mask-invert",
+         .help = "repaint what is black in the mask"},
+        {.set = face,
+         .name = "mask_fill",
+         .kind = Kind::choice,
+         .choices = mask_fills,
+         .group = "picture",
+         .flags = "--mask-fill",
+         .unit = "NAME",
+         .written = "Masked content",
+         .help = "what the repainted part begins as (left out: original)"},
+        {.set = face,
+         .name = "only_masked",
+         .kind = Kind::toggle,
+         .group = "picture",
+         .flags = "--only-masked",
+         .help = "work on the surroundings of the mask alone, at the full size, and put the result back"},
+        {.set = face,
+         .name = "only_masked_padding",
+         .kind = Kind::integer,
+         .least = 0,
+         .most = 4096,
+         .group = "picture",
+         .flags = "--only-masked-padding",
+         .unit = "PIXELS",
+         .written = "Masked area padding",
+         .help = "pixels around the mask that are looked at with only_masked (left out: 32)"},
+        {.set = face,
+         .name = "paste_back",
+         .kind = Kind::toggle,
+         .group = "picture",
+         .flags = "--no-paste-back",
+         .help = "put the kept pixels of the picture over the result (left out: yes)"},
+        {.set = generate,
+         .name = "soft_mask",
+         .kind = Kind::toggle,
+         .group = "picture",
+         .flags = "--soft-mask",
+         .help = "grey in the mask says how much may change (differential diffusion)",
+         .store = sampled<&SampleOptions::soft_mask>},
         {.set = generate,
          .name = "vae_tiling",
          .kind = Kind::toggle,
@@ -543,7 +628,17 @@ const std::vector<Option>& option_table() {
 namespace {
 
 const char* text_of(OptionSet set) {
-    return set == OptionSet::model ? "model" : set == OptionSet::generate ? "generate" : "plan";
+    switch (set) {
+        case OptionSet::model:
+            return "model";
+        case OptionSet::generate:
+            return "generate";
+        case OptionSet::plan:
+            return "plan";
+        case OptionSet::face:
+            return "face";
+    }
+    return "";
 }
 
 const char* text_of(OptionKind kind) {

@@ -36,7 +36,12 @@ enum class DefaultFrom {
 };
 
 // The use of a set of options. Names are unique within a set.
-enum class OptionSet { model, generate, plan };
+enum class OptionSet {
+    model,
+    generate,
+    plan,
+    face,  // what a face of the engine does itself, such as preparing masks: the engine takes none of these
+};
 
 struct OptionArray {
     std::vector<int64_t> shape;
@@ -51,7 +56,7 @@ struct GenerateOptions {
     SampleOptions sample;
     DecodeOptions decode;
     int clip_skip = 1;
-    std::vector<int64_t> noise_shape, init_latent_shape;  // Start's; empty if it has none
+    std::vector<int64_t> noise_shape, init_latent_shape, mask_shape;  // empty if there is none
 };
 
 // One row. `store` writes a checked value into the set's struct: ModelOptions, GenerateOptions or PlanOptions.
