@@ -497,9 +497,10 @@ class Pipeline:
                 logger.warning("%s has no effect without mask_image", name)
         if has_mask and given["only_masked_padding"] is not None and not given["only_masked"]:
             logger.warning("only_masked_padding has no effect without only_masked")
-        if given["strength"] is not None and not has_picture:
-            logger.warning("strength has no effect without init_image")
+        if not has_picture:
             del used["strength"]
+            if given["strength"] is not None:
+                logger.warning("strength has no effect without init_image")
 
     def _checked_clip_skip(self, value: int | None) -> int:
         layers = min((encoder.layers for encoder in self._encoders), default=1)

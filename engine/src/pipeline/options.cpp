@@ -446,6 +446,8 @@ const std::vector<Option>& option_table() {
          .kind = Kind::number,
          .least = 0,
          .most = 1,
+         .from = From::model,
+         .otherwise = "0.75",
          .group = "picture",
          .flags = "--strength",
          .unit = "X",
