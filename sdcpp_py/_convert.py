@@ -36,8 +36,8 @@ def convert(
     """Write the networks of a model into the GGUF file ``target``, which appears when it is complete; returns its path.
 
     ``wtype`` and ``tensor_type_rules`` are as for `Pipeline`: linear layers become ``wtype`` (None: as they are), first and last
-    layers and embeddings nothing coarser than q8_0, convolutions f16, norms and biases f32. What the tensors do not show goes
-    along as metadata. Memory stays small whatever the model's size. ``progress`` None shows a bar on a terminal.
+    layers and embeddings nothing coarser than q8_0, convolutions f16, norms and biases f32. Facts that the tensors do not
+    show go along as metadata. Memory stays small whatever the model's size. ``progress`` None shows a bar on a terminal.
     ``cancel`` is as for `Pipeline.generate`.
 
     Raises InvalidArgumentError, ModelNotFoundError, BadFileError, UnsupportedModelError, MissingPartError, OSError.

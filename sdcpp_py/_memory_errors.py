@@ -1,4 +1,4 @@
-"""What Python itself raises when memory is short, as errors of the package."""
+"""Exceptions that Python itself raises when memory is short, as errors of the package."""
 
 from __future__ import annotations
 

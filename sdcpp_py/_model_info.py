@@ -39,7 +39,7 @@ class ModelSummary:
     refusal: SdcppError | None = None  #: the error that opening the file raises; None if it opens
     unused: tuple[str, ...] = field(
         default=(), repr=False
-    )  #: names of tensors that no network uses, without those that are known to be left over
+    )  #: names of tensors that no network uses; those that are known to be left over do not count
     option: str = ""  #: the keyword that takes the file, if it is no more than a part of a model
     adapter: str = ""  #: what it is, if it is a LoRA or one of its kin: kinds, ranks, and the models that it is for
 

@@ -130,7 +130,7 @@ def schedule(name: Any, known: tuple[str, ...]) -> Any:
 def sampler(name: Any, known: tuple[str, ...], schedules: tuple[str, ...]) -> tuple[Any, str | None]:
     """The engine's name of a sampler for another spelling of it, and a schedule if the name ends with one.
 
-    "DPM++ 2M Karras" gives "dpm++2m" and "karras". What is not understood comes back as it is.
+    "DPM++ 2M Karras" gives "dpm++2m" and "karras". A name that is not understood comes back unchanged.
     """
     if not isinstance(name, str) or name in known:
         return name, None

@@ -17,7 +17,7 @@ def _in_python(name: str, value: str) -> str:
 
 
 def shown(value: object, most: int = 60) -> str:
-    """What a message says of a value, whatever it is."""
+    """A value as messages show it, whatever it is."""
     try:
         text = repr(value)
     except Exception:  # an object's own repr, or a whole number with more digits than Python writes

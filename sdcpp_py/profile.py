@@ -20,7 +20,7 @@ class ProfileRow:
     bytes: float  #: the size of the values read and written
 
 
-_MOST_STAGES = 12  # the table's lines for stages; the others are one line
+_MAX_STAGES = 12  # the table's lines for stages; the others are one line
 
 
 def _sums(rows: Iterable[ProfileRow], name: Callable[[ProfileRow], str]) -> dict[str, list[float]]:
@@ -62,5 +62,5 @@ def table(rows: list[ProfileRow]) -> str:
         own = [row for row in rows if row.network == network]
         text.append(f"{network}: {sum(row.seconds for row in own):.3f} s")
         text += block("operation", _sums(own, lambda row: row.operation.lower()), len(own))
-        text += block("stage", _sums(own, lambda row: row.stage), _MOST_STAGES)
+        text += block("stage", _sums(own, lambda row: row.stage), _MAX_STAGES)
     return "\n".join(text)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sdcpp_py import _engine, options
 from sdcpp_py.errors import InvalidArgumentError, shown
 
-_MOST_VALUES = 2**31
+_MAX_VALUES = 2**31
 
 
 def noise(shape: tuple[int, ...], seed: int, *, rng: str = "cuda", skip: int = 0) -> NDArray[np.float32]:
@@ -22,11 +22,11 @@ def noise(shape: tuple[int, ...], seed: int, *, rng: str = "cuda", skip: int = 0
     number = options.integer("seed", seed, 0, 2**64 - 1)
     name = options.choice("rng", rng, options.RNGS)
     try:
-        sides = tuple(options.integer("shape", side, 0, _MOST_VALUES) for side in shape)
+        sides = tuple(options.integer("shape", side, 0, _MAX_VALUES) for side in shape)
     except TypeError:
         raise InvalidArgumentError.of("shape", f"must be a tuple of whole numbers, not {shown(shape)}") from None
-    if math.prod(sides) > _MOST_VALUES:
-        raise InvalidArgumentError.of("shape", f"has more than {_MOST_VALUES} values")
+    if math.prod(sides) > _MAX_VALUES:
+        raise InvalidArgumentError.of("shape", f"has more than {_MAX_VALUES} values")
     return _engine.noise(name, number, options.integer("skip", skip, 0, 10000), sides)
 
 

@@ -101,9 +101,9 @@ int sdcpp_option_table(char** json, sdcpp_error* error);
 typedef struct sdcpp_options sdcpp_options;
 int sdcpp_options_new(const char* set, sdcpp_options** out, sdcpp_error* error);
 void sdcpp_options_free(sdcpp_options* options);
-/* Each returns SDCPP_INVALID_ARGUMENT for a name that is not in the set (the message has near ones) and for a value of
- * another kind or out of bounds. Switches are 0 and 1. Text sets an option of any kind but "array"; integers past 2^53
- * need it. */
+/* Each returns SDCPP_INVALID_ARGUMENT for a name that is not in the set, with near ones in the message, and for a value
+ * of another kind or out of bounds. Switches are 0 and 1. Text sets an option of any kind but "array"; integers past
+ * 2^53 need it. */
 int sdcpp_option_set_number(sdcpp_options* options, const char* name, double value, sdcpp_error* error);
 int sdcpp_option_set_text(sdcpp_options* options, const char* name, const char* value, sdcpp_error* error);
 /* Copies floats of this shape. */
@@ -280,9 +280,9 @@ int sdcpp_plan(const sdcpp_stage* stages, size_t count, const sdcpp_options* opt
 
 /* Says that a generation begins: a budget that follows free memory is read again. */
 int sdcpp_begin(sdcpp_model* model, sdcpp_error* error);
-/* The plan, as sdcpp_plan describes it, of a text encoder, the diffusion model, "vae.encoder" or "vae.decoder"; nothing
- * is loaded. `options`: width, height, batch_count, cfg_scale and vae_tiling … of the set "generate", or NULL;
- * `chunks`: of 77 tokens. */
+/* The plan, as sdcpp_plan describes it, of one of the model's networks; nothing is loaded. `options`: width, height,
+ * batch_count, cfg_scale and vae_tiling … of the set "generate", or NULL; `chunks`: the prompt's chunks of 77 tokens.
+ * A network is named as sdcpp_model_report lists it. */
 int sdcpp_model_plan(sdcpp_model* model, const char* network, const sdcpp_options* options, int32_t chunks, char** json,
                      sdcpp_error* error);
 /* How many pictures of a batch are best sampled together: all, up to a bound, if weights would be uploaded again for

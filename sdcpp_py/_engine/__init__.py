@@ -1,7 +1,7 @@
 """The C border: typed functions, one for each call of `sdcpp.h`. Nothing else in the package uses `ffi`.
 
-Values come in as Python's and go out as Python's; reports are dicts made from the engine's JSON texts. What the engine reports as
-an error is raised as an exception of `sdcpp_py.errors`.
+Values come in as Python's and go out as Python's; reports are dicts made from the engine's JSON texts. An error that the
+engine reports is raised as an exception of `sdcpp_py.errors`.
 """
 
 from sdcpp_py._engine.calls import Callback, error_of

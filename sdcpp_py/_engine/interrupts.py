@@ -64,7 +64,7 @@ class StopFlag:
 
 
 class Cancel(Protocol):
-    """What stops a call: a `threading.Event`, or anything with its method."""
+    """A stop for a call: a `threading.Event`, or anything with its method."""
 
     def is_set(self) -> bool:
         """Whether the call shall stop. It is asked some twenty times a second, on the thread of the call."""

@@ -22,7 +22,7 @@ from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.options import GENERATE, MODEL
 from sdcpp_py.pipeline import Pipeline
 
-_CHECKED = 100  # so many names are each tried; of more, the first and the longest
+_CHECKED = 100  # so many names are all tried; if there are more, only the first and the longest
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -181,7 +181,7 @@ def _reserved(count: int) -> list[Path]:
 
 
 def _told(result: Result) -> str:
-    """What was used, and how long it took."""
+    """The settings of a run, and the time that it took."""
     used, times = result.parameters, result.timings
     width, height = used["width"], used["height"]
     schedule = used.get("scheduler", "levels of your own")

@@ -67,7 +67,7 @@ def _remember(path: Path, key: str, measured: tuple[float, float]) -> None:
 
 
 def _read(path: Path | None) -> dict[str, Any]:
-    """What the file holds; nothing if it is not there or damaged."""
+    """The file's contents; nothing if it is not there or damaged."""
     try:
         text = path.read_text() if path is not None and path.stat().st_size < _LARGEST else ""
         found = json.loads(text)

@@ -1,6 +1,6 @@
 """The byte-level tokenizer of the Qwen models, built on the package `tokenizers`.
 
-Its vocabulary comes from the language model's GGUF file, else from a `tokenizer.json` beside the model, else from the one
+Its vocabulary comes from the language model's GGUF file, else from a `tokenizer.json` beside the model. Otherwise it is the one
 shipped in `data/`, which Qwen2, Qwen2.5 and Qwen3 share.
 """
 

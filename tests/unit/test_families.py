@@ -320,6 +320,37 @@ def test_a_flow_takes_its_own_schedules_only(folders):
     assert np.abs(near.latents[0] - far.latents[0]).max() > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "shift"),
+    [  # exp(0.5 + (1.15 - 0.5) * (n - 256) / (4096 - 256)) for n patches of 16 x 16 pixels
+        (64, 64, 1.5830842),
+        (128, 64, 1.5873776),
+        (128, 96, 1.5916826),
+    ],
+)
+@pytest.mark.parametrize("said_by", ["the config", "the family"])
+def test_fluxs_shift_grows_with_the_size(folders, tmp_path, width, height, shift, said_by):
+    files = {}
+    if said_by == "the family":
+        path = tiny.write_safetensors(tmp_path / "x.safetensors", tiny.black_forest(tiny.part("f_transformer")), flux_config())
+        clip, t5, vae = (folders["flux.1"] / name for name in ("text_encoder", "text_encoder_2", "vae"))
+        files = {
+            "diffusion_model": path,
+            "text_encoders": [clip / "model.safetensors", t5 / "model.safetensors"],
+            "vae": vae / "diffusion_pytorch_model.safetensors",
+        }
+    run = {"width": width, "height": height, "steps": 3, "seed": 1, "progress": False}
+    with sdcpp_py.Pipeline(**files) if files else sdcpp_py.Pipeline(folders["flux.1"]) as pipeline:
+        own, same, near, fixed = (
+            pipeline.generate("x", **run, **({"flow_shift": given} if given else {})).latents[0]
+            for given in (None, shift, shift * 1.01, 3.0)
+        )
+    size = np.abs(own).max()
+    assert np.abs(own - same).max() < 1e-5 * size
+    assert np.abs(own - near).max() > 1e-4 * size
+    assert np.abs(own - fixed).max() > 1e-2 * size
+
+
 @pytest.mark.parametrize("family", NETWORKS)
 @pytest.mark.parametrize(
     ("convert", "tolerance"),

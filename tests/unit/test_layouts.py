@@ -1,9 +1,12 @@
 """Released models' files, as hollow ones: each opens as its family with nothing missing, or is refused with what it is."""
 
+import json
 import logging
 import re
+import struct
 import sys
 
+import numpy as np
 import pytest
 from layouts import LAYOUTS
 
@@ -73,6 +76,20 @@ def info(capsys, path, *more):
 def test_stable_diffusion_2_leaves_out_the_24th_layer_if_it_is_there(tmp_path, name, clip_skip):
     with sdcpp_py.Pipeline(**written(name, tmp_path), threads=1) as pipeline:
         assert pipeline.default("clip_skip") == clip_skip
+
+
+@pytest.mark.parametrize(("spread", "predicts_v"), [(0.07, False), (0.2, True)])
+def test_stable_diffusion_2_predicts_v_if_a_bias_spreads_wide(tmp_path, spread, predicts_v):
+    path = written("sd21_768", tmp_path)["model"]
+    with path.open("r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        tensors = json.loads(file.read(length))
+        bias = tensors["model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"]
+        assert (bias["dtype"], bias["shape"]) == ("F32", [320])
+        file.seek(8 + length + bias["data_offsets"][0])
+        file.write((0.5 + spread * np.resize([-1, 1], 320)).astype("<f4").tobytes())
+    with sdcpp_py.Pipeline(path, threads=1) as pipeline:
+        assert pipeline._facts["v_prediction"] is predicts_v
 
 
 def test_info_shows_refusals_and_unused_tensors(tmp_path, capsys):

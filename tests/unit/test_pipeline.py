@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 import sdcpp_py
@@ -51,6 +52,53 @@ def test_weights_and_long_prompts_change_the_picture(pipeline):
     plain = pixels(pipeline.generate("a red cat", **SMALL, seed=1))
     assert not np.array_equal(plain, pixels(pipeline.generate("a (red:1.5) cat", **SMALL, seed=1)))
     assert not np.array_equal(plain, pixels(pipeline.generate("a red cat " * 30, **SMALL, seed=1)))
+
+
+@pytest.mark.parametrize("text", ["a (red:1.5) cat", "(a red cat:0.5)", "[a] ((red)) cat"])
+def test_weights_keep_the_mean_of_a_prompts_states(pipeline, text):
+    plain, weighted = pipeline.prompt_states("a red cat"), pipeline.prompt_states(text)
+    ratio = weighted / plain
+    assert ratio.max() / ratio.min() > 1.2  # tokens count differently
+    np.testing.assert_allclose(weighted.mean(dtype=np.float64), plain.mean(dtype=np.float64), rtol=1e-5)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("steps", [2, 3])
+def test_a_guided_run_is_what_its_formulas_say(tmp_path, prediction, steps):
+    """Euler's method with guidance, in numpy, from the UNet's predictions."""
+    noise, scale = sampling.noise((4, 8, 12), 21), 5.0
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    signal = np.cumprod(1 - betas)
+    log_levels = np.log((1 - signal) / signal) / 2
+    levels = [*np.exp(np.interp(np.linspace(999, 0, steps), np.arange(1000), log_levels)), 0.0]
+    with sdcpp_py.Pipeline(tiny.write_folder(tmp_path, prediction)) as pipeline:
+        texts = [pipeline.prompt_states(text) for text in ("a red cat", "blurry")]
+        x = noise.astype(np.float64) * levels[0]
+        for level, following in zip(levels, levels[1:], strict=False):
+            length = np.sqrt(level**2 + 1)
+            time = np.interp(np.log(level), log_levels, np.arange(1000))
+            positive, negative = (
+                pipeline.evaluate("unet", x=(x / length)[None], timesteps=np.array([time]), context=text)[0] for text in texts
+            )
+            prediction_of_both = negative + scale * (positive - negative)
+            if prediction == "epsilon":
+                clean = x - level * prediction_of_both
+            else:
+                clean = x / length**2 - prediction_of_both * level / length
+            x = clean + following * (x - clean) / level
+        found = pipeline.generate(
+            "a red cat",
+            negative_prompt="blurry",
+            cfg_scale=scale,
+            noise=noise,
+            width=96,
+            height=64,
+            steps=steps,
+            sampler="euler",
+            scheduler="discrete",
+            progress=False,
+        )
+    assert np.abs(found.latents[0] - x).max() < 1e-4 * np.abs(x).max()
 
 
 def test_the_same_prompt_is_encoded_once(pipeline):

@@ -56,8 +56,8 @@ template <typename... Parts>
     throw Error(status, text.str(), option);
 }
 
-// Called at the start of a thread's work. A thread's first exception takes memory for the notes of it, and the C
-// library ends the process if there is none, as there is when memory is what the exception is about.
+// Called at the start of a thread's work. A thread's first exception takes memory for the notes of it. Without that
+// memory, the C library ends the process; an exception about short memory would find none.
 inline void prepare_for_exceptions() noexcept {
     [[maybe_unused]] volatile const int taken = std::uncaught_exceptions();
 }

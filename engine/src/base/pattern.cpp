@@ -79,7 +79,7 @@ class PatternReader {
         return true;
     }
     size_t add(Pattern::Step step) {
-        if (out_.steps_.size() >= Pattern::most_steps) refuse("too many repetitions");
+        if (out_.steps_.size() >= Pattern::max_steps) refuse("too many repetitions");
         out_.steps_.push_back(std::move(step));
         return out_.steps_.size() - 1;
     }
@@ -129,7 +129,7 @@ class PatternReader {
         return [this, part = std::move(part), least, most](size_t next) {
             const auto write = [&](size_t behind) {
                 // a part may be empty, and so may what repeats it
-                if (++repetitions_ > Pattern::most_steps) refuse("too many repetitions");
+                if (++repetitions_ > Pattern::max_steps) refuse("too many repetitions");
                 return part(behind);
             };
             size_t first = next;
@@ -203,7 +203,7 @@ class PatternReader {
         }
     }
 
-    // What stands behind a backslash.
+    // The letters that a backslash and the next letter stand for.
     Letters escaped() {
         if (!more()) refuse("nothing behind a backslash");
         const char letter = text_[at_++];
@@ -251,7 +251,7 @@ class PatternReader {
 };
 
 Pattern::Pattern(std::string_view text) {
-    if (text.size() > longest) throw std::invalid_argument("more than " + std::to_string(longest) + " letters");
+    if (text.size() > max_length) throw std::invalid_argument("more than " + std::to_string(max_length) + " letters");
     PatternReader(text, *this).read();
 }
 

@@ -12,9 +12,10 @@ namespace sdcpp {
 
 class Pattern {
   public:
-    static constexpr size_t longest = 200, most_steps = 2000;
+    static constexpr size_t max_length = 200, max_steps = 2000;
 
-    // What ECMAScript and Python have in common and needs no memory of what was found: letters, `.`, `[a-z]`, `[^a-z]`,
+    // Takes the syntax that ECMAScript and Python share, without references to earlier matches: letters, `.`, `[a-z]`,
+    // `[^a-z]`,
     // `\d \w \s` and their capitals, `\b \B`, `^ $`, groups, `|`, `* + ?` and `{2}`, `{2,}`, `{2,5}`, also lazy.
     // Throws std::invalid_argument for anything else, and past the limits.
     explicit Pattern(std::string_view text);

@@ -1,4 +1,4 @@
-// Regular expressions, against std::regex where that ends.
+// Regular expressions, against std::regex if that comes to an end.
 #include "base/pattern.h"
 
 #include <doctest/doctest.h>

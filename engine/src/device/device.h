@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "base/calibration.h"
 #include "base/clock.h"
-#include "device/calibration.h"
 #include "device/cores.h"
 #include "device/device_memory.h"
 #include "device/host_memory.h"
@@ -51,9 +51,9 @@ class Device {
   public:
     // `name` as in list_devices() (any case), or "auto": the first GPU, else the CPU. `threads` 0: the physical cores.
     // While `cancelled` is true, a computation under way stops at its next operation.
-    // "simulated:vram=GIB,link=GB/S,slowdown=X" is the CPU in the part of a card with so much memory, behind a link of
-    // that speed, X times slower: for tests, and for trying plans. "NAME:link=GB/S" slows uploads to a device down to
-    // that speed, for measuring slower links.
+    // "simulated:vram=GIB,link=GB/S,slowdown=X", for tests and for trying plans, is the CPU in the part of a card: with
+    // so much memory, behind a link of that speed, X times slower. "NAME:link=GB/S", for measuring slower links, slows
+    // uploads to a device down to that speed.
     // `gemm`: for networks that are computed on the CPU.
     Device(const std::string& name, int threads, const std::atomic<bool>* cancelled, const GemmChoice& gemm = {});
     Device(const Device&) = delete;
@@ -63,6 +63,12 @@ class Device {
     ggml_backend_t backend();
     ggml_backend_dev_t handle() const { return handle_; }
     ggml_backend_buffer_type_t buffer_type() const { return ggml_backend_dev_buffer_type(handle_); }
+    // Bytes that `weight` takes here, those included that kernels may read behind its rows.
+    uint64_t weight_bytes(const ggml_tensor* weight) const {
+        return ggml_backend_buft_get_alloc_size(buffer_type(), weight) + read_behind_;
+    }
+    // For tests: kernels may read so many bytes behind a weight, as those of GPUs do.
+    void set_read_behind(uint64_t bytes) { read_behind_ = bytes; }
     const Kernels& kernels() const { return kernels_; }
     const std::string& name() const { return name_; }
     bool maps_host_memory() const { return maps_host_memory_; }
@@ -117,7 +123,7 @@ class Device {
     bool maps_host_memory_ = false, is_cpu_ = false, simulated_ = false;
     double paced_link_ = 0, slowdown_ = 1;
     DeviceMemory memory_;
-    uint64_t backend_bytes_ = 0;
+    uint64_t backend_bytes_ = 0, read_behind_ = 0;
     Speed speed_;
     ThreadGovernor governor_;
     ggml_backend_set_n_threads_t set_threads_ = nullptr;  // null if the backend has none

@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <functional>
 
+#include "base/calibration.h"
 #include "base/clock.h"
 #include "base/error.h"
-#include "device/calibration.h"
 #include "device/device.h"
 #include "nn/context.h"
 #include "nn/cpu_operations.h"

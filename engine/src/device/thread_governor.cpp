@@ -33,14 +33,8 @@ Usage usage_so_far() {
 #endif
 }
 
-// By time on cores, not by the clock: threads of a crowded machine hardly run, so they are hardly ever taken off.
-// Crowded machines show some 350, quiet ones a handful.
-constexpr double crowded_switches_per_cpu_second = 100;
-constexpr double judged_cpu_seconds = 0.05;  // at least: other threads of this process may be busy for a moment
-constexpr int longest_patience = 2000;
-
 #ifdef __linux__
-constexpr int niceness = 10;  // of 19
+constexpr int niceness = 10;  // The highest is 19.
 #endif
 
 }  // namespace
@@ -68,9 +62,9 @@ ThreadGovernor::Turn::~Turn() {
 void ThreadGovernor::learn(int used, double cpu_seconds, long switches) {
     watched_cpu_seconds_ += cpu_seconds;
     watched_switches_ += switches;
-    const bool judged = watched_cpu_seconds_ >= judged_cpu_seconds;
+    const bool judged = watched_cpu_seconds_ >= calibration::judged_cpu_seconds;
     const bool crowded =
-        static_cast<double>(watched_switches_) >= crowded_switches_per_cpu_second * watched_cpu_seconds_;
+        static_cast<double>(watched_switches_) >= calibration::crowded_switches_per_cpu_second * watched_cpu_seconds_;
     if (judged) {
         watched_cpu_seconds_ = 0;
         watched_switches_ = 0;
@@ -84,7 +78,7 @@ void ThreadGovernor::learn(int used, double cpu_seconds, long switches) {
     }
     allowed_ = std::max(1, used / 2);
     calm_runs_ = 0;
-    patience_ = std::min(longest_patience, patience_ * 2);
+    patience_ = std::min(calibration::max_patience, patience_ * 2);
 }
 
 }  // namespace sdcpp

@@ -5,18 +5,14 @@
 #include <thread>
 #include <utility>
 
+#include "base/calibration.h"
 #include "base/clock.h"
 #include "base/error.h"
 
 namespace sdcpp {
 namespace {
 
-constexpr size_t piece_bytes = size_t{8} << 20, alignment = 256;
-constexpr size_t pinned_block_bytes = size_t{256} << 20;
-constexpr int max_copying = 4;  // threads
-constexpr uint64_t enough_to_judge = uint64_t{256} << 20;
-// If copying waits for the link for less than this share of its own time, copying is the slower of the two.
-constexpr double hardly = 0.1;
+constexpr size_t piece_bytes = calibration::upload_piece_bytes, alignment = 256;
 
 // Exact to some microseconds: sleeping alone ends too late, by more than a small upload takes.
 void wait_until(Clock::time_point time) {
@@ -28,7 +24,7 @@ void wait_until(Clock::time_point time) {
 
 UploadQueue::UploadQueue(Device& device)
     : device_(device),
-      copy_(std::clamp(physical_cores() / 4, 1, max_copying)),
+      copy_(std::clamp(physical_cores() / 4, 1, calibration::max_copying_threads)),
       queue_(ggml_backend_dev_init(device.handle(), nullptr)) {
     if (!queue_) fail(SDCPP_INTERNAL, "device ", device.name(), " gives no second queue for uploads");
     memory_ = allocate_pinned(staging_.size() * piece_bytes);
@@ -52,7 +48,7 @@ ggml_backend_buffer_ptr UploadQueue::allocate_pinned(size_t bytes) const {
 void UploadQueue::pin_ahead(uint64_t bytes) {
     pinning_ = std::thread([this, bytes] {
         for (uint64_t taken = 0; taken < bytes && !stop_pinning_;) {
-            const auto size = static_cast<size_t>(std::min<uint64_t>(bytes - taken, pinned_block_bytes));
+            const auto size = static_cast<size_t>(std::min<uint64_t>(bytes - taken, calibration::pinned_block_bytes));
             ggml_backend_buffer_ptr buffer = allocate_pinned(size);
             if (!buffer) break;
             auto* start = static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer.get()));
@@ -159,7 +155,8 @@ void UploadQueue::finish() {
 }
 
 bool UploadQueue::waits_for_copies() const {
-    return copied_bytes_ >= enough_to_judge && wait_seconds_ < hardly * copy_seconds_;
+    return copied_bytes_ >= calibration::judged_copied_bytes &&
+           wait_seconds_ < calibration::slow_copying_share * copy_seconds_;
 }
 
 }  // namespace sdcpp

@@ -25,7 +25,7 @@ class UploadQueue {
     UploadQueue(const UploadQueue&) = delete;
     UploadQueue& operator=(const UploadQueue&) = delete;
 
-    // Where an upload's bytes come from: copies those from `first` on. It is called by several threads at a time.
+    // The source of an upload's bytes: copies those from `first` on. It is called by several threads at a time.
     using Source = std::function<void(std::byte* target, size_t first, size_t bytes)>;
     static Source from_memory(const std::byte* bytes);
 

@@ -49,8 +49,8 @@ struct NamedNetwork {
 };
 std::vector<NamedNetwork> make_networks(const ModelFiles& files);
 
-// Names, as in the files, of the tensors that none of the files' networks uses, without those that are known to be left
-// over in such files.
+// Names, as in the files, of the tensors that no network uses. Those that are known to be left over in such files are
+// not among them.
 std::vector<std::string> unused_tensors(const ModelFiles& files, const std::vector<NamedNetwork>& networks);
 // Logs a warning if there are any.
 void warn_of_unused(const ModelFiles& files, const std::vector<NamedNetwork>& networks);

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "families/family.h"
+#include "weights/weight.h"
 
 namespace sdcpp {
 namespace {
@@ -23,7 +24,7 @@ bool spread_like_v(const ModelFiles& files) {
     const TensorInfo* bias = files.find("unet.output_blocks.11.1.transformer_blocks.0.norm1.bias");
     if (!bias || !dtype_is_numeric(bias->type) || bias->count() < 2) return false;
     std::vector<float> values(static_cast<size_t>(bias->count()));
-    to_f32(bias->type, bias->bytes.data(), values.data(), bias->count());
+    source_of(files, *bias)->rows(0, bias->count(), values.data());
     double sum = 0, squares = 0;
     for (const float value : values) {
         sum += value;

@@ -1,5 +1,5 @@
-// What is given as a model and cannot be used as one, by names that tell: other families, add-ons, number formats, and
-// marks of models whose mathematics differ.
+// Files that are given as a model and cannot be used as one, by names that tell: other families, add-ons, number
+// formats, and marks of models whose mathematics differ.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace sdcpp {
 
-// What the file is if it cannot be used, such as "a LoRA"; "" if nothing shows that.
+// The title of a file that cannot be used, such as "a LoRA"; "" if nothing shows that.
 std::string strange_title(const TensorFile& file);
 
 // Throws SDCPP_UNSUPPORTED_MODEL with what the file is and what to do; a FileCheck for ModelFiles.

@@ -32,10 +32,10 @@ struct Guide {
     double start = 0, end = 1;  // share of the steps in which it counts
 };
 
-// Classifier-free guidance (Ho & Salimans 2022) of predictions: negative + scale * (positive - negative), each side the
-// weighted mean of the guides that count at the present step, or the positive alone if no negative counts. `predict`
-// returns the predictions for the guides `which`, one behind the other. `sigmas`: the run's. `negative`, if it is not
-// null, gets the negative side's prediction with each call, or becomes empty if there is none.
+// Classifier-free guidance (Ho & Salimans 2022) of predictions: negative + scale * (positive - negative). Each side is
+// the weighted mean of the guides that count at the present step; the positive stands alone if no negative counts.
+// `predict` returns the predictions for the guides `which`, one behind the other. `sigmas`: the run's. `negative`, if
+// it is not null, gets the negative side's prediction with each call, or becomes empty if there is none.
 using PredictFor = std::function<Floats(const Floats& x, double sigma, const std::vector<size_t>& which)>;
 Predict guided(PredictFor predict, std::vector<Guide> guides, double scale, std::vector<double> sigmas,
                std::vector<double>* negative = nullptr);

@@ -38,7 +38,7 @@ void require_falling(const std::vector<double>& sigmas);
 void run_sampler(const std::string& sampler, SamplerRun& run, Floats& x);
 
 const std::vector<std::string>& sampler_names();
-// Those that SamplerRun::eta has an effect on.
+// The samplers that SamplerRun::eta has an effect on.
 const std::vector<std::string>& samplers_with_eta();
 
 }  // namespace sdcpp

@@ -21,8 +21,8 @@ struct Start {
         Floats x, noise, latent;     // all pictures'; `latent` is empty if there is none
         std::vector<double> sigmas;  // the part of the schedule that is run
     };
-    // For `batch` pictures of `one` numbers. Stable Diffusion web UI's rule: of N steps, min(int(strength * N) + 1, N)
-    // are run. A latent lies under the noise of the first of them. Throws SDCPP_INVALID_ARGUMENT.
+    // For `batch` pictures of `one` numbers. Stable Diffusion web UI's rule: min(int(strength * N) + 1, N)
+    // of N steps are run. A latent lies under the noise of the first of them. Throws SDCPP_INVALID_ARGUMENT.
     Begun begin(std::vector<double> sigmas, Rng& rng, size_t one, int batch, bool flow) const;
 };
 

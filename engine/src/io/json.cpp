@@ -62,7 +62,7 @@ class Parser {
         if (take_word("true")) return Json(true);
         if (take_word("false")) return Json(false);
         if (take_word("null")) return Json();
-        // What Python writes for numbers that JSON has no words for.
+        // Python writes these for numbers that JSON has no words for.
         for (const char* word : {"NaN", "Infinity", "-Infinity"})
             if (take_word(word)) return Json();
         return number();

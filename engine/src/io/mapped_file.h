@@ -1,5 +1,5 @@
-// A whole file, read-only: mapped into memory if the system can, else read. Looking at a mapping ends the process
-// (SIGBUS) if the file has been cut meanwhile, so what is read after opening goes through read() as far as possible.
+// A whole file, read-only: mapped into memory if the system can, else read. If the file has been cut meanwhile, looking
+// at a mapping ends the process (SIGBUS). So reading after opening goes through read() as far as possible.
 #pragma once
 
 #include <atomic>

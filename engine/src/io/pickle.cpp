@@ -15,7 +15,7 @@ namespace {
 using Kind = Value::Kind;
 
 // Far more than any checkpoint's values take.
-constexpr size_t most_bytes = 128ull << 20, deepest = 1ull << 20;
+constexpr size_t max_bytes = 128ull << 20, max_depth = 1ull << 20;
 
 [[noreturn]] void damaged(std::string_view what) { fail(SDCPP_BAD_FILE, "the pickle is damaged: ", what); }
 
@@ -60,10 +60,10 @@ class Machine {
     }
 
   private:
-    // What the values take. Each is paid for before it is made.
+    // Counts the memory of the values. Each is paid for before it is made.
     void pay(size_t bytes) {
         spent_ += bytes;
-        if (spent_ > most_bytes)
+        if (spent_ > max_bytes)
             fail(SDCPP_BAD_FILE, "the pickle holds too many values; save the weights alone as safetensors");
     }
     Value* make(Kind kind) {
@@ -102,7 +102,7 @@ class Machine {
     }
 
     void push(Value* value) {
-        if (stack_.size() >= deepest) fail(SDCPP_BAD_FILE, "the pickle is too deep");
+        if (stack_.size() >= max_depth) fail(SDCPP_BAD_FILE, "the pickle is too deep");
         stack_.push_back(value);
     }
     Value* pop() {
@@ -202,7 +202,7 @@ class Machine {
                 take<uint64_t>();
                 return;
             case '(':
-                if (marks_.size() >= deepest) fail(SDCPP_BAD_FILE, "the pickle is too deep");
+                if (marks_.size() >= max_depth) fail(SDCPP_BAD_FILE, "the pickle is too deep");
                 return marks_.push_back(stack_.size());
             case '0':
                 pop();
@@ -403,7 +403,7 @@ class Machine {
         return makes_tensors(name) ? make_text(Kind::odd_tensor, name) : &opaque_;
     }
 
-    // (storage, first value, shape, strides …); `type`: of the values, if the storage has none.
+    // `given`: storage, first value, shape, strides …. `type`: the values' type if the storage has none.
     Value* tensor(const std::vector<Value*>& given, const Value* type) {
         if (given.size() < 4 || given[0]->kind != Kind::storage)
             return make_text(Kind::odd_tensor, !given.empty() && given[0]->kind == Kind::odd_tensor

@@ -1,5 +1,5 @@
-// Read-only views of tensor files. A reader checks every number in a file against the file's size before it is used, so
-// that a TensorFile it returns is safe to read: each tensor's bytes lie inside a mapping that `files` keeps alive.
+// Read-only views of tensor files. A reader checks every number in a file against the file's size before it is used. So
+// a TensorFile is safe to read: each tensor's bytes lie inside a mapping that `files` keeps alive.
 #pragma once
 
 #include <filesystem>

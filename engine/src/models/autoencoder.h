@@ -1,4 +1,4 @@
-// What autoencoders' halves have in common: pictures to latents or back.
+// The interface of autoencoders' halves: pictures to latents or back.
 #pragma once
 
 #include "nn/network.h"

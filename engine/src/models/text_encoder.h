@@ -44,8 +44,8 @@ class TextEncoder : public Network {
     void declare_embeddings(const Scope& s, std::string_view name, int64_t vocabulary, int64_t width);
     // The rows of `tokens`, one behind the other.
     std::vector<float> embedded(std::span<const int32_t> tokens) const;
-    // select() for encoders whose stages are, from `first` on, three a layer, its halves and one that keeps its states
-    // as "states.K", and the final norm.
+    // select() for encoders whose stages, from `first` on, are three a layer and the final norm. A layer's stages are
+    // its halves and one that keeps its states as "states.K".
     Selection select_layers(const Wanted& wanted, size_t first) const;
 
   private:

@@ -334,6 +334,12 @@ std::vector<Denoiser::Taken> UNet::conditioning() const {
     return {{"context", context_width_}, {"pooled", pooled_width_}};
 }
 
+std::vector<float> UNet::sizes(int64_t count, int height, int width, bool negative) {
+    const auto h = static_cast<float>(height), w = static_cast<float>(width);
+    if (count == base_sizes) return {h, w, 0, 0, h, w};
+    return {h, w, 0, 0, negative ? 2.5f : 6.0f};
+}
+
 std::vector<Array> UNet::inputs(const Noisy& noisy) const {
     std::vector<Array> out = {
         Array::of("x", {noisy.rows(), in_channels_, noisy.shape.height, noisy.shape.width}, noisy.x),
@@ -341,16 +347,9 @@ std::vector<Array> UNet::inputs(const Noisy& noisy) const {
         joined(noisy.conditionings, "context")};
     if (sizes_ == 0) return out;
     std::vector<float> y;
-    const auto height = static_cast<float>(noisy.picture_height), width = static_cast<float>(noisy.picture_width);
     for (size_t row = 0; row < noisy.conditionings.size(); ++row) {
-        // the size of the picture that it is to look like a part of, the part's origin, and the part's size or, for the
-        // refiner, the wanted aesthetic score
-        std::vector<float> sizes = {height, width, 0, 0};
-        if (sizes_ == base_sizes)
-            sizes.insert(sizes.end(), {height, width});
-        else
-            sizes.push_back(noisy.negative[row] ? 2.5f : 6.0f);
-        const std::vector<float> waves = sinusoids(sizes, size_width_);
+        const std::vector<float> waves =
+            sinusoids(sizes(sizes_, noisy.picture_height, noisy.picture_width, noisy.negative[row]), size_width_);
         const auto pooled = noisy.conditionings[row]->at("pooled").floats();
         y.insert(y.end(), pooled.begin(), pooled.end());
         y.insert(y.end(), waves.begin(), waves.end());

@@ -20,6 +20,9 @@ class UNet : public Denoiser {
 
     // Conditions of XL's base and of its refiner, each as a width of sinusoids.
     static constexpr int base_sizes = 6, refiner_sizes = 5;
+    // Their values for a picture: the size that it is to look like a part of, then the part's origin. The base's last
+    // ones are the part's size; the refiner's is the wanted aesthetic score, low for the negative prompt.
+    static std::vector<float> sizes(int64_t count, int height, int width, bool negative);
     // How many the files' UNet takes; 0: it is not XL's.
     static int64_t sizes_of(const ModelFiles& files);
 

@@ -1,5 +1,5 @@
 // Convolutions on devices: ggml's own operation if the device computes it fast, else products with unrolled patches
-// (im2col), tile by tile so that the patches stay within a bound.
+// (im2col). They go tile by tile, so that the patches stay within a bound.
 #include <algorithm>
 
 #include "nn/cpu_operations.h"

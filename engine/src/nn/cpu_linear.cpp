@@ -9,7 +9,7 @@ namespace {
 
 constexpr int64_t min_rows = 16;  // with fewer, reading the weights is all the work
 constexpr int64_t row_block = 512, out_block = 256;
-constexpr int64_t depth = 256;     // of a product; whole blocks of every quantized type
+constexpr int64_t depth = 256;     // a product's; whole blocks of every quantized type
 constexpr int64_t row_group = 96;  // rows that go through all depths together
 
 // A thread's working memory.

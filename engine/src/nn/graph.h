@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/calibration.h"
 #include "kernels/gemm.h"
 
 namespace sdcpp {
@@ -19,10 +20,10 @@ namespace sdcpp {
 struct Kernels {
     // ggml_conv_2d_direct rather than im2col and a matrix product, for kernels of these types
     bool direct_convolution_f16 = true, direct_convolution_f32 = true;
-    size_t patch_bytes = size_t{64} << 20;       // most patches of a convolution held at once
-    size_t score_tile_bytes = size_t{64} << 20;  // largest tile of attention scores held at once
-    double max_attention_flops = 1e10;           // A larger attention goes in several operations.
-    bool f16_attention = false;                  // flash kernels multiply in f16
+    // The largest piece of a convolution's patches, and the largest tile of attention scores, that is held at once.
+    size_t patch_bytes = calibration::piece_of_work_bytes, score_tile_bytes = calibration::piece_of_work_bytes;
+    double max_attention_flops = calibration::max_operation_flops;  // A larger attention goes in several operations.
+    bool f16_attention = false;                                     // flash kernels multiply in f16
     // Ascending; heads of other sizes are padded with zeros. Empty: none are.
     std::vector<int64_t> fast_head_sizes{};
     std::function<bool(const ggml_tensor*)> supports = nullptr;  // null: everything

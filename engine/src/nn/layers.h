@@ -70,10 +70,10 @@ class RmsNorm {
     float eps_;
 };
 
-// softmax(q k^T / sqrt(d)) v over heads of size d = C / heads that lie side by side, with q [N, Tq, C] and k and v
-// [N, Tk, C'], where C' may hold fewer heads, each then shared by consecutive heads of q (grouped queries, Ainslie et
-// al. 2023). `mask` null or f16 [Tq, Tk] or [N, 1, Tq, Tk], added to the scores. Uses the device's flash kernel if
-// it has one for the head size, else tiles of bounded size.
+// softmax(q k^T / sqrt(d)) v over heads of size d = C / heads that lie side by side: q [N, Tq, C], k and v [N, Tk, C'].
+// C' may hold fewer heads; consecutive heads of q then share each (grouped queries, Ainslie et al. 2023). `mask` null
+// or f16 [Tq, Tk] or [N, 1, Tq, Tk], added to the scores. Uses the device's flash kernel if it has one for the head
+// size, else tiles of bounded size.
 ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int64_t heads,
                        ggml_tensor* mask = nullptr);
 
@@ -82,8 +82,8 @@ ggml_tensor* to_tokens(Graph& g, ggml_tensor* x);
 ggml_tensor* from_tokens(Graph& g, ggml_tensor* tokens, int64_t width, int64_t height);
 
 // Rotary position embedding (Su et al. 2021) of neighbouring pairs of each head's values: x [N, T, C]. `rope` [N, T, 2
-// d] holds for each of a head's d values the cosine that it is multiplied with, and then, for each, the sine that its
-// neighbour is multiplied with: negative for the first of a pair.
+// d] holds the cosines that a head's d values are multiplied with, then the sines that their neighbours are multiplied
+// with. The sine for the first of a pair is negative.
 ggml_tensor* apply_rope(Graph& g, ggml_tensor* x, ggml_tensor* rope, int64_t heads);
 
 // The first half of x's innermost side times gelu of the second.

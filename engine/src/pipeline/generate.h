@@ -16,7 +16,7 @@ struct PromptShare {
     Guide guide;
 };
 
-// What is known after a step.
+// The state of a run after a step.
 struct StepReport {
     int step = 0, steps = 0;  // from 1
     double seconds = 0;       // since sampling began

@@ -1,5 +1,5 @@
-// Every option of the engine is one row of one table. The row holds the option's checks, the source of its default, its
-// names on the command line and in pictures' metadata, and the function that stores its value.
+// Every option of the engine is one row of one table. The row holds the option's checks, the source of its default, and
+// its names on the command line and in pictures' metadata. It also holds the function that stores its value.
 #pragma once
 
 #include <functional>
@@ -88,8 +88,8 @@ class Options {
     explicit Options(std::string_view set);
     explicit Options(OptionSet set) : set_(set) {}
 
-    // Each throws SDCPP_INVALID_ARGUMENT for an unknown name, which comes with near ones, and for a value that is not
-    // of the option's kind or out of its bounds. Text is read as on the command line.
+    // Each throws SDCPP_INVALID_ARGUMENT for an unknown name, with near ones, and for a value of another kind or out of
+    // bounds. Text is read as on the command line.
     void set_number(const std::string& name, double value);
     void set_text(const std::string& name, const std::string& value);
     void set_array(const std::string& name, OptionArray value);

@@ -57,7 +57,7 @@ Json adapter_json(const TensorFile& file, const AdapterContents& contents) {
                              {"title", Json(adapter_title(file))}});
 }
 
-// Adds a file's tensors; `prefix` is put before their names. What the file is if it cannot be used goes to `strange`.
+// Adds a file's tensors; `prefix` is put before their names. The title of a file that cannot be used goes to `strange`.
 // A LoRA's kinds and ranks go to `adapter`.
 void add_tensors(Json::Array& out, std::string& format, std::string& strange, Json& adapter, const ModelPath& path,
                  const std::string& prefix) {

@@ -23,7 +23,7 @@ Json model_json(const Model& model);
 Json plan_json(const std::vector<PlanStage>& stages, const PlanOptions& options, const Plan& plan);
 // A network's plan, and the sums over its runs.
 Json run_json(const std::string& network, const RunReport& report);
-// What each network did since the last call, for those that ran.
+// The runs of each network since the last call, for those that ran.
 Json take_runs(Model& model);
 // Bytes held at most, of each class and of all together, and what is mapped from files.
 Json memory_json(const DeviceMemory::Bytes& peak, uint64_t mapped);

@@ -13,8 +13,8 @@ struct SchedulerConfig {
     std::string sampler, schedule;  // "" if nothing here is the same
     int steps_offset = 0;
     bool leading_past_last = false;  // NoiseTable's
-    // Of runs with both: whether they begin with a variance of sigma^2 + 1, and whether they end at the least level of
-    // noise that the model knows, its latents scaled to a variance of 1, rather than at 0.
+    // For runs with this sampler and this schedule: they begin with a variance of sigma^2 + 1; they end at the least
+    // level of noise that the model knows rather than at 0, with latents scaled to a variance of 1.
     bool unit_signal = false, keeps_least_noise = false;
     std::vector<std::string> ignored{};  // its settings that change a run and are not followed here
 };

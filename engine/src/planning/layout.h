@@ -15,8 +15,8 @@ struct LayoutPiece {
 
 class Layout {
   public:
-    // Pieces one behind the other, round and round: each pass begins at the start of the memory, so that addresses are
-    // the same in every pass, and takes as few rounds as the memory allows, of about the same length. False if an
+    // Pieces one behind the other, round and round. Each pass begins at the start of the memory, so that addresses are
+    // the same in every pass. It takes as few rounds as the memory allows, of about the same length. False if an
     // owner's pieces do not fit together.
     bool ring(std::span<const LayoutPiece> pieces, uint64_t capacity_bytes);
     // Owners take `count` slots in turn, each as large as the largest of its own. False if that is too much.

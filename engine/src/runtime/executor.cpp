@@ -5,10 +5,10 @@
 #include <map>
 #include <numeric>
 
+#include "base/calibration.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "device/calibration.h"
 #include "runtime/carry_layout.h"
 #include "runtime/graph_layout.h"
 
@@ -17,9 +17,6 @@ namespace {
 
 constexpr size_t max_prepared = 4;
 constexpr int max_tries = 8, smaller_budgets = 16;
-constexpr size_t settled_runs = 5, runs_to_stay = 4;
-constexpr int max_replans = 2;
-constexpr double surprising = 0.1, worth_it = 0.97;
 
 // Segments of one stage each: weights can be waited for stage by stage.
 std::vector<PlannedSegment> single_stages(size_t count) {
@@ -548,8 +545,8 @@ RunReport Executor::preview(const std::vector<Array>& inputs, const Selection& g
     return out;
 }
 
-// Weights that are used in place in their file: looking at them ends the process once the file is cut. So it is looked
-// at between operations. What remains is a file that is cut while an operation reads it, if it could not be held.
+// Weights may be used in place in their file. Looking at them ends the process once the file is cut, so the file is
+// checked between operations. A file that could not be held, and is cut while an operation reads it, still ends it.
 void Executor::compute(const SegmentGraph& graph) {
     std::function<bool()> must_stop;
     if (store_.mapped_bytes() > 0) must_stop = [this] { return store_.mapped_files_changed(); };
@@ -663,7 +660,7 @@ std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selecti
     report_.uploaded_bytes += counts.uploaded_bytes;
     report_.upload_seconds += counts.upload_seconds;
     report_.stall_seconds += counts.stall_seconds;
-    if (device_.queues_uploads() && (prepared->runs == 1 || prepared->runs == settled_runs)) {
+    if (device_.queues_uploads() && (prepared->runs == 1 || prepared->runs == calibration::settled_runs)) {
         device_.count_backend_bytes(prepared->unclaimed_before);
         prepared->unclaimed_before = device_.unclaimed_bytes();
         if (prepared->planned.options.budget_bytes > 0 && memory_.passed()) {
@@ -673,11 +670,12 @@ std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selecti
         }
     }
     if (prepared->adopted) {
-        if (prepared->runs == runs_to_stay && worth_planning_anew(*prepared, inputs)) forget_plan();
+        if (prepared->runs == calibration::runs_to_stay && worth_planning_anew(*prepared, inputs)) forget_plan();
         return outputs;
     }
     // The first run was slowed down by loading; backends that record graphs do so in the next ones.
-    const bool telling = prepared->runs == 2 || (prepared->runs == settled_runs && device_.queues_uploads());
+    const bool telling =
+        prepared->runs == 2 || (prepared->runs == calibration::settled_runs && device_.queues_uploads());
     if (telling && prepared->planned.options.budget_bytes > 0) {
         if (counts.upload_seconds > 0 && counts.uploaded_bytes > calibration::telling_upload_bytes &&
             device_.paced_link_bytes_per_s() == 0) {
@@ -696,7 +694,8 @@ bool Executor::worth_planning_anew(const Prepared& prepared, const std::vector<A
     try {
         const Planned fresh =
             choose(flow, prepared.selection.stages, prepared.batch(), prepared.planned.options.budget_bytes);
-        return fresh.plan.predicted_step_seconds < (1 - surprising) * prepared.planned.plan.predicted_step_seconds;
+        return fresh.plan.predicted_step_seconds <
+               (1 - calibration::surprising_share) * prepared.planned.plan.predicted_step_seconds;
     } catch (const OverBudget&) {
         return false;
     }
@@ -729,8 +728,8 @@ void Executor::learn(Prepared& prepared, const std::vector<double>& segment_seco
     planned.plan.predicted_step_seconds = now;
     planned.plan.limit_step_seconds = limit_seconds(measured, options);
     const bool by_times = options.policy == Policy::automatic || options.policy == Policy::pipelined;
-    if (!by_times || planned.plan.pieces.empty() || replans_ == max_replans ||
-        std::abs(now - expected) <= surprising * expected)
+    if (!by_times || planned.plan.pieces.empty() || replans_ == calibration::max_new_plans ||
+        std::abs(now - expected) <= calibration::surprising_share * expected)
         return;
     Plan better;
     try {
@@ -738,7 +737,7 @@ void Executor::learn(Prepared& prepared, const std::vector<double>& segment_seco
     } catch (const OverBudget&) {
         return;
     }
-    if (better.predicted_step_seconds >= worth_it * now) return;
+    if (better.predicted_step_seconds >= calibration::worth_a_new_plan * now) return;
     report_.replanned = true;
     ++replans_;
     log(SDCPP_LOG_INFO, network_->name() + ": planned again with measured times");

@@ -121,3 +121,30 @@ TEST_CASE("inputs of other sizes do not move weights") {
     for (const int64_t rows : {1, 4, 2, 4}) CHECK(net->run({Toy::ones(rows)}).shape[0] == rows);
     CHECK(net->take_report().uploaded_bytes <= 5 * streamed);
 }
+
+TEST_CASE("runs put wrong compute times right, and a better plan is made of them") {
+    Models models(5 * each);
+    // far too slow a processor, so that any plan seems as good; a slow link, for which plans differ
+    models.device.set_speed({1e4, 1e7, 1e-4});
+    Toy toy(std::vector<float>(12, 1));
+    const auto net = models.executor(toy);
+    CHECK(net->preview({Toy::ones()}).plan.predicted_step_seconds > 100);
+    for (int run = 0; run < 2; ++run) CHECK(first(net->run({Toy::ones()})) == 1);
+    const RunReport guessed = net->take_report();
+    CHECK(guessed.replanned);
+    CHECK(first(net->run({Toy::ones()})) == 1);
+    const RunReport learned = net->take_report();
+    CHECK(learned.plan.predicted_step_seconds < 1);
+    CHECK(learned.plan.streamed_bytes_per_step < guessed.plan.streamed_bytes_per_step);
+    CHECK_FALSE(learned.replanned);
+}
+
+TEST_CASE("runs that upload enough measure the link") {
+    Models models(20 * each);
+    models.device.set_speed({1e10, 1e3, 1e-4});
+    Toy toy(std::vector<float>(200, 1));
+    const auto net = models.executor(toy);
+    for (int run = 0; run < 2; ++run) CHECK(first(net->run({Toy::ones()})) == 1);
+    CHECK(net->take_report().plan.streamed_bytes_per_step > calibration::telling_upload_bytes);
+    CHECK(models.device.speed().link_bytes_per_s > 1e6);
+}

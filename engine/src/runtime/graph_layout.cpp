@@ -19,7 +19,8 @@ struct Span {
 // Free memory in a growing number of buffers. The smallest gap that is large enough is taken, else a buffer grows.
 class FreeMemory {
   public:
-    FreeMemory(uint64_t alignment, uint64_t most) : alignment_(alignment), most_(most / alignment * alignment) {}
+    FreeMemory(uint64_t alignment, uint64_t max_end)
+        : alignment_(alignment), max_end_(max_end / alignment * alignment) {}
 
     uint64_t aligned(uint64_t bytes) const { return (bytes + alignment_ - 1) / alignment_ * alignment_; }
 
@@ -39,7 +40,7 @@ class FreeMemory {
                 ends_.push_back(0);
                 peaks_.push_back(0);
             }
-            if (ends_[b] > 0 && ends_[b] + bytes > most_) continue;
+            if (ends_[b] > 0 && ends_[b] + bytes > max_end_) continue;
             const Span out{b, ends_[b], bytes};
             ends_[b] += bytes;
             peaks_[b] = std::max(peaks_[b], ends_[b]);
@@ -73,7 +74,7 @@ class FreeMemory {
     const std::vector<uint64_t>& peaks() const { return peaks_; }
 
   private:
-    uint64_t alignment_, most_;
+    uint64_t alignment_, max_end_;
     std::vector<Span> gaps_;  // by buffer and offset
     std::vector<uint64_t> ends_, peaks_;
 };

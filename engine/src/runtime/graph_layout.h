@@ -12,7 +12,7 @@ namespace sdcpp {
 
 class GraphLayout {
   public:
-    // Of the values in `graph` that have no memory yet, for buffers of this type.
+    // Lays out the values in `graph` that have no memory yet, for buffers of this type.
     GraphLayout(ggml_cgraph* graph, ggml_backend_buffer_type_t buffers);
 
     // Bytes in each buffer: one, unless that would pass the largest buffer that the device has.

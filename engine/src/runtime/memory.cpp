@@ -4,8 +4,8 @@
 #include <cmath>
 #include <string>
 
+#include "base/calibration.h"
 #include "base/log.h"
-#include "device/calibration.h"
 
 namespace sdcpp {
 namespace {
@@ -79,7 +79,7 @@ Memory::Limit Memory::limit(const std::function<uint64_t()>& resident_bytes) {
     return {all, all, overhead};
 }
 
-// What a budget of so many bytes has to bear in addition to the networks.
+// The bytes that a budget of this size has to bear in addition to the networks.
 uint64_t Memory::overhead_at(uint64_t budget) const {
     if (budget_.kind == Budget::Kind::process)
         return beside_ + calibration::bookkeeping_bytes + budget / calibration::bookkeeping_share;

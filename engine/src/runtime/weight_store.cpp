@@ -5,18 +5,15 @@
 #include <cstring>
 #include <exception>
 
+#include "base/calibration.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "device/calibration.h"
 #include "device/host_memory.h"
 
 namespace sdcpp {
 namespace {
 
 void* const nowhere = reinterpret_cast<void*>(uintptr_t{64});  // makes a layout take a weight as placed
-constexpr uint64_t max_buffer = uint64_t{1} << 30;
-constexpr uint64_t spare_share = 8;             // So much more is pinned: the ends of blocks stay empty.
-constexpr uint64_t plenty = uint64_t{4} << 30;  // host memory that stays free when the store keeps converted copies
 
 constexpr uint64_t unknown = ~uint64_t{0};  // a generation that no source has
 
@@ -38,7 +35,7 @@ WeightStore::WeightStore(Device& device, Network& network, const TypeRules& type
         weight.tensor->data = nowhere;
         ggml_set_name(weight.tensor, weight.name.c_str());
         Item item;
-        item.bytes = aligned(ggml_backend_buft_get_alloc_size(type, weight.tensor), alignment);
+        item.bytes = aligned(device.weight_bytes(weight.tensor), alignment);
         items_.push_back(std::move(item));
     }
     for (const Stage& stage : network.stages()) {
@@ -205,8 +202,9 @@ void WeightStore::take_residents(const std::vector<size_t>& residents) {
     for (const size_t i : residents) all += items_[i].bytes;
     const uint64_t least =
         device_.queues_uploads() ? calibration::min_buffer_bytes : calibration::min_host_buffer_bytes;
-    const uint64_t size = std::min<uint64_t>({std::max(all / calibration::resident_buffers, least), max_buffer,
-                                              ggml_backend_buft_get_max_size(device_.buffer_type())});
+    const uint64_t size =
+        std::min<uint64_t>({std::max(all / calibration::resident_buffers, least), calibration::max_buffer_bytes,
+                            ggml_backend_buft_get_max_size(device_.buffer_type())});
     for (size_t first = 0; first < residents.size();) {
         uint64_t bytes = 0;
         size_t last = first;
@@ -232,7 +230,9 @@ uint64_t WeightStore::load(size_t stage, const std::vector<size_t>& weights, con
     uint64_t bytes = 0;
     const auto load_one = [&](size_t i) {
         if (stop) fail(SDCPP_CANCELLED, "cancelled");
-        upload(network_.weights().all()[i], items_[i], items_[i].streamed, stop);
+        const Weight& one = network_.weights().all()[i];
+        upload(one, items_[i], items_[i].streamed, stop);
+        if (items_[i].streamed) clear_padding(one, stop);
         bytes += items_[i].bytes;
     };
     for (size_t i = s.first_weight; weights.empty() && i < s.last_weight; ++i) {
@@ -249,17 +249,17 @@ UploadQueue* WeightStore::queue() {
     return queue_.get();
 }
 
-// Repeated uploads go from a copy in host memory, if memory is plenty, and if the weight must be converted anyway or
-// copying from the file holds the uploads up.
+// Repeated uploads go from a copy in host memory if memory is plenty. A copy pays if the weight must be converted
+// anyway, or if copying from the file holds the uploads up.
 std::byte* WeightStore::make_copy(Item& item, size_t size, bool unchanged) {
     if (queue() && pinning_ == Pinning::undecided && (!unchanged || queue()->waits_for_copies())) {
         uint64_t all = 0;
         for (const Item& one : items_) all += one.streamed && !one.copy ? one.bytes : 0;
-        pinning_ = host_available_bytes() > plenty + all ? Pinning::yes : Pinning::no;
+        pinning_ = host_available_bytes() > calibration::kept_free_bytes + all ? Pinning::yes : Pinning::no;
         if (pinning_ == Pinning::yes) {
             log(SDCPP_LOG_INFO, network_.name() + ": streamed weights are kept in pinned memory, " +
                                     std::to_string(all >> 20) + " MiB");
-            queue()->pin_ahead(all + all / spare_share);
+            queue()->pin_ahead(all + all / calibration::pinned_spare_share);
         }
     }
     if (pinning_ == Pinning::yes) {
@@ -267,7 +267,7 @@ std::byte* WeightStore::make_copy(Item& item, size_t size, bool unchanged) {
         item.pinned = item.copy != nullptr;
         if (item.pinned || unchanged) return item.copy;
     }
-    if (unchanged || host_available_bytes() <= plenty + size) return nullptr;
+    if (unchanged || host_available_bytes() <= calibration::kept_free_bytes + size) return nullptr;
     item.converted.resize(size);
     return item.copy = item.converted.data();
 }
@@ -328,14 +328,12 @@ void WeightStore::upload(const Weight& weight, Item& item, bool again, const std
         queue_->put_pinned(weight.tensor, in_memory);
     else
         queue_->put(weight.tensor, size, in_memory ? UploadQueue::from_memory(in_memory) : from_file, stop);
-    if (again) clear_padding(weight, stop);
 }
 
 // Kernels may read beyond the rows of a quantized weight, up to a whole tile: not what another weight has left there.
 void WeightStore::clear_padding(const Weight& weight, const std::atomic<bool>& stop) {
     static constexpr std::array<std::byte, 4096> zeros{};
-    const size_t size = ggml_nbytes(weight.tensor),
-                 used = ggml_backend_buft_get_alloc_size(device_.buffer_type(), weight.tensor);
+    const size_t size = ggml_nbytes(weight.tensor), used = device_.weight_bytes(weight.tensor);
     ggml_tensor padding{};
     padding.type = GGML_TYPE_I8;
     padding.buffer = weight.tensor->buffer;

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "tests/toy_network.h"
@@ -112,4 +113,29 @@ TEST_CASE("loading stops on request") {
     CHECK_THROWS_AS(f.store.load(0, {}, f.stop), Error);
     f.stop = false;
     CHECK(f.load_residents() == 6 * each);
+}
+
+TEST_CASE("streamed weights leave nothing of others behind their rows") {
+    constexpr uint64_t behind = 512, place = each + behind;
+    std::atomic<bool> cancelled{false}, stop{false};
+    Device device("simulated", 1, &cancelled);
+    device.set_read_behind(behind);
+    Toy toy({1, 2, 3});
+    WeightStore store(device, *toy.network, TypeRules());
+    CHECK(store.stage_bytes(0) == place);
+    std::vector<WeightStore::Place> places(3);
+    for (size_t stage = 0; stage < 3; ++stage) places[stage].offsets = {stage * place};
+    store.place(places, 3 * place, false);
+    const auto start = [&](size_t stage) {
+        return static_cast<std::byte*>(toy.network->weights().all()[stage].tensor->data);
+    };
+    std::fill_n(start(0), 3 * place, std::byte{0xFF});  // as NaN
+    store.load(1, {0}, stop);
+    const auto all_are = [](const std::byte* first, uint64_t bytes, std::byte value) {
+        return std::all_of(first, first + bytes, [&](std::byte one) { return one == value; });
+    };
+    CHECK(*reinterpret_cast<const float*>(start(1)) * static_cast<float>(Toy::width) == 2);
+    CHECK(all_are(start(1) + each, behind, std::byte{0}));
+    CHECK(all_are(start(0), place, std::byte{0xFF}));
+    CHECK(all_are(start(2), place, std::byte{0xFF}));
 }

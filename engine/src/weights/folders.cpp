@@ -143,7 +143,7 @@ std::vector<ModelPath> resolved(const ModelPath& given, const Namings& namings) 
     if (given.role.part.empty()) return folder_parts(given.path, namings);
     const auto place = [&](const fs::path& folder) {
         fs::path name = folder.filename();
-        if (name.empty()) name = folder.parent_path().filename();  // of a path that ends in a slash
+        if (name.empty()) name = folder.parent_path().filename();  // the path ends in a slash
         return ModelPath{weights_in(folder),
                          {given.role.part, is_slot(name.string(), namings) ? name.string() : std::string()}};
     };

@@ -43,7 +43,8 @@ std::optional<TensorInfo> cut(const TensorInfo& whole, const Fusion& fusion, siz
     if (whole.shape.empty() || whole.shape[0] == 0 || whole.shape[0] % all != 0) return std::nullopt;
     const auto at = shares.begin() + static_cast<std::ptrdiff_t>(number);
     const int64_t before = std::accumulate(shares.begin(), at, int64_t{0}), unit = whole.shape[0] / all;
-    const int64_t values = whole.count() / all, block = dtype_block(whole.type);  // of a unit of shares
+    // the values in a unit of shares
+    const int64_t values = whole.count() / all, block = dtype_block(whole.type);
     if (values % block != 0) return std::nullopt;
     const size_t unit_bytes = static_cast<size_t>(values / block) * dtype_block_bytes(whole.type);
     TensorInfo out = whole;

@@ -59,7 +59,7 @@ struct AdapterNaming {
 };
 
 struct Naming {
-    std::string_view name;                     // begins the canonical names: "vae" of "vae.decoder.conv_in.weight"
+    std::string_view name;                     // begins the canonical names, followed by a dot
     std::string_view kind;                     // components of one kind take each other's place, such as "text_encoder"
     std::vector<std::string_view> prefixes;    // in files of several components; kinds may share them
     std::vector<std::string_view> slots{};     // folders of a diffusers model in which it lies

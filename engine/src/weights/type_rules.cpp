@@ -18,8 +18,8 @@ ggml_type type_named(const Kind& kind, const std::string& name) {
         const auto ggml = static_cast<ggml_type>(type);
         const bool plain = ggml == GGML_TYPE_F32 || ggml == GGML_TYPE_F16 || ggml == GGML_TYPE_BF16;
         const ggml_type_traits* traits = ggml_get_type_traits(ggml);
-        const bool quantizes = ggml_is_quantized(ggml) && traits->to_float && traits->from_float_ref &&
-                               !ggml_quantize_requires_imatrix(ggml);
+        // types that need an importance matrix have no plain quantizer
+        const bool quantizes = ggml_is_quantized(ggml) && traits->to_float && traits->from_float_ref;
         if (ggml_type_name(ggml) && (plain || quantizes)) known.emplace_back(ggml_type_name(ggml));
     }
     return to_ggml(*dtype_from_name(require_name(kind, usual_dtype_name(name), known)));
@@ -43,7 +43,7 @@ TypeRules::TypeRules(const std::string& type, const std::string& rules) {
             rules_.emplace_back(Pattern(rule.substr(0, equals)), type_named("type", rule.substr(equals + 1)));
         } catch (const std::invalid_argument& problem) {
             fail(SDCPP_INVALID_ARGUMENT, OptionName{"tensor_type_rules"}, ": '",
-                 rule.substr(0, std::min(equals, Pattern::longest)),
+                 rule.substr(0, std::min(equals, Pattern::max_length)),
                  "' is no regular expression that can be used: ", problem.what());
         }
     }

@@ -28,6 +28,19 @@ TEST_CASE("rules and types that cannot be are refused") {
     CHECK(throws(SDCPP_INVALID_ARGUMENT, [] { (void)TypeRules("", std::string(300, 'a') + "=f16"); }));
 }
 
+TEST_CASE("types that need an importance matrix are refused") {
+    int refused = 0;
+    for (int type = 0; type < GGML_TYPE_COUNT; ++type) {
+        const auto ggml = static_cast<ggml_type>(type);
+        if (!ggml_quantize_requires_imatrix(ggml)) continue;
+        const std::string name = ggml_type_name(ggml);
+        CHECK_MESSAGE(throws(SDCPP_INVALID_ARGUMENT, [&] { (void)TypeRules(name, ""); }), name);
+        CHECK_MESSAGE(throws(SDCPP_INVALID_ARGUMENT, [&] { (void)TypeRules("", "attn=" + name); }), name);
+        ++refused;
+    }
+    CHECK(refused > 0);
+}
+
 TEST_CASE("a comma in braces is the expression's") {
     const TypeRules rules("", "^ab{1,2}c=f32,^ab{2}=f16");
     CHECK(rules.of("abbc").type == GGML_TYPE_F32);

@@ -24,13 +24,6 @@ std::vector<int64_t> squeezed(std::vector<int64_t> shape) {
     return shape;
 }
 
-WeightSourcePtr source_of(const ModelFiles& files, const TensorInfo& tensor) {
-    auto values = std::make_shared<MappedSource>(tensor, files.file_of(tensor.bytes));
-    if (!tensor.scales) return values;
-    const int64_t columns = tensor.count() / tensor.shape.front();
-    return std::make_shared<ScaledSource>(std::move(values), tensor.scales, columns, tensor.scales_row);
-}
-
 void convert_row_block(const Weight& weight, ggml_type type, const RowBlock& piece, std::byte* out) {
     const int64_t row = std::max<int64_t>(1, weight.shape.back());
     const std::unique_ptr<float[]> values(new float[static_cast<size_t>(piece.count)]);
@@ -39,6 +32,13 @@ void convert_row_block(const Weight& weight, ggml_type type, const RowBlock& pie
 }
 
 }  // namespace
+
+WeightSourcePtr source_of(const ModelFiles& files, const TensorInfo& tensor) {
+    auto values = std::make_shared<MappedSource>(tensor, files.file_of(tensor.bytes));
+    if (!tensor.scales) return values;
+    const int64_t columns = tensor.count() / tensor.shape.front();
+    return std::make_shared<ScaledSource>(std::move(values), tensor.scales, columns, tensor.scales_row);
+}
 
 bool Scope::has(std::string_view name) const {
     const std::string full = prefix_ + "." + std::string(name);

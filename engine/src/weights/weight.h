@@ -43,6 +43,9 @@ class WeightList {
     std::deque<Weight> weights_;
 };
 
+// The values of a tensor that `files` hold, its scales included.
+WeightSourcePtr source_of(const ModelFiles& files, const TensorInfo& tensor);
+
 // A place in the tree of names.
 class Scope {
   public:

@@ -164,3 +164,21 @@ TEST_CASE("a source gives its bytes unchanged only in their own type, and rows f
     CHECK(rows[0] == 2);
     CHECK(rows[1] == 4);
 }
+
+TEST_CASE("a slice of scaled rows has the factors of its own rows") {
+    const std::vector<float> stored = {1, 2, 3, 4, 5, 6};
+    std::vector<std::byte> bytes(stored.size() * sizeof(float));
+    std::memcpy(bytes.data(), stored.data(), bytes.size());
+    const MappedFile file("memory", bytes);
+    const auto source =
+        std::make_shared<MappedSource>(TensorInfo{"x", from_ggml(GGML_TYPE_F32), {3, 2}, file.bytes()}, file);
+    const auto grid = std::make_shared<const ScaleGrid>(
+        ScaleGrid{.factors = {10, 20, 30, 40, 50, 60}, .columns = 1, .row_side = 1, .column_side = 2});
+    const ScaledSource slice(source, grid, 2, 2);  // rows 2, 3, 4 of the grid
+    std::vector<float> rows(6);
+    slice.rows(0, 6, rows.data());
+    CHECK(rows == std::vector<float>{30, 60, 120, 160, 250, 300});
+    slice.rows(2, 2, rows.data());
+    CHECK(rows[0] == 120);
+    CHECK(rows[1] == 160);
+}
