@@ -126,10 +126,10 @@ int sdcpp_components(char** json, sdcpp_error* error);
  * [{name, title, parameters}], missing, tensors: [{name, canonical, type, shape, bytes}]}. `family` is what a file is
  * that cannot be used if that is known, else "" if there is no diffusion model; `refusal` {status, message, option} is
  * the error with which sdcpp_model_open() would refuse the file, null if it would not; `adapter` {kinds, ranks, layers,
- * title} tells of a LoRA or one of its kin what it changes and what models it seems to be for, else null; `unused` are names of tensors
- * that none of the networks uses; `option` takes the file if it is no more than a part of a model, else ""; `missing`
- * are titles of the components that text to image needs in addition; `canonical` is the engine's name for a tensor, ""
- * if it has none. Nothing is loaded. `stop` is as for sdcpp_model_open(). */
+ * title} tells of a LoRA or one of its kin what it changes and what models it seems to be for, else null; `unused` are
+ * names of tensors that none of the networks uses; `option` takes the file if it is no more than a part of a model,
+ * else ""; `missing` are titles of the components that text to image needs in addition; `canonical` is the engine's
+ * name for a tensor, "" if it has none. Nothing is loaded. `stop` is as for sdcpp_model_open(). */
 int sdcpp_listing(const sdcpp_file* file, const volatile int32_t* stop, char** json, sdcpp_error* error);
 
 /* A model: its files, networks and device. */
