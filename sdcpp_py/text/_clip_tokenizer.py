@@ -8,6 +8,7 @@ from importlib import resources
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from sdcpp_py.text import _room
 from sdcpp_py.text._byte_letters import byte_letters
 
 BEGIN = 49406
@@ -26,6 +27,7 @@ def clip_tokenizer() -> Tokenizer:
     words = letters + [letter + "</w>" for letter in letters] + [a + b for a, b in merges]
     words += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {word: number for number, word in enumerate(words)}
+    _room.for_words(words)
     tokenizer = Tokenizer(
         models.BPE(
             vocab=vocabulary,

@@ -14,7 +14,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from sdcpp_py.errors import UnsupportedModelError
-from sdcpp_py.text import _gguf_header, _tokenizer_json
+from sdcpp_py.text import _gguf_header, _room, _tokenizer_json
 from sdcpp_py.text._byte_letters import byte_letters
 
 _SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -27,6 +27,7 @@ _SPECIAL = (
 
 
 def _built(words: list[str], merges: list[tuple[str, str]], special: list[str]) -> Tokenizer:
+    _room.for_words(words)
     tokenizer = Tokenizer(models.BPE(vocab={word: number for number, word in enumerate(words)}, merges=merges))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

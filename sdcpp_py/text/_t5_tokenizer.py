@@ -15,7 +15,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from sdcpp_py.errors import BadFileError
-from sdcpp_py.text import _gguf_header, _tokenizer_json
+from sdcpp_py.text import _gguf_header, _room, _tokenizer_json
 
 
 def _shipped_text() -> str:
@@ -25,7 +25,7 @@ def _shipped_text() -> str:
 @functools.cache
 def shipped() -> Tokenizer:
     """The vocabulary in `data/` (see training/take_t5_tokenizer.py)."""
-    return Tokenizer.from_str(_shipped_text())
+    return _room.from_text(_shipped_text())
 
 
 @functools.lru_cache(maxsize=2)
@@ -43,7 +43,7 @@ def from_gguf(path: Path) -> Tokenizer | None:
     description["added_tokens"] = [
         {**token, "id": numbers[token["content"]]} for token in description["added_tokens"] if token["content"] in numbers
     ]
-    return Tokenizer.from_str(json.dumps(description))
+    return _room.from_text(json.dumps(description))
 
 
 def for_model(path: Path | None) -> Tokenizer:

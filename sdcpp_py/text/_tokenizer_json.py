@@ -9,6 +9,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from sdcpp_py.errors import BadFileError
+from sdcpp_py.text import _room
 
 
 def places(path: Path | None) -> list[Path]:
@@ -52,6 +53,8 @@ def read(path: Path, kind: str) -> Tokenizer | None:
         text = path.read_text(encoding="utf-8")
         if json.loads(text)["model"].get("type", kind) != kind:
             return None
-        return Tokenizer.from_str(text)
+        return _room.from_text(text)
+    except MemoryError:
+        raise
     except Exception as problem:
         raise BadFileError(f"{path} is no tokenizer: {problem}") from problem
