@@ -51,9 +51,11 @@ struct ScaledFile {
     ~ScaledFile() { std::filesystem::remove(path); }
 
     static uint8_t code(int64_t i) {
-        return std::array<uint8_t, 8>{0x38, 0x40, 0x30, 0xB8, 0x38, 0x38, 0x00, 0x48}[i % 8];
+        return std::array<uint8_t, 8>{0x38, 0x40, 0x30, 0xB8, 0x38, 0x38, 0x00, 0x48}[static_cast<size_t>(i % 8)];
     }
-    static float value(int64_t i) { return std::array<float, 8>{1, 2, 0.5f, -1, 1, 1, 0, 4}[i % 8]; }
+    static float value(int64_t i) {
+        return std::array<float, 8>{1, 2, 0.5f, -1, 1, 1, 0, 4}[static_cast<size_t>(i % 8)];
+    }
 };
 
 std::vector<float> values_of(const ScaledFile& file, int64_t rows, int64_t columns, ggml_type expected) {

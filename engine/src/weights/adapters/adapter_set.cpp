@@ -29,7 +29,9 @@ AdapterSet::Files AdapterSet::open(const std::vector<AdapterChoice>& choices) co
 AdapterSet::Chains AdapterSet::chains(const std::vector<AdapterChoice>& choices, const Files& files) const {
     Chains out;
     for (size_t i = 0; i < files.size(); ++i)
-        for (const auto& [number, change] : files[i]->changes()) {
+        for (const auto& entry : files[i]->changes()) {
+            const size_t number = entry.first;
+            const AdapterFile::Change& change = entry.second;
             const AdaptableLayer& layer = names_.layers()[number];
             const double weight = layer.text ? choices[i].text : choices[i].denoiser;
             if (weight == 0) continue;
