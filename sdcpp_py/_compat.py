@@ -276,8 +276,7 @@ class StableDiffusion:
         """The initial picture, stretched to width and height if the model was opened to do so; else `Pipeline` cuts it."""
         if self._crops or width is None or height is None:
             return picture
-        whole = picture if isinstance(picture, Image.Image) and picture.mode == "L" else _images.opened(picture)
-        return whole.resize((width, height), Image.Resampling.LANCZOS)
+        return _images.opened(picture).resize((width, height), Image.Resampling.LANCZOS)
 
     def convert(
         self,

@@ -49,10 +49,7 @@ def convert(
         raise InvalidArgumentError(f"{path.name} does not end in .gguf, the format that is written")
     if not path.parent.is_dir():
         raise InvalidArgumentError(f"there is no folder {path.parent} to write into")
-    try:
-        require_writable(path)
-    except OSError as problem:
-        raise InvalidArgumentError(f"{path} cannot be written: {problem.strerror or problem}") from None
+    require_writable(path)
     given = {"wtype": wtype, "tensor_type_rules": tensor_type_rules, "threads": threads}
     chosen = options.checked(options.MODEL, given)
     watched, stopped = options.cancel(cancel), threading.Event()

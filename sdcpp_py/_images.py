@@ -138,10 +138,7 @@ def check_output(path: Path, kind: str | None = None) -> None:
         _format_of(path, None)
     if not path.parent.is_dir():
         raise ModelNotFoundError(f"the folder {path.parent} does not exist; create it first")
-    try:
-        require_writable(path)
-    except OSError as problem:
-        raise InvalidArgumentError(f"{path} cannot be written: {problem.strerror or problem}") from None
+    require_writable(path)
 
 
 def save(image: Image.Image, target: str | os.PathLike[str] | IO[bytes], format: str | None = None) -> None:

@@ -31,9 +31,9 @@ class Work:
 
     picture: Image.Image  #: the run begins from it; as large as is made
     mask: Floats  #: [height, width] of that, 0 to 1
-    kept: Image.Image  #: what pixels are put back from
+    kept: Image.Image  #: the source of the pixels that are put back
     paste: Floats  #: [height, width] of that, 0 to 1: how much of the result is seen
-    box: Box | None  #: where the result belongs in it; None: everywhere
+    box: Box | None  #: the place of the result in it; None: all of it
 
     def latent_mask(self, factor: int, soft: bool) -> Floats:
         """[h, w]: a latent pixel is repainted if any of its pixels is; soft: as much as its pixels are."""

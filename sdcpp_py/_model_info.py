@@ -41,7 +41,7 @@ class ModelSummary:
         default=(), repr=False
     )  #: names of tensors that no network uses; those that are known to be left over do not count
     option: str = ""  #: the keyword that takes the file, if it is no more than a part of a model
-    adapter: str = ""  #: what it is, if it is a LoRA or one of its kin: kinds, ranks, and the models that it is for
+    adapter: str = ""  #: a LoRA's kinds and ranks, and the models that it is for; "" for other files
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,8 @@ class UsedLora:
     path: Path
     denoiser: float  #: weight of its changes in the diffusion model
     text: float  #: and in the text encoders
-    kinds: list[str]  #: of its changes: "LoRA", "LoHa", "LoRA (DoRA)" …
-    ranks: list[int]  #: those that its changes have
+    kinds: list[str]  #: the changes' kinds: "LoRA", "LoHa", "LoRA (DoRA)" …
+    ranks: list[int]  #: the changes' ranks
     layers: int  #: how many it changes
     matched: int  #: its tensors that are used
     unmatched: list[str] = field(repr=False)  #: names of those that are not: no layer of this model has such a name

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sdcpp_py.errors import InvalidArgumentError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -39,13 +41,15 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 
 def require_writable(target: Path) -> None:
-    """Raise the OSError that writing ``target`` would raise: before work that would be lost."""
-    if target.is_dir():
-        raise IsADirectoryError(21, "is a folder", str(target))
-    with contextlib.suppress(FileNotFoundError):
-        target.stat()  # a name that is too long is told here
-    target = Path(os.path.realpath(target))
-    descriptor, temporary = _created(target)
+    """Raise InvalidArgumentError if ``target`` cannot be written: before work that would be lost."""
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(21, "is a folder", str(target))
+        with contextlib.suppress(FileNotFoundError):
+            target.stat()  # a name that is too long is told here
+        descriptor, temporary = _created(Path(os.path.realpath(target)))
+    except OSError as problem:
+        raise InvalidArgumentError(f"{target} cannot be written: {problem.strerror or problem}") from None
     os.close(descriptor)
     temporary.unlink(missing_ok=True)
 

@@ -104,13 +104,12 @@ def _device_here(name: str) -> Device | None:
 def _family_planner(arguments: argparse.Namespace, target: Target) -> tuple[Planner, str]:
     if flags.model(arguments) is not None or any(flags.parts(arguments).values()):
         raise InvalidArgumentError("give a model file or --family, not both")
-    usual = {"network": None} | {
-        name: {**GENERATE, **MODEL}[name].keyword_default for name in (*_GENERATE_OPTIONS, *_MODEL_OPTIONS)
-    }
-    for name, default in usual.items():
-        if name not in _FAMILY_OPTIONS and getattr(arguments, name) != default:
-            flag = "--network" if name == "network" else flags.spell(name, "")
-            raise InvalidArgumentError(f"{flag} needs a model file; --family knows the diffusion model alone")
+    given = [name for name in (*_GENERATE_OPTIONS, *_MODEL_OPTIONS) if name not in _FAMILY_OPTIONS]
+    unfit = [flags.spell(name, "") for name in given if getattr(arguments, name) != {**GENERATE, **MODEL}[name].keyword_default]
+    if arguments.network is not None:
+        unfit.insert(0, "--network")
+    if unfit:
+        raise InvalidArgumentError(f"{unfit[0]} needs a model file; --family knows the diffusion model alone")
     profile = target.profile or _measured(target.name)
     width, height = arguments.width or 1024, arguments.height or 1024
     stages = families.stages(arguments.family, wtype=arguments.wtype or "bf16", width=width, height=height, tflops=profile.tflops)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from sdcpp_py.errors import BadFileError, InvalidArgumentError, ModelNotFoundError, shown
 
 _TAG = re.compile(r"<(lora|lyco|hypernet):([^<>]{1,200})>")
-_MOST = 100  # at a time
+_MAX = 100  # at a time
 _ENDINGS = (".safetensors", ".ckpt", ".pt", ".gguf", ".pth", ".bin")
 _PARTS = {"unet": "denoiser", "denoiser": "denoiser", "te": "text", "text": "text"}
 _LONGEST_HEADER = 100 * 2**20
@@ -65,8 +65,8 @@ def of_keyword(given: Any) -> list[Lora]:
 
 def checked(loras: list[Lora]) -> list[Lora]:
     """``loras``, if there are not too many. Raises InvalidArgumentError."""
-    if len(loras) > _MOST:
-        raise InvalidArgumentError(f"{len(loras)} LoRAs are too many; {_MOST} are possible at a time")
+    if len(loras) > _MAX:
+        raise InvalidArgumentError(f"{len(loras)} LoRAs are too many; {_MAX} are possible at a time")
     return loras
 
 
@@ -112,8 +112,8 @@ def in_prompt(prompt: str, folder: PathLike | None) -> tuple[str, list[Lora]]:
     tags = list(_TAG.finditer(prompt))
     if not tags:
         return prompt, []
-    if len(tags) > _MOST:
-        raise InvalidArgumentError(f"the prompt has {len(tags)} LoRA tags; {_MOST} are possible")
+    if len(tags) > _MAX:
+        raise InvalidArgumentError(f"the prompt has {len(tags)} LoRA tags; {_MAX} are possible")
     if folder is None:
         raise InvalidArgumentError.of(
             "lora_model_dir", "is needed", before=f"{tags[0][0]!r:.60} in the prompt names a file in a folder: "

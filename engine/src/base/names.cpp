@@ -46,4 +46,11 @@ const std::string& require_name(OptionName option, const std::string& name, cons
     return require(option, name, known);
 }
 
+std::string first_few(const std::vector<std::string>& names) {
+    constexpr size_t shown = 3;
+    std::string out;
+    for (size_t i = 0; i < std::min(shown, names.size()); ++i) out += (i ? ", " : "") + names[i];
+    return out + (names.size() > shown ? " …" : "");
+}
+
 }  // namespace sdcpp

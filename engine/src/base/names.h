@@ -13,4 +13,7 @@ namespace sdcpp {
 const std::string& require_name(const char* kind, const std::string& name, const std::vector<std::string>& known);
 const std::string& require_name(OptionName option, const std::string& name, const std::vector<std::string>& known);
 
+// The first three names for a message, and whether there are more.
+std::string first_few(const std::vector<std::string>& names);
+
 }  // namespace sdcpp

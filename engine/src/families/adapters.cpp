@@ -42,4 +42,11 @@ std::string adapter_title(const TensorFile& file) {
     return "";
 }
 
+AdapterNaming transformer_adapters(LayerAliases (*others)(const std::set<std::string>& layers)) {
+    return {.dotted = {"transformer.", "diffusion_model.", "model.diffusion_model.", "base_model.model.",
+                       "base_model.model.transformer.", "unet.", "pipe.", "pipe.dit.", "dit."},
+            .joined = {"lora_unet_", "lora_transformer_", "lycoris_"},
+            .others = others};
+}
+
 }  // namespace sdcpp

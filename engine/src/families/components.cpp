@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/names.h"
 #include "base/stop.h"
 #include "families/component.h"
 #include "families/family.h"
@@ -109,13 +110,10 @@ std::vector<std::string> unused_tensors(const ModelFiles& files, const std::vect
 }
 
 void warn_of_unused(const ModelFiles& files, const std::vector<NamedNetwork>& networks) {
-    constexpr size_t shown = 3;
     const std::vector<std::string> names = unused_tensors(files, networks);
     if (names.empty()) return;
-    std::string text =
-        std::to_string(names.size()) + (names.size() == 1 ? " tensor has" : " tensors have") + " no use: ";
-    for (size_t i = 0; i < std::min(shown, names.size()); ++i) text += (i ? ", " : "") + names[i];
-    log(SDCPP_LOG_WARNING, text + (names.size() > shown ? " …" : ""));
+    log(SDCPP_LOG_WARNING, std::to_string(names.size()) + (names.size() == 1 ? " tensor has" : " tensors have") +
+                               " no use: " + first_few(names));
 }
 
 }  // namespace sdcpp

@@ -1,6 +1,7 @@
 // FLUX.1's transformer: the released checkpoint's names, which fuse, and diffusers'.
 #include <tuple>
 
+#include "families/adapters.h"
 #include "families/component.h"
 #include "models/flux.h"
 
@@ -115,11 +116,7 @@ const Component flux = {
                .renamer = [](const FileNames&) -> Renamer { return canonical; },
                .fused = fusions(),
                .networks = {{"flux."}},
-               .adapters = {.dotted = {"transformer.", "diffusion_model.", "model.diffusion_model.",
-                                       "base_model.model.", "base_model.model.transformer.", "unet.", "pipe.",
-                                       "pipe.dit.", "dit."},
-                            .joined = {"lora_unet_", "lora_transformer_", "lycoris_"},
-                            .others = others}},
+               .adapters = transformer_adapters(others)},
     .networks = {{"flux", "FLUX.1 transformer", Role::denoiser, "flux.", make_network<Flux>}},
     .public_prefix = "model.diffusion_model.",
     .option = "diffusion_model",

@@ -4,24 +4,15 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 
 #include "families/family.h"
+#include "tests/tensor_files.h"
 
 using namespace sdcpp;
 
 namespace {
 
-const Naming unet{.name = "unet",
-                  .kind = "unet",
-                  .prefixes = {"unet."},
-                  .slots = {},
-                  .config = "",
-                  .recognises = [](const FileNames&) { return 0; },
-                  .renamer = nullptr,
-                  .fused = {},
-                  .networks = {{"unet."}},
-                  .metadata = {}};
+const Naming unet = plain_naming("unet", "unet.");
 
 constexpr const char* bias = "unet.output_blocks.11.1.transformer_blocks.0.norm1.bias";
 constexpr int64_t count = 8;
@@ -29,15 +20,10 @@ constexpr int64_t count = 8;
 // Whether v is recognised if the bias is these bytes.
 bool v_with(const std::string& type, const std::string& bytes) {
     const auto path = std::filesystem::temp_directory_path() / "sdcpp_sd2_test.safetensors";
-    std::string head = "{\"" + std::string(bias) + R"(":{"dtype":")" + type + R"(","shape":[8],"data_offsets":[0,)" +
-                       std::to_string(bytes.size()) + "]}}";
-    while (head.size() % 8 != 0) head += ' ';
-    const uint64_t length = head.size();
-    {
-        std::ofstream out(path, std::ios::binary);
-        out.write(reinterpret_cast<const char*>(&length), 8);
-        out << head << bytes;
-    }
+    write_safetensors(path,
+                      "{\"" + std::string(bias) + R"(":{"dtype":")" + type + R"(","shape":[8],"data_offsets":[0,)" +
+                          std::to_string(bytes.size()) + "]}}",
+                      bytes);
     bool found = false;
     {
         const ModelFiles files({{path}}, {&unet});

@@ -1,4 +1,5 @@
 // Z-Image's transformer: the released checkpoint's names, which fuse q, k and v, and diffusers'.
+#include "families/adapters.h"
 #include "families/component.h"
 #include "models/z_image.h"
 
@@ -45,11 +46,7 @@ const Component z_image = {
                .fused = {{".attention.qkv.weight",
                           {".attention.to_q.weight", ".attention.to_k.weight", ".attention.to_v.weight"}}},
                .networks = {{"z_image."}},
-               .adapters = {.dotted = {"transformer.", "diffusion_model.", "model.diffusion_model.",
-                                       "base_model.model.", "base_model.model.transformer.", "unet.", "pipe.",
-                                       "pipe.dit.", "dit."},
-                            .joined = {"lora_unet_", "lora_transformer_", "lycoris_"},
-                            .others = others}},
+               .adapters = transformer_adapters(others)},
     .networks = {{"z_image", "Z-Image transformer", Role::denoiser, "z_image.", make_network<ZImage>}},
     .public_prefix = "model.diffusion_model.",
     .option = "diffusion_model",

@@ -25,6 +25,7 @@ struct SamplerRun {
     const NoiseTable* table = nullptr;  // the model's levels of noise; null: the usual ones
     std::function<void(size_t step, const Floats& denoised)> after_step = {};  // step counts from 1
 
+    double eta_or(double own) const { return eta < 0 ? own : eta; }
     double signal(double sigma) const { return flow ? 1 - sigma : 1; }
     // Noise to signal; infinite at a flow's beginning. Formulas for a diffusion's sigma hold for it.
     double ratio(double sigma) const { return sigma / signal(sigma); }

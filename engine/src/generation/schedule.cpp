@@ -187,7 +187,7 @@ std::vector<double> bong_tangent(int steps, const NoiseTable& table) {
         return out;
     };
     std::vector<double> out = piece(first, first, 1, 0.5);
-    out.pop_back();  // where the second piece begins
+    out.pop_back();  // the second piece begins with it
     for (const double value : piece(all - first, 0, 0.5, 0)) out.push_back(value);
     out.resize(static_cast<size_t>(steps));  // 0 is added again
     return mapped(std::move(out), [&](double value) { return value * table.sigma_max(); });

@@ -6,7 +6,6 @@
 #include "base/error.h"
 
 namespace sdcpp {
-namespace {
 
 Floats for_each_picture(const Floats& values, size_t one, int batch, const char* what) {
     const auto all = one * static_cast<size_t>(batch);
@@ -19,8 +18,6 @@ Floats for_each_picture(const Floats& values, size_t one, int batch, const char*
     for (int i = 0; i < batch; ++i) out.insert(out.end(), values.begin(), values.end());
     return out;
 }
-
-}  // namespace
 
 Start::Begun Start::begin(std::vector<double> sigmas, Rng& rng, size_t one, int batch, bool flow) const {
     if (!(strength >= 0 && strength <= 1))

@@ -21,10 +21,14 @@ struct Start {
         Floats x, noise, latent;     // all pictures'; `latent` is empty if there is none
         std::vector<double> sigmas;  // the part of the schedule that is run
     };
-    // For `batch` pictures of `one` numbers. Stable Diffusion web UI's rule: min(int(strength * N) + 1, N)
-    // of N steps are run. A latent lies under the noise of the first of them. Throws SDCPP_INVALID_ARGUMENT.
+    // For `batch` pictures of `one` numbers. N steps of the schedule give min(int(strength * N) + 1, N) that are run,
+    // which is Stable Diffusion web UI's rule. A latent lies under the noise of the first of them. Throws
+    // SDCPP_INVALID_ARGUMENT.
     Begun begin(std::vector<double> sigmas, Rng& rng, size_t one, int batch, bool flow) const;
 };
+
+// `values` for each picture of a batch: one picture's, of `one` numbers, or all pictures'. `what`: the option.
+Floats for_each_picture(const Floats& values, size_t one, int batch, const char* what);
 
 // `latent` (empty: zeros) with `noise` of unit variance added at the level `sigma`.
 Floats noised(const Floats& noise, const Floats& latent, double sigma, bool flow);

@@ -47,4 +47,16 @@ class Json {
     std::variant<std::monostate, bool, int64_t, double, std::string, Array, Object> value_;
 };
 
+// An array of texts or of whole numbers.
+template <typename Values>
+Json json_list(const Values& values) {
+    Json::Array out;
+    for (const auto& value : values)
+        if constexpr (std::is_integral_v<std::decay_t<decltype(value)>>)
+            out.emplace_back(static_cast<int64_t>(value));
+        else
+            out.emplace_back(value);
+    return Json(std::move(out));
+}
+
 }  // namespace sdcpp

@@ -56,6 +56,15 @@ int64_t checked_count(const std::string& name, const std::vector<int64_t>& shape
     return static_cast<int64_t>(count);
 }
 
+std::shared_ptr<const MappedFile> file_of(const std::vector<std::shared_ptr<const MappedFile>>& files,
+                                          std::span<const std::byte> bytes) {
+    for (const auto& file : files) {
+        const auto all = file->bytes();
+        if (bytes.data() >= all.data() && bytes.data() + bytes.size() <= all.data() + all.size()) return file;
+    }
+    fail(SDCPP_INTERNAL, "a tensor lies in no open file");
+}
+
 void check_names(const TensorFile& file) {
     std::set<std::string_view> seen;
     for (const TensorInfo& tensor : file.tensors)

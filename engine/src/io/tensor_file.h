@@ -47,6 +47,10 @@ struct TensorFile {
     void append(TensorFile other);
 };
 
+// The one of `files` in which a tensor's bytes lie.
+std::shared_ptr<const MappedFile> file_of(const std::vector<std::shared_ptr<const MappedFile>>& files,
+                                          std::span<const std::byte> bytes);
+
 constexpr int max_dimensions = 8;
 
 // The number of values of a shape; throws SDCPP_BAD_FILE if a side is negative, the product overflows, or the last

@@ -4,12 +4,13 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/names.h"
 #include "families/adapters.h"
 
 namespace sdcpp {
 namespace {
 
-constexpr size_t shown = 3, most_choices = 100;
+constexpr size_t max_choices = 100;
 
 // Throws unless some of a file's tensors fit to the model.
 void require_matches(const AdapterFile& file, const Model& model) {
@@ -23,21 +24,12 @@ void require_matches(const AdapterFile& file, const Model& model) {
          " by its tensors' names; this model is ", model.family.title, ", none of whose layers it changes");
 }
 
-Json texts(const std::vector<std::string>& values) {
-    Json::Array out;
-    for (const std::string& value : values) out.emplace_back(value);
-    return Json(std::move(out));
-}
-
 Json described(const AdapterFile& file) {
-    Json::Array kinds, ranks;
-    for (const std::string& kind : file.kinds()) kinds.emplace_back(kind);
-    for (const int64_t rank : file.ranks()) ranks.emplace_back(rank);
-    return Json(Json::Object{{"kinds", Json(std::move(kinds))},
-                             {"ranks", Json(std::move(ranks))},
+    return Json(Json::Object{{"kinds", json_list(file.kinds())},
+                             {"ranks", json_list(file.ranks())},
                              {"layers", Json(static_cast<int64_t>(file.changes().size()))},
                              {"matched", Json(static_cast<int64_t>(file.matched()))},
-                             {"unmatched", texts(file.unmatched())}});
+                             {"unmatched", json_list(file.unmatched())}});
 }
 
 void tell(const AdapterFile& file) {
@@ -47,17 +39,16 @@ void tell(const AdapterFile& file) {
                             std::to_string(file.changes().size()) + " layers");
     const auto& unmatched = file.unmatched();
     if (unmatched.empty()) return;
-    std::string text = name + ": " + std::to_string(unmatched.size()) + " of " +
-                       std::to_string(file.tensors().tensors.size()) + " tensors have no use in this model: ";
-    for (size_t i = 0; i < std::min(shown, unmatched.size()); ++i) text += (i ? ", " : "") + unmatched[i];
-    log(SDCPP_LOG_WARNING, text + (unmatched.size() > shown ? " …" : ""));
+    log(SDCPP_LOG_WARNING, name + ": " + std::to_string(unmatched.size()) + " of " +
+                               std::to_string(file.tensors().tensors.size()) +
+                               " tensors have no use in this model: " + first_few(unmatched));
 }
 
 }  // namespace
 
 Json set_adapters(Model& model, const std::vector<AdapterChoice>& choices) {
-    if (choices.size() > most_choices)
-        fail(SDCPP_INVALID_ARGUMENT, choices.size(), " LoRAs are too many; ", most_choices, " are possible at a time");
+    if (choices.size() > max_choices)
+        fail(SDCPP_INVALID_ARGUMENT, choices.size(), " LoRAs are too many; ", max_choices, " are possible at a time");
     for (const AdapterChoice& choice : choices)
         if (!std::isfinite(choice.denoiser) || !std::isfinite(choice.text))
             fail(SDCPP_INVALID_ARGUMENT, "the weight of ", choice.path.filename().string(), " is not a finite number");

@@ -114,17 +114,13 @@ NoiseTable noise_table(const Model& model, const SampleOptions& options) {
 Kept kept_part(const SampleOptions& options, Floats latent, Floats noise, const LatentShape& shape,
                const std::vector<double>& sigmas, const NoiseTable& table) {
     const auto place = static_cast<size_t>(shape.frames * shape.height * shape.width);
-    const auto channels = static_cast<size_t>(shape.channels), batch = static_cast<size_t>(options.batch);
+    const Floats masks = for_each_picture(options.mask, place, options.batch, "mask");
     if (latent.empty())
         fail(SDCPP_INVALID_ARGUMENT, OptionName{"mask"}, " needs init_latent, of which it keeps a part");
-    if (options.mask.size() != place && options.mask.size() != place * batch)
-        fail(SDCPP_INVALID_ARGUMENT, OptionName{"mask"}, " holds ", options.mask.size(), " numbers; ", place,
-             " for a picture or ", place * batch, " for the batch are needed");
     Kept kept{std::move(latent), std::move(noise), {}, table.is_flow()};
-    for (size_t n = 0; n < batch; ++n) {
-        const float* own = options.mask.data() + (options.mask.size() == place ? 0 : n * place);
-        for (size_t c = 0; c < channels; ++c) kept.mask.insert(kept.mask.end(), own, own + place);
-    }
+    for (auto own = masks.begin(); own != masks.end(); own += static_cast<std::ptrdiff_t>(place))
+        for (int64_t c = 0; c < shape.channels; ++c)
+            kept.mask.insert(kept.mask.end(), own, own + static_cast<std::ptrdiff_t>(place));
     for (const float value : kept.mask)
         if (!(value >= 0 && value <= 1)) fail(SDCPP_INVALID_ARGUMENT, OptionName{"mask"}, " has values outside 0 to 1");
     if (options.soft_mask) {

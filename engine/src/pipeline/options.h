@@ -40,7 +40,7 @@ enum class OptionSet {
     model,
     generate,
     plan,
-    face,  // what a face of the engine does itself, such as preparing masks: the engine takes none of these
+    face,  // for faces of the engine, which prepare masks and the like: the engine takes none of these
 };
 
 struct OptionArray {

@@ -25,19 +25,6 @@ Json whole(Count value) {
 
 Json span(double start, double end) { return Json(Json::Array{Json(start), Json(end)}); }
 
-template <typename Values>
-Json wholes(const Values& values) {
-    Json::Array out;
-    for (const auto value : values) out.push_back(whole(value));
-    return Json(std::move(out));
-}
-
-Json texts(const std::vector<std::string>& values) {
-    Json::Array out;
-    for (const std::string& value : values) out.emplace_back(value);
-    return Json(std::move(out));
-}
-
 Json stage_json(const PlanStage& stage) {
     return Json(Json::Object{{"name", Json(stage.name)},
                              {"param_bytes", whole(stage.param_bytes)},
@@ -46,13 +33,13 @@ Json stage_json(const PlanStage& stage) {
                              {"carry_out_bytes", whole(stage.carry_out_bytes)},
                              {"extra_bytes", whole(stage.extra_bytes)},
                              {"seconds", Json(stage.seconds)},
-                             {"parts", wholes(stage.parts)},
+                             {"parts", json_list(stage.parts)},
                              {"same_block", Json(stage.same_block)}});
 }
 
 Json adapter_json(const TensorFile& file, const AdapterContents& contents) {
-    return Json(Json::Object{{"kinds", texts({contents.kinds.begin(), contents.kinds.end()})},
-                             {"ranks", wholes(contents.ranks)},
+    return Json(Json::Object{{"kinds", json_list(contents.kinds)},
+                             {"ranks", json_list(contents.ranks)},
                              {"layers", whole(contents.layers)},
                              {"title", Json(adapter_title(file))}});
 }
@@ -78,7 +65,7 @@ void add_tensors(Json::Array& out, std::string& format, std::string& strange, Js
         out.emplace_back(Json::Object{{"name", Json(prefix + tensor.name)},
                                       {"canonical", Json(found == canonical.end() ? std::string() : found->second)},
                                       {"type", Json(std::string(dtype_name(tensor.type)))},
-                                      {"shape", wholes(tensor.shape)},
+                                      {"shape", json_list(tensor.shape)},
                                       {"bytes", whole(tensor.bytes.size())}});
     }
 }
@@ -152,7 +139,7 @@ Json listing_json(const ModelPath& path) {
                              {"family", Json(summary.family ? std::string(summary.family->title) : strange)},
                              {"refusal", std::move(refusal)},
                              {"adapter", std::move(adapter)},
-                             {"unused", texts(unused)},
+                             {"unused", json_list(unused)},
                              {"option", Json(std::string(alone ? alone->option : ""))},
                              {"networks", Json(std::move(networks))},
                              {"missing", Json(std::move(missing))},
@@ -266,13 +253,13 @@ Json plan_json(const std::vector<PlanStage>& stages, const PlanOptions& options,
                              {"segments", Json(std::move(segments))},
                              {"pieces", Json(std::move(pieces))},
                              {"resident_stages", Json(std::move(residents))},
-                             {"streamed_stage_bytes", wholes(plan.streamed)},
+                             {"streamed_stage_bytes", json_list(plan.streamed)},
                              {"resident_bytes", whole(plan.resident_bytes)},
                              {"streamed_bytes_per_step", whole(plan.streamed_bytes_per_step)},
                              {"peak_bytes", whole(plan.peak_bytes)},
                              {"workspace_bytes", whole(plan.workspace_bytes)},
                              {"carry_bytes", whole(plan.carry_bytes)},
-                             {"slots", wholes(plan.slots)},
+                             {"slots", json_list(plan.slots)},
                              {"together", whole(plan.together)},
                              {"group", whole(plan.group)},
                              {"passes", whole(plan.passes)},

@@ -125,11 +125,6 @@ bool ModelFiles::has_prefix(std::string_view prefix) const {
     return found != tensors_.end() && found->first.starts_with(prefix);
 }
 
-const MappedFile& ModelFiles::file_of(std::span<const std::byte> bytes) const {
-    for (const auto& file : files_)
-        if (bytes.data() >= file->bytes().data() && bytes.data() < file->bytes().data() + file->bytes().size())
-            return *file;
-    fail(SDCPP_INTERNAL, "a tensor lies in no open file");
-}
+const MappedFile& ModelFiles::file_of(std::span<const std::byte> bytes) const { return *sdcpp::file_of(files_, bytes); }
 
 }  // namespace sdcpp

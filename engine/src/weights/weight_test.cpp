@@ -7,25 +7,16 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <sstream>
 
+#include "tests/tensor_files.h"
 #include "tests/throws.h"
 
 using namespace sdcpp;
 
 namespace {
 
-const Naming probe{.name = "probe",
-                   .kind = "probe",
-                   .prefixes = {"probe."},
-                   .slots = {},
-                   .config = "",
-                   .recognises = [](const FileNames&) { return 0; },
-                   .renamer = nullptr,
-                   .fused = {},
-                   .networks = {{"probe."}},
-                   .metadata = {}};
+const Naming probe = plain_naming("probe", "probe.");
 
 // A safetensors file of a tensor of f8 values, [rows, columns], and the factors that belong to it, gone with the
 // object.
@@ -39,14 +30,10 @@ struct ScaledFile {
         header << R"({"probe.weight":{"dtype":"F8_E4M3","shape":[)" << rows << "," << columns
                << R"(],"data_offsets":[0,)" << size << R"(]},"probe.)" << name << R"(":{"dtype":"F32","shape":)"
                << shape << R"(,"data_offsets":[)" << size << "," << all << "]}}";
-        std::string text = header.str();
-        while (text.size() % 8 != 0) text += ' ';
-        const uint64_t length = text.size();
-        std::ofstream out(path, std::ios::binary);
-        out.write(reinterpret_cast<const char*>(&length), 8);
-        out << text;
-        for (int64_t i = 0; i < size; ++i) out.put(static_cast<char>(code(i)));
-        out.write(reinterpret_cast<const char*>(factors.data()), static_cast<std::streamsize>(factors.size() * 4));
+        std::string bytes(static_cast<size_t>(all), '\0');
+        for (int64_t i = 0; i < size; ++i) bytes[static_cast<size_t>(i)] = static_cast<char>(code(i));
+        std::memcpy(bytes.data() + size, factors.data(), factors.size() * sizeof(float));
+        write_safetensors(path, header.str(), bytes);
     }
     ~ScaledFile() { std::filesystem::remove(path); }
 
@@ -146,20 +133,30 @@ TEST_CASE("rows are read from the middle of blocks") {
     }
 }
 
-TEST_CASE("a source gives its bytes unchanged only in their own type, and rows from anywhere") {
-    const std::vector<float> stored = {1, 2, 3, 4, 5, 6};
-    std::vector<std::byte> bytes(stored.size() * sizeof(float));
-    std::memcpy(bytes.data(), stored.data(), bytes.size());
-    const MappedFile file("memory", bytes);
-    const auto source =
+// Values 1 to 6 as f32 in three rows, in a file that is memory.
+struct SixValues {
+    static std::vector<std::byte> stored() {
+        const std::vector<float> values = {1, 2, 3, 4, 5, 6};
+        std::vector<std::byte> bytes(values.size() * sizeof(float));
+        std::memcpy(bytes.data(), values.data(), bytes.size());
+        return bytes;
+    }
+    std::vector<std::byte> bytes = stored();
+    MappedFile file{"memory", bytes};
+    std::shared_ptr<MappedSource> source =
         std::make_shared<MappedSource>(TensorInfo{"x", from_ggml(GGML_TYPE_F32), {3, 2}, file.bytes()}, file);
-    CHECK(source->bytes_as(GGML_TYPE_F32).data() == file.bytes().data());
+};
+
+TEST_CASE("a source gives its bytes unchanged only in their own type, and rows from anywhere") {
+    const SixValues six;
+    const auto& source = six.source;
+    CHECK(source->bytes_as(GGML_TYPE_F32).data() == six.file.bytes().data());
     CHECK(source->bytes_as(GGML_TYPE_F16).empty());
     std::vector<float> rows(4);
     source->rows(2, 4, rows.data());
     CHECK(rows == std::vector<float>{3, 4, 5, 6});
     const auto grid = [](float factor) { return std::make_shared<const ScaleGrid>(ScaleGrid{{factor}, 1, 3, 2}); };
-    CHECK(ScaledSource(source, grid(1), 2, 0).bytes_as(GGML_TYPE_F32).size() == bytes.size());
+    CHECK(ScaledSource(source, grid(1), 2, 0).bytes_as(GGML_TYPE_F32).size() == six.bytes.size());
     const ScaledSource doubled(source, grid(2), 2, 0);
     CHECK(doubled.bytes_as(GGML_TYPE_F32).empty());
     doubled.rows(0, 2, rows.data());
@@ -168,12 +165,8 @@ TEST_CASE("a source gives its bytes unchanged only in their own type, and rows f
 }
 
 TEST_CASE("a slice of scaled rows has the factors of its own rows") {
-    const std::vector<float> stored = {1, 2, 3, 4, 5, 6};
-    std::vector<std::byte> bytes(stored.size() * sizeof(float));
-    std::memcpy(bytes.data(), stored.data(), bytes.size());
-    const MappedFile file("memory", bytes);
-    const auto source =
-        std::make_shared<MappedSource>(TensorInfo{"x", from_ggml(GGML_TYPE_F32), {3, 2}, file.bytes()}, file);
+    const SixValues six;
+    const auto& source = six.source;
     const auto grid = std::make_shared<const ScaleGrid>(
         ScaleGrid{.factors = {10, 20, 30, 40, 50, 60}, .columns = 1, .row_side = 1, .column_side = 2});
     const ScaledSource slice(source, grid, 2, 2);  // rows 2, 3, 4 of the grid

@@ -9,7 +9,7 @@ namespace sdcpp {
 
 // DPM-Solver++(2S) (Lu et al. 2022b) with ancestral noise.
 void dpmpp_2s_a(SamplerRun& run, Floats& x) {
-    const double eta = run.eta < 0 ? 1 : run.eta;
+    const double eta = run.eta_or(1);
     each_step(run, x, [&](size_t, double now, double next, const Floats& denoised) {
         const Ancestral step(run.ratio(now), run.ratio(next), eta);
         const double middle = std::sqrt(run.ratio(now) * step.down);
@@ -30,15 +30,13 @@ static void dpmpp_2m_with(SamplerRun& run, Floats& x, bool v2) {
     Floats before;
     double h_before = 0;
     each_step(run, x, [&](size_t, double now, double next, const Floats& denoised) {
-        const double signal = run.signal(next);
-        // infinite at the last step, where x becomes the clean estimate, and at a flow's first
-        const double h = std::log(run.ratio(now) / run.ratio(next));
+        const double h = log_step(run, now, next);
         if (before.empty() || next == 0 || !std::isfinite(h_before)) {
-            x = mix(next / now, x, -signal * std::expm1(-h), denoised);
+            x = first_order(run, x, denoised, now, next);
         } else {
             const double r = v2 ? std::max(h, h_before) / std::min(h, h_before) : h_before / h;
             const Floats extrapolated = mix(1 + 1 / (2 * r), denoised, -1 / (2 * r), before);
-            x = mix(next / now, x, -signal * std::expm1(v2 ? -(h + h_before) / 2 : -h), extrapolated);
+            x = mix(next / now, x, -run.signal(next) * std::expm1(v2 ? -(h + h_before) / 2 : -h), extrapolated);
         }
         before = denoised;
         h_before = h;
@@ -50,7 +48,7 @@ void dpmpp_2m_v2(SamplerRun& run, Floats& x) { dpmpp_2m_with(run, x, true); }
 
 // SDE-DPM-Solver++(2M) (Lu et al. 2022b), midpoint form; noise of different steps is independent.
 void dpmpp_2m_sde(SamplerRun& run, Floats& x) {
-    const double eta = run.eta < 0 ? 1 : run.eta;
+    const double eta = run.eta_or(1);
     Floats before;
     double h_before = 0;
     each_step(run, x, [&](size_t, double now, double next, const Floats& denoised) {
@@ -58,7 +56,7 @@ void dpmpp_2m_sde(SamplerRun& run, Floats& x) {
             x = denoised;
             return;
         }
-        const double signal = run.signal(next), h = std::log(run.ratio(now) / run.ratio(next));
+        const double signal = run.signal(next), h = log_step(run, now, next);
         const double noisy = eta > 0 ? eta * h : 0, part = -signal * std::expm1(-h - noisy);
         x = mix(next / now * std::exp(-noisy), x, part, denoised);
         if (!before.empty()) x = mix(1, x, 0.5 * part * h / h_before, mix(1, denoised, -1, before));
@@ -70,7 +68,7 @@ void dpmpp_2m_sde(SamplerRun& run, Floats& x) {
 
 // SDE-DPM-Solver++(3M), as k-diffusion writes it: the estimate's first and second differences.
 void dpmpp_3m_sde(SamplerRun& run, Floats& x) {
-    const double eta = run.eta < 0 ? 1 : run.eta;
+    const double eta = run.eta_or(1);
     Floats before, earlier;
     double h_before = 0, h_earlier = 0;
     each_step(run, x, [&](size_t, double now, double next, const Floats& denoised) {
@@ -98,7 +96,7 @@ void dpmpp_3m_sde(SamplerRun& run, Floats& x) {
 
 // SDE-DPM-Solver++ of two stages, as k-diffusion writes it: noise is renewed at the middle, too.
 void dpmpp_sde(SamplerRun& run, Floats& x) {
-    const double eta = run.eta < 0 ? 1 : run.eta;
+    const double eta = run.eta_or(1);
     each_step(run, x, [&](size_t, double now, double next, const Floats& denoised) {
         const double from = run.ratio(now), middle = std::sqrt(from * run.ratio(next));
         if (next == 0 || !std::isfinite(middle)) {

@@ -17,10 +17,10 @@ static void euler_with(SamplerRun& run, Floats& x, double eta) {
 }
 
 void euler(SamplerRun& run, Floats& x) { euler_with(run, x, 0); }
-void euler_a(SamplerRun& run, Floats& x) { euler_with(run, x, run.eta < 0 ? 1 : run.eta); }
+void euler_a(SamplerRun& run, Floats& x) { euler_with(run, x, run.eta_or(1)); }
 
 // DDIM (Song et al. 2021, equation 12): in these coordinates its update is Euler's, and its eta is the renewed noise.
-void ddim(SamplerRun& run, Floats& x) { euler_with(run, x, run.eta < 0 ? 0 : run.eta); }
+void ddim(SamplerRun& run, Floats& x) { euler_with(run, x, run.eta_or(0)); }
 
 // Gradient estimation (Permenter & Yuan 2023, arXiv 2306.04848): the slope is moved away from the last one, by gamma.
 void euler_ge(SamplerRun& run, Floats& x) {
@@ -48,6 +48,6 @@ static void euler_cfg_pp_with(SamplerRun& run, Floats& x, double eta) {
 }
 
 void euler_cfg_pp(SamplerRun& run, Floats& x) { euler_cfg_pp_with(run, x, 0); }
-void euler_a_cfg_pp(SamplerRun& run, Floats& x) { euler_cfg_pp_with(run, x, run.eta < 0 ? 1 : run.eta); }
+void euler_a_cfg_pp(SamplerRun& run, Floats& x) { euler_cfg_pp_with(run, x, run.eta_or(1)); }
 
 }  // namespace sdcpp

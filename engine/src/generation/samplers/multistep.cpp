@@ -36,14 +36,21 @@ static void multistep(Floats& x, std::deque<Floats>& slopes, Floats newest, Weig
     for (size_t k = 0; k < slopes.size(); ++k) x = mix(1, x, weight(slopes.size(), k), slopes[k]);
 }
 
-// Linear multistep of order 4 (Katherine Crowson, k-diffusion).
-void lms(SamplerRun& run, Floats& x) {
+// All steps with weights for the step sizes that there are. `ends_clean`: the last step is the clean estimate.
+static void with_exact_weights(SamplerRun& run, Floats& x, bool ends_clean) {
     std::deque<Floats> slopes;
-    each_step(run, x, [&](size_t i, double now, double, const Floats& denoised) {
+    each_step(run, x, [&](size_t i, double now, double next, const Floats& denoised) {
+        if (ends_clean && next == 0) {
+            x = denoised;
+            return;
+        }
         multistep(x, slopes, slope(x, denoised, now),
                   [&](size_t order, size_t k) { return multistep_weight(run.sigmas, i, order, k); });
     });
 }
+
+// Linear multistep of order 4 (Katherine Crowson, k-diffusion).
+void lms(SamplerRun& run, Floats& x) { with_exact_weights(run, x, false); }
 
 // Adams-Bashforth weights of one to four slopes, for steps of one size.
 constexpr std::array<std::array<double, 4>, 4> adams = {{{1, 0, 0, 0},
@@ -81,19 +88,8 @@ void ipndm(SamplerRun& run, Floats& x) {
     });
 }
 
-// The same with weights for the step sizes that there are (DEIS, Zhang & Chen 2022, arXiv 2204.13902, polynomials in
-// sigma): lms, but for the last step, which is the clean estimate.
-void ipndm_v(SamplerRun& run, Floats& x) {
-    std::deque<Floats> slopes;
-    each_step(run, x, [&](size_t i, double now, double next, const Floats& denoised) {
-        if (next == 0) {
-            x = denoised;
-            return;
-        }
-        multistep(x, slopes, slope(x, denoised, now),
-                  [&](size_t order, size_t k) { return multistep_weight(run.sigmas, i, order, k); });
-    });
-}
+// DEIS with polynomials in sigma (Zhang & Chen 2022, arXiv 2204.13902).
+void ipndm_v(SamplerRun& run, Floats& x) { with_exact_weights(run, x, true); }
 
 // The integral of (log(rho) - a) / (b - a) up to `rho`.
 static double log_integral(double rho, double a, double b) {

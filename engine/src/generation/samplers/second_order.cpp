@@ -34,7 +34,7 @@ void dpm2(SamplerRun& run, Floats& x) {
 // DPM-Solver-2 with some of the noise renewed, as k-diffusion writes it. At a flow's first level, where the ratio of
 // noise to signal is infinite, the step is Euler's.
 void dpm2_a(SamplerRun& run, Floats& x) {
-    const double eta = run.eta < 0 ? 1 : run.eta;
+    const double eta = run.eta_or(1);
     each_step(run, x, [&](size_t, double now, double next, const Floats& denoised) {
         const double from = run.ratio(now);
         const Ancestral step(from, run.ratio(next), eta);

@@ -21,7 +21,7 @@ void lcm(SamplerRun& run, Floats& x) {
 void tcd(SamplerRun& run, Floats& x) {
     const NoiseTable usual;
     const NoiseTable& table = run.table ? *run.table : usual;
-    const double eta = run.eta < 0 ? 0 : run.eta;
+    const double eta = run.eta_or(0);
     each_step(run, x, [&](size_t, double now, double next, const Floats& denoised) {
         double down = next;
         if (eta > 0 && next > 0) {
@@ -38,7 +38,7 @@ void tcd(SamplerRun& run, Floats& x) {
 // ER-SDE-3 (Cui et al. 2023, arXiv 2309.06169), in the ratio of noise to signal: the extended reverse equation, with
 // the estimate's first and second differences.
 void er_sde(SamplerRun& run, Floats& x) {
-    const double eta = run.eta < 0 ? 1 : run.eta;
+    const double eta = run.eta_or(1);
     const auto f = [](double y) { return y * (std::exp(std::pow(y, 0.3)) + 10); };
     Floats before, change_before;  // the last estimate, and its change by ratio
     double from_before = 0, from_earlier = 0;

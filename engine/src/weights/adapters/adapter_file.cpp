@@ -17,24 +17,15 @@ std::string plain_name(std::string name) {
     return name;
 }
 
-// The file in which a tensor's bytes lie.
-std::shared_ptr<const MappedFile> file_of(const TensorFile& file, const TensorInfo& tensor) {
-    for (const auto& one : file.files)
-        if (tensor.bytes.data() >= one->bytes().data() &&
-            tensor.bytes.data() <= one->bytes().data() + one->bytes().size())
-            return one;
-    fail(SDCPP_INTERNAL, "a tensor lies in no open file");
-}
-
 void add_tensor(AdapterLayer& layer, std::string_view ending, const TensorFile& file, const TensorInfo& tensor) {
     if (ending == "on_input") {  // a truth value of any type
         std::vector<std::byte> bytes(tensor.bytes.size());
-        file_of(file, tensor)->read(tensor.bytes, bytes.data());
+        file_of(file.files, tensor.bytes)->read(tensor.bytes, bytes.data());
         layer.on_input = std::any_of(bytes.begin(), bytes.end(), [](std::byte one) { return one != std::byte{}; });
         layer.tensors.emplace(ending, Factor());
         return;
     }
-    Factor factor(tensor, file_of(file, tensor));
+    Factor factor(tensor, file_of(file.files, tensor.bytes));
     if (ending == "alpha") {
         factor.require(factor.count() == 1, "one value");
         layer.alpha = static_cast<double>(factor.values().front());

@@ -58,7 +58,7 @@ class AdapterFile {
     std::filesystem::file_time_type written_;  // when it was opened
     TensorFile file_;
     std::map<size_t, Change> changes_;
-    std::map<size_t, std::vector<std::string>> keys_;  // of each layer
+    std::map<size_t, std::vector<std::string>> keys_;  // by layer
     std::vector<std::string> unmatched_;
     std::set<std::string> kinds_;
     std::set<int64_t> ranks_;

@@ -29,7 +29,7 @@ class AdapterSet {
     // Other sources for weights, by network. A weight that stays as it is has none.
     using Sources = std::map<size_t, std::vector<std::pair<size_t, WeightSourcePtr>>>;
 
-    struct Link {  // of a weight's chain of sources
+    struct Link {  // one source in a weight's chain
         const AdapterFile* file = nullptr;
         size_t layer = 0;
         bool bias = false;

@@ -22,8 +22,8 @@ struct AdaptableLayer {
         int64_t first_row = 0;           // within the layer
         int64_t rows = 0, columns = 0;
     };
-    std::string name;                 // of the first network that has it: the component's and the layer's
-    bool text = false;                // of a text encoder
+    std::string name;                 // the component's and the layer's, in the first network that has it
+    bool text = false;                // whether it is a text encoder's
     std::vector<Piece> weight, bias;  // in the order of their rows
     LayerShape weight_shape, bias_shape;
     std::vector<size_t> parts;  // numbers of the layers that this one joins

@@ -1,5 +1,5 @@
-// OFT and BOFT: rows turned by orthogonal matrices, one for each block of rows (Qiu et al. 2023), or for several kinds
-// of blocks, one after the other, as a butterfly (Liu et al. 2024, in LyCORIS' form).
+// OFT and BOFT: rows turned by orthogonal matrices. OFT has one for each block of rows (Qiu et al. 2023). BOFT turns
+// blocks of several kinds, one after the other, as a butterfly (Liu et al. 2024, in LyCORIS' form).
 #include <algorithm>
 #include <cmath>
 #include <mutex>
@@ -63,7 +63,7 @@ class Orthogonal : public Adapter {
     int64_t group() const override { return side_ << (stages_ - 1); }
 
     void apply(float weight, int64_t first, int64_t count, const std::vector<double>&, float* values) const override {
-        const std::vector<float> turns = rotations();
+        const std::vector<float>& turns = rotations();
         std::vector<float> below(values, values + count * columns_);
         std::vector<float> rescale = rescale_ ? rescale_.rows(first, count) : std::vector<float>();
         const auto blocks = static_cast<int64_t>(turns.size()) / (stages_ * side_ * side_);
