@@ -58,7 +58,7 @@ class Prompts:
         self.composes = bool(self.encoders) and all(one.positions for one in self.encoders)  #: whether AND has a meaning
         self._known: OrderedDict[tuple[Any, ...], _engine.Conditioning] = OrderedDict()
         self._adapted: list[tuple[tuple[str, int, int], float, float]] = []  # the LoRAs in use: file, weights
-        self._used_loras: list[UsedLora] = []
+        self.used_loras: list[UsedLora] = []
 
     def __len__(self) -> int:
         """How many conditionings are kept."""
@@ -79,9 +79,9 @@ class Prompts:
         if wanted != self._adapted:
             given = [_engine.Adapter(_engine.path_bytes(lora.path), lora.denoiser, lora.text) for lora in loras]
             found = self._model().set_adapters(given)
-            self._used_loras = [UsedLora(*lora, **one) for lora, one in zip(loras, found)]
+            self.used_loras = [UsedLora(*lora, **one) for lora, one in zip(loras, found)]
             self._adapted = wanted
-        return self._used_loras
+        return self.used_loras
 
     def shares(
         self, wanted: Text, unwanted: str | Conditioning, *, steps: int, run: int, guided: bool, clip_skip: int
