@@ -292,7 +292,8 @@ class StableDiffusion:
         if upscale_factor != 1:
             images = self.upscale(images, upscale_factor)
         for image, made, own_seed in zip(images, result.images, result.seeds):
-            image.info.update({**made.info, **self._arguments, **given, **used, "seed": own_seed})
+            info: dict[Any, Any] = {**made.info, **self._arguments, **given, **used, "seed": own_seed}
+            image.info.update(info)
         return images
 
     def _second_pass(self, given: Mapping[str, Any]) -> dict[str, Any]:
