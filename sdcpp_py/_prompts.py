@@ -107,7 +107,7 @@ class Prompts:
             for one in texts:
                 nothing = is_negative and not one.text
                 encoded = self.encoded(tokens[one.text], clip_skip, nothing=nothing)
-                out.append(_engine.Share(encoded, is_negative, one.weight, one.start, one.end))
+                out.append(_engine.Share([encoded], is_negative, one.weight, one.start, one.end))
         for given, is_negative in ((wanted.given, False), (unwanted, True)):
             if isinstance(given, Conditioning) and (needs_negative or not is_negative):
                 out += [self._given(part, is_negative) for part in given.parts]
@@ -115,7 +115,7 @@ class Prompts:
 
     def _given(self, part: Part, negative: bool) -> _engine.Share:
         encoded = self._model().conditioning(part.arrays)
-        return _engine.Share(encoded, negative, part.weight, part.start, part.end)
+        return _engine.Share([encoded], negative, part.weight, part.start, part.end)
 
     def encoded(self, tokens: tuple[prompt.Tokens, ...], clip_skip: int, *, nothing: bool = False) -> _engine.Conditioning:
         """A text's conditioning; ``nothing``: it is an empty negative prompt."""
@@ -144,7 +144,7 @@ class Prompts:
         parts = []
         for one, ids in zip(found, tokens):
             encoded = self.encoded(ids, clip_skip, nothing=negative and not one.text)
-            arrays = {name: encoded.array(name) for name in _ARRAYS if encoded.has(name)}
+            arrays = {name: encoded.array(name) for name in _ARRAYS if encoded.shapes([name])}
             parts.append(Part(arrays, one.weight, one.start, one.end))
         return Conditioning(parts, text.written)
 
@@ -154,6 +154,20 @@ class Prompts:
         every = [one.text for text in texts for one in schedule.texts_of(text, count, count, several_prompts=self.composes)]
         tokens = encoders.tokenize(self.encoders, list(dict.fromkeys(every)), self.words)
         return max((one.chunks for row in tokens for one in row), default=1)
+
+
+def together_key(text: Text) -> tuple[Any, ...]:
+    """What must be equal for pictures of two prompts to be sampled together."""
+    loras = tuple((*networks.identity(lora), lora.denoiser, lora.text) for lora in text.loras)
+    passes = [[(share[1:], share.conditionings[0].shapes(_ARRAYS)) for share in one] for one in (text.shares, text.later_shares)]
+    return loras, repr(passes)
+
+
+def together(shares: Sequence[Sequence[_engine.Share]]) -> list[_engine.Share]:
+    """The shares of several pictures, whose keys are equal, as those of a batch; one picture's own if all have the same."""
+    if all(one is shares[0] for one in shares):
+        return list(shares[0])
+    return [row[0]._replace(conditionings=[share.conditionings[0] for share in row]) for row in zip(*shares)]
 
 
 def conditionings_of(name: str, given: Any) -> list[Conditioning]:

@@ -24,7 +24,7 @@ from sdcpp_py._embedded import SUBJECT, can_draw, embedded_model
 from sdcpp_py._images import Picture
 from sdcpp_py._memory_errors import memory_errors_told
 from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
-from sdcpp_py._prompts import Prompts, Text, conditionings_of
+from sdcpp_py._prompts import Prompts, Text, conditionings_of, together, together_key
 from sdcpp_py._result import Report, Result, Step
 from sdcpp_py._watchers import Watchers
 from sdcpp_py.errors import (
@@ -212,6 +212,15 @@ class Pipeline:
             self._lock.release()
 
     @contextlib.contextmanager
+    def _calling_back(self) -> Iterator[None]:
+        """Let other calls on this thread know that a callback is under way."""
+        self._in_callback = threading.get_ident(), time.monotonic()
+        try:
+            yield
+        finally:
+            self._in_callback = None
+
+    @contextlib.contextmanager
     def _watching(self, cancel: _engine.Cancel | None) -> Iterator[None]:
         """Look at a caller's event while calls are under way."""
         self._watch = None if cancel is None else cancel.is_set
@@ -311,6 +320,7 @@ class Pipeline:
         use_taesd: bool = False,
         preview_callback: Callable[[Step], None] | None = None,
         callback: Callable[[Step], None] | None = None,
+        picture_callback: Callable[[int, Image.Image], None] | None = None,
         cancel: _engine.Cancel | None = None,
         progress: bool | None = None,
     ) -> Result:
@@ -367,7 +377,8 @@ class Pipeline:
 
         ``callback`` is called after each step with a `Step`, on this thread; what it raises comes out of this call.
         ``preview_callback`` likewise, after every ``preview_interval`` steps, and with a picture: ``preview`` says how it is
-        made (``proj`` at once, ``tae`` by the tiny autoencoder, ``vae`` by the model's own). Within them only `cancel` may be
+        made (``proj`` at once, ``tae`` by the tiny autoencoder, ``vae`` by the model's own). ``picture_callback`` is called with
+        the number and the picture as soon as each is done. Within them only `cancel` may be
         called on this pipeline; other methods raise BusyError. ``cancel`` is a `threading.Event` or the like: once its
         ``is_set()`` is true this call raises CancelledError within moments, also if it was set before. ``progress`` None shows
         a bar on a terminal.
@@ -379,7 +390,7 @@ class Pipeline:
         with self._alone(options.cancel(cancel)), self._watching(cancel):
             model = self._require_open()
             visible = options.progress(progress)
-            watchers = Watchers(callback, preview_callback, given)
+            watchers = Watchers(callback, preview_callback, picture_callback, given)
             self._require_parts(options.switch("use_taesd", use_taesd))
             unwanted = "" if negative_prompt is None else negative_prompt
             if not isinstance(unwanted, str):
@@ -690,7 +701,8 @@ class Pipeline:
     ) -> Result:
         latents: list[NDArray[np.float32]] = []
         pictures: list[Image.Image] = []
-        together = self._together({**used, "batch_count": len(jobs)})
+        most = self._together({**used, "batch_count": len(jobs)})
+        keys = [together_key(text) for text in texts]
 
         def decode(number: int) -> None:
             self._stop_if_cancelled()
@@ -710,19 +722,22 @@ class Pipeline:
             image.info[metadata.KEY] = metadata.own_text(own, text.written, again["negative_prompt"], made_from, facts)
             pictures.append(image)
             timings["decode"] += time.perf_counter() - start
+            with self._calling_back():
+                watchers.show(number, image)
 
-        for group in _jobs.groups(jobs, together):
+        for group in _jobs.groups(jobs, most, lambda job: keys[job.text]):
             self._stop_if_cancelled()
             bar.set_description("sampling")
             start = time.perf_counter()
             text = texts[group[0].text]
             self._prompts.adapt(text.loras)
-            made = list(self._sample(used, text.shares, group, len(latents), watchers, bar))
+            shares = together([texts[job.text].shares for job in group])
+            made = list(self._sample(used, shares, group, len(latents), watchers, bar))
             if later:
-                made = self._larger(made, group, used, later, text, len(latents), watchers, bar)
+                made = self._larger(made, group, used, later, texts, len(latents), watchers, bar)
             latents.extend(made)
             timings["sample"] += time.perf_counter() - start
-            if together == 1:
+            if most == 1:
                 decode(len(pictures))
         for number in range(len(pictures), len(latents)):
             decode(number)
@@ -739,7 +754,7 @@ class Pipeline:
         group: Sequence[_jobs.Job],
         used: Mapping[str, Any],
         later: _hires.SecondPass,
-        text: Text,
+        texts: Sequence[Text],
         first: int,
         watchers: Watchers,
         bar: Any,
@@ -751,8 +766,9 @@ class Pipeline:
             self._stop_if_cancelled()
             jobs.append(replace(job, noise=None, init_latent=self._enlarged(latent, used, later)))
         out: list[NDArray[np.float32]] = []
-        for part in _jobs.groups(jobs, self._together({**own, "batch_count": len(jobs)})):
-            out.extend(self._sample(own, text.later_shares, part, first + len(out), watchers, bar))
+        for part in _jobs.groups(jobs, self._together({**own, "batch_count": len(jobs)}), lambda job: 0):
+            shares = together([texts[job.text].later_shares for job in part])
+            out.extend(self._sample(own, shares, part, first + len(out), watchers, bar))
         return out
 
     def _ways_out(self) -> dict[str, Any]:
@@ -858,16 +874,13 @@ class Pipeline:
                 bar.total -= (used["steps"] - steps) * len(group)
             bar.update(len(group))
             self._stop_if_cancelled()
-            self._in_callback = threading.get_ident(), time.monotonic()
-            try:
+            with self._calling_back():
                 for number, estimate in enumerate(estimates):
                     picture = None if previews is None else previews[number]
                     watchers.tell(Step(step, steps, seconds, first + number, estimate.copy(), model.preview, picture))
-            finally:
-                self._in_callback = None
 
         own = {name: value for name, value in used.items() if options.GENERATE[name].set == "generate"}
-        own |= {"batch_count": len(group), "seed": group[0].seed}
+        own |= {"batch_count": len(group), "seeds": ",".join(str(job.seed) for job in group)}
         for name in ("noise", "init_latent", "mask"):
             arrays = [getattr(job, name) for job in group]
             if arrays[0] is not None:

@@ -250,14 +250,16 @@ typedef int (*sdcpp_step_callback)(const sdcpp_step* step, void* user_data);
 
 /* A prompt's part in a run. */
 typedef struct sdcpp_prompt_share {
-    const sdcpp_conditioning* conditioning;
+    const sdcpp_conditioning* const* conditionings; /* one for all pictures, or one for each */
+    int32_t conditioning_count;
     int32_t negative;  /* 1 = guidance leads away from it */
     double weight;     /* not 0; see sdcpp_sample */
     double start, end; /* share of the steps, 0 to 1 */
 } sdcpp_prompt_share;
 
 /* Samples; `latent` receives [batch_count, C, H/f, W/f] floats. `options`: the set "generate", or NULL; batch_count
- * pictures go through the network together, with the same numbers as one by one. The prediction is negative + cfg_scale
+ * pictures go through the network together, with the same numbers as one by one; conditionings of one share have
+ * arrays of the same shapes. The prediction is negative + cfg_scale
  * * sum(weight * (positive - negative)) over the positive shares that count at a step; `negative` is the weighted mean
  * of the negative ones (Liu et al. 2022, "Compositional visual generation"). One positive share at least and, unless
  * cfg_scale and all weights are 1, one negative share are needed. `callback` may be NULL. */

@@ -68,10 +68,14 @@ class Conditioning:
         """Take over the engine's object."""
         self.handle = ffi.gc(pointer, lib.sdcpp_conditioning_free)
 
-    def has(self, name: str) -> bool:
-        """Whether it has an array of this name."""
-        nowhere = ffi.NULL
-        return bool(lib.sdcpp_conditioning_array(self.handle, name.encode(), nowhere, nowhere) != nowhere)
+    def shapes(self, names: Sequence[str]) -> list[list[int]]:
+        """The shapes of those of its arrays that it has."""
+        found = []
+        shape, dimensions = ffi.new("int64_t[6]"), ffi.new("int32_t*")
+        for name in names:
+            if lib.sdcpp_conditioning_array(self.handle, name.encode(), shape, dimensions) != ffi.NULL:
+                found.append(list(shape[0 : dimensions[0]]))
+        return found
 
     def array(self, name: str) -> Floats:
         """A copy of one of its arrays: "context" are the text encoders' states, float32 [1, tokens, C]."""
@@ -91,7 +95,7 @@ def copied(function: Any, *arguments: Any) -> Floats:
 class Share(NamedTuple):
     """A prompt's part in a run, see `sdcpp_prompt_share`."""
 
-    conditioning: Conditioning
+    conditionings: Sequence[Conditioning]  #: one for all pictures, or one for each
     negative: bool = False
     weight: float = 1.0
     start: float = 0.0
@@ -256,7 +260,8 @@ class Model:
                 self._calling_back = None
 
         hook, chosen = Callback(after_step), Options("generate", options)
-        given = ffi.new("sdcpp_prompt_share[]", [(s.conditioning.handle, *s[1:]) for s in shares])
+        lists = [ffi.new("sdcpp_conditioning*[]", [one.handle for one in share.conditionings]) for share in shares]
+        given = ffi.new("sdcpp_prompt_share[]", [(rows, len(rows), *share[1:]) for rows, share in zip(lists, shares)])
         target = ffi.from_buffer("float[]", latents)
         arguments = (given, len(shares), chosen.handle, lib.sdcpp_py_step, hook.handle, target)
         self._run(stop, watch, lib.sdcpp_sample, *arguments, callback=hook)

@@ -153,6 +153,7 @@ def test_the_command_line_has_every_option_with_the_same_default():
     given = command_line()
     # `sdcpp plan` takes link_speed as two numbers; the command line is a whole process
     left_out = {"prompt", "noise", "init_latent", "conditioning", "negative_conditioning", "preview_callback"}
+    left_out |= {"picture_callback"}
     left_out |= {
         "rng",
         "callback",
@@ -198,11 +199,11 @@ NOT_IN_TABLE = {
     | {"lora_model_dir"}
     | {"embeddings", "embedding_dir"},
     sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "mask_image", "loras"}
-    | {"conditioning", "negative_conditioning", "preview_callback", "callback", "cancel", "progress"},
+    | {"conditioning", "negative_conditioning", "preview_callback", "picture_callback", "callback", "cancel", "progress"},
     planner.plan: {"stages"},
 }
 # The package's own; what another keyword gives; the pipeline's, for all of its pictures unless a call has its own.
-NOT_KEYWORDS = {"blas_library", "mask", "rng"}
+NOT_KEYWORDS = {"blas_library", "mask", "rng", "seeds"}
 
 
 @pytest.mark.parametrize(
@@ -325,7 +326,7 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     picture = {name: value for name, value in expected.items() if name in options.GENERATE}
     more = {"prompt": "a cat", "negative_prompt": "no", "init_image": "photo.png", "mask_image": "mask.png"}
     more |= {"use_taesd": True, "progress": False, "loras": [("a.safetensors", 1.0), ("b:c", -0.5)]}
-    assert callable(Recorder.made.pop("preview_callback"))
+    assert callable(Recorder.made.pop("preview_callback")) and callable(Recorder.made.pop("picture_callback"))
     assert Recorder.made == {**picture, **more}
     assert len(expected) > 20
 
@@ -336,6 +337,7 @@ def test_the_command_line_says_nothing_of_what_was_left_out(monkeypatch):
     defaults = {name: one.default for name, one in parameters(sdcpp_py.Pipeline).items()}
     assert Recorder.opened == {name: defaults[name] for name in Recorder.opened} | {"whole_process": True}
     defaults = {name: one.default for name, one in parameters(sdcpp_py.Pipeline.generate).items()}
+    assert callable(Recorder.made.pop("picture_callback"))
     assert Recorder.made == {name: defaults[name] for name in Recorder.made} | {"prompt": "a cat"}
 
 

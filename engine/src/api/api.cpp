@@ -328,9 +328,13 @@ int sdcpp_sample(sdcpp_model* model, const sdcpp_prompt_share* shares, size_t co
         SampleOptions& sample = wanted.sample;
         for (size_t i = 0; i < count; ++i) {
             const sdcpp_prompt_share& share = shares[i];
-            need(share.conditioning, "a share's conditioning");
-            sample.shares.push_back(
-                {&share.conditioning->conditioning, {share.negative != 0, share.weight, share.start, share.end}});
+            PromptShare& one = sample.shares.emplace_back();
+            one.guide = {share.negative != 0, share.weight, share.start, share.end};
+            for (int32_t picture = 0; picture < share.conditioning_count; ++picture) {
+                need(share.conditionings, "a share's conditionings");
+                need(share.conditionings[picture], "a share's conditioning");
+                one.conditionings.push_back(&share.conditionings[picture]->conditioning);
+            }
         }
         require_latents("noise", wanted.noise_shape, model->model, sample);
         require_latents("init_latent", wanted.init_latent_shape, model->model, sample);

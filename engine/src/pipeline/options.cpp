@@ -116,6 +116,19 @@ const std::vector<std::string>& hires_upscalers() {
     return names;
 }
 
+void store_seeds(void* target, const OptionValue& value) {
+    std::istringstream words(std::get<std::string>(value));
+    std::vector<uint64_t>& seeds = static_cast<GenerateOptions*>(target)->sample.seeds;
+    for (std::string word; std::getline(words, word, ',');) {
+        uint64_t seed = 0;
+        const auto read = std::from_chars(word.data(), word.data() + word.size(), seed);
+        if (read.ec != std::errc() || read.ptr != word.data() + word.size())
+            fail(SDCPP_INVALID_ARGUMENT, OptionName{"seeds"}, " must be whole numbers from 0, not '",
+                 word.substr(0, 60), "'");
+        seeds.push_back(seed);
+    }
+}
+
 void store_strength(void* target, const OptionValue& value) {
     assign(static_cast<GenerateOptions*>(target)->sample.start.strength, value);
 }
@@ -497,6 +510,11 @@ const std::vector<Option>& option_table() {
          .written = "Seed",
          .help = "the first picture's seed, the others' rise by one; left out or below 0: random",
          .store = sampled<&SampleOptions::seed>},
+        {.set = generate,
+         .name = "seeds",
+         .kind = Kind::text,
+         .help = "a seed for each picture, separated by commas, in place of seed",
+         .store = store_seeds},
         {.set = generate,
          .name = "batch_count",
          .kind = Kind::integer,
