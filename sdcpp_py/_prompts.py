@@ -85,18 +85,29 @@ class Prompts:
         return self.used_loras
 
     def shares(
-        self, wanted: Text, unwanted: str | Conditioning, *, steps: int, run: int, guided: bool, clip_skip: int, earlier: int = 0
+        self,
+        wanted: Text,
+        unwanted: str | Conditioning,
+        *,
+        steps: int,
+        run: int,
+        guided: bool,
+        clip_skip: int,
+        earlier: int = 0,
+        picture_share: float | None = None,
     ) -> list[_engine.Share]:
         """The conditionings of a prompt and of the negative one, which is left out if it has no effect.
 
         The run has ``steps``, of which the last ``run`` are done; ``earlier`` are those of a pass before it.
+        ``picture_share``, of models that edit a picture: the weight of what the picture alone changes, beside the prompt's of 1;
+        the negative prompt leads away without the picture then.
         """
         positive: list[schedule.Text] = []
         if wanted.given is None:
             positive = schedule.texts_of(wanted.plain, steps, run, earlier=earlier, several_prompts=self.composes)
         composed = len({text.text for text in positive if text.start == 0}) > 1 or any(text.weight != 1 for text in positive)
         parts = wanted.given.parts if wanted.given else ()
-        needs_negative = guided or composed or any(part.weight != 1 for part in parts)
+        needs_negative = guided or composed or picture_share is not None or any(part.weight != 1 for part in parts)
         negative: list[schedule.Text] = []
         if needs_negative and isinstance(unwanted, str):
             negative = schedule.texts_of(unwanted, steps, run, earlier=earlier, several_prompts=False)
@@ -111,7 +122,11 @@ class Prompts:
         for given, is_negative in ((wanted.given, False), (unwanted, True)):
             if isinstance(given, Conditioning) and (needs_negative or not is_negative):
                 out += [self._given(part, is_negative) for part in given.parts]
-        return out
+        if picture_share is None:
+            return out
+        away = [share for share in out if share.negative]
+        with_picture = [share._replace(negative=False, weight=picture_share) for share in away if picture_share]
+        return [one for one in out if not one.negative] + with_picture + [one._replace(without_picture=True) for one in away]
 
     def _given(self, part: Part, negative: bool) -> _engine.Share:
         encoded = self._model().conditioning(part.arrays)

@@ -100,6 +100,7 @@ class Share(NamedTuple):
     weight: float = 1.0
     start: float = 0.0
     end: float = 1.0
+    without_picture: bool = False  #: what the extra channels show counts as zeros
 
 
 def c_files(files: Sequence[PartFile]) -> tuple[Any, int, Any]:
@@ -298,11 +299,11 @@ class Model:
         self._run(stop, watch, lib.sdcpp_upscale, chosen.handle, source, height, width, target)
         return out
 
-    def encode(self, pixels: NDArray[np.uint8], shape: tuple[int, int, int], *, stop: Stop, watch: Watch | None = None) -> Floats:
-        """A picture [height, width, 3] to the mean of its latent, of ``shape``."""
+    def encode(self, planes: Floats, shape: tuple[int, int, int], *, stop: Stop, watch: Watch | None = None) -> Floats:
+        """A picture [3, height, width] in -1 to 1 to the mean of its latent, of ``shape``."""
         latent = np.empty(shape, np.float32)
-        source, target = ffi.from_buffer("uint8_t[]", pixels), ffi.from_buffer("float[]", latent)
-        self._run(stop, watch, lib.sdcpp_encode, source, pixels.shape[0], pixels.shape[1], target)
+        source, target = ffi.from_buffer("float[]", planes), ffi.from_buffer("float[]", latent)
+        self._run(stop, watch, lib.sdcpp_encode, source, planes.shape[1], planes.shape[2], target)
         return latent
 
     def plan(self, network: str, options: Mapping[str, Any], chunks: int = 1) -> dict[str, Any]:

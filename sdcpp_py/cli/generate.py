@@ -90,6 +90,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mask", dest="mask_image", metavar="FILE", help="repaint the white part of this picture, which is as large as -i's"
     )
     picture.add_argument(
+        "--outpaint", metavar="L,T,R,B", help="let -i's picture grow by so many pixels to the left, top, right and bottom"
+    )
+    picture.add_argument(
         "--from-picture",
         metavar="FILE",
         help="prompts and options of a picture that this or another program made; flags that are given come before them",
@@ -232,7 +235,8 @@ def making_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "negative_prompt": arguments.negative_prompt,
         **making,
-        **{"init_image": arguments.init_image, "mask_image": arguments.mask_image, "loras": _loras(arguments.loras)},
+        **{"init_image": arguments.init_image, "mask_image": arguments.mask_image, "outpaint": arguments.outpaint},
+        **{"loras": _loras(arguments.loras)},
         **{"use_taesd": arguments.taesd is not None, "preview_callback": None if preview_path is None else keep},
     }
 

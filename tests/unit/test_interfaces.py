@@ -198,12 +198,12 @@ NOT_IN_TABLE = {
     sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "upscaler", "parts", "rng"}
     | {"lora_model_dir"}
     | {"embeddings", "embedding_dir"},
-    sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "mask_image", "loras"}
+    sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "mask_image", "outpaint", "loras"}
     | {"conditioning", "negative_conditioning", "preview_callback", "picture_callback", "callback", "cancel", "progress"},
     planner.plan: {"stages"},
 }
 # The package's own; what another keyword gives; the pipeline's, for all of its pictures unless a call has its own.
-NOT_KEYWORDS = {"blas_library", "mask", "rng", "seeds"}
+NOT_KEYWORDS = {"blas_library", "extra", "mask", "rng", "seeds"}
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     parts["upscaler"] = "u.pth"
     given += ["--clip_l", "l", "--clip_g", "g", "-m", "x.gguf", "--no-blas", "-n", "no", "-i", "photo.png", "--no-progress"]
     given += ["--mask", "mask.png", "--lora-model-dir", "styles", "--lora", "a.safetensors", "--lora", "b:c:-0.5"]
-    given += ["--embedding", "w.pt", "--embd-dir", "words"]
+    given += ["--embedding", "w.pt", "--embd-dir", "words", "--outpaint", "1,2,3,4"]
     assert cli.main(["generate", "a cat", *given]) == 0
     rng = {"rng": expected.pop("rng")}
     model = {name: value for name, value in expected.items() if name in options.MODEL}
@@ -325,6 +325,7 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     }
     picture = {name: value for name, value in expected.items() if name in options.GENERATE}
     more = {"prompt": "a cat", "negative_prompt": "no", "init_image": "photo.png", "mask_image": "mask.png"}
+    more |= {"outpaint": "1,2,3,4"}
     more |= {"use_taesd": True, "progress": False, "loras": [("a.safetensors", 1.0), ("b:c", -0.5)]}
     assert callable(Recorder.made.pop("preview_callback")) and callable(Recorder.made.pop("picture_callback"))
     assert Recorder.made == {**picture, **more}
@@ -409,7 +410,6 @@ REFUSED = {
     "control_image": "c.png",
     "canny": True,
     "slg_scale": 2.5,
-    "image_cfg_scale": 1.5,
     "timestep_shift": 250,
     "pm_id_images": ["a.png"],
     "cache_mode": "easycache",
@@ -463,7 +463,15 @@ def test_the_facades_pictures_carry_their_arguments_and_convert_writes(folder, t
 
 
 WRITTEN = ["Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Clip skip", "Denoising strength", "RNG", "Sigmas"]
-WRITTEN += ["Guidance start", "Guidance end", "Guidance rescale", "APG eta", "APG momentum", "APG norm threshold"]
+WRITTEN += [
+    "Image CFG scale",
+    "Guidance start",
+    "Guidance end",
+    "Guidance rescale",
+    "APG eta",
+    "APG momentum",
+    "APG norm threshold",
+]
 WRITTEN += ["Hires upscaler", "Hires upscale", "Hires steps", "Hires denoising strength"]
 WRITTEN += ["Zero init steps", "Mimic scale", "Threshold percentile", "Interpolate Phi"]
 WRITTEN += ["Mask blur", "Masked content", "Masked area padding"]

@@ -28,7 +28,17 @@ class BatchRng : public Rng {
 class Predictor {
   public:
     Predictor(Executor& executor, const ModelFacts& facts, const NoiseTable& table, const SampleOptions& options)
-        : executor_(executor), net_(executor.as<Denoiser>()), facts_(facts), table_(table), options_(options) {}
+        : executor_(executor), net_(executor.as<Denoiser>()), facts_(facts), table_(table), options_(options) {
+        if (const int64_t channels = net_.extra_channels()) {
+            if (options.extra.empty())
+                fail(SDCPP_INVALID_ARGUMENT, OptionName{"extra"}, " is needed: the diffusion model has ", channels,
+                     " channels beside the latent's");
+            const int64_t factor = facts.latent.factor, height = options.height / factor,
+                          width = options.width / factor;
+            extra_ =
+                for_each_picture(options.extra, static_cast<size_t>(channels * height * width), options.batch, "extra");
+        }
+    }
 
     // For each of `which` of the run's conditionings, one behind the other; together if they can be a batch.
     Floats operator()(const Floats& x, double sigma, const std::vector<size_t>& which) const {
@@ -50,6 +60,7 @@ class Predictor {
     Floats together(const Floats& x, double sigma, const std::vector<const PromptShare*>& shares) const {
         const double scale = table_.is_flow() ? 1 : 1 / std::sqrt(sigma * sigma + 1);
         const auto batch = static_cast<size_t>(options_.batch);
+        const size_t each = x.size() / batch, extra_each = extra_.size() / batch;
         Noisy noisy;
         noisy.shape = {net_.in_channels(), 1, options_.height / facts_.latent.factor,
                        options_.width / facts_.latent.factor};
@@ -59,7 +70,12 @@ class Predictor {
             for (size_t picture = 0; picture < batch; ++picture)
                 noisy.conditionings.push_back(share->conditionings[share->conditionings.size() > 1 ? picture : 0]);
             noisy.negative.insert(noisy.negative.end(), batch, share->guide.negative);
-            for (const float value : x) noisy.x.push_back(static_cast<float>(value * scale));
+            for (size_t picture = 0; picture < batch; ++picture) {
+                const auto own = std::span(x).subspan(picture * each, each);
+                for (const float value : own) noisy.x.push_back(static_cast<float>(value * scale));
+                const auto extra = std::span(extra_).subspan(picture * extra_each, extra_each);
+                for (const float value : extra) noisy.x.push_back(share->without_picture ? 0.0f : value);
+            }
         }
         noisy.timesteps.assign(noisy.conditionings.size(), static_cast<float>(table_.timestep_of(sigma)));
         if (net_.takes_guidance())
@@ -73,6 +89,7 @@ class Predictor {
     const ModelFacts& facts_;
     const NoiseTable& table_;
     const SampleOptions& options_;
+    Floats extra_;  // all pictures'; empty if the denoiser has no extra channels
 };
 
 void require_conditionings(const SampleOptions& options, const Denoiser& net) {

@@ -91,6 +91,10 @@ void store_latents(void* target, const OptionValue& value) {
     options.*Shape = array.shape;
 }
 
+void store_extra(void* target, const OptionValue& value) {
+    static_cast<GenerateOptions*>(target)->sample.extra = std::get<OptionArray>(value).data;
+}
+
 void store_mask(void* target, const OptionValue& value) {
     const auto& array = std::get<OptionArray>(value);
     auto& options = *static_cast<GenerateOptions*>(target);
@@ -354,6 +358,16 @@ const std::vector<Option>& option_table() {
          .written = "CFG scale",
          .help = "guidance; 1 = none",
          .store = guided_by<&Guidance::scale>},
+        {.set = face,
+         .name = "image_cfg_scale",
+         .kind = Kind::number,
+         .least = 0,
+         .most = 1000,
+         .group = "guidance",
+         .flags = "--img-cfg-scale",
+         .unit = "X",
+         .written = "Image CFG scale",
+         .help = "for models that edit a picture: how closely to stay with it (left out: 1.5)"},
         {.set = generate,
          .name = "guidance_start",
          .kind = Kind::number,
@@ -631,6 +645,11 @@ const std::vector<Option>& option_table() {
          .kind = Kind::array,
          .help = "[H/f, W/f] or [N, H/f, W/f] in 0 to 1: what is repainted of init_latent is 1",
          .store = store_mask},
+        {.set = generate,
+         .name = "extra",
+         .kind = Kind::array,
+         .help = "values for the input channels that a checkpoint for inpainting or editing has beside the latent's",
+         .store = store_extra},
         {.set = face,
          .name = "mask_blur",
          .kind = Kind::number,
