@@ -103,7 +103,7 @@ def parameters_text(prompt: str, negative_prompt: str, fields: Mapping[str, Any]
     return "\n".join(lines)
 
 
-def parameters_of(used: Mapping[str, Any], model: str, lora_hashes: str = "") -> str:
+def parameters_of(used: Mapping[str, Any], model: str, lora_hashes: str = "", controls: Sequence[str] = ()) -> str:
     """`parameters_text` of a picture made with the options ``used``, prompts among them, by the model called ``model``."""
     fields = options.written(used)
     fields["Sampler"] = _names.SAMPLER_TITLES.get(fields["Sampler"], fields["Sampler"])
@@ -114,6 +114,7 @@ def parameters_of(used: Mapping[str, Any], model: str, lora_hashes: str = "") ->
     fields |= {"Model": model, "Version": f"sdcpp_py {_engine.version()}"}
     if lora_hashes:
         fields["Lora hashes"] = lora_hashes
+    fields |= {f"ControlNet {number}": text for number, text in enumerate(controls)}
     first = [key for key in _A1111_ORDER if key in fields]
     last = ["RNG", "Version"]
     keys = [*first, *(key for key in fields if key not in (*first, *last)), *last]

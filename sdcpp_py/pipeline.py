@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from sdcpp_py import _blas as blas_library
-from sdcpp_py import _engine, _images, _inpaint, _jobs, _names, options, sampling
+from sdcpp_py import _engine, _images, _inpaint, _jobs, _names, control, options, sampling
 from sdcpp_py._embedded import SUBJECT, can_draw, embedded_model
 from sdcpp_py._images import Picture
 from sdcpp_py._memory_errors import memory_errors_told
@@ -136,6 +136,8 @@ class Pipeline:
         self._prompts: OrderedDict[tuple[Any, ...], _engine.Conditioning] = OrderedDict()
         self._adapted: list[tuple[tuple[str, int, int], float, float]] = []  # the LoRAs in use: file, weights
         self._used_loras: list[UsedLora] = []
+        self._controls: list[control.Ready] = []  # of the call under way
+        self._following: tuple[Any, ...] = ()  # the controls in use, and their pictures' part and size
         #: Where tags in prompts find LoRAs; None: nowhere.
         self.lora_model_dir = None if lora_model_dir is None else os.fsdecode(_engine.path_bytes(lora_model_dir))
         self.rng: str = options.GENERATE["rng"].check(rng)
@@ -282,6 +284,7 @@ class Pipeline:
         paste_back: bool | None = None,
         soft_mask: bool | None = None,
         loras: Sequence[LoraLike] | None = None,
+        controls: Sequence[control.ControlLike] | None = None,
         vae_tiling: bool | None = None,
         vae_tile_size: int | None = None,
         vae_tile_overlap: float | None = None,
@@ -318,6 +321,9 @@ class Pipeline:
         model and the text encoders by themselves; ``<lora:name:weight>`` in the prompt does the same, see ``lora_model_dir``.
         They count for this call alone. `Result.loras` says what they changed.
 
+        ``controls`` are ControlNets and T2I-Adapters with the pictures that they follow: `control.Control` or (path, image,
+        strength). They count for this call alone.
+
         ``vae_tiling`` None decodes large pictures in tiles of ``vae_tile_size`` latent sides that overlap by the share
         ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny autoencoder. ``callback`` is called after each step with a
         `Step`, on this thread; what it raises comes out of this call. Within it only `cancel` may be called on this
@@ -342,6 +348,7 @@ class Pipeline:
                 self._size_of_picture(given, pictures[0])
             used = self._checked(given)
             mask = None if mask_image is None else _inpaint.mask_of(mask_image)
+            self._controls = control.of_keyword(controls)
             self._warn(unwanted, given, used, bool(pictures), mask is not None)
             works = self._works(pictures, mask, used)
             again: dict[str, Any] = {"prompt": prompt if isinstance(prompt, str) else prompts, "negative_prompt": unwanted}
@@ -350,6 +357,8 @@ class Pipeline:
             given_loras = networks.of_keyword(loras)
             if loras is not None:
                 again["loras"] = [(os.fsdecode(lora.path), lora.weight) for lora in given_loras]
+            if controls is not None:
+                again["controls"] = [one.again() for one in self._controls]
             texts = {text: self._text(text, given_loras) for text in dict.fromkeys(prompts)}
             if self.model_path == embedded_model() and not all(can_draw(text.plain) for text in texts.values()):
                 logger.warning("the embedded model draws %s, and nothing else", SUBJECT)
@@ -393,6 +402,14 @@ class Pipeline:
             self._used_loras = [UsedLora(*lora, **one) for lora, one in zip(loras, found)]
             self._adapted = wanted
         return self._used_loras
+
+    def _follow(self, width: int, height: int, part: control.Part | None = None) -> None:
+        """Let the call's controls, and no others, lead pictures of this size, which may be a part of a whole."""
+        wanted = (self._controls, width, height, part) if self._controls else ()
+        if wanted != self._following:
+            self._following = (None,)  # of no call, should an error come
+            self._require_open().set_controls([one.for_engine(width, height, part) for one in self._controls])
+            self._following = wanted
 
     def _works(self, pictures: Sequence[Image.Image], mask: Image.Image | None, used: dict[str, Any]) -> list[_inpaint.Work]:
         """The pictures to be inpainted; defaults of the mask's options are added to ``used``."""
@@ -578,6 +595,8 @@ class Pipeline:
     ) -> Result:
         latents: list[NDArray[np.float32]] = []
         pictures: list[Image.Image] = []
+        box = works[0].box if works else None  # the same for all: they have one mask
+        self._follow(used["width"], used["height"], None if box is None else control.Part(works[0].kept.size, box))
         together = self._together({**used, "batch_count": len(jobs)})
 
         def decode(number: int) -> None:
@@ -590,7 +609,8 @@ class Pipeline:
                 image = works[one.work].pasted(image)
             text = texts[one.prompt]
             own = {**used, "prompt": text.written, "negative_prompt": again["negative_prompt"], "seed": one.seed}
-            image.info["parameters"] = _images.parameters_of(own, self.model_path.stem, networks.hashes_text(text.loras))
+            hashes, led = networks.hashes_text(text.loras), [one.written for one in self._controls]
+            image.info["parameters"] = _images.parameters_of(own, self.model_path.stem, hashes, led)
             pictures.append(image)
             timings["decode"] += time.perf_counter() - start
 
@@ -645,6 +665,8 @@ class Pipeline:
             model = self._require_open()
             if network is not None:
                 self._require_network(network)
+            self._controls = []
+            self._follow(0, 0)
             used = self._size(width, height, batch_count, cfg_scale)
             return planner.of_engine(model.plan(network or self.denoiser, used))
 
@@ -672,6 +694,8 @@ class Pipeline:
             self._require_open()
             decoding = options.checked(_DECODING, decoding)
             self._require_parts(decoding["use_taesd"])
+            self._controls = []
+            self._follow(0, 0)
             used = {**self._size(width, height, batch_count, cfg_scale), **decoding}
             found = self._run_plans(used, _jobs.prompts_of(prompt), options.switch("init_image", init_image))
         problems = [one for one in found.values() if isinstance(one, OverBudgetError)]
@@ -775,11 +799,21 @@ class Pipeline:
             return self._conditioning(tokens[0], skip).array("context")
 
     @memory_errors_told()
-    def evaluate(self, network: str, *, loras: Sequence[LoraLike] | None = None, **inputs: NDArray[Any]) -> NDArray[np.float32]:
+    def evaluate(
+        self,
+        network: str,
+        *,
+        loras: Sequence[LoraLike] | None = None,
+        controls: Sequence[control.ControlLike] | None = None,
+        **inputs: NDArray[Any],
+    ) -> NDArray[np.float32]:
         """Run one network once, for tests and benchmarks: the inputs and names that sdcpp.h gives for sdcpp_evaluate."""
         with self._alone():
             self._require_network(network)
             self._adapt(networks.of_keyword(loras))
+            self._controls = control.of_keyword(controls)
+            factor, sides = int(self._facts["latent_factor"]), np.shape(inputs.get("x"))
+            self._follow(*((sides[3] * factor, sides[2] * factor) if len(sides) == 4 else (0, 0)))
             return self._require_open().evaluate(network, inputs, stop=self.cancel, watch=self._watch)
 
     @memory_errors_told()

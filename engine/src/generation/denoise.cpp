@@ -6,16 +6,12 @@
 #include "base/error.h"
 
 namespace sdcpp {
-namespace {
 
-// The number of the step that a level of noise belongs to, as a share of all.
-double share_of(double sigma, const std::vector<double>& sigmas) {
+size_t step_of(double sigma, const std::vector<double>& sigmas) {
     size_t step = 0;
     while (step + 2 < sigmas.size() && sigma <= sigmas[step + 1]) ++step;
-    return static_cast<double>(step) / static_cast<double>(sigmas.size() - 1);
+    return step;
 }
-
-}  // namespace
 
 Floats clean_estimate(const std::vector<double>& prediction, const Floats& x, double sigma, Predicts what) {
     Floats clean(x.size());
@@ -37,7 +33,7 @@ Denoise predicted(Predict network, Predicts what) {
 Predict guided(PredictFor predict, std::vector<Guide> guides, double scale, std::vector<double> sigmas,
                std::vector<double>* negative_out) {
     return [=](const Floats& x, double sigma) {
-        const double share = share_of(sigma, sigmas);
+        const double share = static_cast<double>(step_of(sigma, sigmas)) / static_cast<double>(sigmas.size() - 1);
         std::vector<size_t> which;
         double weights[2] = {0, 0};
         for (const bool negative : {false, true})

@@ -32,6 +32,9 @@ struct Guide {
     double start = 0, end = 1;  // share of the steps in which it counts
 };
 
+// The number of the step, from 0, that a level of noise belongs to.
+size_t step_of(double sigma, const std::vector<double>& sigmas);
+
 // Classifier-free guidance (Ho & Salimans 2022) of predictions: negative + scale * (positive - negative). Each side is
 // the weighted mean of the guides that count at the present step; the positive stands alone if no negative counts.
 // `predict` returns the predictions for the guides `which`, one behind the other. `sigmas`: the run's. `negative`, if

@@ -27,8 +27,14 @@ class BatchRng : public Rng {
 // A denoiser's predictions for latents of one run.
 class Predictor {
   public:
-    Predictor(Executor& executor, const ModelFacts& facts, const NoiseTable& table, const SampleOptions& options)
-        : executor_(executor), net_(executor.as<Denoiser>()), facts_(facts), table_(table), options_(options) {}
+    Predictor(Model& model, const NoiseTable& table, const SampleOptions& options, const std::vector<double>& sigmas)
+        : model_(model),
+          executor_(model.need(Role::denoiser)),
+          net_(executor_.as<Denoiser>()),
+          facts_(model.facts),
+          table_(table),
+          options_(options),
+          sigmas_(sigmas) {}
 
     // For each of `which` of the run's conditionings, one behind the other; together if they can be a batch.
     Floats operator()(const Floats& x, double sigma, const std::vector<size_t>& which) const {
@@ -64,14 +70,19 @@ class Predictor {
         if (net_.takes_guidance())
             noisy.more.push_back(
                 Array::of("guidance", {noisy.rows()}, Floats(noisy.conditionings.size(), options_.guidance)));
-        return net_.prediction(executor_.run(net_.inputs(noisy)), noisy);
+        std::vector<Array> inputs = net_.inputs(noisy);
+        const Selection selection =
+            add_controls(model_, inputs, step_of(sigma, sigmas_), sigmas_.size() - 1, noisy.negative);
+        return net_.prediction(executor_.run(inputs, selection).front(), noisy);
     }
 
+    Model& model_;
     Executor& executor_;
     const Denoiser& net_;
     const ModelFacts& facts_;
     const NoiseTable& table_;
     const SampleOptions& options_;
+    std::vector<double> sigmas_;
 };
 
 void require_conditionings(const SampleOptions& options, const Denoiser& net) {
@@ -143,6 +154,7 @@ Floats generate(Model& model, const SampleOptions& options) {
     if (options.batch < 1 || options.batch > max_together)
         fail(SDCPP_INVALID_ARGUMENT, "batch is ", options.batch, "; 1 to ", max_together, " are possible");
     require_conditionings(options, *model.denoiser());
+    require_hints(model, options.width, options.height);
 
     BatchRng rng(options.rng, options.seed, options.batch);
     const LatentShape shape = {facts.latent.channels, 1, options.height / facts.latent.factor,
@@ -163,7 +175,7 @@ Floats generate(Model& model, const SampleOptions& options) {
 
     std::vector<Guide> guides;
     for (const PromptShare& share : options.shares) guides.push_back(share.guide);
-    const Predictor predictor(model.need(Role::denoiser), facts, table, options);
+    const Predictor predictor(model, table, options, sigmas);
     std::vector<double> negative_prediction;
     Floats negative;
     const Denoise clean =
