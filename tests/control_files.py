@@ -110,3 +110,55 @@ def hint(width: int = 64, height: int = 64, seed: int = 3) -> np.ndarray:
         picture[random.randint(height)] = 255
         picture[:, random.randint(width)] = 255
     return picture
+
+
+def control_lora(unet: str = "unet", rank: int = 3) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """A control-LoRA in the original names, and the ControlNet that it makes of the tiny UNet, under diffusers' names."""
+    whole, base = control_net(unet, "whole"), tiny.part(unet)
+    lora: dict[str, np.ndarray] = {"lora_controlnet": np.zeros(1, np.float32)}
+    for name, array in list(whole.items()):
+        (new,) = cldm({name: array})
+        if not name.endswith(".weight") or array.ndim < 2 or name not in base:
+            lora[new] = array
+            continue
+        rows = array.reshape(len(array), -1)
+        up = tiny.values(f"up.{name}", (len(rows), rank))
+        down = tiny.values(f"down.{name}", (rank, rows.shape[1]))
+        lora[new.removesuffix("weight") + "up"] = up
+        lora[new.removesuffix("weight") + "down"] = down.reshape(rank, *array.shape[1:])
+        whole[name] = base[name] + (up @ down).reshape(array.shape)
+    return lora, whole
+
+
+def t2i_adapter(channels: tuple[int, ...], pixels: int = 8, grey: bool = False, light: bool = False) -> dict[str, np.ndarray]:
+    """A T2I-Adapter with features of these widths, under diffusers' names."""
+    patch = (1 if grey else 3) * pixels**2
+    shapes: dict[str, tuple[int, ...]] = {} if light else {"conv_in": (channels[0], patch, 3, 3)}
+    for i, width in enumerate(channels):
+        before = (patch if light else channels[0]) if i == 0 else channels[i - 1]
+        inner = width // 4 if light else width
+        if light or before != width:
+            shapes[f"body.{i}.in_conv"] = (inner, before, 1, 1)
+        for j in range(2):
+            shapes[f"body.{i}.resnets.{j}.block1"] = (inner, inner, 3, 3)
+            shapes[f"body.{i}.resnets.{j}.block2"] = (inner, inner, 3, 3) if light else (inner, inner, 1, 1)
+        if light:
+            shapes[f"body.{i}.out_conv"] = (width, inner, 1, 1)
+    out = {}
+    for name, shape in shapes.items():
+        out[f"adapter.{name}.weight"] = tiny.values(f"t2i.{name}.weight", shape)
+        out[f"adapter.{name}.bias"] = tiny.values(f"t2i.{name}.bias", shape[:1])
+    return out
+
+
+def t2i_original(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A T2I-Adapter under its authors' names."""
+    out = {}
+    for name, array in tensors.items():
+        plain = name.removeprefix("adapter.")
+        if "out_conv" in plain or any("out_conv" in other for other in tensors):
+            plain = plain.replace(".resnets.", ".body.")
+        elif found := re.match(r"body\.(\d+)\.(?:resnets\.(\d+)\.)?(.*)", plain):
+            plain = f"body.{2 * int(found[1]) + int(found[2] or 0)}.{found[3]}"
+        out[plain] = array
+    return out
