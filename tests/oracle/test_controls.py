@@ -215,10 +215,10 @@ def test_pictures_with_a_t2i_adapter(folder, same_pictures, tmp_path):
     tensors, hint = files.t2i_adapter((32, 64)), Image.fromarray(files.hint(96, 64))
     path = files.write(tmp_path / "adapter.safetensors", tensors)
     with sdcpp_py.Pipeline(folder) as ours:
-        found, arguments = run_of(ours, Control(path, hint, 0.7, end=0.5))
+        found, arguments = run_of(ours, Control(path, hint, 0.7))
     parts = (tiny_models.vae(), None, None, tiny_models.unet(), adapter(tensors, (32, 64)))
     theirs = StableDiffusionAdapterPipeline(*parts, EulerDiscreteScheduler(**tiny.NOISE), None, None, requires_safety_checker=False)
-    same_pictures(found, theirs, image=hint, adapter_conditioning_scale=0.7, adapter_conditioning_factor=0.5, **arguments)
+    same_pictures(found, theirs, image=hint, adapter_conditioning_scale=0.7, **arguments)
 
 
 def test_canny_is_opencvs():
