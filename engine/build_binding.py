@@ -7,8 +7,7 @@ from cffi import FFI
 
 CALLBACKS = """
 extern "Python" void sdcpp_py_log(sdcpp_log_level level, const char* message, void* user_data);
-extern "Python" int sdcpp_py_step(int32_t step, int32_t steps, double seconds, const float* latents, int32_t batch,
-                                  const sdcpp_latent_shape* shape, void* user_data);
+extern "Python" int sdcpp_py_step(const sdcpp_step* step, void* user_data);
 extern "Python" int sdcpp_py_denoise(const float* x, float sigma, float* out, size_t count, void* user_data);
 extern "Python" int sdcpp_py_progress(uint64_t bytes, uint64_t all_bytes, void* user_data);
 """

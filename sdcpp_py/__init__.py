@@ -4,8 +4,9 @@ from sdcpp_py._clone import module_folders
 
 __path__ = module_folders(__path__)  # before any module that needs the engine
 
-from sdcpp_py import control, errors, sampling
+from sdcpp_py import control, errors, metadata, sampling
 from sdcpp_py._compat import RNG_TYPE_MAP, SAMPLE_METHOD_MAP, SCHEDULER_MAP, StableDiffusion
+from sdcpp_py._conditioning import Conditioning
 from sdcpp_py._convert import convert
 from sdcpp_py._images import save
 from sdcpp_py._model_info import devices, summarize
@@ -17,6 +18,7 @@ __all__ = [
     "RNG_TYPE_MAP",
     "SAMPLE_METHOD_MAP",
     "SCHEDULER_MAP",
+    "Conditioning",
     "Pipeline",
     "Report",
     "Result",
@@ -27,6 +29,7 @@ __all__ = [
     "convert",
     "devices",
     "errors",
+    "metadata",
     "sampling",
     "save",
     "summarize",

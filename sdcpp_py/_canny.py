@@ -35,7 +35,7 @@ def soft_edges(
     ridge = _ridges((across * 65536).astype(np.int64), (down * 65536).astype(np.int64), strength)
     certain, possible = ridge & (strength >= top) & (strength > 0), ridge & (strength >= top * low) & (strength > 0)
     kept = possible & ~certain & _beside(certain)
-    values = np.where(certain | kept, strong, 0.0) if strong >= weak else np.where(certain, strong, np.where(kept, weak, 0.0))
+    values = np.where(certain, strong, np.where(kept, weak, 0.0))
     values = 1 - values if inverse else values
     return np.round(255 * np.clip(values, 0, 1)).astype(np.uint8)
 

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from sdcpp_py import _engine, _names, options
+from sdcpp_py import _engine, _names, metadata, options
 from sdcpp_py._whole_file import require_writable, whole_file
 from sdcpp_py.errors import BadFileError, InvalidArgumentError, ModelNotFoundError, shown
 
 _A1111_ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Clip skip")
-_EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 
 
@@ -103,22 +102,27 @@ def parameters_text(prompt: str, negative_prompt: str, fields: Mapping[str, Any]
     return "\n".join(lines)
 
 
-def parameters_of(used: Mapping[str, Any], model: str, lora_hashes: str = "", controls: Sequence[str] = ()) -> str:
-    """`parameters_text` of a picture made with the options ``used``, prompts among them, by the model called ``model``."""
+def parameters_of(used: Mapping[str, Any], model: str, more: Mapping[str, str] | None = None) -> str:
+    """`parameters_text` of a picture made with the options ``used``, prompts among them, by the model called ``model``.
+
+    ``more`` are further fields; empty ones are left out.
+    """
     fields = options.written(used)
     fields["Sampler"] = _names.SAMPLER_TITLES.get(fields["Sampler"], fields["Sampler"])
     if schedule := fields.get("Schedule type"):
         fields["Schedule type"] = _names.SCHEDULE_TITLES.get(schedule, schedule)
     fields["RNG"] = "GPU" if fields["RNG"] == "cuda" else "CPU"  # A1111's words
-    model = os.fsencode(model).decode("utf-8", "replace")  # file names need not be text
-    fields |= {"Model": model, "Version": f"sdcpp_py {_engine.version()}"}
-    if lora_hashes:
-        fields["Lora hashes"] = lora_hashes
-    fields |= {f"ControlNet {number}": text for number, text in enumerate(controls)}
+    fields |= {"Model": file_text(model), "Version": f"sdcpp_py {_engine.version()}"}
+    fields |= {key: text for key, text in (more or {}).items() if text}
     first = [key for key in _A1111_ORDER if key in fields]
     last = ["RNG", "Version"]
     keys = [*first, *(key for key in fields if key not in (*first, *last)), *last]
     return parameters_text(used["prompt"], used["negative_prompt"], {key: fields[key] for key in keys})
+
+
+def file_text(name: str) -> str:
+    """A file's name as text, which it need not be."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def output_paths(pattern: str | os.PathLike[str], count: int) -> list[Path]:
@@ -191,13 +195,12 @@ def _format_of(path: Path, wanted: str | None) -> str:
 
 def _metadata(image: Image.Image, kind: str) -> dict[str, Any]:
     """Arguments of Pillow's save that put the picture's parameters into the file."""
-    text = image.info.get("parameters")
-    if not isinstance(text, str) or kind == "BMP":
+    texts = {key: text for key in ("parameters", metadata.KEY) if isinstance(text := image.info.get(key), str)}
+    if not texts or kind == "BMP":
         return {}
     if kind == "PNG":
         chunk = PngImagePlugin.PngInfo()
-        chunk.add_text("parameters", text)
+        for key, text in texts.items():
+            chunk.add_text(key, text)
         return {"pnginfo": chunk}
-    exif = Image.Exif()
-    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + text.encode("utf-16-be", "surrogatepass")
-    return {"exif": exif}
+    return {"exif": metadata.exif_of(texts)}

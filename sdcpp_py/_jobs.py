@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 class Job:
     """One picture to be made."""
 
-    prompt: str
+    text: int  #: the number of its prompt in the call
     seed: int
     noise: Floats | None  #: [C, h, w]
     init_latent: Floats | None  #: [C, h, w]
@@ -28,7 +28,7 @@ class Job:
 
     def follows(self, other: Job) -> bool:
         """Whether the two can be sampled together: the engine counts a batch's seeds up by one."""
-        same = self.prompt == other.prompt and (self.noise is None) == (other.noise is None)
+        same = self.text == other.text and (self.noise is None) == (other.noise is None)
         return same and self.seed == (other.seed + 1) % 2**64
 
 

@@ -27,11 +27,17 @@ class Step:
     image_index: int  #: which picture of the batch, from 0
     latent: NDArray[np.float32] = field(repr=False)  #: the present estimate of the clean latent, [C, H/8, W/8]; a copy
     _rough: Callable[[NDArray[np.float32]], NDArray[np.uint8]] = field(repr=False)
+    _preview: NDArray[np.uint8] | None = field(default=None, repr=False)
+
+    @property
+    def has_preview(self) -> bool:
+        """Whether the run's option ``preview`` has made a picture after this step."""
+        return self._preview is not None
 
     @property
     def preview(self) -> Image.Image:
-        """A rough picture of `latent`, [W/8, H/8] pixels: no network runs for it."""
-        return Image.fromarray(self._rough(self.latent))
+        """The picture of the option ``preview``, else a rough one of `latent`, [W/8, H/8] pixels, for which no network runs."""
+        return Image.fromarray(self._rough(self.latent) if self._preview is None else self._preview)
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,9 +7,8 @@ import logging
 import os
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -19,12 +18,15 @@ from PIL import Image
 from tqdm import tqdm
 
 from sdcpp_py import _blas as blas_library
-from sdcpp_py import _engine, _images, _inpaint, _jobs, _names, control, options, sampling
+from sdcpp_py import _engine, _images, _inpaint, _jobs, _names, control, metadata, options, sampling
+from sdcpp_py._conditioning import Conditioning
 from sdcpp_py._embedded import SUBJECT, can_draw, embedded_model
 from sdcpp_py._images import Picture
 from sdcpp_py._memory_errors import memory_errors_told
 from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
-from sdcpp_py._result import Report, Result, Step, UsedLora
+from sdcpp_py._prompts import Prompts, Text, conditionings_of
+from sdcpp_py._result import Report, Result, Step
+from sdcpp_py._watchers import Watchers
 from sdcpp_py.errors import (
     BusyError,
     CancelledError,
@@ -36,32 +38,21 @@ from sdcpp_py.errors import (
 )
 from sdcpp_py.plan import _speeds, planner
 from sdcpp_py.profile import ProfileRow
-from sdcpp_py.text import _encoders as encoders
+from sdcpp_py.text import embeddings as embedding_files
 from sdcpp_py.text import loras as networks
-from sdcpp_py.text import prompt
 
 logger = logging.getLogger("sdcpp_py")
 LoraLike = PathLike | tuple[PathLike, float | Mapping[str, float]]
-_CACHED_PROMPTS = 16
 _DECODING = {name: option for name, option in options.GENERATE.items() if option.group == "decoding"}
 _MASKING = ("mask_blur", "mask_invert", "mask_fill", "only_masked", "only_masked_padding", "paste_back", "soft_mask")
+_GUIDANCE = [name for name, option in options.GENERATE.items() if option.group == "guidance"]
+_NEEDED = {("threshold_percentile", "threshold_phi"): "mimic_scale", ("zero_init_steps",): "cfg_zero_star"}
 _SIZE = ("width", "height", "batch_count", "cfg_scale")
 _CALLBACK_SECONDS = 5.0  # a step callback that takes longer may be waiting for those who wait for the pipeline
 
 
 def _least_bytes(problem: OverBudgetError) -> int:
     return problem.least_bytes
-
-
-@dataclass
-class _Text:
-    """A prompt of a call."""
-
-    plain: str  #: without tags
-    loras: list[networks.Lora]
-    written: str  #: for the picture's parameters: with a tag for every LoRA
-    used: list[UsedLora] = field(default_factory=list)
-    shares: list[_engine.Share] = field(default_factory=list)
 
 
 class Pipeline:
@@ -88,7 +79,9 @@ class Pipeline:
     (AVX512-BF16), with results that differ by some hundredths. ``profile=True`` times every operation for `take_profile`,
     which costs a little.
 
-    ``lora_model_dir`` is the folder in which tags in prompts, such as ``<lora:name:0.8>``, find their files.
+    ``lora_model_dir`` is the folder in which tags in prompts, such as ``<lora:name:0.8>``, find their files. ``embeddings`` are
+    files of textual inversion, as a list or by the words that stand for them in prompts (in a list: the files' stems);
+    ``embedding_dir`` is a folder of such files, of which those for other models are left out.
 
     Calls from several threads on one object wait for each other; separate objects run side by side. If a step callback takes
     longer than five seconds, calls that wait raise BusyError, since the callback may be waiting for them.
@@ -124,6 +117,8 @@ class Pipeline:
         matmul_precision: str = "f32",
         profile: bool = False,
         lora_model_dir: PathLike | None = None,
+        embeddings: Sequence[PathLike] | Mapping[str, PathLike] | None = None,
+        embedding_dir: PathLike | None = None,
     ) -> None:
         """Open the files and check them; weights are read at first use."""
         named = locals()
@@ -133,9 +128,6 @@ class Pipeline:
         self._in_callback: tuple[int, float] | None = None  # the thread that calls back, and since when
         self._cancelled = threading.Event()
         self._watch: Callable[[], bool] | None = None  # the cancel of the call under way
-        self._prompts: OrderedDict[tuple[Any, ...], _engine.Conditioning] = OrderedDict()
-        self._adapted: list[tuple[tuple[str, int, int], float, float]] = []  # the LoRAs in use: file, weights
-        self._used_loras: list[UsedLora] = []
         self._controls: list[control.Ready] = []  # of the call under way
         self._following: tuple[Any, ...] = ()  # the controls in use, and their pictures' part and size
         #: Where tags in prompts find LoRAs; None: nowhere.
@@ -148,6 +140,7 @@ class Pipeline:
         chosen = options.checked(options.MODEL, given)
         if library:
             chosen["blas_library"] = library
+        words = embedding_files.files_of(embeddings, embedding_dir)
         files = ModelParts(model, {name: named[name] for name in FILE_KEYWORDS}, otherwise=embedded_model())
         self.model_path = files.path
         budgeted = budget is not None and budget != 0
@@ -158,10 +151,10 @@ class Pipeline:
             self._model.close()
             raise InvalidArgumentError("a text encoder is given, but no model; give its model too")
         self._facts = self._model.report()
+        self._prompts = Prompts(self._require_open, self._facts["text_encoders"], self._facts["title"], words, self._ways_out)
         self.device: str = self._facts["device"]
         #: The model's family, by the engine's name for it.
         self.family: str = self._facts["family"]
-        self._encoders = encoders.of_report(self._facts["text_encoders"])
         #: The diffusion model's name among `networks`; "" if there is none.
         self.denoiser: str = self._facts["denoiser"]
         #: The names of the model's networks, in the order in which they run.
@@ -255,13 +248,26 @@ class Pipeline:
     @memory_errors_told()
     def generate(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | Sequence[str] | None = None,
         *,
         negative_prompt: str | None = "",
+        conditioning: Conditioning | Sequence[Conditioning] | None = None,
+        negative_conditioning: Conditioning | None = None,
         width: int | None = None,
         height: int | None = None,
         steps: int | None = None,
         cfg_scale: float | None = None,
+        guidance_start: float | None = None,
+        guidance_end: float | None = None,
+        guidance_rescale: float | None = None,
+        apg_eta: float | None = None,
+        apg_momentum: float | None = None,
+        apg_norm_threshold: float | None = None,
+        cfg_zero_star: bool = False,
+        zero_init_steps: int | None = None,
+        mimic_scale: float | None = None,
+        threshold_percentile: float | None = None,
+        threshold_phi: float | None = None,
         sampler: str | None = None,
         scheduler: str | None = None,
         seed: int | Sequence[int] | None = None,
@@ -273,6 +279,7 @@ class Pipeline:
         flow_shift: float | None = None,
         guidance: float | None = None,
         noise: NDArray[np.float32] | None = None,
+        init_latent: NDArray[np.float32] | None = None,
         init_image: Picture | Sequence[Picture] | None = None,
         strength: float | None = None,
         mask_image: _inpaint.Mask | None = None,
@@ -285,15 +292,23 @@ class Pipeline:
         soft_mask: bool | None = None,
         loras: Sequence[LoraLike] | None = None,
         controls: Sequence[control.ControlLike] | None = None,
+        preview: str = "none",
+        preview_interval: int = 1,
+        preview_noisy: bool = False,
         vae_tiling: bool | None = None,
         vae_tile_size: int | None = None,
         vae_tile_overlap: float | None = None,
         use_taesd: bool = False,
+        preview_callback: Callable[[Step], None] | None = None,
         callback: Callable[[Step], None] | None = None,
         cancel: _engine.Cancel | None = None,
         progress: bool | None = None,
     ) -> Result:
         """Make `batch_count` pictures of `prompt`, or of each prompt in a list.
+
+        In a prompt, ``(word:1.2)`` weighs more, ``[from:to:0.5]`` changes after half of the steps, ``[a|b]`` takes turns, and
+        ``AND`` guides by several prompts, see docs/prompts.md. ``conditioning`` and ``negative_conditioning`` take the place of
+        the prompts: what `encode_prompt` has made of them, one or a list.
 
         Width and height are in pixels. None takes the model's own default; a seed of None or below 0 is drawn at random and
         reported, a list has one for each picture. ``noise`` is the first noise, float32 [C, H/8, W/8] of unit variance or one
@@ -308,6 +323,8 @@ class Pipeline:
         to be made. It is cut and scaled to width and height, which are its own if they are left out; more than twice the
         model's usual pixels are scaled down to these. ``strength``, 0 to 1, is how far the result may go from it: of N steps,
         min(int(strength * N) + 1, N) are run (None: 0.75).
+
+        ``init_latent``, float32 [C, H/8, W/8] or one more side for the pictures, is a latent to begin from in its place.
 
         ``mask_image`` (as ``init_image``, or uint8 or bool [H, W]; as large as that) is white where the picture is repainted; an
         alpha channel counts in its place. ``mask_invert`` repaints what is black. The mask is blurred by ``mask_blur`` pixels
@@ -325,10 +342,19 @@ class Pipeline:
         strength). They count for this call alone.
 
         ``vae_tiling`` None decodes large pictures in tiles of ``vae_tile_size`` latent sides that overlap by the share
-        ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny autoencoder. ``callback`` is called after each step with a
-        `Step`, on this thread; what it raises comes out of this call. Within it only `cancel` may be called on this
-        pipeline; other methods raise BusyError. ``cancel`` is a `threading.Event` or the like: once its ``is_set()`` is true this
-        call raises CancelledError within moments, also if it was set before. ``progress`` None shows a bar on a terminal.
+        ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny autoencoder.
+
+        ``guidance_start`` and ``guidance_end`` are the share of the steps with guidance. ``guidance_rescale`` gives the guided
+        prediction the range of the prompt's own (2305.08891), ``apg_…`` are those of adaptive projected guidance (2410.02416),
+        ``cfg_zero_star`` and ``zero_init_steps`` those of CFG-Zero* (2503.18886), ``mimic_scale`` and ``threshold_…`` those of
+        dynamic thresholding.
+
+        ``callback`` is called after each step with a `Step`, on this thread; what it raises comes out of this call.
+        ``preview_callback`` likewise, after every ``preview_interval`` steps, and with a picture: ``preview`` says how it is
+        made (``proj`` at once, ``tae`` by the tiny autoencoder, ``vae`` by the model's own). Within them only `cancel` may be
+        called on this pipeline; other methods raise BusyError. ``cancel`` is a `threading.Event` or the like: once its
+        ``is_set()`` is true this call raises CancelledError within moments, also if it was set before. ``progress`` None shows
+        a bar on a terminal.
 
         Raises InvalidArgumentError before anything is computed, CancelledError, MissingPartError, OutOfMemoryError,
         NotFiniteError, ClosedError.
@@ -337,34 +363,37 @@ class Pipeline:
         with self._alone(options.cancel(cancel)), self._watching(cancel):
             model = self._require_open()
             visible = options.progress(progress)
-            if callback is not None and not callable(callback):
-                raise InvalidArgumentError(f"callback must be a function of a Step, not {shown(callback)}")
+            watchers = Watchers(callback, preview_callback, given)
             self._require_parts(options.switch("use_taesd", use_taesd))
-            prompts, unwanted = _jobs.prompts_of(prompt), "" if negative_prompt is None else negative_prompt
+            unwanted = "" if negative_prompt is None else negative_prompt
             if not isinstance(unwanted, str):
                 raise InvalidArgumentError(f"negative_prompt must be a str, not {shown(unwanted)}")
+            given_loras = networks.of_keyword(loras)
+            texts = self._texts(prompt, conditioning, given_loras)
+            away: str | Conditioning = unwanted
+            for one in conditionings_of("negative_conditioning", negative_conditioning):
+                away = one
             pictures = _images.pictures_of(init_image)
             if pictures:
                 self._size_of_picture(given, pictures[0])
+            given_latents = self._given_latents(init_latent, given, bool(pictures))
+            begins = bool(pictures) or given_latents is not None
             used = self._checked(given)
             mask = None if mask_image is None else _inpaint.mask_of(mask_image)
             self._controls = control.of_keyword(controls)
-            self._warn(unwanted, given, used, bool(pictures), mask is not None)
+            self._warn(bool(away), given, used, begins, mask is not None)
             works = self._works(pictures, mask, used)
-            again: dict[str, Any] = {"prompt": prompt if isinstance(prompt, str) else prompts, "negative_prompt": unwanted}
-            arrays = {"noise": noise, "init_image": init_image, "mask_image": mask_image}
-            again |= {name: value for name, value in arrays.items() if value is not None}
-            given_loras = networks.of_keyword(loras)
+            again = self._again(locals())
             if loras is not None:
                 again["loras"] = [(os.fsdecode(lora.path), lora.weight) for lora in given_loras]
             if controls is not None:
                 again["controls"] = [one.again() for one in self._controls]
-            texts = {text: self._text(text, given_loras) for text in dict.fromkeys(prompts)}
-            if self.model_path == embedded_model() and not all(can_draw(text.plain) for text in texts.values()):
+            if self.model_path == embedded_model() and not all(can_draw(text.plain) for text in texts if text.given is None):
                 logger.warning("the embedded model draws %s, and nothing else", SUBJECT)
-            count = used["batch_count"] * len(prompts)
+            count = used["batch_count"] * len(texts)
             seeds = _jobs.seeds_of(seed, count)
-            noises = _jobs.latents_of("noise", used.pop("noise", None), self._latent_shape(used["height"], used["width"]), count)
+            shape = self._latent_shape(used["height"], used["width"])
+            noises = _jobs.latents_of("noise", used.pop("noise", None), shape, count)
             if len(pictures) not in (0, 1, count):
                 raise InvalidArgumentError(f"init_image is a list of {len(pictures)}; there are {count} pictures to be made")
             model.begin()
@@ -372,36 +401,65 @@ class Pipeline:
                 bar.set_description("reading the prompt")
                 try:
                     start = time.perf_counter()
-                    for text in texts.values():
-                        text.used = self._adapt(text.loras)
-                        text.shares = self._shares(text.plain, unwanted, used)
+                    for text in texts:
+                        text.used = self._prompts.adapt(text.loras)
+                        text.shares = self._shares(text, away, used, begins)
                     fitted = [_images.fitted(picture, used["width"], used["height"]) for picture in pictures]
                     latents: list[Any] = [self._encoded(picture) for picture in ([work.picture for work in works] or fitted)]
+                    if given_latents is not None:
+                        latents = _jobs.latents_of("init_latent", given_latents, shape, count)
                     timings = {"encode": time.perf_counter() - start, "sample": 0.0, "decode": 0.0}
                     starts = latents * count if len(latents) == 1 else latents or [None] * count
-                    written = [text for text in prompts for _ in range(used["batch_count"])]
-                    jobs = [_jobs.Job(*job) for job in zip(written, seeds, noises, starts)]
+                    numbers = [number for number in range(len(texts)) for _ in range(used["batch_count"])]
+                    jobs = [_jobs.Job(*job) for job in zip(numbers, seeds, noises, starts)]
                     if works:
                         jobs = [self._masked(job, number % len(works), works, used) for number, job in enumerate(jobs)]
-                    return self._run(jobs, again, used, texts, timings, callback, bar, works)
+                    return self._run(jobs, again, used, texts, timings, watchers, bar, works)
                 except OverBudgetError as problem:
-                    plain = [*(text.plain for text in texts.values()), unwanted]
+                    plain = [*(text.plain for text in texts), unwanted]
                     raise self._enough_for_all(problem, used, plain, bool(pictures)) from None
 
-    def _text(self, text: str, given: Sequence[networks.Lora]) -> _Text:
-        """A prompt as the text encoders take it, and its LoRAs: those that the call gives, and its own tags'."""
-        plain, own = networks.in_prompt(text, self.lora_model_dir)
-        return _Text(plain, networks.checked([*given, *own]), " ".join([text, *(lora.tag for lora in given)]))
+    def _texts(self, prompt: Any, conditioning: Any, loras: Sequence[networks.Lora]) -> list[Text]:
+        """The prompts of a call, as texts or as conditionings."""
+        given = conditionings_of("conditioning", conditioning)
+        if given and prompt is not None:
+            raise InvalidArgumentError.of("conditioning", "takes the place of a prompt; give one of them")
+        if given:
+            return [Text("", networks.checked(list(loras)), one.prompt, one) for one in given]
+        if prompt is None:
+            raise InvalidArgumentError(
+                "prompt must be a str, or a list of them; or give a conditioning that encode_prompt has made"
+            )
+        every = {text: self._prompts.read(text, loras, self.lora_model_dir) for text in _jobs.prompts_of(prompt)}
+        return [every[text] for text in _jobs.prompts_of(prompt)]
 
-    def _adapt(self, loras: Sequence[networks.Lora]) -> list[UsedLora]:
-        """Let these LoRAs, and no others, change the model's weights."""
-        wanted = [(networks.identity(lora), lora.denoiser, lora.text) for lora in loras]
-        if wanted != self._adapted:
-            given = [_engine.Adapter(_engine.path_bytes(lora.path), lora.denoiser, lora.text) for lora in loras]
-            found = self._require_open().set_adapters(given)
-            self._used_loras = [UsedLora(*lora, **one) for lora, one in zip(loras, found)]
-            self._adapted = wanted
-        return self._used_loras
+    def _shares(self, text: Text, away: str | Conditioning, used: Mapping[str, Any], begins: bool) -> list[_engine.Share]:
+        """The conditionings of a prompt and of the negative one for a run; ``begins``: from a picture."""
+        steps = used["steps"]
+        run = min(int(used["strength"] * steps) + 1, steps) if begins else steps
+        guided = used["cfg_scale"] != 1.0
+        return self._prompts.shares(text, away, steps=steps, run=run, guided=guided, clip_skip=used["clip_skip"])
+
+    @staticmethod
+    def _again(values: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call that `options` do not hold and that are needed to repeat it."""
+        names = ("conditioning", "negative_conditioning", "noise", "init_latent", "init_image", "mask_image")
+        given = {name: values[name] for name in ("prompt", *names) if values[name] is not None}
+        return {**given, "negative_prompt": values["unwanted"]}
+
+    def _given_latents(self, latent: Any, given: dict[str, Any], has_picture: bool) -> NDArray[np.float32] | None:
+        """A latent to begin from; it gives the sides that are left out."""
+        if latent is None:
+            return None
+        if has_picture:
+            raise InvalidArgumentError.of("init_latent", "takes the place of init_image; give one of them")
+        array = options.array("init_latent", latent)
+        if array.ndim not in (3, 4):
+            raise InvalidArgumentError.of("init_latent", f"must be [C, h, w] or [pictures, C, h, w], not {list(array.shape)}")
+        factor = int(self._facts["latent_factor"])
+        for name, side in (("height", array.shape[-2]), ("width", array.shape[-1])):
+            given[name] = side * factor if given[name] is None else given[name]
+        return array
 
     def _follow(self, width: int, height: int, part: control.Part | None = None) -> None:
         """Let the call's controls, and no others, lead pictures of this size, which may be a part of a whole."""
@@ -443,9 +501,9 @@ class Pipeline:
     ) -> dict[str, planner.Plan | OverBudgetError]:
         """For each network of a run, in order, its plan or why there is none."""
         roles = {"denoiser", "tiny_decoder" if used.get("use_taesd") else "decoder", *(["encoder"] if has_picture else [])}
-        reading = {encoder.name for encoder in self._encoders}
+        reading = {encoder.name for encoder in self._prompts.encoders}
         size = {name: used[name] for name in (*_SIZE, *_DECODING) if name in used}
-        chunks = max((one.chunks for tokens in encoders.tokenize(self._encoders, texts) for one in tokens), default=1)
+        chunks = self._prompts.chunks(texts, used.get("steps"))
         found: dict[str, planner.Plan | OverBudgetError] = {}
         for network in self._facts["networks"]:
             name = network["name"]
@@ -533,19 +591,18 @@ class Pipeline:
             what = f"{self.model_path.name} has no {missing[0]['title']}, which {self._facts['title']} needs"
             raise MissingPartError.of(what, missing[0]["option"])
 
-    def _shares(self, wanted: str, unwanted: str, used: Mapping[str, Any]) -> list[_engine.Share]:
-        """The conditionings of both prompts; the prompt's alone without guidance."""
-        texts = [wanted, unwanted] if used["cfg_scale"] != 1.0 else [wanted]
-        tokens = encoders.tokenize(self._encoders, texts)
-        shares = [_engine.Share(self._conditioning(tokens[0], used["clip_skip"]))]
-        for ids in tokens[1:]:
-            shares.append(_engine.Share(self._conditioning(ids, used["clip_skip"], nothing=not unwanted), negative=True))
-        return shares
-
-    def _warn(self, unwanted: str, given: Mapping[str, Any], used: dict[str, Any], has_picture: bool, has_mask: bool) -> None:
+    def _warn(self, unwanted: bool, given: Mapping[str, Any], used: dict[str, Any], has_picture: bool, has_mask: bool) -> None:
         """Log options that are given and have no effect."""
         if unwanted and used["cfg_scale"] == 1.0:
             logger.warning("the negative prompt has no effect at a cfg_scale of 1; take one above 1")
+        if used["cfg_scale"] == 1.0:
+            for name in _GUIDANCE:
+                if given[name] != options.GENERATE[name].keyword_default:
+                    logger.warning("%s has no effect at a cfg_scale of 1", name)
+        for names, needed in _NEEDED.items():
+            for name in names:
+                if given[name] is not None and not given[needed]:
+                    logger.warning("%s has no effect without %s", name, needed)
         if given["guidance"] is not None and not self._facts["takes_guidance"]:
             logger.warning("guidance has no effect: this model was not distilled to take it; cfg_scale guides it")
         if given["flow_shift"] is not None and not self._facts["flow"]:
@@ -568,28 +625,17 @@ class Pipeline:
                 logger.warning("strength has no effect without init_image")
 
     def _checked_clip_skip(self, value: int | None) -> int:
-        layers = min((encoder.layers for encoder in self._encoders), default=1)
+        layers = min((encoder.layers for encoder in self._prompts.encoders), default=1)
         return int(options.GENERATE["clip_skip"].check(self._or_default("clip_skip", value), most=layers))
-
-    def _conditioning(self, tokens: tuple[prompt.Tokens, ...], clip_skip: int, nothing: bool = False) -> _engine.Conditioning:
-        changes = tuple((file, weight) for file, _, weight in self._adapted if weight)
-        key = (tokens, clip_skip, nothing, changes)
-        if key in self._prompts:
-            self._prompts.move_to_end(key)
-            return self._prompts[key]
-        self._prompts[key] = self._require_open().encode_prompt(tokens, clip_skip, nothing, stop=self.cancel, watch=self._watch)
-        if len(self._prompts) > _CACHED_PROMPTS:
-            self._prompts.popitem(last=False)
-        return self._prompts[key]
 
     def _run(
         self,
         jobs: Sequence[_jobs.Job],
         again: Mapping[str, Any],
         used: dict[str, Any],
-        texts: Mapping[str, _Text],
+        texts: Sequence[Text],
         timings: dict[str, float],
-        callback: Callable[[Step], None] | None,
+        watchers: Watchers,
         bar: Any,
         works: Sequence[_inpaint.Work] = (),
     ) -> Result:
@@ -607,10 +653,15 @@ class Pipeline:
             one = jobs[number]
             if works and used["paste_back"]:
                 image = works[one.work].pasted(image)
-            text = texts[one.prompt]
+            text = texts[one.text]
             own = {**used, "prompt": text.written, "negative_prompt": again["negative_prompt"], "seed": one.seed}
-            hashes, led = networks.hashes_text(text.loras), [one.written for one in self._controls]
-            image.info["parameters"] = _images.parameters_of(own, self.model_path.stem, hashes, led)
+            hashes = {"Lora hashes": networks.hashes_text(text.loras)}
+            hashes["TI hashes"] = self._prompts.words.hashes_text([text.plain, again["negative_prompt"]])
+            hashes |= {f"ControlNet {number}": one.written for number, one in enumerate(self._controls)}
+            image.info["parameters"] = _images.parameters_of(own, self.model_path.stem, hashes)
+            facts = {"model": _images.file_text(self.model_path.name), "version": _engine.version()}
+            made_from = [name for name in metadata.NOT_KEPT if name in again]
+            image.info[metadata.KEY] = metadata.own_text(own, text.written, again["negative_prompt"], made_from, facts)
             pictures.append(image)
             timings["decode"] += time.perf_counter() - start
 
@@ -618,9 +669,9 @@ class Pipeline:
             self._stop_if_cancelled()
             bar.set_description("sampling")
             start = time.perf_counter()
-            text = texts[group[0].prompt]
-            self._adapt(text.loras)
-            latents.extend(self._sample(used, text.shares, group, len(latents), callback, bar))
+            text = texts[group[0].text]
+            self._prompts.adapt(text.loras)
+            latents.extend(self._sample(used, text.shares, group, len(latents), watchers, bar))
             timings["sample"] += time.perf_counter() - start
             if together == 1:
                 decode(len(pictures))
@@ -630,8 +681,12 @@ class Pipeline:
         memory = self._require_open().take_memory()
         seeds = [job.seed for job in jobs]
         parameters = {**again, **used, "seed": seeds[0] if _jobs.rising(jobs) else seeds}
-        loras = list({id(one): one for text in texts.values() for one in text.used}.values())
+        loras = list({id(one): one for text in texts for one in text.used}.values())
         return Result(pictures, seeds, latents, timings, memory, self._reports(), parameters, loras)
+
+    def _ways_out(self) -> dict[str, Any]:
+        """What ends a call of the engine, as its functions take it."""
+        return {"stop": self.cancel, "watch": self._watch}
 
     def _stop_if_cancelled(self) -> None:
         if self._cancelled.is_set() or (self._watch is not None and self._watch()):
@@ -723,24 +778,26 @@ class Pipeline:
         shares: Sequence[_engine.Share],
         group: Sequence[_jobs.Job],
         first: int,
-        callback: Callable[[Step], None] | None,
+        watchers: Watchers,
         bar: Any,
     ) -> NDArray[np.float32]:
         """The latents of a group of pictures, the first of which is number ``first`` of the call."""
         model = self._require_open()
 
-        def after_step(step: int, steps: int, seconds: float, estimates: NDArray[np.float32]) -> None:
+        def after_step(
+            step: int, steps: int, seconds: float, estimates: NDArray[np.float32], previews: NDArray[np.uint8] | None
+        ) -> None:
             if step == 1 and steps < used["steps"]:
                 bar.total -= (used["steps"] - steps) * len(group)
             bar.update(len(group))
             self._stop_if_cancelled()
-            if callback is not None:
-                self._in_callback = threading.get_ident(), time.monotonic()
-                try:
-                    for number, estimate in enumerate(estimates):
-                        callback(Step(step, steps, seconds, first + number, estimate.copy(), model.preview))
-                finally:
-                    self._in_callback = None
+            self._in_callback = threading.get_ident(), time.monotonic()
+            try:
+                for number, estimate in enumerate(estimates):
+                    picture = None if previews is None else previews[number]
+                    watchers.tell(Step(step, steps, seconds, first + number, estimate.copy(), model.preview, picture))
+            finally:
+                self._in_callback = None
 
         own = {name: value for name, value in used.items() if options.GENERATE[name].set == "generate"}
         own |= {"batch_count": len(group), "seed": group[0].seed}
@@ -794,9 +851,33 @@ class Pipeline:
             self._require_open()
             self._require_parts(False, "text_encoder")
             skip = self._checked_clip_skip(clip_skip)
-            tokens = encoders.tokenize(self._encoders, [text])
-            self._adapt(networks.of_keyword(loras))
-            return self._conditioning(tokens[0], skip).array("context")
+            self._prompts.adapt(networks.of_keyword(loras))
+            return self._prompts.states(text, skip)
+
+    @memory_errors_told()
+    def encode_prompt(
+        self,
+        prompt: str,
+        *,
+        negative: bool = False,
+        steps: int | None = None,
+        clip_skip: int | None = None,
+        loras: Sequence[LoraLike] | None = None,
+        cancel: _engine.Cancel | None = None,
+    ) -> Conditioning:
+        """A prompt as the diffusion model takes it, for `generate`'s ``conditioning``, or its ``negative_conditioning``.
+
+        ``negative`` says which, since some models take zeros for an empty negative prompt. ``steps`` is needed if the prompt
+        changes from step to step. `Conditioning.save` keeps it in a file. LoRAs count for the text encoders alone here.
+        """
+        with self._alone(options.cancel(cancel)), self._watching(cancel):
+            self._require_open()
+            self._require_parts(False, "text_encoder")
+            (text,) = self._texts(prompt, None, networks.of_keyword(loras))
+            skip = self._checked_clip_skip(clip_skip)
+            count = None if steps is None else options.GENERATE["steps"].check(steps)
+            self._prompts.adapt(text.loras)
+            return self._prompts.conditioning(text, negative=options.switch("negative", negative), steps=count, clip_skip=skip)
 
     @memory_errors_told()
     def evaluate(
@@ -810,7 +891,7 @@ class Pipeline:
         """Run one network once, for tests and benchmarks: the inputs and names that sdcpp.h gives for sdcpp_evaluate."""
         with self._alone():
             self._require_network(network)
-            self._adapt(networks.of_keyword(loras))
+            self._prompts.adapt(networks.of_keyword(loras))
             self._controls = control.of_keyword(controls)
             factor, sides = int(self._facts["latent_factor"]), np.shape(inputs.get("x"))
             self._follow(*((sides[3] * factor, sides[2] * factor) if len(sides) == 4 else (0, 0)))

@@ -38,7 +38,7 @@ extern "C" {
 /* cdef: begin (the Python binding reads the text between these marks, too) */
 
 /* Rises with each change to this header that callers must follow. sdcpp_abi_version gives the library's. */
-#define SDCPP_ABI_VERSION 4
+#define SDCPP_ABI_VERSION 5
 int32_t sdcpp_abi_version(void);
 
 typedef enum sdcpp_status {
@@ -132,6 +132,15 @@ int sdcpp_components(char** json, sdcpp_error* error);
  * name for a tensor, "" if it has none. Nothing is loaded. `stop` is as for sdcpp_model_open(). */
 int sdcpp_listing(const sdcpp_file* file, const volatile int32_t* stop, char** json, sdcpp_error* error);
 
+/* Floats that the library has allocated. */
+typedef struct sdcpp_result sdcpp_result;
+const float* sdcpp_result_data(const sdcpp_result* result, int64_t shape[6], int32_t* dimensions);
+void sdcpp_result_free(sdcpp_result* result);
+
+/* The values of one tensor of a tensor file as floats. `stop` is as for sdcpp_model_open(). */
+int sdcpp_tensor(const sdcpp_file* file, const char* name, const volatile int32_t* stop, sdcpp_result** out,
+                 sdcpp_error* error);
+
 /* A model: its files, networks and device. */
 typedef struct sdcpp_model sdcpp_model;
 
@@ -146,8 +155,9 @@ void sdcpp_model_close(sdcpp_model* model);
  * latent_channels, latent_factor, size_multiple, v_prediction, flow, device, defaults}. `family` is its name in the
  * engine, `title` its name for people; `networks` are in the order in which they run; `denoiser` is the diffusion model
  * among them, "" if absent. `text_encoders`, in the order in which the family takes them and empty if one is missing:
- * [{name, tokenizer, positions, length, layers, padding, template, file}] with `positions` tokens in a chunk, begin and
- * end marks included, 0 = any number in one chunk; `length` the tokens that a prompt is padded to with `padding`, 0 =
+ * [{name, tokenizer, vocabulary, width, positions, length, layers, padding, template, file}] with `vocabulary` rows of
+ * `width` in its table of embeddings, and `positions` tokens in a chunk, begin and end marks included, 0 = any number
+ * in one chunk; `length` the tokens that a prompt is padded to with `padding`, 0 =
  * none; "{}" in `template` stands for the prompt; `file` holds its weights. `missing`: [{name, kind, title, option}],
  * components that text to image needs; `alone`: such a row for what is all that the files hold if it is no diffusion
  * model, else null. `latent_factor`: pixels per latent side; width and height must be whole multiples of
@@ -200,20 +210,35 @@ typedef struct sdcpp_control {
  * SDCPP_UNSUPPORTED_MODEL; after an error none is in use. */
 int sdcpp_set_controls(sdcpp_model* model, const sdcpp_control* controls, size_t count, char** json,
                        sdcpp_error* error);
+/* An array that the caller owns. */
+typedef struct sdcpp_array {
+    const char* name;
+    const void* data;   /* int32 for tokens, else float */
+    int32_t dimensions; /* 1 to 6 */
+    int64_t shape[6];
+} sdcpp_array;
 
 /* A conditioning: a prompt as the diffusion model takes it. */
 typedef struct sdcpp_conditioning sdcpp_conditioning;
 /* A prompt's tokens for one text encoder: `ids` [count] = [chunks, positions] with begin, end and padding; `weights`
- * likewise, or NULL: each token's state is multiplied by its weight and the chunk's mean restored. */
+ * likewise, or NULL: each token's state is multiplied by its weight and the chunk's mean restored. `embeddings`: rows
+ * [embedding_count, embedding_width] that take the place of the encoder's own for ids from the size of its vocabulary
+ * on, or NULL. */
 typedef struct sdcpp_tokens {
     const int32_t* ids;
     const float* weights;
     int32_t count, chunks;
+    const float* embeddings;
+    int32_t embedding_count, embedding_width;
 } sdcpp_tokens;
 /* `tokens` for each of the text encoders. `options`: clip_skip of the set "generate", or NULL. Chunks are joined along
  * positions. `nothing`: the prompt is an empty negative one, for which some models take zeros. */
 int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t count, const sdcpp_options* options,
                         int32_t nothing, sdcpp_conditioning** out, sdcpp_error* error);
+/* A conditioning from its arrays, such as sdcpp_conditioning_array() has given: all that the model's diffusion model
+ * takes, each [1, ...]. */
+int sdcpp_conditioning_new(sdcpp_model* model, const sdcpp_array* arrays, size_t count, sdcpp_conditioning** out,
+                           sdcpp_error* error);
 /* An array of the conditioning by name, such as "context" [1, tokens, C], and its shape of up to 6 sides; NULL if it
  * has none of that name. It lives as long as the conditioning. */
 const float* sdcpp_conditioning_array(const sdcpp_conditioning* conditioning, const char* name, int64_t shape[6],
@@ -225,22 +250,35 @@ typedef struct sdcpp_latent_shape {
     int32_t channels, frames, height, width;
 } sdcpp_latent_shape;
 
-/* Called after each step with the model's present estimate of the clean latents, `batch` of `shape`. Anything but 0
- * stops the run. */
-typedef int (*sdcpp_step_callback)(int32_t step, int32_t steps, double seconds, const float* latents, int32_t batch,
-                                   const sdcpp_latent_shape* shape, void* user_data);
+/* The state of a run after a step. */
+typedef struct sdcpp_step {
+    int32_t step, steps; /* from 1 */
+    double seconds;      /* since sampling began */
+    int32_t batch;
+    sdcpp_latent_shape shape;
+    const float* latents; /* the model's present estimate of the clean latents, `batch` of `shape` */
+    /* If the options ask for a preview after this step, `batch` pictures [preview_height, preview_width, 3]; else NULL.
+     */
+    const uint8_t* previews;
+    int32_t preview_height, preview_width;
+} sdcpp_step;
+
+/* Anything but 0 stops the run. */
+typedef int (*sdcpp_step_callback)(const sdcpp_step* step, void* user_data);
 
 /* A prompt's part in a run. */
 typedef struct sdcpp_prompt_share {
     const sdcpp_conditioning* conditioning;
-    int32_t negative; /* 1 = guidance leads away from it */
-    float weight;     /* among those of its side */
-    float start, end; /* share of the steps, 0 to 1 */
+    int32_t negative;  /* 1 = guidance leads away from it */
+    double weight;     /* not 0; see sdcpp_sample */
+    double start, end; /* share of the steps, 0 to 1 */
 } sdcpp_prompt_share;
 
 /* Samples; `latent` receives [batch_count, C, H/f, W/f] floats. `options`: the set "generate", or NULL; batch_count
- * pictures go through the network together, with the same numbers as one by one. One positive share at least and,
- * unless cfg_scale is 1, one negative share are needed. `callback` may be NULL. */
+ * pictures go through the network together, with the same numbers as one by one. The prediction is negative + cfg_scale
+ * * sum(weight * (positive - negative)) over the positive shares that count at a step; `negative` is the weighted mean
+ * of the negative ones (Liu et al. 2022, "Compositional visual generation"). One positive share at least and, unless
+ * cfg_scale and all weights are 1, one negative share are needed. `callback` may be NULL. */
 int sdcpp_sample(sdcpp_model* model, const sdcpp_prompt_share* shares, size_t count, const sdcpp_options* options,
                  sdcpp_step_callback callback, void* user_data, float* latent, sdcpp_error* error);
 
@@ -265,18 +303,8 @@ int sdcpp_take_memory(sdcpp_model* model, char** json, sdcpp_error* error);
  * norm), the diffusion model (x [N, C, H, W], timesteps [N] from 0, clean, to 1000, context [N, T, D] and what else it
  * takes, such as pooled [N, P] and guidance [N]), the autoencoders' halves (x [N, C, H, W]; values as the network takes
  * them, without scaling). */
-typedef struct sdcpp_array {
-    const char* name;
-    const void* data;   /* int32 for tokens, else float */
-    int32_t dimensions; /* 1 to 6 */
-    int64_t shape[6];
-} sdcpp_array;
-/* Floats that the library has allocated. */
-typedef struct sdcpp_result sdcpp_result;
 int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* inputs, size_t input_count,
                    sdcpp_result** out, sdcpp_error* error);
-const float* sdcpp_result_data(const sdcpp_result* result, int64_t shape[6], int32_t* dimensions);
-void sdcpp_result_free(sdcpp_result* result);
 
 /* The planner: which stages of a network stay on the device and which are streamed. Sizes are bytes of one microbatch
  * (one image's cond or uncond half), as stored on the device. */

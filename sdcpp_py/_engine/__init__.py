@@ -5,7 +5,7 @@ engine reports is raised as an exception of `sdcpp_py.errors`.
 """
 
 from sdcpp_py._engine.calls import Callback, error_of
-from sdcpp_py._engine.files import components, convert, listing, path_bytes
+from sdcpp_py._engine.files import components, convert, listing, path_bytes, tensor
 from sdcpp_py._engine.interrupts import Cancel
 from sdcpp_py._engine.machine import device_speed, devices, ggml_version, version
 from sdcpp_py._engine.model import Adapter, Conditioning, Control, Model, PartFile, Share
@@ -36,5 +36,6 @@ __all__ = [
     "plan",
     "run_sampler",
     "sigmas",
+    "tensor",
     "version",
 ]

@@ -69,13 +69,9 @@ class Callback:
 
 
 @ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
-def sdcpp_py_step(step: int, steps: int, seconds: float, latents: Any, batch: int, shape: Any, user_data: Any) -> int:
+def sdcpp_py_step(step: Any, user_data: Any) -> int:
     """Call a `Callback` after a sampling step."""
-    return int(
-        ffi.from_handle(user_data).run(
-            step, steps, seconds, latents, (batch, shape.channels, shape.frames, shape.height, shape.width)
-        )
-    )
+    return int(ffi.from_handle(user_data).run(step))
 
 
 @ffi.def_extern(error=1)  # type: ignore[untyped-decorator]

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sdcpp_py._engine.calls import Callback, call_json
+from sdcpp_py._engine.calls import Callback, call_json, name_bytes
 from sdcpp_py._engine.interrupts import StopFlag, call_interruptible
-from sdcpp_py._engine.loading import lib
-from sdcpp_py._engine.model import PartFile, c_files
+from sdcpp_py._engine.loading import ffi, lib
+from sdcpp_py._engine.model import Floats, PartFile, c_files, copied
 from sdcpp_py._engine.options import Options
 from sdcpp_py.errors import InvalidArgumentError, shown
 
@@ -40,6 +40,15 @@ def listing(file: PartFile) -> dict[str, Any]:
     found = call_json(lib.sdcpp_listing, files, flag.pointer, by=by)
     del kept
     return dict(found)
+
+
+def tensor(file: PartFile, name: str) -> Floats:
+    """The values of one tensor of a tensor file, float32."""
+    files, _, kept = c_files([file])
+    flag, out = StopFlag(), ffi.new("sdcpp_result**")
+    call_interruptible(flag.set, lib.sdcpp_tensor, files, name_bytes(name), flag.pointer, out, flag=flag.pointer)
+    del kept
+    return copied(lib.sdcpp_result_data, ffi.gc(out[0], lib.sdcpp_result_free))
 
 
 def convert(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
@@ -68,6 +69,10 @@ class Tokens(Protocol):
     def weighted(self) -> bool:
         """Whether any weight is not 1."""
 
+    @property
+    def embeddings(self) -> Floats | None:
+        """Rows [rows, C] for ids from the vocabulary's size on, float32 and contiguous."""
+
 
 class Conditioning:
     """A conditioning: a prompt as the diffusion model takes it."""
@@ -75,6 +80,11 @@ class Conditioning:
     def __init__(self, pointer: Any) -> None:
         """Take over the engine's object."""
         self.handle = ffi.gc(pointer, lib.sdcpp_conditioning_free)
+
+    def has(self, name: str) -> bool:
+        """Whether it has an array of this name."""
+        nowhere = ffi.NULL
+        return bool(lib.sdcpp_conditioning_array(self.handle, name.encode(), nowhere, nowhere) != nowhere)
 
     def array(self, name: str) -> Floats:
         """A copy of one of its arrays: "context" are the text encoders' states, float32 [1, tokens, C]."""
@@ -105,6 +115,18 @@ def c_files(files: Sequence[PartFile]) -> tuple[Any, int, Any]:
     """An array of `sdcpp_file`, its length, and what must be kept while it is used."""
     kept = [(ffi.new("char[]", file.path), ffi.new("char[]", name_bytes(file.part))) for file in files]
     return ffi.new("sdcpp_file[]", kept), len(files), kept
+
+
+def c_arrays(arrays: Mapping[str, NDArray[Any]]) -> tuple[Any, Any]:
+    """Contiguous arrays of int32 or float32 as `sdcpp_array`, and what must be kept while they are used."""
+    names = [ffi.new("char[]", name_bytes(name)) for name in arrays]
+    given = ffi.new("sdcpp_array[]", len(arrays))
+    for slot, name, array in zip(given, names, arrays.values()):
+        if not 1 <= array.ndim <= 6:
+            raise InvalidArgumentError("arrays have 1 to 6 dimensions")
+        slot.name, slot.data, slot.dimensions = name, ffi.cast("void*", array.ctypes.data), array.ndim
+        slot.shape[0 : array.ndim] = list(array.shape)
+    return given, (names, arrays)
 
 
 class Model:
@@ -215,8 +237,19 @@ class Model:
             if one.weighted:
                 kept.append(ffi.new("float[]", one.weights))
                 slot.weights = kept[-1]
+            if one.embeddings is not None:
+                kept.append(ffi.from_buffer("float[]", one.embeddings))
+                slot.embeddings, (slot.embedding_count, slot.embedding_width) = kept[-1], one.embeddings.shape
         options = Options("generate", {"clip_skip": clip_skip})
         self._run(stop, watch, lib.sdcpp_encode_prompt, given, len(tokens), options.handle, nothing, out)
+        return Conditioning(out[0])
+
+    def conditioning(self, arrays: Mapping[str, Floats]) -> Conditioning:
+        """A conditioning from its arrays by name, see `sdcpp_conditioning_new`."""
+        given, kept = c_arrays({name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()})
+        out = ffi.new("sdcpp_conditioning**")
+        call(lib.sdcpp_conditioning_new, self._open, given, len(arrays), out)
+        del kept
         return Conditioning(out[0])
 
     def sample(
@@ -224,19 +257,26 @@ class Model:
         shares: Sequence[Share],
         options: Mapping[str, Any],
         shape: tuple[int, ...],
-        on_step: Callable[[int, int, float, Floats], None],
+        on_step: Callable[[int, int, float, Floats, NDArray[np.uint8] | None], None],
         *,
         stop: Stop,
         watch: Watch | None = None,
     ) -> Floats:
-        """Latents of ``shape``, [batch, C, H/f, W/f]; ``on_step`` gets step, steps, seconds and the clean estimate, a view."""
+        """Latents of ``shape``, [batch, C, H/f, W/f].
+
+        ``on_step`` gets the step, the number of steps, seconds, the clean estimate (a view), and previews if there are any.
+        """
         latents = np.empty(shape, np.float32)
 
-        def after_step(step: int, steps: int, seconds: float, estimates: Any, sides: tuple[int, ...]) -> None:
-            view = np.frombuffer(ffi.buffer(estimates, latents.nbytes), np.float32).reshape(sides)
+        def after_step(step: Any) -> None:
+            view = np.frombuffer(ffi.buffer(step.latents, latents.nbytes), np.float32).reshape(shape)
+            previews: NDArray[np.uint8] | None = None
+            if step.previews != ffi.NULL:
+                sides = (step.batch, step.preview_height, step.preview_width, 3)
+                previews = np.frombuffer(ffi.buffer(step.previews, math.prod(sides)), np.uint8).reshape(sides).copy()
             self._calling_back = threading.get_ident()
             try:
-                on_step(step, steps, seconds, view.reshape(shape))
+                on_step(step.step, step.steps, step.seconds, view, previews)
             finally:
                 self._calling_back = None
 
@@ -305,15 +345,10 @@ class Model:
                 arrays[name] = np.ascontiguousarray(value, np.int32 if name == "tokens" else np.float32)
             except (TypeError, ValueError, OverflowError) as problem:
                 raise InvalidArgumentError(f"the input {name} is no array of numbers: {problem!s:.200}") from None
-        kept = [ffi.new("char[]", name_bytes(name)) for name in arrays]
-        given = ffi.new("sdcpp_array[]", len(arrays))
-        for slot, name, array in zip(given, kept, arrays.values()):
-            if not 1 <= array.ndim <= 6:
-                raise InvalidArgumentError("inputs have 1 to 6 dimensions")
-            slot.name, slot.data, slot.dimensions = name, ffi.cast("void*", array.ctypes.data), array.ndim
-            slot.shape[0 : array.ndim] = list(array.shape)
+        given, kept = c_arrays(arrays)
         out = ffi.new("sdcpp_result**")
         self._run(stop, watch, lib.sdcpp_evaluate, name_bytes(network), given, len(arrays), out)
+        del kept
         return copied(lib.sdcpp_result_data, ffi.gc(out[0], lib.sdcpp_result_free))
 
 

@@ -10,6 +10,15 @@ from sdcpp_py._model_parts import COMPONENTS, ENCODERS_BY_FLAG
 from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.options import GENERATE, MODEL, Option
 
+# Flags of keywords that no table holds.
+_OWN = {
+    "loras": "--lora",
+    "controls": "--control-net",
+    "lora_model_dir": "--lora-model-dir",
+    "embeddings": "--embedding",
+    "embedding_dir": "--embd-dir",
+    "preview_callback": "--preview-path",
+}
 _TYPES: dict[str, Any] = {"integer": int, "number": float}  # a budget may be text, such as "CUDA0=8,4"
 
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
@@ -82,10 +91,8 @@ def spell(name: str, value: str) -> str:
     known = {**GENERATE, **MODEL}
     if name in known:
         names: Sequence[str] = known[name].flags
-    elif name == "loras":
-        names = ["--lora"]
-    elif name == "lora_model_dir":
-        names = ["--lora-model-dir"]
+    elif name in _OWN:
+        names = [_OWN[name]]
     elif name == "text_encoders":
         names = ["--text-encoder"]  # which takes every kind
     else:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from sdcpp_py import _images, profile
+from sdcpp_py import _images, metadata, profile
 from sdcpp_py._embedded import SUBJECT
 from sdcpp_py._printable import printable
 from sdcpp_py._result import Report, Result
-from sdcpp_py.cli import flags
+from sdcpp_py.cli import controls, flags
 from sdcpp_py.cli.sizes import seconds_text, size_text
 from sdcpp_py.errors import InvalidArgumentError
 from sdcpp_py.options import GENERATE, MODEL
@@ -41,8 +41,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     prompt.add_argument("-p", "--prompt", dest="prompt", metavar="TEXT", help="the prompt as an option")
     prompt.add_argument("-n", "--negative-prompt", default="", metavar="TEXT", help="things to avoid")
-    headings = ("model", "picture", "sampling", "decoding", "memory", "machine")
-    model, picture, sampling, decoding, memory, machine = (parser.add_argument_group(title) for title in headings)
+    headings = ("model", "picture", "control", "sampling", "guidance", "decoding", "preview", "memory", "machine")
+    groups = {title: parser.add_argument_group(title) for title in headings}
+    model, picture, preview, machine = (groups[title] for title in ("model", "picture", "preview", "machine"))
+    controls.add(groups["control"])
     model.add_argument(
         "-m", "--model", metavar="PATH", help="safetensors, GGUF, .ckpt or a diffusers folder (left out: the embedded model)"
     )
@@ -55,8 +57,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="FILE[:WEIGHT]",
         help="a LoRA or one of its kin, with a weight of 1 or another; may be given several times",
     )
-    for heading in (model, picture, sampling, decoding, memory, machine):
+    model.add_argument(
+        "--embedding",
+        action="append",
+        dest="embeddings",
+        metavar="FILE",
+        help="a file of textual inversion; its name without the ending is the word in the prompt; may be given several times",
+    )
+    model.add_argument("--embd-dir", dest="embedding_dir", metavar="FOLDER", help="a folder of such files")
+    for heading in groups.values():
         flags.add_options(heading)
+    preview.add_argument(
+        "--preview-path", metavar="FILE", help="the file that holds the latest preview (left out: preview.png); implies --preview"
+    )
     picture.add_argument(
         "-i",
         "--init-img",
@@ -66,6 +79,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     picture.add_argument(
         "--mask", dest="mask_image", metavar="FILE", help="repaint the white part of this picture, which is as large as -i's"
+    )
+    picture.add_argument(
+        "--from-picture",
+        metavar="FILE",
+        help="prompts and options of a picture that this or another program made; flags that are given come before them",
     )
     picture.add_argument(
         "-o",
@@ -81,6 +99,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
+    if arguments.from_picture is not None:
+        _take_over(arguments)
     if (arguments.prompt is None) == (arguments.positional is None):
         raise InvalidArgumentError('give the prompt once: sdcpp generate "what to show"')
     level, form = (logging.DEBUG, "%(levelname)s %(message)s") if arguments.verbose else (logging.WARNING, "sdcpp: %(message)s")
@@ -92,8 +112,12 @@ def run(arguments: argparse.Namespace) -> int:
     paths = _paths(arguments.output, count)
     for path in paths if count <= _CHECKED else (paths[0], paths[-1]):
         _images.check_output(path)
-    opening = {**flags.parts(arguments), **flags.values(arguments, MODEL), "lora_model_dir": arguments.lora_model_dir}
+    opening = {**flags.parts(arguments), **flags.values(arguments, MODEL)}
+    opening |= {name: getattr(arguments, name) for name in ("lora_model_dir", "embeddings", "embedding_dir")}
     making = flags.values(arguments, GENERATE)
+    preview_path = arguments.preview_path or ("preview.png" if making["preview"] != "none" else None)
+    if preview_path is not None:
+        _images.check_output(Path(preview_path))
     shown = sys.stderr.isatty() if arguments.progress is None else arguments.progress
     # The command line has the process to itself, so --max-vram limits all of it on the CPU.
     with contextlib.ExitStack() as stack:
@@ -108,7 +132,9 @@ def run(arguments: argparse.Namespace) -> int:
             init_image=arguments.init_image,
             mask_image=arguments.mask_image,
             loras=_loras(arguments.loras),
+            controls=controls.of(arguments),
             use_taesd=arguments.taesd is not None,
+            preview_callback=None if preview_path is None else lambda step: _images.save(step.preview, preview_path),
             progress=arguments.progress,
         )
         rows = pipeline.take_profile()
@@ -124,6 +150,28 @@ def run(arguments: argparse.Namespace) -> int:
         print(profile.table(rows), file=sys.stderr)
     print(_told(result), file=sys.stderr)
     return 0
+
+
+def _take_over(arguments: argparse.Namespace) -> None:
+    """The prompts and options of a picture, for flags that are not given."""
+    found = metadata.read(arguments.from_picture)
+    for name in found.lacking:
+        if getattr(arguments, name, None) is None:
+            raise InvalidArgumentError.of(
+                name, "is needed", before=f"{arguments.from_picture} was made with more than it holds: "
+            )
+    if found.unused:
+        unused = ", ".join(printable(key) for key in found.unused)
+        logging.getLogger("sdcpp_py").warning("of %s these have no effect here: %s", arguments.from_picture, unused)
+    if arguments.prompt is None and arguments.positional is None:
+        arguments.prompt = found.prompt
+    arguments.negative_prompt = arguments.negative_prompt or found.negative_prompt
+    for name, value in found.options.items():
+        option = GENERATE[name]
+        if not option.flags:
+            continue
+        if getattr(arguments, name) == option.keyword_default:
+            setattr(arguments, name, value)
 
 
 def _loras(given: list[str] | None) -> list[tuple[str, float]] | None:

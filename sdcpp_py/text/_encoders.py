@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from sdcpp_py.errors import BadFileError, InvalidArgumentError
-from sdcpp_py.text import _qwen_tokenizer, _t5_tokenizer, _tokenizer_json, prompt
+from sdcpp_py.text import _qwen_tokenizer, _t5_tokenizer, _tokenizer_json, embeddings, prompt
 from sdcpp_py.text._clip_tokenizer import clip_tokenizer
 
 MAX_TOKENS = 4096  # a prompt's, for an encoder that takes any number
@@ -22,6 +22,8 @@ class TextEncoder:
 
     name: str
     tokenizer: str  #: a name in TOKENIZERS, or "clip"
+    vocabulary: int  #: rows of its table of embeddings
+    width: int  #: their length
     positions: int  #: tokens in a chunk; 0: any number
     length: int  #: tokens that a prompt is padded to; 0: none
     layers: int
@@ -66,17 +68,21 @@ def _one_chunk(encoder: TextEncoder, text: str) -> prompt.Tokens:
     return prompt.Tokens((*ids, *[encoder.padding] * (encoder.length - len(ids))), (), 1)
 
 
-def tokenize(encoders: Sequence[TextEncoder], texts: Sequence[str]) -> list[tuple[prompt.Tokens, ...]]:
+def tokenize(
+    encoders: Sequence[TextEncoder], texts: Sequence[str], words: embeddings.Table | None = None
+) -> list[tuple[prompt.Tokens, ...]]:
     """For each text its tokens for each encoder; all texts get as many chunks as the longest.
 
-    For encoders of chunks, texts are prompts with weights. For others they are plain text, put into the model's template,
-    and padded to a length if the model wants one. Raises InvalidArgumentError.
+    For encoders of chunks, texts are prompts with weights, and with learned ``words``. For others they are plain text, put into
+    the model's template, and padded to a length if the model wants one. Raises InvalidArgumentError.
     """
     columns = []
     for encoder in encoders:
         if encoder.positions:
-            chunks = max(prompt.tokenize(text, encoder.positions).chunks for text in texts)
-            columns.append([prompt.tokenize(text, encoder.positions, chunks, encoder.padding) for text in texts])
+            own = (encoder.positions, 1, encoder.padding, words, encoder.name)
+            chunks = max(prompt.tokenize(text, *own).chunks for text in texts)
+            own = (encoder.positions, chunks, encoder.padding, words, encoder.name)
+            columns.append([prompt.tokenize(text, *own) for text in texts])
         else:
             columns.append([_one_chunk(encoder, text) for text in texts])
     return [tuple(column[number] for column in columns) for number in range(len(texts))]

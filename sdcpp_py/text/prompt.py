@@ -7,11 +7,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sdcpp_py.errors import InvalidArgumentError
-from sdcpp_py.text import _clip_tokenizer
+from sdcpp_py.text import _clip_tokenizer, embeddings
 
 _NETWORK_TAG = re.compile(r"<(?:lora|lyco|hypernet):[^<>]{1,200}>")
 MAX_CHARACTERS = 100_000
@@ -103,6 +106,7 @@ class Tokens:
     ids: tuple[int, ...]
     weights: tuple[float, ...]
     chunks: int
+    embeddings: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  #: rows for ids past the vocabulary
 
     @property
     def weighted(self) -> bool:
@@ -122,9 +126,18 @@ def check(prompt: str) -> None:
         raise InvalidArgumentError(f"{tag[0]!r:.60} is a tag for the prompt of a picture, and has no use here; leave it out")
 
 
-def tokenize(prompt: str, positions: int = 77, chunks: int = 1, padding: int = _clip_tokenizer.END) -> Tokens:
+def tokenize(
+    prompt: str,
+    positions: int = 77,
+    chunks: int = 1,
+    padding: int = _clip_tokenizer.END,
+    words: embeddings.Table | None = None,
+    encoder: str = "",
+) -> Tokens:
     """Token ids and weights of `prompt` in chunks of `positions`, padded with `padding`, and to at least `chunks` of them.
 
+    ``words`` are learned ones, whose rows for the text encoder ``encoder`` take the place of their tokens; a chunk holds a word
+    whole.
     Raises InvalidArgumentError past 100 000 characters or 64 chunks.
     """
     check(prompt)
@@ -148,11 +161,16 @@ def tokenize(prompt: str, positions: int = 77, chunks: int = 1, padding: int = _
         if span.text is None:
             close()
             continue
-        for token in _clip_tokenizer.encode(span.text):
-            if len(part_ids) == room:
+        found = _clip_tokenizer.encode(words.plain(span.text) if words else span.text)
+        place = 0
+        while place < len(found):
+            word = words.at(found, place) if words else None
+            own = range(first := words.first[encoder][word.name], first + word.count) if words and word else (found[place],)
+            if len(part_ids) + len(own) > room:
                 close()
-            part_ids.append(token)
-            part_weights.append(span.weight)
+            part_ids.extend(own)
+            part_weights.extend([span.weight] * len(own))
+            place += len(word.tokens) if word else 1
         if chunk_count > MAX_CHUNKS:
             break
     if part_ids or chunk_count == 0:
@@ -161,4 +179,5 @@ def tokenize(prompt: str, positions: int = 77, chunks: int = 1, padding: int = _
         raise InvalidArgumentError(f"the prompt is too long: more than {MAX_CHUNKS} chunks of {room} tokens")
     while chunk_count < chunks:
         close()
-    return Tokens(tuple(ids), tuple(weights), chunk_count)
+    rows = words.rows[encoder] if words and words.words else None
+    return Tokens(tuple(ids), tuple(weights), chunk_count, rows)

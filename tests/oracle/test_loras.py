@@ -100,7 +100,7 @@ def test_peft(models, tmp_path, error, family, dora):
     ours = models[family].evaluate(
         network, **{k: v.numpy() for k, v in inputs.items()}, timesteps=np.array([500.0]), loras=[path]
     )
-    assert models[family]._used_loras[0].unmatched == []
+    assert models[family]._prompts.used_loras[0].unmatched == []
     assert error(plain.numpy(), expected) > 0.01
     assert error(ours, expected) < TOLERANCE
     if network == "unet" and not dora:
@@ -114,7 +114,7 @@ def test_peft(models, tmp_path, error, family, dora):
         again = models[family].evaluate(
             network, **{k: v.numpy() for k, v in inputs.items()}, timesteps=np.array([500.0]), loras=[path]
         )
-        assert models[family]._used_loras[0].unmatched == []
+        assert models[family]._prompts.used_loras[0].unmatched == []
         assert error(again, expected) < TOLERANCE
 
 
@@ -238,7 +238,7 @@ def test_lycoris(models, tmp_path, error, kind, strength):
     path = tiny.write_safetensors(tmp_path / "lora.safetensors", state, metadata)
     given = {key: value.numpy() for key, value in inputs.items()}
     ours = models["sd1"].evaluate("unet", **given, timesteps=np.array([500.0]), loras=[(path, strength)])
-    assert models["sd1"]._used_loras[0].unmatched == []
+    assert models["sd1"]._prompts.used_loras[0].unmatched == []
     assert error(theirs(tiny_models.unet()).numpy(), expected) > 1e-3
     assert error(ours, expected) < 1e-5
 
@@ -258,5 +258,5 @@ def test_lycoris_norms(models, tmp_path, error):
     path = tiny.write_safetensors(tmp_path / "lora.safetensors", state)
     given = {key: value.numpy() for key, value in inputs.items()}
     ours = models["sd1"].evaluate("unet", **given, timesteps=np.array([500.0]), loras=[(path, 0.5)])
-    assert models["sd1"]._used_loras[0].unmatched == []
+    assert models["sd1"]._prompts.used_loras[0].unmatched == []
     assert error(ours, theirs(net)) < 1e-5

@@ -152,7 +152,8 @@ def test_options_are_keyword_only():
 def test_the_command_line_has_every_option_with_the_same_default():
     given = command_line()
     # `sdcpp plan` takes link_speed as two numbers; the command line is a whole process
-    left_out = {"prompt", "noise", "rng", "callback", "cancel", "use_taesd", "link_speed", "whole_process", "parts"}
+    left_out = {"prompt", "noise", "init_latent", "conditioning", "negative_conditioning", "preview_callback"}
+    left_out |= {"rng", "callback", "cancel", "use_taesd", "link_speed", "whole_process", "parts"}
     given |= cli.flags.parts(argparse.Namespace(**given))
     for function in (sdcpp_py.Pipeline, sdcpp_py.Pipeline.generate):
         for name, parameter in parameters(function).items():
@@ -183,13 +184,14 @@ def test_the_facade_has_the_other_packages_names_order_and_defaults(function, ex
 
 
 NOT_IN_TABLE = {
-    sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "parts", "rng", "lora_model_dir"},
+    sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "parts", "rng", "lora_model_dir"}
+    | {"embeddings", "embedding_dir"},
     sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "mask_image", "loras"}
-    | {"callback", "cancel", "progress"},
+    | {"conditioning", "negative_conditioning", "preview_callback", "callback", "cancel", "progress"},
     planner.plan: {"stages"},
 }
 # The package's own; what another keyword gives; the pipeline's, for all of its pictures unless a call has its own.
-NOT_KEYWORDS = {"blas_library", "init_latent", "mask", "rng"}
+NOT_KEYWORDS = {"blas_library", "mask", "rng"}
 
 
 @pytest.mark.parametrize(
@@ -298,16 +300,19 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
         given += ["--" + name.replace("_", "-"), path]
     given += ["--clip_l", "l", "--clip_g", "g", "-m", "x.gguf", "--no-blas", "-n", "no", "-i", "photo.png", "--no-progress"]
     given += ["--mask", "mask.png", "--lora-model-dir", "styles", "--lora", "a.safetensors", "--lora", "b:c:-0.5"]
+    given += ["--embedding", "w.pt", "--embd-dir", "words"]
     assert cli.main(["generate", "a cat", *given]) == 0
     rng = {"rng": expected.pop("rng")}
     model = {name: value for name, value in expected.items() if name in options.MODEL}
     assert Recorder.opened == {
         **{"model": "x.gguf", **parts, "text_encoders": None, **model, **rng, "lora_model_dir": "styles"},
+        **{"embeddings": ["w.pt"], "embedding_dir": "words"},
         **{"parts": {"clip_l": "l", "clip_g": "g"}, "blas": False, "whole_process": True},
     }
     picture = {name: value for name, value in expected.items() if name in options.GENERATE}
     more = {"prompt": "a cat", "negative_prompt": "no", "init_image": "photo.png", "mask_image": "mask.png"}
     more |= {"use_taesd": True, "progress": False, "loras": [("a.safetensors", 1.0), ("b:c", -0.5)]}
+    assert callable(Recorder.made.pop("preview_callback"))
     assert Recorder.made == {**picture, **more}
     assert len(expected) > 20
 
@@ -446,6 +451,8 @@ def test_the_facades_pictures_carry_their_arguments_and_convert_writes(folder, t
 
 
 WRITTEN = ["Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Clip skip", "Denoising strength", "RNG", "Sigmas"]
+WRITTEN += ["Guidance start", "Guidance end", "Guidance rescale", "APG eta", "APG momentum", "APG norm threshold"]
+WRITTEN += ["Zero init steps", "Mimic scale", "Threshold percentile", "Interpolate Phi"]
 WRITTEN += ["Mask blur", "Masked content", "Masked area padding"]
 
 

@@ -32,7 +32,7 @@ def test_a_kind_is_its_formula(folder, tmp_path, kind):
     with sdcpp_py.Pipeline(folder) as pipeline:
         plain = pipeline.evaluate("unet", **unet_inputs())
         found = pipeline.evaluate("unet", **unet_inputs(), loras=[(path, 0.7)])
-        used = pipeline._used_loras[0]
+        used = pipeline._prompts.used_loras[0]
         assert used.unmatched == [] and used.layers == len(layers)
         assert np.abs(expected - plain).max() > 0.05
         np.testing.assert_allclose(found, expected, rtol=0, atol=3e-5)
@@ -95,7 +95,7 @@ def test_biases_and_norms_change_too(folder, tmp_path):
         expected = pipeline.evaluate("unet", **unet_inputs())
     with sdcpp_py.Pipeline(folder) as pipeline:
         found = pipeline.evaluate("unet", **unet_inputs(), loras=[(path, 0.3)])
-        assert pipeline._used_loras[0].unmatched == []
+        assert pipeline._prompts.used_loras[0].unmatched == []
     np.testing.assert_allclose(found, expected, rtol=0, atol=3e-5)
 
 
@@ -120,7 +120,7 @@ def test_a_joined_layer_changes_its_parts(tmp_path, kind):
         expected = pipeline.evaluate("z_image", **inputs)
     with sdcpp_py.Pipeline(model) as pipeline:
         found = pipeline.evaluate("z_image", **inputs, loras=[(path, 0.7)])
-        assert pipeline._used_loras[0].unmatched == []
+        assert pipeline._prompts.used_loras[0].unmatched == []
         assert np.abs(found - pipeline.evaluate("z_image", **inputs)).max() > 1e-3
     np.testing.assert_allclose(found, expected, rtol=0, atol=3e-5)
 

@@ -31,7 +31,7 @@ def same(pipeline, tmp_path, network, inputs, namings):
     for title, tensors in namings.items():
         path = tiny.write_safetensors(tmp_path / "lora.safetensors", tensors)
         found = pipeline.evaluate(network, **inputs, loras=[(path, 0.7)])
-        assert pipeline._used_loras[0].unmatched == [], title
+        assert pipeline._prompts.used_loras[0].unmatched == [], title
         expected = found if expected is None else expected
         assert np.abs(found - plain).max() > 0.05, title
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5, err_msg=title)
@@ -119,7 +119,7 @@ def test_a_text_encoders(tmp_path):
         for title, tensors in namings.items():
             path = tiny.write_safetensors(tmp_path / "lora.safetensors", tensors)
             found = pipeline.prompt_states("a red circle", loras=[(path, 0.7)])
-            assert pipeline._used_loras[0].unmatched == [], title
+            assert pipeline._prompts.used_loras[0].unmatched == [], title
             expected = found if expected is None else expected
             half = found.shape[2] // 2
             assert min(np.abs((found - plain)[..., :half]).max(), np.abs((found - plain)[..., half:]).max()) > 0.01
@@ -131,7 +131,7 @@ def test_a_text_encoders(tmp_path):
         }.items():
             path = tiny.write_safetensors(tmp_path / "lora.safetensors", tensors)
             pipeline.prompt_states("a red circle", loras=[(path, 0.7)])
-            assert pipeline._used_loras[0].unmatched == [], title
+            assert pipeline._prompts.used_loras[0].unmatched == [], title
 
 
 def test_a_fluxs(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from sdcpp_py import _engine, errors, options
 from sdcpp_py._engine import loading
+from sdcpp_py._prompts import Text
 
 SOURCES = Path(__file__).parents[2]
 
@@ -101,7 +102,7 @@ def test_prompts_may_share_a_run(pipeline):
     model = pipeline._require_open()
     used = pipeline._checked({**options.given(options.GENERATE, DEFAULTS), "width": 64, "height": 64, "steps": 2})
     used["seed"] = 3
-    one, none = (share.conditioning for share in pipeline._shares("a cat", "", used))
+    one, none = (share.conditioning for share in pipeline._shares(Text("a cat", [], ""), "", used, False))
     shape = (1, 4, 8, 8)
 
     def run(*shares):

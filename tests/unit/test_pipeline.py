@@ -112,7 +112,7 @@ def test_the_cache_of_prompts_forgets_the_oldest(folder):
     with sdcpp_py.Pipeline(folder) as fresh:
         encode, encoded = fresh._model.encode_prompt, []
         fresh._model.encode_prompt = lambda *given, **more: (encoded.append(given), encode(*given, **more))[1]
-        most = sdcpp_py.pipeline._CACHED_PROMPTS
+        most = sdcpp_py._prompts.CACHED
         for number in range(most):
             fresh.prompt_states(f"prompt {number}")
         fresh.prompt_states("prompt 0")  # is now the one used last

@@ -15,8 +15,10 @@
 #include "pipeline/evaluate.h"
 #include "pipeline/generate.h"
 #include "pipeline/plans.h"
+#include "pipeline/preview.h"
 #include "pipeline/prompt.h"
 #include "pipeline/reports.h"
+#include "pipeline/tensor_values.h"
 
 using namespace sdcpp;
 
@@ -49,7 +51,7 @@ const float* give_floats(const Array& array, int64_t* shape, int32_t* dimensions
 
 PictureSize picture_size(const GenerateOptions& options, int chunks) {
     const SampleOptions& sample = options.sample;
-    return {sample.width, sample.height, sample.batch, sample.cfg_scale != 1, chunks, options.decode};
+    return {sample.width, sample.height, sample.batch, sample.guidance_by.scale != 1, chunks, options.decode};
 }
 
 // Throws SDCPP_INVALID_ARGUMENT unless `shape`, if there is one, is that of a picture's latent or of a batch's.
@@ -80,6 +82,24 @@ LatentShape latent_shape(const sdcpp_latent_shape& shape, const LatentSpace& spa
              given.height, " x ", given.width, " cannot be decoded; this model's have ", space.channels,
              " channels and one frame");
     return given;
+}
+
+// The caller's arrays, which stay the caller's.
+std::vector<Array> arrays_of(const sdcpp_array* given, size_t count) {
+    std::vector<Array> out(count);
+    for (size_t i = 0; i < count; ++i) {
+        need(given[i].name, "an array's name");
+        need(given[i].data, "an array's data");
+        if (given[i].dimensions < 1 || given[i].dimensions > static_cast<int32_t>(Array::max_rank))
+            fail(SDCPP_INVALID_ARGUMENT, "arrays have 1 to ", Array::max_rank, " dimensions");
+        out[i].name = given[i].name;
+        out[i].shape.assign(given[i].shape, given[i].shape + given[i].dimensions);
+        out[i].data = given[i].data;
+        for (const int64_t side : out[i].shape)
+            if (side < 0 || side > (int64_t{1} << 31))
+                fail(SDCPP_INVALID_ARGUMENT, "a side of ", out[i].name, " is ", side);
+    }
+    return out;
 }
 
 ModelPath model_path(const sdcpp_file& file) {
@@ -162,6 +182,21 @@ int sdcpp_option_set_array(sdcpp_options* options, const char* name, const float
         }
         array.data.assign(data, data + count);
         options->values.set_array(name, std::move(array));
+    });
+}
+
+int sdcpp_tensor(const sdcpp_file* file, const char* name, const volatile int32_t* stop, sdcpp_result** out,
+                 sdcpp_error* error) {
+    return guarded(error, [&] {
+        const StopFlag flag(stop);
+        need(file, "file");
+        need(name, "name");
+        need(out, "out");
+        Array values = tensor_values(model_path(*file).path, name);
+        if (values.shape.size() > Array::max_rank)
+            fail(SDCPP_INVALID_ARGUMENT, "the tensor '", name, "' has ", values.shape.size(), " dimensions; ",
+                 Array::max_rank, " are possible");
+        *out = new sdcpp_result{std::move(values)};
     });
 }
 
@@ -263,12 +298,31 @@ int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t c
             need(tokens, "tokens");
             need(tokens[i].ids, "ids");
             if (tokens[i].count < 1) fail(SDCPP_INVALID_ARGUMENT, "a prompt has no tokens");
-            given.push_back(
-                {{tokens[i].ids, static_cast<size_t>(tokens[i].count)}, tokens[i].weights, tokens[i].chunks});
+            PromptTokens& one = given.emplace_back();
+            one = {{tokens[i].ids, static_cast<size_t>(tokens[i].count)}, tokens[i].weights, tokens[i].chunks};
+            if (tokens[i].embedding_count == 0) continue;
+            need(tokens[i].embeddings, "embeddings");
+            if (tokens[i].embedding_count < 0 || tokens[i].embedding_width < 1)
+                fail(SDCPP_INVALID_ARGUMENT, "embeddings must be rows of numbers");
+            one.embedding_width = tokens[i].embedding_width;
+            one.embeddings = {tokens[i].embeddings, static_cast<size_t>(tokens[i].embedding_count) *
+                                                        static_cast<size_t>(one.embedding_width)};
         }
         const auto wanted = stored<GenerateOptions>(options, OptionSet::generate, &model->model);
         const auto lock = turn(model);
         *out = new sdcpp_conditioning{encode_prompt(model->model, given, wanted.clip_skip, nothing != 0)};
+    });
+}
+
+int sdcpp_conditioning_new(sdcpp_model* model, const sdcpp_array* arrays, size_t count, sdcpp_conditioning** out,
+                           sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        need(out, "out");
+        if (count) need(arrays, "arrays");
+        const std::vector<Array> given = arrays_of(arrays, count);
+        const auto lock = turn(model);
+        *out = new sdcpp_conditioning{conditioning_of(model->model, given)};
     });
 }
 
@@ -299,14 +353,30 @@ int sdcpp_sample(sdcpp_model* model, const sdcpp_prompt_share* shares, size_t co
         require_latents("init_latent", wanted.init_latent_shape, model->model, sample);
         require_mask(wanted.mask_shape, model->model, sample);
         const auto lock = turn(model);
+        Pictures previews;
+        if (wanted.preview.wanted()) require_preview(model->model, wanted.preview);
         if (callback)
             sample.observers.push_back([&](const StepReport& report) {
-                const CallingBack mark(model);
                 const LatentSpace& space = model->model.facts.latent;
-                const sdcpp_latent_shape shape = {space.channels, 1, sample.height / space.factor,
-                                                  sample.width / space.factor};
-                return callback(report.step, report.steps, report.seconds, report.clean.data(), sample.batch, &shape,
-                                user_data) == 0;
+                sdcpp_step step = {report.step,
+                                   report.steps,
+                                   report.seconds,
+                                   sample.batch,
+                                   {space.channels, 1, sample.height / space.factor, sample.width / space.factor},
+                                   report.clean.data(),
+                                   nullptr,
+                                   0,
+                                   0};
+                if (wanted.preview.after(report.step, report.steps)) {
+                    previews = preview_pictures(model->model, wanted.preview, wanted.decode,
+                                                wanted.preview.noisy ? report.noisy : report.clean, sample.batch,
+                                                step.shape.height, step.shape.width);
+                    step.previews = previews.pixels.data();
+                    step.preview_height = previews.height;
+                    step.preview_width = previews.width;
+                }
+                const CallingBack mark(model);
+                return callback(&step, user_data) == 0;
             });
         const Floats sampled = generate(model->model, sample);
         std::copy(sampled.begin(), sampled.end(), latent);
@@ -326,11 +396,8 @@ int sdcpp_decode(sdcpp_model* model, const sdcpp_options* options, const float* 
         const LatentShape given = latent_shape(*shape, space);
         const Floats decoded = decode(model->model, wanted.decode, {latent, static_cast<size_t>(given.count())},
                                       shape->height, shape->width);
-        const auto pixels = static_cast<size_t>(given.height * given.width * space.factor * space.factor);
-        for (size_t i = 0; i < pixels; ++i)
-            for (size_t c = 0; c < 3; ++c)
-                picture[3 * i + c] = static_cast<uint8_t>(
-                    std::lround(std::clamp(decoded[c * pixels + i] * 127.5f + 127.5f, 0.0f, 255.0f)));
+        const std::vector<uint8_t> bytes = to_bytes(decoded);
+        std::copy(bytes.begin(), bytes.end(), picture);
     });
 }
 
@@ -444,17 +511,7 @@ int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* i
         need(network, "network");
         need(inputs, "inputs");
         need(out, "out");
-        std::vector<Array> arrays;
-        for (size_t i = 0; i < input_count; ++i) {
-            need(inputs[i].name, "an input's name");
-            need(inputs[i].data, "an input's data");
-            if (inputs[i].dimensions < 1 || inputs[i].dimensions > static_cast<int32_t>(Array::max_rank))
-                fail(SDCPP_INVALID_ARGUMENT, "inputs have 1 to ", Array::max_rank, " dimensions");
-            Array& array = arrays.emplace_back();
-            array.name = inputs[i].name;
-            array.shape.assign(inputs[i].shape, inputs[i].shape + inputs[i].dimensions);
-            array.data = inputs[i].data;
-        }
+        std::vector<Array> arrays = arrays_of(inputs, input_count);
         const auto lock = turn(model);
         *out = new sdcpp_result{evaluate(model->model, network, std::move(arrays))};
     });

@@ -36,12 +36,18 @@ TEST_CASE("guidance goes from the negative through the positive, by weights, in 
         return out;
     };
     const auto at = [&](const std::vector<Guide>& guides, double scale, double sigma) {
-        return guided(predict, guides, scale, sigmas)({0}, sigma).front();
+        const Guided combine({.scale = scale}, Predicts::noise, 1, 1);
+        return guided(predict, guides, combine, sigmas)({0}, sigma).front();
     };
     CHECK(at({{}, {.negative = true}}, 7, 8) == doctest::Approx(2 + 7 * (1 - 2)));
     CHECK(at({{}, {.negative = true}}, 1, 8) == 1);
     CHECK(asked.back() == std::vector<size_t>{0});
     CHECK(at({{.weight = 3}, {.weight = 1}}, 7, 8) == doctest::Approx(0.75 * 1 + 0.25 * 2));
+    // several prompts: each leads away from the negative by its own weight
+    CHECK(at({{.weight = 0.5}, {.weight = 2}, {.negative = true}}, 7, 8) ==
+          doctest::Approx(3 + 7 * (0.5 * (1 - 3) + 2 * (2 - 3))));
+    CHECK(at({{.weight = 0.5}, {.negative = true}}, 1, 8) == doctest::Approx(2 + 0.5 * (1 - 2)));
+    CHECK(throws(SDCPP_INVALID_ARGUMENT, [&] { (void)at({{.weight = 1}, {.weight = -1}}, 7, 8); }));
     // the second half of the steps, sigmas between two of the schedule included
     const std::vector<Guide> late = {{}, {.negative = true, .start = 0.5}};
     for (const double sigma : {8.0, 4.0, 2.5}) CHECK(at(late, 7, sigma) == 1);

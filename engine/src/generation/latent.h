@@ -8,6 +8,8 @@
 
 namespace sdcpp {
 
+using Floats = std::vector<float>;
+
 struct LatentShape {
     int64_t channels = 4, frames = 1, height = 0, width = 0;
     int64_t count() const { return channels * frames * height * width; }

@@ -6,13 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "generation/latent.h"
 #include "generation/rng.h"
 
 namespace sdcpp {
 
 class NoiseTable;
-
-using Floats = std::vector<float>;
 
 struct SamplerRun {
     std::function<Floats(const Floats& x, double sigma)> denoise;  // the model's estimate of the clean latent
@@ -23,7 +22,8 @@ struct SamplerRun {
     // The clean estimate of the negative prompt that the last call of `denoise` made; null, or empty, without guidance.
     const Floats* negative = nullptr;
     const NoiseTable* table = nullptr;  // the model's levels of noise; null: the usual ones
-    std::function<void(size_t step, const Floats& denoised)> after_step = {};  // step counts from 1
+    // The step counts from 1; x is what the next one begins from.
+    std::function<void(size_t step, const Floats& denoised, const Floats& x)> after_step = {};
 
     double eta_or(double own) const { return eta < 0 ? own : eta; }
     double signal(double sigma) const { return flow ? 1 - sigma : 1; }

@@ -340,10 +340,11 @@ class Machine {
                 return persistent();
             case 'R':
                 return reduce();
-            case 0x81:  // NEWOBJ
+            case 0x81: {  // NEWOBJ
                 pop();
-                pop();
-                return push_opaque();
+                const bool dict = pop()->text == "torch.nn.modules.container ParameterDict";
+                return dict ? push(make(Kind::dict)) : push_opaque();
+            }
             case 0x92:  // NEWOBJ_EX
                 pop();
                 pop();
@@ -358,12 +359,23 @@ class Machine {
                 pop_to_mark();
                 return push_opaque();
             case 'b':  // BUILD: an object's attributes
-                pop();
-                top();
+                build(pop());
                 return;
             default:
                 damaged("opcode " + std::to_string(op));
         }
+    }
+
+    // PyTorch's ParameterDict keeps its items in an attribute.
+    void build(const Value* state) {
+        Value* target = top();
+        if (target->kind != Kind::dict || state->kind != Kind::dict) return;
+        for (size_t i = 0; i + 1 < state->items.size(); i += 2)
+            if (state->items[i]->text == "_parameters" && state->items[i + 1]->kind == Kind::dict) {
+                const std::vector<Value*> items = state->items[i + 1]->items;  // which may be the target's
+                pay(2 * items.size() * sizeof(Value*));
+                target->items.insert(target->items.end(), items.begin(), items.end());
+            }
     }
 
     // ('storage', class, key, location, count)

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 
 #include "base/log.h"
 #include "models/autoencoder.h"
@@ -64,6 +65,16 @@ Floats decode(Model& model, const DecodeOptions& options, std::span<const float>
         tile = tile == 0 ? default_tile : tile / 2;
         log(SDCPP_LOG_INFO, "too little memory: decoding in tiles of " + std::to_string(tile) + " latent sides");
     }
+}
+
+std::vector<uint8_t> to_bytes(const Floats& picture) {
+    const size_t pixels = picture.size() / 3;
+    std::vector<uint8_t> out(picture.size());
+    for (size_t i = 0; i < pixels; ++i)
+        for (size_t c = 0; c < 3; ++c)
+            out[3 * i + c] =
+                static_cast<uint8_t>(std::lround(std::clamp(picture[c * pixels + i] * 127.5f + 127.5f, 0.0f, 255.0f)));
+    return out;
 }
 
 Floats encode(Model& model, std::span<const float> picture, int height, int width) {

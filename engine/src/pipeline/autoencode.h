@@ -15,6 +15,8 @@ struct DecodeOptions {
 
 // Picture [3, h*f, w*f] in -1..1 from a latent [C, h, w].
 Floats decode(Model& model, const DecodeOptions& options, std::span<const float> latent, int height, int width);
+// Bytes [h, w, 3] of a picture [3, h, w] in -1..1.
+std::vector<uint8_t> to_bytes(const Floats& picture);
 // Mean of the latent of a picture [3, height, width] in -1..1, as sampled.
 Floats encode(Model& model, std::span<const float> picture, int height, int width);
 

@@ -91,13 +91,18 @@ void require_conditionings(const SampleOptions& options, const Denoiser& net) {
                              [&](const PromptShare& share) { return share.guide.negative == negative; });
     };
     if (count(false) == 0) fail(SDCPP_INVALID_ARGUMENT, "a conditioning is needed");
-    if (options.cfg_scale != 1 && count(true) == 0)
-        fail(SDCPP_INVALID_ARGUMENT, "cfg_scale other than 1 needs an unconditional conditioning");
+    const bool plain = std::all_of(options.shares.begin(), options.shares.end(), [](const PromptShare& share) {
+        return share.guide.negative || share.guide.weight == 1;
+    });
+    if ((options.guidance_by.scale != 1 || !plain) && count(true) == 0)
+        fail(SDCPP_INVALID_ARGUMENT, "cfg_scale and weights other than 1 need a negative conditioning");
     for (const PromptShare& share : options.shares) {
         const auto& [negative, weight, start, end] = share.guide;
-        if (!(weight > 0 && std::isfinite(weight)) || !(start >= 0 && start < end && end <= 1))
-            fail(SDCPP_INVALID_ARGUMENT,
-                 "a conditioning needs a weight above 0 and a share of the steps within 0 to 1");
+        if (!std::isfinite(weight) || (negative ? weight <= 0 : weight == 0))
+            fail(SDCPP_INVALID_ARGUMENT, "a conditioning's weight must be a finite number, ",
+                 negative ? "above 0 if it is negative" : "and not 0");
+        if (!(start >= 0 && start < end && end <= 1))
+            fail(SDCPP_INVALID_ARGUMENT, "a conditioning needs a share of the steps within 0 to 1");
         for (const Denoiser::Taken& taken : net.conditioning())
             if (share.conditioning->at(taken.name).shape.back() != taken.width)
                 fail(SDCPP_INVALID_ARGUMENT, "the conditioning comes from another model");
@@ -150,7 +155,7 @@ Floats generate(Model& model, const SampleOptions& options) {
     const ModelFacts& facts = model.facts;
     if (!model.denoiser()) fail(SDCPP_MISSING_PART, "the model has no diffusion model; give a file that holds one");
     model.require_size(options.width, options.height);
-    if (!std::isfinite(options.cfg_scale)) fail(SDCPP_INVALID_ARGUMENT, "cfg_scale must be a finite number");
+    if (!std::isfinite(options.guidance_by.scale)) fail(SDCPP_INVALID_ARGUMENT, "cfg_scale must be a finite number");
     if (options.batch < 1 || options.batch > max_together)
         fail(SDCPP_INVALID_ARGUMENT, "batch is ", options.batch, "; 1 to ", max_together, " are possible");
     require_conditionings(options, *model.denoiser());
@@ -174,12 +179,21 @@ Floats generate(Model& model, const SampleOptions& options) {
     if (least) sigmas.back() = table.sigma_min();
 
     std::vector<Guide> guides;
-    for (const PromptShare& share : options.shares) guides.push_back(share.guide);
+    for (const PromptShare& share : options.shares) {
+        Guide guide = share.guide;
+        if (guide.negative) {
+            guide.start = std::max(guide.start, options.guidance_start);
+            guide.end = std::min(guide.end, options.guidance_end);
+        }
+        guides.push_back(guide);
+    }
+    Guidance how = options.guidance_by;
+    if (how.zero_steps < 0) how.zero_steps = table.is_flow() ? 1 : 0;
+    const Guided combine(how, facts.predicts, options.batch, shape.channels);
     const Predictor predictor(model, table, options, sigmas);
     std::vector<double> negative_prediction;
     Floats negative;
-    const Denoise clean =
-        predicted(guided(predictor, guides, options.cfg_scale, sigmas, &negative_prediction), facts.predicts);
+    const Denoise clean = predicted(guided(predictor, guides, combine, sigmas, &negative_prediction), facts.predicts);
     const auto estimated = [&](const Floats& noisy, double sigma) {
         Floats out = clean(noisy, sigma);
         negative.clear();
@@ -196,8 +210,12 @@ Floats generate(Model& model, const SampleOptions& options) {
     const auto begin = Clock::now();
     const int steps = static_cast<int>(sigmas.size()) - 1;
     SamplerRun run{denoise, std::move(sigmas), rng, options.eta, table.is_flow(), &negative, &table};
-    run.after_step = [&](size_t step, const Floats& denoised) {
-        const StepReport report{static_cast<int>(step), steps, seconds_since(begin), denoised};
+    run.after_step = [&](size_t step, const Floats& denoised, const Floats& noisy) {
+        Floats scaled = noisy;
+        const double sigma = run.sigmas[step];
+        if (!table.is_flow())
+            for (float& value : scaled) value = static_cast<float>(value / std::hypot(1.0, sigma));
+        const StepReport report{static_cast<int>(step), steps, seconds_since(begin), denoised, scaled};
         for (const StepObserver& observer : options.observers)
             if (!observer(report)) fail(SDCPP_CANCELLED, "stopped by the callback");
     };

@@ -21,6 +21,7 @@ struct StepReport {
     int step = 0, steps = 0;  // from 1
     double seconds = 0;       // since sampling began
     const Floats& clean;      // the present estimate, of all pictures
+    const Floats& noisy;      // what the next step begins from, scaled as the network takes it
 };
 // False stops the run.
 using StepObserver = std::function<bool(const StepReport&)>;
@@ -28,9 +29,11 @@ using StepObserver = std::function<bool(const StepReport&)>;
 struct SampleOptions {
     std::vector<PromptShare> shares;
     int width = 0, height = 0, steps = 0;
-    double cfg_scale = 1, eta = -1;
-    double flow_shift = 0;  // 0: the model's own
-    float guidance = 3.5f;  // for denoisers that were distilled to take it
+    double eta = -1;
+    Guidance guidance_by;                         // of the shares
+    double guidance_start = 0, guidance_end = 1;  // share of the steps with guidance
+    double flow_shift = 0;                        // 0: the model's own
+    float guidance = 3.5f;                        // for denoisers that were distilled to take it
     std::string sampler, scheduler, rng;
     std::vector<double> sigmas;  // take the place of the scheduler's; empty: none
     uint64_t seed = 0;           // the first picture's; the others' rise by one

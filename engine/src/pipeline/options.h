@@ -12,6 +12,7 @@
 #include "io/json.h"
 #include "pipeline/autoencode.h"
 #include "pipeline/generate.h"
+#include "pipeline/preview.h"
 #include "planning/planner.h"
 
 namespace sdcpp {
@@ -55,6 +56,7 @@ using OptionValue = std::variant<bool, int64_t, uint64_t, double, std::string, s
 struct GenerateOptions {
     SampleOptions sample;
     DecodeOptions decode;
+    PreviewOptions preview;
     int clip_skip = 1;
     std::vector<int64_t> noise_shape, init_latent_shape, mask_shape;  // empty if there is none
 };

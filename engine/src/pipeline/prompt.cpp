@@ -25,6 +25,26 @@ void weigh(std::span<float> states, std::span<const float> weights) {
         for (float& value : states) value = static_cast<float>(value * ratio);
 }
 
+// An encoder's inputs for tokens of which some are rows of the prompt's own embeddings.
+std::vector<Array> inputs_of(const TextEncoder& encoder, std::span<const int32_t> ids, int64_t rows,
+                             const PromptTokens& tokens) {
+    const TextEncoder::Traits traits = encoder.traits();
+    std::vector<int32_t> known(ids.begin(), ids.end());
+    for (int32_t& id : known)
+        if (id >= traits.vocabulary) id = traits.padding;
+    std::vector<Array> inputs = encoder.inputs(known, rows);
+    const auto x = std::find_if(inputs.begin(), inputs.end(), [](const Array& one) { return one.name == "x"; });
+    Floats states(x->floats().begin(), x->floats().end());
+    const auto width = static_cast<size_t>(traits.width);
+    for (size_t i = 0; i < ids.size(); ++i)
+        if (ids[i] >= traits.vocabulary) {
+            const auto row = tokens.embeddings.subspan(static_cast<size_t>(ids[i] - traits.vocabulary) * width, width);
+            std::copy(row.begin(), row.end(), states.begin() + static_cast<std::ptrdiff_t>(i * width));
+        }
+    *x = Array::of("x", x->shape, std::move(states));
+    return inputs;
+}
+
 Encoded encoded(Executor& executor, const PromptTokens& tokens, const TextEncoder::Wanted& wanted) {
     const TextEncoder& encoder = executor.as<TextEncoder>();
     const TextEncoder::Traits traits = encoder.traits();
@@ -37,7 +57,11 @@ Encoded encoded(Executor& executor, const PromptTokens& tokens, const TextEncode
         if (off < 0 || off >= traits.layers)
             fail(SDCPP_INVALID_ARGUMENT, "clip_skip is ", off + 1, "; this text encoder has ", traits.layers,
                  " layers, so 1 to ", traits.layers, " are possible");
-    require_tokens(tokens.ids, traits.vocabulary);
+    if (!tokens.embeddings.empty() && tokens.embedding_width != traits.width)
+        fail(SDCPP_INVALID_ARGUMENT, "embeddings of width ", tokens.embedding_width, " do not fit the text encoder ",
+             encoder.name(), ", whose width is ", traits.width);
+    const auto own_rows = static_cast<int64_t>(tokens.embeddings.size()) / traits.width;
+    require_tokens(tokens.ids, traits.vocabulary + own_rows);
     Encoded out{std::vector<Floats>(wanted.layers_off.size()), {}, count, traits.width};
     const bool pooled = wanted.pooled != TextEncoder::Pooled::no;
     const int chunks = wanted.layers_off.empty() ? 1 : tokens.chunks;  // the first chunk has the pooled vector
@@ -45,7 +69,8 @@ Encoded encoded(Executor& executor, const PromptTokens& tokens, const TextEncode
         const int64_t rows = std::min(chunks_together, chunks - first);
         const auto part =
             tokens.ids.subspan(static_cast<size_t>(first * positions), static_cast<size_t>(rows * positions));
-        const std::vector<Array> results = executor.run(encoder.inputs(part, rows), encoder.select(wanted));
+        const std::vector<Array> results = executor.run(
+            own_rows ? inputs_of(encoder, part, rows, tokens) : encoder.inputs(part, rows), encoder.select(wanted));
         for (size_t depth = 0; depth < out.states.size(); ++depth) {
             Floats states(results[depth].floats().begin(), results[depth].floats().end());
             require_finite(states, "the text encoder's states");
@@ -107,6 +132,29 @@ Conditioning encode_prompt(Model& model, std::span<const PromptTokens> tokens, i
         fail(SDCPP_UNSUPPORTED_MODEL, "the text encoder says ", pooled_width,
              " values of a whole text, the diffusion model takes ", wanted_pooled, "; they belong to different models");
     return out;
+}
+
+Conditioning conditioning_of(const Model& model, const std::vector<Array>& arrays) {
+    const Denoiser* net = model.denoiser();
+    if (!net) fail(SDCPP_MISSING_PART, "the model has no diffusion model; give a file that holds one");
+    Floats values[2];
+    std::vector<int64_t> context_shape;
+    for (const Denoiser::Taken& taken : net->conditioning()) {
+        const auto given =
+            std::find_if(arrays.begin(), arrays.end(), [&](const Array& a) { return a.name == taken.name; });
+        const bool context = taken.name == "context";
+        if (given == arrays.end() || given->shape.size() != (context ? 3 : 2) || given->shape.front() != 1 ||
+            given->shape.back() != taken.width || given->count() < 1)
+            fail(SDCPP_INVALID_ARGUMENT, "the conditioning is not for this model, which takes ", taken.name, " [1, ",
+                 context ? "tokens, " : "", taken.width, "]");
+        if (context && given->shape[1] > max_tokens)
+            fail(SDCPP_INVALID_ARGUMENT, "the conditioning has ", given->shape[1], " tokens; ", max_tokens,
+                 " are possible");
+        values[!context].assign(given->floats().begin(), given->floats().end());
+        require_finite(values[!context], "the conditioning");
+        if (context) context_shape = given->shape;
+    }
+    return conditioning_of(model.family.text, std::move(context_shape), std::move(values[0]), std::move(values[1]));
 }
 
 std::vector<const TextEncoder*> text_encoders(const Model& model, std::string* lacking) {

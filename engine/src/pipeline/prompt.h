@@ -17,10 +17,15 @@ struct PromptTokens {
     std::span<const int32_t> ids;  // [chunks, positions], or [count] if any number is possible
     const float* weights = nullptr;
     int chunks = 1;
+    std::span<const float> embeddings{};  // [rows, embedding_width], for ids from the encoder's vocabulary on
+    int64_t embedding_width = 0;
 };
 
 // `tokens` for each of text_encoders(). `nothing`: the prompt is an empty negative one.
 Conditioning encode_prompt(Model& model, std::span<const PromptTokens> tokens, int clip_skip, bool nothing);
+
+// A conditioning from its arrays, all that the diffusion model takes.
+Conditioning conditioning_of(const Model& model, const std::vector<Array>& arrays);
 
 // The encoders that the family takes, in its order; empty if one is missing, whose name is then in `lacking`.
 std::vector<const TextEncoder*> text_encoders(const Model& model, std::string* lacking = nullptr);

@@ -180,6 +180,8 @@ Json text_encoders_json(const Model& model) {
         out.emplace_back(Json::Object{
             {"name", Json(encoder->name())},
             {"tokenizer", Json(traits.tokenizer)},
+            {"vocabulary", whole(traits.vocabulary)},
+            {"width", whole(traits.width)},
             {"positions", whole(traits.positions)},
             {"length", whole(length)},
             {"layers", whole(traits.layers)},

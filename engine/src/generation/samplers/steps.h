@@ -46,7 +46,7 @@ void each_step(SamplerRun& run, Floats& x, Step step) {
         const double now = run.sigmas[i], next = run.sigmas[i + 1];
         const Floats denoised = run.denoise(x, now);
         step(i, now, next, denoised);
-        if (run.after_step) run.after_step(i + 1, denoised);
+        if (run.after_step) run.after_step(i + 1, denoised, x);
     }
 }
 

@@ -1,0 +1,58 @@
+// Guidance: what becomes of a network's predictions for the prompt and for the negative prompt.
+#pragma once
+
+#include <vector>
+
+#include "generation/latent.h"
+#include "generation/prediction.h"
+
+namespace sdcpp {
+
+// The ways to guide, which may be combined. By default the first alone.
+struct Guidance {
+    // Ho & Salimans 2022, "Classifier-free diffusion guidance": negative + scale * (positive - negative).
+    double scale = 1;
+    // Lin et al. 2023 (2305.08891): the share with which the result's standard deviation becomes the positive's.
+    double rescale = 0;
+    // Sadat et al. 2024 (2410.02416), on clean estimates: of the difference between the sides, the share that is
+    // parallel to the positive, the share of the step before that is added, and its greatest norm (0: any).
+    double parallel = 1, momentum = 0, norm_threshold = 0;
+    // Fan et al. 2025 (2503.18886): the negative is scaled to be as near to the positive as it can be; the first steps'
+    // predictions are zero.
+    bool zero_star = false;
+    int zero_steps = -1;  // below 0: one for a flow, none for a diffusion
+    // Dynamic thresholding: each channel has the range that guidance of this scale would give it, past the percentile
+    // of its values cut off; `phi` is the share of this in the result. 0: none.
+    double mimic_scale = 0, percentile = 1, phi = 1;
+
+    bool projects() const { return parallel != 1 || momentum != 0 || norm_threshold > 0; }
+};
+
+// The predictions of a batch's pictures for both sides of guidance, one picture behind the other.
+struct Sides {
+    const std::vector<double>& positive;
+    const std::vector<double>& negative;
+};
+
+// The guided prediction. `step`: from 0.
+class Guided {
+  public:
+    // Latents of `channels` for so many pictures.
+    Guided(const Guidance& guidance, Predicts what, int pictures, int64_t channels)
+        : guidance_(guidance), what_(what), pictures_(pictures), channels_(channels) {}
+
+    double scale() const { return guidance_.scale; }
+    std::vector<double> operator()(const Sides& sides, const Floats& x, double sigma, size_t step);
+
+  private:
+    void project(std::vector<double>& out, const Sides& sides, const Floats& x, double sigma);
+    void threshold(std::vector<double>& out, const Sides& sides, const Floats& x, double sigma) const;
+
+    Guidance guidance_;
+    Predicts what_;
+    int pictures_;
+    int64_t channels_;
+    std::vector<double> average_;  // of differences between clean estimates, with momentum
+};
+
+}  // namespace sdcpp

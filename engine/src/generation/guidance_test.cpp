@@ -1,0 +1,65 @@
+// Ways to guide, against the functions of diffusers' guiders and PyTorch.
+#include <doctest/doctest.h>
+
+#include "generation/guidance.h"
+
+using namespace sdcpp;
+
+namespace {
+
+// Two pictures of two channels and two places.
+const std::vector<double> positive = {0.5, -1, 2, 0.25, 1.5, -0.5, 0.75, -2};
+const std::vector<double> negative = {0.25, -0.5, 1, 0.5, -1, 0.5, 0.25, -1};
+const Floats x = {1, 2, -1, 0.5f, 0.25f, -0.75f, 3, 1.5f};
+constexpr double sigma = 2, scale = 4;
+
+void check(const std::vector<double>& found, const std::vector<double>& wanted) {
+    REQUIRE(found.size() == wanted.size());
+    for (size_t i = 0; i < found.size(); ++i) CHECK(found[i] == doctest::Approx(wanted[i]).epsilon(1e-5));
+}
+
+std::vector<double> guided(Guidance how, Predicts what = Predicts::noise) {
+    how.scale = scale;
+    return Guided(how, what, 2, 2)({positive, negative}, x, sigma, 0);
+}
+
+}  // namespace
+
+TEST_CASE("guidance alone goes from the negative through the positive") {
+    std::vector<double> wanted(x.size());
+    for (size_t i = 0; i < wanted.size(); ++i) wanted[i] = negative[i] + scale * (positive[i] - negative[i]);
+    check(guided({}), wanted);
+    // neutral values of the others change nothing
+    check(guided({.mimic_scale = scale}), wanted);
+    check(guided({.norm_threshold = 1e6}), wanted);
+}
+
+TEST_CASE("rescaled guidance has a share of the positive's deviation") {
+    check(guided({.rescale = 0.7}),
+          {0.713276, -1.426553, 2.853105, -0.285311, 4.217715, -1.640223, 1.054429, -2.343175});
+}
+
+TEST_CASE("CFG-Zero* scales the negative to the positive, and begins with zeros") {
+    const Guidance how{.zero_star = true, .zero_steps = 0};
+    check(guided(how), {0.68, -1.36, 2.72, -1.64, 6.567568, -2.283784, 2.858108, -7.432432});
+    Guided two({.scale = scale, .zero_star = true, .zero_steps = 2}, Predicts::velocity, 2, 2);
+    for (const size_t step : {size_t{0}, size_t{1}})
+        check(two({positive, negative}, x, sigma, step), std::vector<double>(x.size(), 0.0));
+    CHECK(two({positive, negative}, x, sigma, 2)[0] != 0);
+}
+
+TEST_CASE("projected guidance weakens what is parallel to the estimate, and has momentum and a greatest norm") {
+    const Guidance how{.scale = scale, .parallel = 0.3, .momentum = -0.5, .norm_threshold = 1.5};
+    Guided twice(how, Predicts::noise, 2, 2);
+    check(twice({positive, negative}, x, sigma, 0),
+          {1.139602, -1.05616, 3.029603, -0.389602, 3.486258, -1.475699, 1.584252, -1.85655});
+    check(twice({positive, negative}, x, sigma, 1),
+          {1.0, -1.043902, 2.804878, -0.25, 3.486258, -1.475699, 1.584252, -1.85655});
+    check(guided({.parallel = 0.3}, Predicts::v),
+          {1.176552, -1.306405, 3.397834, -0.911724, 8.163534, -3.732261, 2.567062, -0.604234});
+}
+
+TEST_CASE("dynamic thresholding keeps the range of a smaller scale") {
+    check(guided({.mimic_scale = 2, .percentile = 0.9, .phi = 0.8}),
+          {0.65, -1.9, 4.0, 0.5, 6.2, -0.7, 1.05, -3.8});
+}
