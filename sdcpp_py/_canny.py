@@ -12,7 +12,7 @@ _TANGENT = 13573  # of 22.5 degrees, times 2^15: OpenCV's whole numbers
 
 
 def edges(picture: NDArray[np.uint8], low: float, high: float) -> NDArray[np.uint8]:
-    """White edges on black, [H, W] of bytes, of a picture [H, W] or [H, W, C], as ``cv2.Canny(picture, low, high)`` finds them."""
+    """White edges on black, [H, W] of bytes, of a picture [H, W] or [H, W, C], as ``cv2.Canny(picture, low, high)``."""
     planes = picture[..., None] if picture.ndim == 2 else picture
     across, down = _gradients(planes.astype(np.int32), "edge")
     strengths = np.abs(across) + np.abs(down)
@@ -88,7 +88,8 @@ def _beside(marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Places with a marked one among their eight neighbours."""
     p = np.pad(marked, 1)
     height, width = marked.shape
-    return np.any([p[y : y + height, x : x + width] for y in range(3) for x in range(3)], axis=0)
+    found: NDArray[np.bool_] = np.any([p[y : y + height, x : x + width] for y in range(3) for x in range(3)], axis=0)
+    return found
 
 
 def _smoothed(grey: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -893,7 +893,7 @@ class Pipeline:
             self._require_network(network)
             self._prompts.adapt(networks.of_keyword(loras))
             self._controls = control.of_keyword(controls)
-            factor, sides = int(self._facts["latent_factor"]), np.shape(inputs.get("x"))
+            factor, sides = int(self._facts["latent_factor"]), np.shape(inputs["x"]) if "x" in inputs else ()
             self._follow(*((sides[3] * factor, sides[2] * factor) if len(sides) == 4 else (0, 0)))
             return self._require_open().evaluate(network, inputs, stop=self.cancel, watch=self._watch)
 

@@ -195,10 +195,10 @@ typedef struct sdcpp_control {
     const char* path;  /* UTF-8; a tensor file, or a folder of one */
     const float* hint; /* [3, height, width] in 0 to 1; copied */
     int32_t height, width;
-    double strength;      /* 1 = as it was trained, 0 = it is not run */
-    double start, end;    /* share of the steps, 0 to 1; all of a step must lie within */
-    int32_t mode;         /* 0: balanced; 1: the prompt counts more: blocks far from the middle count less; 2: the
-                             control counts more: likewise, and negative prompts are not led by it */
+    double strength;       /* 1 = as it was trained, 0 = it is not run */
+    double start, end;     /* share of the steps, 0 to 1; all of a step must lie within */
+    int32_t mode;          /* 0: balanced; 1: the prompt counts more: blocks far from the middle count less; 2: the
+                              control counts more: likewise, and negative prompts are not led by it */
     const double* weights; /* a factor for each output, the middle's last; NULL: 1 */
     size_t weight_count;
     int32_t type; /* the number of the hint's type, for a network that takes several; else -1 */

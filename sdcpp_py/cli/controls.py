@@ -10,7 +10,13 @@ from sdcpp_py.errors import InvalidArgumentError
 
 # Each flag, the field of Control that it gives, its type, its unit and its help.
 _FLAGS: tuple[tuple[str, str, Any, str, str], ...] = (
-    ("--control-net", "path", str, "FILE", "a ControlNet or T2I-Adapter; may be given several times, as may the flags below, in the same order"),
+    (
+        "--control-net",
+        "path",
+        str,
+        "FILE",
+        "a ControlNet or T2I-Adapter; may be given several times, as may the flags below, in the same order",
+    ),
     ("--control-image", "image", str, "FILE", "the picture that it follows"),
     ("--control-strength", "strength", float, "X", f"1: as it was trained (default: {Control.strength:g})"),
     ("--control-start", "start", float, "SHARE", "from this share of the steps on, 0 to 1"),
@@ -20,16 +26,22 @@ _FLAGS: tuple[tuple[str, str, Any, str, str], ...] = (
 )
 
 
+def _destination(field: str) -> str:
+    return "controls" if field == "path" else f"control_{field}"
+
+
 def add(parser: argparse._ArgumentGroup) -> None:
     """Add the flags."""
     for flag, field, kind, unit, text in _FLAGS:
-        parser.add_argument(flag, dest=f"control_{field}", action="append", type=kind, metavar=unit, help=text)
-    parser.add_argument("--canny", dest="control_canny", action="store_true", help="follow the edges of --control-image's pictures")
+        parser.add_argument(flag, dest=_destination(field), action="append", type=kind, metavar=unit, help=text)
+    parser.add_argument(
+        "--canny", dest="control_canny", action="store_true", help="follow the edges of --control-image's pictures"
+    )
 
 
 def of(arguments: argparse.Namespace) -> list[Control] | None:
     """The controls that the flags give; None without any. A flag's last value counts for the nets that have none of their own."""
-    given = {field: getattr(arguments, f"control_{field}") or [] for _, field, *_ in _FLAGS}
+    given = {field: getattr(arguments, _destination(field)) or [] for _, field, *_ in _FLAGS}
     flags = {field: flag for flag, field, *_ in _FLAGS}
     paths, most = given["path"], max(map(len, given.values()))
     if not paths and (most or arguments.control_canny):

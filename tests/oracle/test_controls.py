@@ -217,7 +217,9 @@ def test_pictures_with_a_t2i_adapter(folder, same_pictures, tmp_path):
     with sdcpp_py.Pipeline(folder) as ours:
         found, arguments = run_of(ours, Control(path, hint, 0.7))
     parts = (tiny_models.vae(), None, None, tiny_models.unet(), adapter(tensors, (32, 64)))
-    theirs = StableDiffusionAdapterPipeline(*parts, EulerDiscreteScheduler(**tiny.NOISE), None, None, requires_safety_checker=False)
+    theirs = StableDiffusionAdapterPipeline(
+        *parts, EulerDiscreteScheduler(**tiny.NOISE), None, None, requires_safety_checker=False
+    )
     same_pictures(found, theirs, image=hint, adapter_conditioning_scale=0.7, **arguments)
 
 

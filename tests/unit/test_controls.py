@@ -141,7 +141,8 @@ def test_weights_and_modes(folder, nets):
         )
         soft = [0.825**away for away in (4, 3, 2, 1, 0)]
         np.testing.assert_array_equal(
-            made(pipeline, [Control(net, files.hint(), mode="prompt")]), made(pipeline, [Control(net, files.hint(), weights=soft)])
+            made(pipeline, [Control(net, files.hint(), mode="prompt")]),
+            made(pipeline, [Control(net, files.hint(), weights=soft)]),
         )
         # without guidance there is no negative prompt that could be left alone
         alone = [made(pipeline, [Control(net, files.hint(), mode=mode)], cfg_scale=1) for mode in ("prompt", "control")]
@@ -233,5 +234,5 @@ def test_bad_entries_say_what_is_wrong(folder, nets, entry, words):
 
 
 def test_given_as_the_model_it_is_refused_with_the_way_to_use_it(nets):
-    with pytest.raises(errors.UnsupportedModelError, match="is a ControlNet, .*controls"):
+    with pytest.raises(errors.UnsupportedModelError, match=r"is a ControlNet, .*controls"):
         sdcpp_py.Pipeline(nets / "one.safetensors")

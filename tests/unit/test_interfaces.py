@@ -186,7 +186,7 @@ def test_the_facade_has_the_other_packages_names_order_and_defaults(function, ex
 NOT_IN_TABLE = {
     sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "parts", "rng", "lora_model_dir"}
     | {"embeddings", "embedding_dir"},
-    sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "mask_image", "loras"}
+    sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "mask_image", "loras", "controls"}
     | {"conditioning", "negative_conditioning", "preview_callback", "callback", "cancel", "progress"},
     planner.plan: {"stages"},
 }
@@ -311,7 +311,7 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     }
     picture = {name: value for name, value in expected.items() if name in options.GENERATE}
     more = {"prompt": "a cat", "negative_prompt": "no", "init_image": "photo.png", "mask_image": "mask.png"}
-    more |= {"use_taesd": True, "progress": False, "loras": [("a.safetensors", 1.0), ("b:c", -0.5)]}
+    more |= {"use_taesd": True, "progress": False, "loras": [("a.safetensors", 1.0), ("b:c", -0.5)], "controls": None}
     assert callable(Recorder.made.pop("preview_callback"))
     assert Recorder.made == {**picture, **more}
     assert len(expected) > 20
@@ -391,9 +391,7 @@ def test_the_facade_takes_every_keyword_at_the_other_packages_default(monkeypatc
 
 REFUSED = {
     "ref_images": ["r.png"],
-    "control_image": "c.png",
     "hires": True,
-    "canny": True,
     "slg_scale": 2.5,
     "image_cfg_scale": 1.5,
     "timestep_shift": 250,
@@ -414,7 +412,7 @@ def test_the_facade_refuses_what_would_change_a_picture(monkeypatch, name):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("circular_x", True), ("circular_y", 1), ("embedding_paths", ["a"]), ("control_net_path", "c"), ("prediction", "v")],
+    [("circular_x", True), ("circular_y", 1), ("embedding_paths", ["a"]), ("prediction", "v")],
 )
 def test_the_facade_refuses_models_that_would_be_others(monkeypatch, name, value):
     monkeypatch.setattr(_compat, "Pipeline", Recorder)

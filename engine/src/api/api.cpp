@@ -273,7 +273,8 @@ int sdcpp_set_controls(sdcpp_model* model, const sdcpp_control* controls, size_t
             if (one.weight_count) need(one.weights, "a control's weights");
             ControlChoice& choice = choices.emplace_back();
             choice.path = model_path({one.path, nullptr}).path;
-            choice.hint.assign(one.hint, one.hint + 3 * static_cast<size_t>(one.height) * static_cast<size_t>(one.width));
+            choice.hint.assign(one.hint,
+                               one.hint + 3 * static_cast<size_t>(one.height) * static_cast<size_t>(one.width));
             choice.height = one.height;
             choice.width = one.width;
             choice.strength = one.strength;

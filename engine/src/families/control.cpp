@@ -46,15 +46,15 @@ Renamer rename_control_net(const FileNames& file) {
 }
 
 const Naming control_naming = {
-    .name = "control",
+    .name = "controlnet",
     .kind = "control",
     .prefixes = {"control_model."},
-    .config = "control",
+    .config = "controlnet",
     .recognises = is_control_net,
     .renamer = rename_control_net,
     .fused = {{"attn.in_proj_weight", {"attn.q.weight", "attn.k.weight", "attn.v.weight"}},
               {"attn.in_proj_bias", {"attn.q.bias", "attn.k.bias", "attn.v.bias"}}},
-    .networks = {{"control."}},
+    .networks = {{"controlnet."}},
 };
 
 int is_t2i_adapter(const FileNames& file) {
@@ -133,9 +133,8 @@ void require_net_fits(const ControlFile& file, const UNet& unet, std::string_vie
     residuals.push_back(unet.middle());
     std::string why;
     if (shape.context_width != unet.context_width() || own != theirs)
-        why = "it takes texts of width " + std::to_string(shape.context_width) +
-              (theirs ? " and sizes" : "") + ", the model has " + std::to_string(unet.context_width()) +
-              (own ? " and sizes" : "");
+        why = "it takes texts of width " + std::to_string(shape.context_width) + (theirs ? " and sizes" : "") +
+              ", the model has " + std::to_string(unet.context_width()) + (own ? " and sizes" : "");
     else if (shape.residuals != residuals)
         why = "its blocks have the widths " + list_text(shape.residuals) + ", the model's " + list_text(residuals);
     else if (shape.in_channels != unet.in_channels())
@@ -160,9 +159,9 @@ void require_adapter_fits(const ControlFile& file, const UNet& unet, std::string
     for (const auto& feature : features) theirs.push_back(feature.channels);
     for (const auto& place : places) own.push_back(place.channels);
     fail(SDCPP_UNSUPPORTED_MODEL, file.name, " is a T2I-Adapter for ",
-         adapter.factor() == 16 ? "Stable Diffusion XL" : "Stable Diffusion 1 or 2", " by its tensors, and this model is ",
-         family, ": its features have the widths ", list_text(theirs), ", the model's levels ", list_text(own),
-         "; take one that was made for ", family);
+         adapter.factor() == 16 ? "Stable Diffusion XL" : "Stable Diffusion 1 or 2",
+         " by its tensors, and this model is ", family, ": its features have the widths ", list_text(theirs),
+         ", the model's levels ", list_text(own), "; take one that was made for ", family);
 }
 
 }  // namespace
@@ -184,12 +183,13 @@ ControlFile open_control(const std::filesystem::path& path, const ModelFiles& ba
         out.kind = ControlKind::t2i_adapter;
     } else if (const bool differences = marked("difference"); differences || marked("lora_controlnet")) {
         out.kind = ControlKind::control_lora;
-        files->borrow(base, "unet.", "control.", differences);
+        files->borrow(base, "unet.", "controlnet.", differences);
     }
     std::string lower = out.name;
     std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
     // the network itself does not show it
-    out.pools = files->config()["control"].boolean_or("global_pool_conditions", lower.find("shuffle") != std::string::npos);
+    out.pools =
+        files->config()["controlnet"].boolean_or("global_pool_conditions", lower.find("shuffle") != std::string::npos);
     out.files = std::move(files);
     return out;
 }
@@ -200,11 +200,24 @@ std::string_view title_of(const ControlFile& file, int64_t types) {
     return types > 0 ? "ControlNet union" : "ControlNet";
 }
 
-void require_fit(const ControlFile& file, const UNet& unet, std::string_view family) {
+void require_controllable(const Denoiser* denoiser, std::string_view family) {
+    if (!dynamic_cast<const UNet*>(denoiser))
+        fail(SDCPP_UNSUPPORTED_MODEL,
+             "ControlNets and T2I-Adapters are for Stable Diffusion 1, 2 and XL; this model is ", family);
+}
+
+void require_fit(const ControlFile& file, const Denoiser& denoiser, std::string_view family) {
+    require_controllable(&denoiser, family);
+    const auto& unet = dynamic_cast<const UNet&>(denoiser);
     if (file.kind == ControlKind::t2i_adapter)
         require_adapter_fits(file, unet, family);
     else
         require_net_fits(file, unet, family);
+}
+
+void declare_control(Declaration& declaration, const ControlFile& file, const ModelFiles& base,
+                     const std::string& in_front) {
+    declare_control_net(declaration, *file.files, base.config()["unet"], in_front, file.pools);
 }
 
 void change_sources(const ControlFile& file, WeightList& weights, size_t first) {

@@ -29,8 +29,14 @@ ControlFile open_control(const std::filesystem::path& path, const ModelFiles& ba
 // The title of its kind, such as "ControlNet".
 std::string_view title_of(const ControlFile& file, int64_t types);
 
-// Throws SDCPP_UNSUPPORTED_MODEL, with whose it looks like, unless it was made for this UNet.
-void require_fit(const ControlFile& file, const UNet& unet, std::string_view family);
+// Throws SDCPP_UNSUPPORTED_MODEL unless there are such networks for a model's denoiser, and, with whose it looks like,
+// unless the file was made for this one. `family`: the model's title.
+void require_controllable(const Denoiser* denoiser, std::string_view family);
+void require_fit(const ControlFile& file, const Denoiser& denoiser, std::string_view family);
+
+// Declares what runs in every step before the denoiser of `base`; see declare_control_net().
+void declare_control(Declaration& declaration, const ControlFile& file, const ModelFiles& base,
+                     const std::string& in_front);
 
 // The sources of `weights`, from number `first` on, for a file that holds differences: the UNet's values changed.
 void change_sources(const ControlFile& file, WeightList& weights, size_t first);

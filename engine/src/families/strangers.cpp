@@ -45,7 +45,8 @@ constexpr Stranger strangers[] = {
      "controlnet_blocks.0.weight | controlnet_x_embedder.weight",
      "controls"},
     {"an IP-Adapter", not_a_model, "ip_adapter.* | image_proj.proj.weight | image_proj_model.proj.weight"},
-    {"a T2I-Adapter", lora_advice, "body.0.block1.weight conv_in.weight | body.0.resnets.0.block1.weight | adapter.body.*", "controls"},
+    {"a T2I-Adapter", lora_advice,
+     "body.0.block1.weight conv_in.weight | body.0.resnets.0.block1.weight | adapter.body.*", "controls"},
     {"a Redux adapter", not_a_model, "redux_up.weight redux_down.weight"},
     {"a CLIP vision encoder", not_a_model,
      "vision_model.embeddings.class_embedding !text_model.embeddings.token_embedding.weight | "

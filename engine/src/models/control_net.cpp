@@ -55,7 +55,7 @@ ggml_tensor* scale_of(Graph& g, ggml_tensor* scales, size_t number) {
 
 ControlNetShape::ControlNetShape(const ModelFiles& files) {
     WeightList none;
-    const Scope s(none, files, "control");
+    const Scope s(none, files, "controlnet");
     const UNetShape shape(s, Json());
     model_channels = shape.model_channels;
     in_channels = shape.in_channels;
@@ -66,12 +66,11 @@ ControlNetShape::ControlNetShape(const ModelFiles& files) {
     const int convolutions = hint_convolutions(s);
     for (int i = 0; i < convolutions; ++i) hint_factor *= halves(i, convolutions) ? 2 : 1;
     if (s.has("task_embedding")) types = s.side("task_embedding", 0);
-    for (int i = 0; i < s.count("zero_convs"); ++i)
-        residuals.push_back((s / "zero_convs" / i / 0).side("weight", 0));
+    for (int i = 0; i < s.count("zero_convs"); ++i) residuals.push_back((s / "zero_convs" / i / 0).side("weight", 0));
     residuals.push_back(s.side("middle_block_out.0.weight", 0));
 }
 
-ControlHint::ControlHint(const ModelFiles& files) : Network(files, "control") {
+ControlHint::ControlHint(const ModelFiles& files) : Network(files, "controlnet") {
     const Scope s = root();
     const int count = hint_convolutions(s);
     int64_t width = s.side("input_hint_block.0.weight", 1);
@@ -106,7 +105,7 @@ ControlHint::ControlHint(const ModelFiles& files) : Network(files, "control") {
 
 void declare_control_net(Declaration& declaration, const ModelFiles& files, const Json& config,
                          const std::string& in_front, bool pools) {
-    const Scope s = declaration.scope(files, "control");
+    const Scope s = declaration.scope(files, "controlnet");
     UNetBlocks blocks(declaration, s, UNetShape(s, config), in_front);
     const UNetShape& shape = blocks.shape();
     blocks.time_embedding();

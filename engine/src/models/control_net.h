@@ -10,7 +10,7 @@
 
 namespace sdcpp {
 
-// What the tensors of one show; canonical names begin with "control.".
+// What the tensors of one show; canonical names begin with "controlnet.".
 struct ControlNetShape {
     explicit ControlNetShape(const ModelFiles& files);
 

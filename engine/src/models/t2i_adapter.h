@@ -1,4 +1,5 @@
-// T2I-Adapters (Mou et al. 2023): a small network that makes of a picture, the hint, a feature for each level of a UNet.
+// T2I-Adapters (Mou et al. 2023): a small network that makes of a picture, the hint, a feature for each level of a
+// UNet.
 #pragma once
 
 #include "models/denoiser.h"

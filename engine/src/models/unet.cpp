@@ -59,9 +59,8 @@ UNet::UNet(const ModelFiles& files) : Denoiser(files, "unet") {
                  " added conditions; known are SDXL's (2816) and its refiner's (2560)");
         blocks.added_conditions();
     }
-    blocks.first_convolution([] {
-        return [](Graph& g, Values& v) { v[skip_name(0)] = with_value(g, v, v.at("x"), residual_name(0)); };
-    });
+    blocks.first_convolution(
+        [] { return [](Graph& g, Values& v) { v[skip_name(0)] = with_value(g, v, v.at("x"), residual_name(0)); }; });
     skips_ = {model_channels_};
     blocks.input_blocks([&](size_t entry, int64_t width) -> Run {
         skips_.push_back(width);

@@ -261,7 +261,8 @@ void UNetBlocks::resnet(const Scope& r, int64_t more_channels) {
 void UNetBlocks::transformer(const Scope& t) {
     part(
         [this, t] {
-            return [open = Opening(t, width_, shape_.groups)](Graph& g, Values& v) { v["tokens"] = open(g, v.at("x")); };
+            return
+                [open = Opening(t, width_, shape_.groups)](Graph& g, Values& v) { v["tokens"] = open(g, v.at("x")); };
         },
         true);
     for (int i = 0; i < t.count("transformer_blocks"); ++i) {
@@ -300,7 +301,9 @@ void UNetBlocks::upsampling(const Scope& scope) {
     part([this, scope] { return on_x(Upsampling(scope, width_)); }, true);
 }
 
-void UNetBlocks::part(std::function<Run()> make, bool begins_stage) { parts_.push_back({std::move(make), begins_stage}); }
+void UNetBlocks::part(std::function<Run()> make, bool begins_stage) {
+    parts_.push_back({std::move(make), begins_stage});
+}
 
 void UNetBlocks::end_entry(const std::string& name) {
     for (size_t first = 0, number = 0; first < parts_.size(); ++number) {

@@ -1,5 +1,5 @@
-// The first half of the UNet of Stable Diffusion, block by block: what the UNet itself and ControlNets, which are copies
-// of it, are declared with.
+// The first half of the UNet of Stable Diffusion, block by block: what the UNet itself and ControlNets, which are
+// copies of it, are declared with.
 #pragma once
 
 #include <functional>
@@ -13,8 +13,9 @@ namespace sdcpp {
 // A part of a network at run time.
 using Run = std::function<void(Graph&, Values&)>;
 
-std::string skip_name(size_t number);      // the value that the output blocks take
-std::string residual_name(size_t number);  // what control nets add to it; the number after the last skip's is the middle
+std::string skip_name(size_t number);  // the value that the output blocks take
+std::string residual_name(
+    size_t number);  // what control nets add to it; the number after the last skip's is the middle
 
 // What the tensors and the config say of a UNet.
 struct UNetShape {

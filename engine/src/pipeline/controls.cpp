@@ -36,7 +36,8 @@ void require_choice(const ControlChoice& choice) {
     for (const double weight : choice.weights)
         if (!std::isfinite(weight)) fail(SDCPP_INVALID_ARGUMENT, "a weight of ", name, " is not a finite number");
     for (const float value : choice.hint)
-        if (!(value >= 0 && value <= 1)) fail(SDCPP_INVALID_ARGUMENT, "the hint of ", name, " has values outside 0 to 1");
+        if (!(value >= 0 && value <= 1))
+            fail(SDCPP_INVALID_ARGUMENT, "the hint of ", name, " has values outside 0 to 1");
 }
 
 void require_outputs(const Control& control, const ControlChoice& choice) {
@@ -45,26 +46,17 @@ void require_outputs(const Control& control, const ControlChoice& choice) {
              control.file.kind == ControlKind::t2i_adapter ? "level" : "block and the middle", "; ",
              choice.weights.size(), " are given");
     if (control.types > 0 && (choice.type < 0 || choice.type >= control.types))
-        fail(SDCPP_INVALID_ARGUMENT, control.file.name, " takes hints of several types: name one of its ", control.types,
-             " types by type=…");
+        fail(SDCPP_INVALID_ARGUMENT, control.file.name, " takes hints of several types: name one of its ",
+             control.types, " types by type=…");
     if (control.types == 0 && choice.type >= 0)
         fail(SDCPP_INVALID_ARGUMENT, control.file.name, " takes hints of one type: leave type out");
 }
 
-const UNet& unet_of(const Model& model) {
-    const UNet* unet = dynamic_cast<const UNet*>(model.denoiser());
-    if (!unet)
-        fail(SDCPP_UNSUPPORTED_MODEL, "ControlNets and T2I-Adapters are for Stable Diffusion 1, 2 and XL; this model is ",
-             model.family.title);
-    return *unet;
-}
-
 Control opened(Model& model, const ControlChoice& choice, size_t number) {
-    const UNet& unet = unet_of(model);
     Control out;
     out.written = written_at(choice.path);
     out.file = open_control(choice.path, model.files);
-    require_fit(out.file, unet, model.family.title);
+    require_fit(out.file, *model.denoiser(), model.family.title);
     out.in_front = "control." + std::to_string(number) + ".";
     const ModelFiles& files = *out.file.files;
     std::unique_ptr<Network> hint;
@@ -78,8 +70,10 @@ Control opened(Model& model, const ControlChoice& choice, size_t number) {
         const ControlNetShape shape(files);
         if (shape.hint_channels != 3 || shape.hint_factor != model.facts.latent.factor)
             fail(SDCPP_UNSUPPORTED_MODEL, out.file.name, " takes hints of ", shape.hint_channels, " channels and ",
-                 shape.hint_factor, " times the latent's sides; 3 and ", model.facts.latent.factor, " are possible here");
+                 shape.hint_factor, " times the latent's sides; 3 and ", model.facts.latent.factor,
+                 " are possible here");
         out.outputs = shape.residuals.size();
+        out.hint_width = shape.model_channels;
         out.types = shape.types;
         hint = std::make_unique<ControlHint>(files);
     }
@@ -94,7 +88,7 @@ Control opened(Model& model, const ControlChoice& choice, size_t number) {
     if (out.file.kind != ControlKind::t2i_adapter)
         denoiser.extend([&](Declaration& declaration) {
             const size_t first = declaration.weights().all().size();
-            declare_control_net(declaration, files, model.files.config()["unet"], out.in_front, out.file.pools);
+            declare_control(declaration, out.file, model.files, out.in_front);
             change_sources(out.file, declaration.weights(), first);
         });
     out.last_stage = denoiser.network().stages().size();
@@ -158,14 +152,15 @@ const std::vector<Array>& seen_by(Control& control) {
 
 // The shapes of the same, without data.
 std::vector<Array> to_be_seen(const Model& model, const Control& control, int64_t height, int64_t width) {
+    if (control.file.kind != ControlKind::t2i_adapter)
+        return {{"x", GGML_TYPE_F32, {1, control.hint_width, height, width}}};
     std::vector<Array> out;
-    if (control.file.kind == ControlKind::t2i_adapter) {
+    const auto& adapter = control.hint->as<T2IAdapter>();
+    const std::vector<std::string> names = adapter.select().results;
+    for (size_t i = 0; i < names.size(); ++i) {
+        const auto& [channels, divisor] = adapter.features()[i];
         const int64_t factor = model.facts.latent.factor;
-        for (const auto& feature : control.hint->as<T2IAdapter>().features())
-            out.push_back({"", GGML_TYPE_F32,
-                           {1, feature.channels, height * factor / feature.divisor, width * factor / feature.divisor}});
-    } else {
-        out.push_back({"x", GGML_TYPE_F32, {1, unet_of(model).skips().front(), height, width}});
+        out.push_back({names[i], GGML_TYPE_F32, {1, channels, height * factor / divisor, width * factor / divisor}});
     }
     return out;
 }
@@ -174,10 +169,11 @@ std::vector<Array> to_be_seen(const Model& model, const Control& control, int64_
 
 Json set_controls(Model& model, std::vector<ControlChoice> choices) {
     if (choices.size() > max_choices)
-        fail(SDCPP_INVALID_ARGUMENT, choices.size(), " ControlNets are too many; ", max_choices, " are possible at a time");
+        fail(SDCPP_INVALID_ARGUMENT, choices.size(), " ControlNets are too many; ", max_choices,
+             " are possible at a time");
     for (const ControlChoice& choice : choices) require_choice(choice);
     std::vector<Control>& controls = model.controls;
-    if (!choices.empty()) (void)unet_of(model);
+    if (!choices.empty()) require_controllable(model.denoiser(), model.family.title);
     const auto cut = [&](size_t count) {
         if (count >= controls.size()) return;
         model.need(Role::denoiser).cut(controls[count].first_stage);
@@ -239,7 +235,7 @@ Selection add_controls(Model& model, std::vector<Array>& inputs, size_t step, si
                     if (const auto others = features.find(seen[i].name); others != features.end())
                         for (size_t n = 0; n < values.size(); ++n) values[n] += others->second.floats()[n];
                 }
-                const std::string name = UNet::feature_name(i);
+                const std::string& name = seen[i].name;
                 Array sum = Array::of(name, seen[i].shape, std::move(values), true);
                 features.insert_or_assign(name, std::move(sum));
             }

@@ -77,7 +77,7 @@ struct Model {
     Profile profile;
     const Family& family;
     ModelFacts facts;
-    NoiseTable diffusion;          // unless the family is a flow
+    NoiseTable diffusion;  // unless the family is a flow
     std::vector<Control> controls;
     std::vector<Loaded> networks;  // as they run
     AdapterSet adapters;           // its networks are numbered as these

@@ -250,9 +250,8 @@ void WeightStore::take_residents(const std::vector<size_t>& residents) {
     for (size_t first = 0; first < residents.size();) {
         uint64_t bytes = 0;
         size_t last = first;
-        while (last < residents.size() &&
-               (last == first ||
-                (bytes + items_[residents[last]].bytes <= size && together(residents[first], residents[last]))))
+        while (last < residents.size() && (last == first || (bytes + items_[residents[last]].bytes <= size &&
+                                                             together(residents[first], residents[last]))))
             bytes += items_[residents[last++]].bytes;
         Chunk chunk{device_.allocate(MemoryClass::weights, bytes), {}};
         ggml_backend_buffer_set_usage(chunk.buffer.buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
