@@ -129,7 +129,8 @@ class Pipeline:
         self._cancelled = threading.Event()
         self._watch: Callable[[], bool] | None = None  # the cancel of the call under way
         self._controls: list[control.Ready] = []  # of the call under way
-        self._following: tuple[Any, ...] = ()  # the controls in use, and their pictures' part and size
+        self._led_part: control.Part | None = None  # of their pictures
+        self._following: tuple[Any, ...] = ()  # the controls in use, their pictures' size and part
         #: Where tags in prompts find LoRAs; None: nowhere.
         self.lora_model_dir = None if lora_model_dir is None else os.fsdecode(_engine.path_bytes(lora_model_dir))
         self.rng: str = options.GENERATE["rng"].check(rng)
@@ -401,6 +402,9 @@ class Pipeline:
                 bar.set_description("reading the prompt")
                 try:
                     start = time.perf_counter()
+                    box = works[0].box if works else None  # the same for all: they have one mask
+                    self._led_part = None if box is None else control.Part(works[0].kept.size, box)
+                    self._follow(used["width"], used["height"])
                     for text in texts:
                         text.used = self._prompts.adapt(text.loras)
                         text.shares = self._shares(text, away, used, begins)
@@ -461,8 +465,9 @@ class Pipeline:
             given[name] = side * factor if given[name] is None else given[name]
         return array
 
-    def _follow(self, width: int, height: int, part: control.Part | None = None) -> None:
+    def _follow(self, width: int, height: int) -> None:
         """Let the call's controls, and no others, lead pictures of this size, which may be a part of a whole."""
+        part = self._led_part
         wanted = (self._controls, width, height, part) if self._controls else ()
         if wanted != self._following:
             self._following = (None,)  # of no call, should an error come
@@ -641,8 +646,6 @@ class Pipeline:
     ) -> Result:
         latents: list[NDArray[np.float32]] = []
         pictures: list[Image.Image] = []
-        box = works[0].box if works else None  # the same for all: they have one mask
-        self._follow(used["width"], used["height"], None if box is None else control.Part(works[0].kept.size, box))
         together = self._together({**used, "batch_count": len(jobs)})
 
         def decode(number: int) -> None:
@@ -799,6 +802,7 @@ class Pipeline:
             finally:
                 self._in_callback = None
 
+        self._follow(used["width"], used["height"])
         own = {name: value for name, value in used.items() if options.GENERATE[name].set == "generate"}
         own |= {"batch_count": len(group), "seed": group[0].seed}
         for name in ("noise", "init_latent", "mask"):
@@ -892,7 +896,7 @@ class Pipeline:
         with self._alone():
             self._require_network(network)
             self._prompts.adapt(networks.of_keyword(loras))
-            self._controls = control.of_keyword(controls)
+            self._controls, self._led_part = control.of_keyword(controls), None
             factor, sides = int(self._facts["latent_factor"]), np.shape(inputs["x"]) if "x" in inputs else ()
             self._follow(*((sides[3] * factor, sides[2] * factor) if len(sides) == 4 else (0, 0)))
             return self._require_open().evaluate(network, inputs, stop=self.cancel, watch=self._watch)

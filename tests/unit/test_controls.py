@@ -1,5 +1,7 @@
 """ControlNets and T2I-Adapters on tiny models."""
 
+import zlib
+
 import control_files as files
 import numpy as np
 import pytest
@@ -9,11 +11,12 @@ from budgets import SIMULATED, least_gib
 from PIL import Image
 
 import sdcpp_py
-from sdcpp_py import errors
+from sdcpp_py import cli, control, errors
 from sdcpp_py.control import Control
 
 SMALL = {"width": 64, "height": 64, "steps": 3, "seed": 1, "progress": False}
 SPEEDS = (2e10, 2e9)
+OPENCV = ((100, 200, 9739, 1642224954), (300, 700, 8349, 2465404659), (50, 900, 8871, 3656550675))  # thresholds, and what cv2.Canny found
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +239,170 @@ def test_bad_entries_say_what_is_wrong(folder, nets, entry, words):
 def test_given_as_the_model_it_is_refused_with_the_way_to_use_it(nets):
     with pytest.raises(errors.UnsupportedModelError, match=r"is a ControlNet, .*controls"):
         sdcpp_py.Pipeline(nets / "one.safetensors")
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
+    """A file of each further kind for the tiny model."""
+    folder = tmp_path_factory.mktemp("kinds")
+    files.write(folder / "lora.safetensors", files.control_lora()[0])
+    files.write(folder / "union.safetensors", files.control_net(types=6))
+    files.write(folder / "t2i.safetensors", files.t2i_adapter((32, 64)))
+    files.write(folder / "t2i_original.safetensors", files.t2i_original(files.t2i_adapter((32, 64))))
+    files.write(folder / "shuffle.safetensors", files.control_net())
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["lora", "union", "t2i", "shuffle"])
+def test_every_kind_streamed_is_as_resident_and_leaves_no_trace(folder, nets, kinds, kind):
+    own = Control(kinds / f"{kind}.safetensors", files.hint(), end=0.7, type=3 if kind == "union" else None)
+    given = [own, (nets / "two.safetensors", files.hint(seed=5), 0.3)]
+    with sdcpp_py.Pipeline(folder, max_vram=0) as pipeline:
+        plain, one, both = made(pipeline), made(pipeline, [own]), made(pipeline, given)
+        assert np.abs(one - plain).max() > 1e-3 < np.abs(both - one).max()
+        np.testing.assert_array_equal(made(pipeline), plain)
+    budget = 2.2 * least_gib(folder, "pipelined", {"clip_l": 64, "unet": 64, "vae.decoder": 64})
+    with sdcpp_py.Pipeline(folder, device=SIMULATED, max_vram=budget, link_speed=SPEEDS) as pipeline:
+        for controls, wanted in ((given, both), ([own], one), (None, plain), (given, both)):
+            np.testing.assert_array_equal(made(pipeline, controls), wanted)
+
+
+def test_a_t2i_adapters_names_are_equal_and_several_add(folder, kinds):
+    names = ("t2i", "t2i_original")
+    with sdcpp_py.Pipeline(folder) as pipeline:
+        one, other = (made(pipeline, [(kinds / f"{name}.safetensors", files.hint(), 0.5)]) for name in names)
+        np.testing.assert_array_equal(one, other)
+        twice = [(kinds / "t2i.safetensors", files.hint(), 0.25), (kinds / "t2i_original.safetensors", files.hint(), 0.25)]
+        np.testing.assert_array_equal(made(pipeline, twice), one)
+        with pytest.raises(errors.InvalidArgumentError, match="takes 2 weights, one for each level"):
+            made(pipeline, [Control(kinds / "t2i.safetensors", files.hint(), weights=[1.0])])
+
+
+def test_a_union_needs_a_type_that_it_has(folder, kinds):
+    with sdcpp_py.Pipeline(folder) as pipeline:
+        for kind in (None, "tile", 6):
+            with pytest.raises(errors.InvalidArgumentError, match="name one of its 6 types"):
+                made(pipeline, [Control(kinds / "union.safetensors", files.hint(), type=kind)])
+        named, numbered = (made(pipeline, [Control(kinds / "union.safetensors", files.hint(), type=t)]) for t in ("canny", 3))
+        np.testing.assert_array_equal(named, numbered)
+        other = made(pipeline, [Control(kinds / "union.safetensors", files.hint(), type="depth")])
+        assert np.abs(named - other).max() > 1e-4
+
+
+def test_sdxl_takes_its_own(tmp_path):
+    path = files.write(tmp_path / "xl.safetensors", files.control_net("xl_unet"))
+    adapter = files.write(tmp_path / "t2i.safetensors", files.t2i_adapter((32, 64), 16))
+    small = files.write(tmp_path / "small.safetensors", files.t2i_adapter((32, 64)))
+    with sdcpp_py.Pipeline(tiny.write_family(tmp_path / "sdxl", "sdxl")) as pipeline:
+        plain = made(pipeline)
+        assert np.abs(made(pipeline, [(path, files.hint())]) - plain).max() > 1e-3
+        assert np.abs(made(pipeline, [(adapter, files.hint()), (path, files.hint())]) - plain).max() > 1e-3
+        with pytest.raises(errors.UnsupportedModelError, match="is a T2I-Adapter for Stable Diffusion 1 or 2"):
+            made(pipeline, [(small, files.hint())])
+        np.testing.assert_array_equal(made(pipeline), plain)
+
+
+def test_families_without_such_nets_say_so(nets, tmp_path):
+    with sdcpp_py.Pipeline(tiny.write_family(tmp_path / "flux", "flux.1")) as pipeline:
+        with pytest.raises(errors.UnsupportedModelError, match="this model is FLUX"):
+            pipeline.generate("a cat", width=64, height=64, steps=1, controls=[(nets / "one.safetensors", files.hint())])
+
+
+def test_an_error_of_the_budget_names_one_that_is_enough(folder, nets):
+    given = [(nets / "one.safetensors", files.hint())]
+    with sdcpp_py.Pipeline(folder, device=SIMULATED, max_vram=1e-4, link_speed=SPEEDS) as pipeline:
+        with pytest.raises(errors.OverBudgetError) as raised:
+            made(pipeline, given)
+    enough = raised.value.least_bytes / 2**30
+    with sdcpp_py.Pipeline(folder, max_vram=0) as pipeline:
+        expected = made(pipeline, given)
+    with sdcpp_py.Pipeline(folder, device=SIMULATED, max_vram=enough, link_speed=SPEEDS) as pipeline:
+        np.testing.assert_array_equal(made(pipeline, given), expected)
+
+
+def test_only_the_masked_part_follows_the_same_part_of_the_hint(folder, nets):
+    picture, mask = np.full((128, 128, 3), 90, np.uint8), np.zeros((128, 128), np.uint8)
+    mask[:64, :64] = 255
+    inside, outside = np.zeros((2, 128, 128, 3), np.uint8)
+    inside[20, :60] = outside[100, 70:] = 255
+    more = {"init_image": picture, "mask_image": mask, "only_masked": True, "only_masked_padding": 0, "mask_blur": 0}
+    with sdcpp_py.Pipeline(folder) as pipeline:
+        empty = made(pipeline, [(nets / "one.safetensors", np.zeros_like(picture))], **more)
+        np.testing.assert_array_equal(made(pipeline, [(nets / "one.safetensors", outside)], **more), empty)
+        assert np.abs(made(pipeline, [(nets / "one.safetensors", inside)], **more) - empty).max() > 1e-4
+
+
+def test_the_command_line_makes_what_python_makes(folder, nets, tmp_path, capsys):
+    Image.fromarray(files.hint()).save(tmp_path / "hint.png")
+    flags = ["generate", "a cat", "-m", str(folder), "--steps", "3", "-W", "64", "-H", "64", "-s", "1", "--no-progress"]
+    flags += ["--control-net", str(nets / "one.safetensors"), "--control-net", str(nets / "two.safetensors")]
+    flags += ["--control-image", str(tmp_path / "hint.png"), "--control-strength", "0.7", "--control-strength", "0.2", "--canny"]
+    assert cli.main([*flags, "--control-end", "0.7", "-o", str(tmp_path / "out.png")]) == 0
+    given = [
+        Control(nets / f"{name}.safetensors", files.hint(), strength, end=0.7, canny=True)
+        for name, strength in (("one", 0.7), ("two", 0.2))
+    ]
+    with sdcpp_py.Pipeline(folder) as pipeline:
+        expected = pipeline.generate("a cat", **SMALL, controls=given).image
+    np.testing.assert_array_equal(Image.open(tmp_path / "out.png"), expected)
+    capsys.readouterr()
+    for wrong, words in (
+        (["--canny"], "--canny has no effect without --control-net"),
+        (["--control-net", "x"], "--control-image FILE"),
+        (["--control-net", "x", "--control-image", "y", "--control-image", "z"], "--control-image is given 2 times"),
+        (["--control-net", str(nets / "one.safetensors"), "--control-image", str(tmp_path / "no.png")], "no.png"),
+    ):
+        assert cli.main(["generate", "a cat", "-m", str(folder), *wrong, "-o", str(tmp_path / "no_out.png")]) != 0
+        assert words in capsys.readouterr().err
+
+
+def test_the_other_packages_names(folder, nets, tmp_path):
+    hint = Image.fromarray(files.hint())
+    sizes = {"width": 64, "height": 64, "sample_steps": 3, "seed": 1}
+    with sdcpp_py.StableDiffusion(str(folder), control_net_path=str(nets / "one.safetensors")) as model:
+        plain = model.generate_image("a cat", **sizes)[0]
+        led = model.generate_image("a cat", **sizes, control_image=hint)[0]
+        edges = model.generate_image("a cat", **sizes, control_image=hint, canny=True, control_strength=0.5)[0]
+        found = model.preprocess_canny(hint)
+    with sdcpp_py.Pipeline(folder) as pipeline:
+        for controls, picture in ((None, plain), ([(nets / "one.safetensors", hint)], led)):
+            np.testing.assert_array_equal(pipeline.generate("a cat", **SMALL, controls=controls).image, picture)
+        given = [(nets / "one.safetensors", found, 0.5)]
+        np.testing.assert_array_equal(pipeline.generate("a cat", **SMALL, controls=given).image, edges)
+    with sdcpp_py.StableDiffusion(str(folder)) as model, pytest.raises(errors.InvalidArgumentError, match="control_net_path"):
+        model.generate_image("a cat", **sizes, control_image=hint)
+    with pytest.raises(errors.ModelNotFoundError, match="no such file"):
+        sdcpp_py.StableDiffusion(str(folder), control_net_path=str(tmp_path / "none.safetensors"))
+
+
+def test_edges():
+    """A white square's edges are one pixel wide, and what touches a clear edge belongs to it."""
+    picture = np.zeros((40, 40, 3), np.uint8)
+    picture[10:30, 10:30] = 255
+    found = np.asarray(control.canny(picture))
+    assert found.shape == (40, 40, 3)
+    assert set(np.unique(found)) == {0, 255}
+    rows = found[20, :, 0] > 0
+    assert rows.sum() == 2
+    assert rows[9:11].sum() == rows[29:31].sum() == 1
+    ramp = np.zeros((20, 20), np.uint8)
+    ramp[:, 10:] = np.linspace(20, 200, 20)[:, None].astype(np.uint8)  # an edge that gets fainter
+    clear, linked = (np.asarray(control.canny(np.stack([ramp] * 3, -1), low, 400))[..., 0] > 0 for low in (400, 100))
+    assert 0 < clear.sum() < linked.sum()
+    assert not np.asarray(control.canny(np.full((9, 9, 3), 40, np.uint8))).any()
+    soft = np.asarray(control.soft_canny(picture))
+    assert 50 < (soft[..., 0] > 0).sum() < 200
+    np.testing.assert_array_equal(np.asarray(control.soft_canny(picture, inverse=True)), 255 - soft)
+    with pytest.raises(errors.InvalidArgumentError):
+        control.canny(picture, low=-1)
+
+
+def test_opencv_finds_the_same_edges():
+    """Counts of white pixels and a checksum that cv2.Canny 5.0 gave for these pictures."""
+    random = np.random.RandomState(0)
+    coarse = random.randint(0, 256, (25, 30, 3)).astype(np.uint8)
+    picture = np.kron(coarse, np.ones((8, 8, 1), np.uint8))
+    picture = ((picture[1:].astype(int) + picture[:-1]) // 2).astype(np.uint8)
+    for low, high, white, checksum in OPENCV:
+        found = np.asarray(control.canny(picture, low, high))[..., 0]
+        assert (int((found > 0).sum()), zlib.crc32(found.tobytes())) == (white, checksum)
