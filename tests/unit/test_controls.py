@@ -16,7 +16,11 @@ from sdcpp_py.control import Control
 
 SMALL = {"width": 64, "height": 64, "steps": 3, "seed": 1, "progress": False}
 SPEEDS = (2e10, 2e9)
-OPENCV = ((100, 200, 9739, 1642224954), (300, 700, 8349, 2465404659), (50, 900, 8871, 3656550675))  # thresholds, and what cv2.Canny found
+OPENCV = (
+    (100, 200, 9739, 1642224954),
+    (300, 700, 8349, 2465404659),
+    (50, 900, 8871, 3656550675),
+)  # thresholds, and what cv2.Canny found
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +185,11 @@ def bad_files(folder):
     files.write(folder / "xl.safetensors", files.control_net("xl_unet"))
     files.write(folder / "no_hint.safetensors", {k: v for k, v in net.items() if "cond_embedding.blocks.2" not in k})
     files.write(folder / "short.safetensors", {k: v for k, v in net.items() if not k.startswith("down_blocks.1")})
+    moved = {"input_blocks.1.": "input_blocks.2.", "input_blocks.2.": "input_blocks.1."}
+    exchanged = {moved.get(name[:15], name[:15]) + name[15:]: array for name, array in files.cldm(net).items()}
+    files.write(folder / "moved.safetensors", exchanged)
+    narrow = {name: array[:16] if "cond_embedding.conv_out" in name else array for name, array in net.items()}
+    files.write(folder / "narrow.safetensors", narrow)
     files.write(folder / "unet.safetensors", tiny.part("unet"))
     files.write(folder / "flux.safetensors", {"controlnet_x_embedder.weight": np.zeros((2, 2), np.float32)})
     whole = (folder / "xl.safetensors").read_bytes()
@@ -190,6 +199,8 @@ def bad_files(folder):
         "xl": (errors.UnsupportedModelError, "is a ControlNet for Stable Diffusion XL by its tensors, and this model is"),
         "no_hint": (errors.SdcppError, "."),
         "short": (errors.SdcppError, "."),
+        "moved": (errors.UnsupportedModelError, "where the model has"),
+        "narrow": (errors.UnsupportedModelError, "where the model has"),
         "unet": (errors.UnsupportedModelError, "holds no ControlNet or T2I-Adapter"),
         "flux": (errors.UnsupportedModelError, "ControlNet for a transformer"),
         "cut": (errors.BadFileError, "."),
@@ -303,16 +314,16 @@ def test_sdxl_takes_its_own(tmp_path):
 
 
 def test_families_without_such_nets_say_so(nets, tmp_path):
-    with sdcpp_py.Pipeline(tiny.write_family(tmp_path / "flux", "flux.1")) as pipeline:
-        with pytest.raises(errors.UnsupportedModelError, match="this model is FLUX"):
-            pipeline.generate("a cat", width=64, height=64, steps=1, controls=[(nets / "one.safetensors", files.hint())])
+    model = tiny.write_family(tmp_path / "flux", "flux.1")
+    with sdcpp_py.Pipeline(model) as pipeline, pytest.raises(errors.UnsupportedModelError, match="this model is FLUX"):
+        pipeline.generate("a cat", width=64, height=64, steps=1, controls=[(nets / "one.safetensors", files.hint())])
 
 
 def test_an_error_of_the_budget_names_one_that_is_enough(folder, nets):
     given = [(nets / "one.safetensors", files.hint())]
-    with sdcpp_py.Pipeline(folder, device=SIMULATED, max_vram=1e-4, link_speed=SPEEDS) as pipeline:
-        with pytest.raises(errors.OverBudgetError) as raised:
-            made(pipeline, given)
+    pipeline = sdcpp_py.Pipeline(folder, device=SIMULATED, max_vram=1e-4, link_speed=SPEEDS)
+    with pipeline, pytest.raises(errors.OverBudgetError) as raised:
+        made(pipeline, given)
     enough = raised.value.least_bytes / 2**30
     with sdcpp_py.Pipeline(folder, max_vram=0) as pipeline:
         expected = made(pipeline, given)

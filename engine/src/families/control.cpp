@@ -126,29 +126,29 @@ std::string list_text(const std::vector<int64_t>& values) {
     return out;
 }
 
-void require_net_fits(const ControlFile& file, const UNet& unet, std::string_view family) {
+void require_net_fits(const ControlFile& file, const UNet& net, std::string_view family) {
     const ControlNetShape shape(*file.files);
-    const int64_t own = unet.width_of("pooled") > 0 ? 1 : 0, theirs = shape.added > 0 ? 1 : 0;
-    std::vector<int64_t> residuals = unet.skips();
-    residuals.push_back(unet.middle());
+    const int64_t own = net.width_of("pooled") > 0 ? 1 : 0, theirs = shape.added > 0 ? 1 : 0;
+    std::vector<int64_t> residuals = net.skips();
+    residuals.push_back(net.middle());
     std::string why;
-    if (shape.context_width != unet.context_width() || own != theirs)
+    if (shape.context_width != net.context_width() || own != theirs)
         why = "it takes texts of width " + std::to_string(shape.context_width) + (theirs ? " and sizes" : "") +
-              ", the model has " + std::to_string(unet.context_width()) + (own ? " and sizes" : "");
+              ", the model has " + std::to_string(net.context_width()) + (own ? " and sizes" : "");
     else if (shape.residuals != residuals)
         why = "its blocks have the widths " + list_text(shape.residuals) + ", the model's " + list_text(residuals);
-    else if (shape.in_channels != unet.in_channels())
+    else if (shape.in_channels != net.in_channels())
         why = "it takes latents of " + std::to_string(shape.in_channels) + " channels, the model " +
-              std::to_string(unet.in_channels());
+              std::to_string(net.in_channels());
     if (why.empty()) return;
     fail(SDCPP_UNSUPPORTED_MODEL, file.name, " is a ControlNet for ", context_title(shape.context_width, theirs == 1),
          " by its tensors, and this model is ", family, ": ", why, "; take one that was made for ", family);
 }
 
-void require_adapter_fits(const ControlFile& file, const UNet& unet, std::string_view family) {
+void require_adapter_fits(const ControlFile& file, const UNet& net, std::string_view family) {
     const T2IAdapter adapter(*file.files);
-    std::vector<UNet::Feature> places = unet.features();
-    places.push_back({unet.middle(), unet.multiple()});
+    std::vector<UNet::Feature> places = net.features();
+    places.push_back({net.middle(), net.multiple()});
     const auto& features = adapter.features();
     bool fits = features.size() <= places.size();
     const int64_t pixels = features.front().divisor / places.front().divisor;  // for a side of the latent
@@ -208,11 +208,11 @@ void require_controllable(const Denoiser* denoiser, std::string_view family) {
 
 void require_fit(const ControlFile& file, const Denoiser& denoiser, std::string_view family) {
     require_controllable(&denoiser, family);
-    const auto& unet = dynamic_cast<const UNet&>(denoiser);
+    const auto& net = dynamic_cast<const UNet&>(denoiser);
     if (file.kind == ControlKind::t2i_adapter)
-        require_adapter_fits(file, unet, family);
+        require_adapter_fits(file, net, family);
     else
-        require_net_fits(file, unet, family);
+        require_net_fits(file, net, family);
 }
 
 void declare_control(Declaration& declaration, const ControlFile& file, const ModelFiles& base,

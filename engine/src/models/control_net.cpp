@@ -128,13 +128,13 @@ void declare_control_net(Declaration& declaration, const ModelFiles& files, cons
             if (pools) x = ggml_reshape_4d(c, mean_of_places(g, x), 1, 1, x->ne[2], x->ne[3]);
             x = ggml_mul(c, x, scale_of(g, v.at("scale"), number));
             ggml_tensor*& sum = v[residual_name(number)];
-            sum = !sum ? x : ggml_nelements(sum) < ggml_nelements(x) ? ggml_add(c, x, sum) : ggml_add(c, sum, x);
+            sum = !sum ? x : ggml_nelements(sum) < ggml_nelements(x) ? sum_of(g, x, sum) : sum_of(g, sum, x);
         };
     };
     const auto zero_conv = [&](size_t number) { return s / "zero_convs" / static_cast<int>(number) / 0; };
     blocks.first_convolution([&]() -> Run {
         return [more = residual(zero_conv(0), 0, shape.model_channels)](Graph& g, Values& v) {
-            v["x"] = ggml_add(g.context, v.at("x"), v.at("hint"));
+            v["x"] = sum_of(g, v.at("x"), v.at("hint"));
             more(g, v);
         };
     });

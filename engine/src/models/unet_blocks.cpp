@@ -153,10 +153,18 @@ std::string skip_name(size_t number) { return "skip." + std::to_string(number); 
 
 std::string residual_name(size_t number) { return std::string(residual) + std::to_string(number); }
 
+ggml_tensor* sum_of(Graph& g, ggml_tensor* x, ggml_tensor* more) {
+    if (!ggml_can_repeat(more, x))
+        fail(SDCPP_UNSUPPORTED_MODEL, "a ControlNet or T2I-Adapter gives ", more->ne[2], " x ", more->ne[1], " x ",
+             more->ne[0], " values where the model has ", x->ne[2], " x ", x->ne[1], " x ", x->ne[0],
+             "; it was made for another model");
+    return ggml_add(g.context, x, more);
+}
+
 ggml_tensor* with_value(Graph& g, Values& v, ggml_tensor* x, const std::string& name) {
     const auto found = v.find(name);
     if (found == v.end()) return x;
-    x = ggml_add(g.context, x, found->second);
+    x = sum_of(g, x, found->second);
     v.erase(found);
     return x;
 }

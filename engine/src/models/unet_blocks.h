@@ -79,6 +79,9 @@ class UNetBlocks {
     std::vector<Part> parts_;
 };
 
+// x + more, which may be one for all places or rows of x. Throws SDCPP_UNSUPPORTED_MODEL if the sides do not fit.
+ggml_tensor* sum_of(Graph& g, ggml_tensor* x, ggml_tensor* more);
+
 // Adds the value `name` to `x` if there is one; it is not needed any more then.
 ggml_tensor* with_value(Graph& g, Values& v, ggml_tensor* x, const std::string& name);
 

@@ -29,7 +29,7 @@ WeightStore::WeightStore(Device& device, Network& network, const TypeRules& type
 
 void WeightStore::extend(size_t first) {
     auto& weights = network_.weights().all();
-    Part& part = parts_.emplace_back(first, Context((weights.size() - first + 1) * ggml_tensor_overhead()));
+    Part& part = parts_.emplace_back(Part{first, Context((weights.size() - first + 1) * ggml_tensor_overhead())});
     const ggml_backend_buffer_type_t type = device_.buffer_type();
     const uint64_t alignment = ggml_backend_buft_get_alignment(type);
     for (size_t i = first; i < weights.size(); ++i) {
