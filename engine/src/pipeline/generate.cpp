@@ -149,6 +149,24 @@ Kept kept_part(const SampleOptions& options, Floats latent, Floats noise, const 
     return kept;
 }
 
+// The part of the schedule whose timesteps lie in a share of them all, as diffusers' denoising_start and denoising_end
+// count: runs that share a schedule meet at one level.
+void cut(std::vector<double>& sigmas, const NoiseTable& table, double begin, double end) {
+    if (!(begin >= 0 && begin < end && end <= 1))
+        fail(SDCPP_INVALID_ARGUMENT, "denoising_start must be below denoising_end, both 0 to 1");
+    const auto reached = [&](double share) {
+        const double level = std::round(1000 * (1 - share));
+        size_t place = 0;
+        while (place + 1 < sigmas.size() && table.timestep_of(sigmas[place]) >= level) ++place;
+        return static_cast<std::ptrdiff_t>(place);
+    };
+    const std::ptrdiff_t first = begin > 0 ? reached(begin) : 0;
+    if (end < 1) sigmas.erase(sigmas.begin() + reached(end) + 1, sigmas.end());
+    sigmas.erase(sigmas.begin(), sigmas.begin() + std::min(first, static_cast<std::ptrdiff_t>(sigmas.size())));
+    if (sigmas.size() < 2)
+        fail(SDCPP_INVALID_ARGUMENT, "no step of the schedule lies between denoising_start and denoising_end");
+}
+
 }  // namespace
 
 Floats generate(Model& model, const SampleOptions& options) {
@@ -173,6 +191,8 @@ Floats generate(Model& model, const SampleOptions& options) {
     std::vector<double> all = options.sigmas;
     if (all.empty()) all = make_sigmas(options.scheduler, options.steps, table);
     require_falling(all);
+    cut(all, table, options.denoising_start, options.denoising_end);
+    start.noisy = options.denoising_start > 0;
     auto [x, first_noise, latent, sigmas] = start.begin(std::move(all), rng, one, options.batch, table.is_flow());
     const bool least =
         as_folder && options.sigmas.empty() && folder.keeps_least_noise && sigmas.rbegin()[1] > table.sigma_min();
