@@ -343,6 +343,17 @@ def test_only_the_masked_part_follows_the_same_part_of_the_hint(folder, nets):
         assert np.abs(made(pipeline, [(nets / "one.safetensors", inside)], **more) - empty).max() > 1e-4
 
 
+def test_a_larger_second_pass_follows_the_hint_at_its_own_size(folder, nets):
+    more = {"hires": True, "hires_scale": 2.0, "hires_denoising_strength": 0.6}
+    given = [(nets / "one.safetensors", files.hint(128, 128))]
+    with sdcpp_py.Pipeline(folder) as pipeline:
+        plain, led = (pipeline.generate("a cat", **SMALL, **more, controls=controls) for controls in (None, given))
+        assert led.image.size == (128, 128)
+        assert np.abs(led.latents[0] - plain.latents[0]).max() > 1e-3
+        both = pipeline.generate("a cat", **SMALL, **more, batch_count=2, controls=given)
+        np.testing.assert_array_equal(both.latents[0], led.latents[0])
+
+
 def test_the_command_line_makes_what_python_makes(folder, nets, tmp_path, capsys):
     Image.fromarray(files.hint()).save(tmp_path / "hint.png")
     flags = ["generate", "a cat", "-m", str(folder), "--steps", "3", "-W", "64", "-H", "64", "-s", "1", "--no-progress"]
