@@ -154,7 +154,9 @@ std::string skip_name(size_t number) { return "skip." + std::to_string(number); 
 std::string residual_name(size_t number) { return std::string(residual) + std::to_string(number); }
 
 ggml_tensor* sum_of(Graph& g, ggml_tensor* x, ggml_tensor* more) {
-    if (!ggml_can_repeat(more, x))
+    bool fits = true;  // ggml would repeat a part, too
+    for (int d = 0; d < GGML_MAX_DIMS; ++d) fits = fits && (more->ne[d] == 1 || more->ne[d] == x->ne[d]);
+    if (!fits)
         fail(SDCPP_UNSUPPORTED_MODEL, "a ControlNet or T2I-Adapter gives ", more->ne[2], " x ", more->ne[1], " x ",
              more->ne[0], " values where the model has ", x->ne[2], " x ", x->ne[1], " x ", x->ne[0],
              "; it was made for another model");
