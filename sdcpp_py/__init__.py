@@ -4,7 +4,7 @@ from sdcpp_py._clone import module_folders
 
 __path__ = module_folders(__path__)  # before any module that needs the engine
 
-from sdcpp_py import errors, metadata, sampling
+from sdcpp_py import control, errors, metadata, sampling
 from sdcpp_py._compat import RNG_TYPE_MAP, SAMPLE_METHOD_MAP, SCHEDULER_MAP, StableDiffusion
 from sdcpp_py._conditioning import Conditioning
 from sdcpp_py._convert import convert
@@ -25,6 +25,7 @@ __all__ = [
     "StableDiffusion",
     "Step",
     "__version__",
+    "control",
     "convert",
     "devices",
     "errors",

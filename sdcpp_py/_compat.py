@@ -17,11 +17,11 @@ from typing import Any
 
 from PIL import Image
 
-from sdcpp_py import _images, _inpaint, options
+from sdcpp_py import _images, _inpaint, control, options
 from sdcpp_py._convert import convert
 from sdcpp_py._model_parts import ENCODERS_BY_FLAG
 from sdcpp_py._result import Step
-from sdcpp_py.errors import InvalidArgumentError
+from sdcpp_py.errors import InvalidArgumentError, ModelNotFoundError
 from sdcpp_py.pipeline import Pipeline
 
 PathLike = str | os.PathLike[str]
@@ -38,7 +38,7 @@ _NO_EFFECT = {
     *("vae_conv_direct", "keep_clip_on_cpu", "keep_control_net_on_cpu", "keep_vae_on_cpu", "force_sdxl_vae_conv_scale"),
     *("lora_apply_mode", "chroma_use_dit_mask", "chroma_use_t5_mask", "chroma_t5_mask_pad"),
     *("qwen_image_zero_cond_t", "auto_resize_ref_image", "increase_ref_index", "skip_layers"),
-    *("skip_layer_start", "skip_layer_end", "control_strength", "pm_style_strength"),
+    *("skip_layer_start", "skip_layer_end", "pm_style_strength"),
     *("cache_error_decay_rate",),
     *("cache_use_relative_threshold", "cache_reset_error_on_compute", "cache_Fn_compute_blocks", "cache_Bn_compute_blocks"),
     *("cache_residual_diff_threshold", "cache_max_warmup_steps", "cache_max_continuous_cached_steps"),
@@ -93,6 +93,7 @@ _GENERATING: dict[str, tuple[str, Any]] = {
 _OWN = {
     *("self", "prompt", "model_path", "clip_l_path", "clip_g_path", "t5xxl_path", "tae_preview_only", "image_resize_method"),
     *("sampler_rng_type", "init_image", "mask_image", "strength", "vae_tile_size", "progress_callback"),
+    *("control_net_path", "control_image", "control_strength", "canny"),
     *("upscale_tile_size", "embedding_paths", "hires", "hires_path", "hires_upscaler", "hires_scale", "hires_width"),
     *("hires_height", "hires_steps", "hires_denoising_strength", "hires_upscale_tile_size", "upscale_factor"),
     *("preview_callback",),
@@ -180,6 +181,9 @@ class StableDiffusion:
         self._arguments = given
         self._crops = image_resize_method == "crop"
         self._taesd = bool(taesd_path) and not tae_preview_only
+        self._control_net = control_net_path or None
+        if self._control_net is not None and not Path(self._control_net).exists():
+            raise ModelNotFoundError(f"no such file: {self._control_net}")
         self._upscaler_tile = None if upscale_tile_size == _USUAL_TILE else upscale_tile_size
         if embedding_paths:
             opening["embeddings"] = list(embedding_paths)
@@ -278,6 +282,11 @@ class StableDiffusion:
         if mask_image is not None:  # which that package neither blurs nor pastes over
             mask = _inpaint.mask_of(mask_image)
             making |= {"mask_image": self._fitted(mask, width, height), "mask_blur": 0.0, "paste_back": False}
+        if control_image is not None:
+            if self._control_net is None:
+                raise InvalidArgumentError("control_image needs a ControlNet: open the model with control_net_path")
+            hint = self.preprocess_canny(control_image) if canny else self._fitted(control_image, width, height)
+            making["controls"] = [control.Control(self._control_net, hint, control_strength)]
 
         if hires:
             making |= self._second_pass(given)
@@ -343,6 +352,23 @@ class StableDiffusion:
         if self._crops or width is None or height is None:
             return picture
         return _images.opened(picture).resize((width, height), Image.Resampling.LANCZOS)
+
+    def preprocess_canny(
+        self,
+        image: _images.Picture,
+        high_threshold: float = 0.08,
+        low_threshold: float = 0.08,
+        weak: float = 0.8,
+        strong: float = 1.0,
+        inverse: bool = False,
+    ) -> Image.Image:
+        """White edges on black for a ControlNet; thresholds are shares of the strongest gradient, the low one of the high one.
+
+        ``strong`` is the brightness of clear edges, ``weak`` that of faint ones beside them. ``inverse``: black on white.
+        """
+        numbers = {"high_threshold": high_threshold, "low_threshold": low_threshold, "weak": weak, "strong": strong}
+        found = [options.real(name, value, 0.0, 1.0) for name, value in numbers.items()]
+        return control.soft_canny(image, found[0], found[1], found[2], found[3], options.switch("inverse", inverse))
 
     def convert(
         self,

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from sdcpp_py import _blas as blas_library
-from sdcpp_py import _engine, _hires, _images, _inpaint, _jobs, _names, metadata, options, sampling
+from sdcpp_py import _engine, _hires, _images, _inpaint, _jobs, _names, control, metadata, options, sampling
 from sdcpp_py._conditioning import Conditioning
 from sdcpp_py._embedded import SUBJECT, can_draw, embedded_model
 from sdcpp_py._images import Picture
@@ -132,6 +132,9 @@ class Pipeline:
         self._in_callback: tuple[int, float] | None = None  # the thread that calls back, and since when
         self._cancelled = threading.Event()
         self._watch: Callable[[], bool] | None = None  # the cancel of the call under way
+        self._controls: list[control.Ready] = []  # of the call under way
+        self._led_part: control.Part | None = None  # of their pictures
+        self._following: tuple[Any, ...] = ()  # the controls in use, their pictures' size and part
         #: Where tags in prompts find LoRAs; None: nowhere.
         self.lora_model_dir = None if lora_model_dir is None else os.fsdecode(_engine.path_bytes(lora_model_dir))
         self.rng: str = options.GENERATE["rng"].check(rng)
@@ -306,6 +309,7 @@ class Pipeline:
         paste_back: bool | None = None,
         soft_mask: bool | None = None,
         loras: Sequence[LoraLike] | None = None,
+        controls: Sequence[control.ControlLike] | None = None,
         cache_mode: str = "none",
         cache_threshold: float | None = None,
         cache_start: float | None = None,
@@ -390,6 +394,9 @@ class Pipeline:
         model and the text encoders by themselves; ``<lora:name:weight>`` in the prompt does the same, see ``lora_model_dir``.
         They count for this call alone. `Result.loras` says what they changed.
 
+        ``controls`` are ControlNets and T2I-Adapters with the pictures that they follow: `control.Control` or (path, image,
+        strength). They count for this call alone.
+
         ``vae_tiling`` None decodes large pictures in tiles of ``vae_tile_size`` latent sides that overlap by the share
         ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny autoencoder.
 
@@ -432,6 +439,7 @@ class Pipeline:
             given_latents = self._given_latents(init_latent, given, bool(pictures))
             begins = (bool(pictures) and self._sees != "picture") or given_latents is not None
             used = self._checked(given)
+            self._controls = control.of_keyword(controls)
             self._warn(bool(away), given, used, begins, mask is not None)
             if self._sees == "picture":
                 self._check_editing(used, pictures, mask)
@@ -440,6 +448,8 @@ class Pipeline:
             again = self._again(locals())
             if loras is not None:
                 again["loras"] = [(os.fsdecode(lora.path), lora.weight) for lora in given_loras]
+            if controls is not None:
+                again["controls"] = [one.again() for one in self._controls]
             if self.model_path == embedded_model() and not all(can_draw(text.plain) for text in texts if text.given is None):
                 logger.warning("the embedded model draws %s, and nothing else", SUBJECT)
             count = used["batch_count"] * len(texts)
@@ -454,6 +464,9 @@ class Pipeline:
                 bar.set_description("reading the prompt")
                 try:
                     start = time.perf_counter()
+                    box = works[0].box if works else None  # the same for all: they have one mask
+                    self._led_part = None if box is None else control.Part(works[0].kept.size, box)
+                    self._follow(used["width"], used["height"])
                     for text in texts:
                         text.used = self._prompts.adapt(text.loras)
                         text.shares = self._shares(text, away, used, begins)
@@ -558,6 +571,15 @@ class Pipeline:
         for name, side in (("height", array.shape[-2]), ("width", array.shape[-1])):
             given[name] = side * factor if given[name] is None else given[name]
         return array
+
+    def _follow(self, width: int, height: int) -> None:
+        """Let the call's controls, and no others, lead pictures of this size, which may be a part of a whole."""
+        part = self._led_part
+        wanted = (self._controls, width, height, part) if self._controls else ()
+        if wanted != self._following:
+            self._following = (None,)  # of no call, should an error come
+            self._require_open().set_controls([one.for_engine(width, height, part) for one in self._controls])
+            self._following = wanted
 
     def _works(self, pictures: Sequence[Image.Image], mask: Image.Image | None, used: dict[str, Any]) -> list[_inpaint.Work]:
         """The pictures to be inpainted; defaults of the mask's options are added to ``used``."""
@@ -814,6 +836,7 @@ class Pipeline:
             own = {**used, "prompt": text.written, "negative_prompt": again["negative_prompt"], "seed": one.seed}
             hashes = {"Lora hashes": networks.hashes_text(text.loras)}
             hashes["TI hashes"] = self._prompts.words.hashes_text([text.plain, again["negative_prompt"]])
+            hashes |= {f"ControlNet {number}": one.written for number, one in enumerate(self._controls)}
             image.info["parameters"] = _images.parameters_of(own, self.model_path.stem, hashes)
             facts = {"model": _images.file_text(self.model_path.name), "version": _engine.version()}
             made_from = [name for name in metadata.NOT_KEPT if name in again]
@@ -905,6 +928,8 @@ class Pipeline:
             model = self._require_open()
             if network is not None:
                 self._require_network(network)
+            self._controls = []
+            self._follow(0, 0)
             used = self._size(width, height, batch_count, cfg_scale)
             return planner.of_engine(model.plan(network or self.denoiser, used))
 
@@ -932,6 +957,8 @@ class Pipeline:
             self._require_open()
             decoding = options.checked(_DECODING, decoding)
             self._require_parts(decoding["use_taesd"])
+            self._controls = []
+            self._follow(0, 0)
             used = {**self._size(width, height, batch_count, cfg_scale), **decoding}
             found = self._run_plans(used, _jobs.prompts_of(prompt), options.switch("init_image", init_image))
         problems = [one for one in found.values() if isinstance(one, OverBudgetError)]
@@ -979,6 +1006,7 @@ class Pipeline:
                     picture = None if previews is None else previews[number]
                     watchers.tell(Step(step, steps, seconds, first + number, estimate.copy(), model.preview, picture))
 
+        self._follow(used["width"], used["height"])
         own = {name: value for name, value in used.items() if options.GENERATE[name].set == "generate"}
         own |= {"batch_count": len(group), "seeds": ",".join(str(job.seed) for job in group)}
         for name in ("noise", "init_latent", "mask", "extra"):
@@ -1099,11 +1127,21 @@ class Pipeline:
             return self._prompts.conditioning(text, negative=options.switch("negative", negative), steps=count, clip_skip=skip)
 
     @memory_errors_told()
-    def evaluate(self, network: str, *, loras: Sequence[LoraLike] | None = None, **inputs: NDArray[Any]) -> NDArray[np.float32]:
+    def evaluate(
+        self,
+        network: str,
+        *,
+        loras: Sequence[LoraLike] | None = None,
+        controls: Sequence[control.ControlLike] | None = None,
+        **inputs: NDArray[Any],
+    ) -> NDArray[np.float32]:
         """Run one network once, for tests and benchmarks: the inputs and names that sdcpp.h gives for sdcpp_evaluate."""
         with self._alone():
             self._require_network(network)
             self._prompts.adapt(networks.of_keyword(loras))
+            self._controls, self._led_part = control.of_keyword(controls), None
+            factor, sides = int(self._facts["latent_factor"]), np.shape(inputs["x"]) if "x" in inputs else ()
+            self._follow(*((sides[3] * factor, sides[2] * factor) if len(sides) == 4 else (0, 0)))
             return self._require_open().evaluate(network, inputs, stop=self.cancel, watch=self._watch)
 
     @memory_errors_told()

@@ -194,6 +194,26 @@ typedef struct sdcpp_adapter {
 int sdcpp_set_adapters(sdcpp_model* model, const sdcpp_adapter* adapters, size_t count, char** json,
                        sdcpp_error* error);
 
+/* A ControlNet or T2I-Adapter, and the picture that it makes the result follow. */
+typedef struct sdcpp_control {
+    const char* path;  /* UTF-8; a tensor file, or a folder of one */
+    const float* hint; /* [3, height, width] in 0 to 1; copied */
+    int32_t height, width;
+    double strength;       /* 1 = as it was trained, 0 = it is not run */
+    double start, end;     /* share of the steps, 0 to 1; all of a step must lie within */
+    int32_t mode;          /* 0: balanced; 1: the prompt counts more: blocks far from the middle count less; 2: the
+                              control counts more: likewise, and negative prompts are not led by it */
+    const double* weights; /* a factor for each output, the middle's last; NULL: 1 */
+    size_t weight_count;
+    int32_t type; /* the number of the hint's type, for a network that takes several; else -1 */
+} sdcpp_control;
+/* These, in this order, and no others are in use in later runs; a count of 0 gives the model alone. What they make of
+ * each block is added. The model's weights stay where they are, as do those of files that were in use before at the
+ * same place of the order. Hints must have the size of the pictures. `json`: for each {kind, outputs, types}: what it
+ * is, its number of outputs and of types of hints, 0 if it takes one. A file that does not fit to the model is
+ * SDCPP_UNSUPPORTED_MODEL; after an error none is in use. */
+int sdcpp_set_controls(sdcpp_model* model, const sdcpp_control* controls, size_t count, char** json,
+                       sdcpp_error* error);
 /* An array that the caller owns. */
 typedef struct sdcpp_array {
     const char* name;

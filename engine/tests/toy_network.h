@@ -79,7 +79,8 @@ struct Toy {
             size_t result_rank() const override { return 2; }
         };
         static const ModelFiles none({}, {});
-        network = std::make_unique<Rows>(none, "toy", std::move(declaration));
+        network = std::make_unique<Rows>(none, "toy");
+        network->declaration() = std::move(declaration);
     }
 
     static Array ones(int64_t rows = 1) {

@@ -37,6 +37,19 @@ class Adapter(NamedTuple):
     text_weight: float
 
 
+class Control(NamedTuple):
+    """A ControlNet or T2I-Adapter and its hint, see `sdcpp_control`."""
+
+    path: bytes
+    hint: Floats  #: [3, height, width] in 0 to 1
+    strength: float
+    start: float
+    end: float
+    mode: int
+    weights: Sequence[float]
+    type: int
+
+
 class Tokens(Protocol):
     """A prompt's tokens for one text encoder."""
 
@@ -201,6 +214,18 @@ class Model:
         kept = [ffi.new("char[]", adapter.path) for adapter in adapters]
         given = ffi.new("sdcpp_adapter[]", [(path, *adapter[1:]) for path, adapter in zip(kept, adapters)])
         return list(call_json(lib.sdcpp_set_adapters, self._open, given, len(adapters)))
+
+    def set_controls(self, controls: Sequence[Control]) -> list[dict[str, Any]]:
+        """These controls, and no others, are in use from now on; for each, what `sdcpp_set_controls` says of it."""
+        given, kept = ffi.new("sdcpp_control[]", len(controls)), []
+        for slot, one in zip(given, controls):
+            path, weights = ffi.new("char[]", one.path), ffi.new("double[]", list(one.weights))
+            kept += [path, weights]
+            slot.path, slot.hint = path, ffi.cast("const float*", one.hint.ctypes.data)
+            slot.height, slot.width = one.hint.shape[1:]
+            slot.strength, slot.start, slot.end, slot.mode, slot.type = one.strength, one.start, one.end, one.mode, one.type
+            slot.weights, slot.weight_count = weights if one.weights else ffi.NULL, len(one.weights)
+        return list(call_json(lib.sdcpp_set_controls, self._open, given, len(controls)))
 
     def encode_prompt(
         self, tokens: Sequence[Tokens], clip_skip: int, nothing: bool, *, stop: Stop, watch: Watch | None = None

@@ -13,6 +13,7 @@ from sdcpp_py.options import GENERATE, MODEL, Option
 # Flags of keywords that no table holds.
 _OWN = {
     "loras": "--lora",
+    "controls": "--control-net",
     "lora_model_dir": "--lora-model-dir",
     "embeddings": "--embedding",
     "embedding_dir": "--embd-dir",

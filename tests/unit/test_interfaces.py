@@ -198,7 +198,7 @@ NOT_IN_TABLE = {
     sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "upscaler", "parts", "rng"}
     | {"lora_model_dir"}
     | {"embeddings", "embedding_dir"},
-    sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "mask_image", "outpaint", "loras"}
+    sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "mask_image", "outpaint", "loras", "controls"}
     | {"conditioning", "negative_conditioning", "preview_callback", "picture_callback", "callback", "cancel", "progress"},
     planner.plan: {"stages"},
 }
@@ -325,7 +325,7 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     }
     picture = {name: value for name, value in expected.items() if name in options.GENERATE}
     more = {"prompt": "a cat", "negative_prompt": "no", "init_image": "photo.png", "mask_image": "mask.png"}
-    more |= {"outpaint": "1,2,3,4"}
+    more |= {"outpaint": "1,2,3,4", "controls": None}
     more |= {"use_taesd": True, "progress": False, "loras": [("a.safetensors", 1.0), ("b:c", -0.5)]}
     assert callable(Recorder.made.pop("preview_callback")) and callable(Recorder.made.pop("picture_callback"))
     assert Recorder.made == {**picture, **more}
@@ -407,8 +407,6 @@ def test_the_facade_takes_every_keyword_at_the_other_packages_default(monkeypatc
 
 REFUSED = {
     "ref_images": ["r.png"],
-    "control_image": "c.png",
-    "canny": True,
     "slg_scale": 2.5,
     "timestep_shift": 250,
     "pm_id_images": ["a.png"],
@@ -425,7 +423,7 @@ def test_the_facade_refuses_what_would_change_a_picture(monkeypatch, name):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("circular_x", True), ("circular_y", 1), ("control_net_path", "c"), ("prediction", "v")],
+    [("circular_x", True), ("circular_y", 1), ("prediction", "v")],
 )
 def test_the_facade_refuses_models_that_would_be_others(monkeypatch, name, value):
     monkeypatch.setattr(_compat, "Pipeline", Recorder)

@@ -270,6 +270,37 @@ int sdcpp_set_adapters(sdcpp_model* model, const sdcpp_adapter* adapters, size_t
     });
 }
 
+int sdcpp_set_controls(sdcpp_model* model, const sdcpp_control* controls, size_t count, char** json,
+                       sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        if (count) need(controls, "controls");
+        std::vector<ControlChoice> choices;
+        for (size_t i = 0; i < count; ++i) {
+            const sdcpp_control& one = controls[i];
+            need(one.hint, "a control's hint");
+            if (one.height < 1 || one.width < 1 || one.height > max_pixels_side || one.width > max_pixels_side)
+                fail(SDCPP_INVALID_ARGUMENT, "a hint of ", one.width, " x ", one.height, " cannot be used");
+            if (one.mode < 0 || one.mode > 2) fail(SDCPP_INVALID_ARGUMENT, "modes of controls are 0 to 2");
+            if (one.weight_count) need(one.weights, "a control's weights");
+            ControlChoice& choice = choices.emplace_back();
+            choice.path = model_path({one.path, nullptr}).path;
+            choice.hint.assign(one.hint,
+                               one.hint + 3 * static_cast<size_t>(one.height) * static_cast<size_t>(one.width));
+            choice.height = one.height;
+            choice.width = one.width;
+            choice.strength = one.strength;
+            choice.start = one.start;
+            choice.end = one.end;
+            choice.mode = static_cast<ControlMode>(one.mode);
+            if (one.weight_count) choice.weights.assign(one.weights, one.weights + one.weight_count);
+            choice.type = one.type;
+        }
+        const auto lock = turn(model);
+        give_json(json, [&] { return set_controls(model->model, std::move(choices)); });
+    });
+}
+
 int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t count, const sdcpp_options* options,
                         int32_t nothing, sdcpp_conditioning** out, sdcpp_error* error) {
     return guarded(error, [&] {

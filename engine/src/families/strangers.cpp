@@ -40,11 +40,13 @@ constexpr Stranger strangers[] = {
      "*.lokr_w1 | *.lokr_w1_a | *.oft_blocks | *.a1.weight *.b1.weight | *.qkv_lora1.down.weight | "
      "*.proj_lora1.down.weight",
      "loras"},
-    {"a ControlNet", not_a_model,
+    {"a ControlNet", lora_advice,
      "control_model.* | controlnet_cond_embedding.conv_in.weight | input_hint_block.0.weight | "
-     "controlnet_blocks.0.weight | controlnet_x_embedder.weight"},
+     "controlnet_blocks.0.weight | controlnet_x_embedder.weight",
+     "controls"},
     {"an IP-Adapter", not_a_model, "ip_adapter.* | image_proj.proj.weight | image_proj_model.proj.weight"},
-    {"a T2I-Adapter", not_a_model, "body.0.block1.weight conv_in.weight | adapter.body.*"},
+    {"a T2I-Adapter", lora_advice,
+     "body.0.block1.weight conv_in.weight | body.0.resnets.0.block1.weight | adapter.body.*", "controls"},
     {"a Redux adapter", not_a_model, "redux_up.weight redux_down.weight"},
     {"a CLIP vision encoder", not_a_model,
      "vision_model.embeddings.class_embedding !text_model.embeddings.token_embedding.weight | "

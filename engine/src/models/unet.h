@@ -7,7 +7,9 @@
 namespace sdcpp {
 
 // Values in: "x" [N, C, H, W] noisy latent, "time" [N, M] sinusoids of the timestep, "context" [N, T, D], and, for XL,
-// "y" [N, A]: the pooled text and sinusoids of the picture's size. Out: "x" [N, C', H, W], the prediction.
+// "y" [N, A]: the pooled text and sinusoids of the picture's size. Out: "x" [N, C', H, W], the prediction. Values that
+// are added if there are any: "residual.I" to skip I or, after the last skip's number, to the middle (ControlNets);
+// "feature.I" [1, C, h, w] to the output of level I (T2I-Adapters).
 class UNet : public Denoiser {
   public:
     explicit UNet(const ModelFiles& files);
@@ -26,7 +28,21 @@ class UNet : public Denoiser {
     // How many the files' UNet takes; 0: it is not XL's.
     static int64_t sizes_of(const ModelFiles& files);
 
+    // Channels of the skips, and of the middle.
+    const std::vector<int64_t>& skips() const { return skips_; }
+    int64_t middle() const { return middle_; }
+    int64_t context_width() const { return context_width_; }
+    // Where T2I-Adapters add their features: channels, and by what the latent's sides are divided.
+    struct Feature {
+        int64_t channels = 0, divisor = 1;
+    };
+    const std::vector<Feature>& features() const { return features_; }
+    static std::string feature_name(size_t number) { return "feature." + std::to_string(number); }
+
   private:
+    std::vector<int64_t> skips_;
+    int64_t middle_ = 0;
+    std::vector<Feature> features_;
     int64_t in_channels_, out_channels_, model_channels_, context_width_, multiple_ = 1;
     int64_t pooled_width_ = 0, size_width_ = 0, sizes_ = 0;
 };

@@ -50,6 +50,12 @@ class Declaration {
         stage(name + ".1", second_half, true);
     }
 
+    // Takes back what was declared after the first so many stages and weights.
+    void cut(size_t stages, size_t weights) {
+        stages_.resize(stages);
+        weights_.all().resize(weights);
+    }
+
   private:
     WeightList weights_;
     std::vector<Stage> stages_;
@@ -58,9 +64,6 @@ class Declaration {
 class Network {
   public:
     Network(const ModelFiles& files, std::string name) : files_(&files), name_(std::move(name)) {}
-    // Stages that another network has declared run before its own.
-    Network(const ModelFiles& files, std::string name, Declaration before)
-        : files_(&files), name_(std::move(name)), declaration_(std::move(before)) {}
     virtual ~Network() = default;
     Network(const Network&) = delete;
     Network& operator=(const Network&) = delete;
@@ -69,6 +72,8 @@ class Network {
     WeightList& weights() { return declaration_.weights(); }
     const WeightList& weights() const { return declaration_.weights(); }
     const std::vector<Stage>& stages() const { return declaration_.stages(); }
+    // Other networks may declare stages after its own, which run only in selections that name them.
+    Declaration& declaration() { return declaration_; }
     // Whether values inside may pass the largest f16, so that they must not be rounded to it.
     virtual bool wide_range() const { return false; }
     // The number of sides of its results. The outermost side is the batch.

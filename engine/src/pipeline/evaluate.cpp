@@ -53,7 +53,10 @@ Array evaluate_denoiser(Model& model, const Array& x, const Array& timesteps, co
     noisy.x.assign(x.floats().begin(), x.floats().end());
     noisy.timesteps.assign(timesteps.floats().begin(), timesteps.floats().end());
     if (net.takes_guidance()) noisy.more.push_back(*guidance);
-    const Array out = executor.run(net.inputs(noisy));
+    std::vector<Array> all = net.inputs(noisy);
+    require_hints(model, noisy.picture_width, noisy.picture_height);
+    const Selection selection = add_controls(model, all, 0, 1, noisy.negative);
+    const Array out = std::move(executor.run(all, selection).front());
     return Array::of("x", {batch, net.out_channels(), x.shape[2], x.shape[3]}, net.prediction(out, noisy));
 }
 

@@ -28,13 +28,19 @@ class BatchRng : public Rng {
 // A denoiser's predictions for latents of one run.
 class Predictor {
   public:
-    Predictor(Executor& executor, const ModelFacts& facts, const NoiseTable& table, const SampleOptions& options)
-        : executor_(executor), net_(executor.as<Denoiser>()), facts_(facts), table_(table), options_(options) {
+    Predictor(Model& model, const NoiseTable& table, const SampleOptions& options, const std::vector<double>& sigmas)
+        : model_(model),
+          executor_(model.need(Role::denoiser)),
+          net_(executor_.as<Denoiser>()),
+          facts_(model.facts),
+          table_(table),
+          options_(options),
+          sigmas_(sigmas) {
         if (const int64_t channels = net_.extra_channels()) {
             if (options.extra.empty())
                 fail(SDCPP_INVALID_ARGUMENT, OptionName{"extra"}, " is needed: the diffusion model has ", channels,
                      " channels beside the latent's");
-            const int64_t factor = facts.latent.factor, height = options.height / factor,
+            const int64_t factor = facts_.latent.factor, height = options.height / factor,
                           width = options.width / factor;
             extra_ =
                 for_each_picture(options.extra, static_cast<size_t>(channels * height * width), options.batch, "extra");
@@ -82,14 +88,19 @@ class Predictor {
         if (net_.takes_guidance())
             noisy.more.push_back(
                 Array::of("guidance", {noisy.rows()}, Floats(noisy.conditionings.size(), options_.guidance)));
-        return net_.prediction(executor_.run(net_.inputs(noisy)), noisy);
+        std::vector<Array> inputs = net_.inputs(noisy);
+        const Selection selection =
+            add_controls(model_, inputs, step_of(sigma, sigmas_), sigmas_.size() - 1, noisy.negative);
+        return net_.prediction(executor_.run(inputs, selection).front(), noisy);
     }
 
+    Model& model_;
     Executor& executor_;
     const Denoiser& net_;
     const ModelFacts& facts_;
     const NoiseTable& table_;
     const SampleOptions& options_;
+    std::vector<double> sigmas_;
     Floats extra_;  // all pictures'; empty if the denoiser has no extra channels
 };
 
@@ -193,6 +204,7 @@ Floats generate(Model& model, const SampleOptions& options) {
     if (options.batch < 1 || options.batch > max_together)
         fail(SDCPP_INVALID_ARGUMENT, "batch is ", options.batch, "; 1 to ", max_together, " are possible");
     require_conditionings(options, *model.denoiser());
+    require_hints(model, options.width, options.height);
 
     std::vector<uint64_t> seeds = options.seeds;
     if (seeds.empty())
@@ -231,7 +243,7 @@ Floats generate(Model& model, const SampleOptions& options) {
     Guidance how = options.guidance_by;
     if (how.zero_steps < 0) how.zero_steps = table.is_flow() ? 1 : 0;
     const Guided combine(how, facts.predicts, options.batch, shape.channels);
-    const Predictor predictor(model.need(Role::denoiser), facts, table, options);
+    const Predictor predictor(model, table, options, sigmas);
     std::vector<double> negative_prediction;
     CacheCount saved;
     Floats negative;

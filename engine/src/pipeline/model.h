@@ -14,6 +14,7 @@
 #include "generation/latent.h"
 #include "generation/schedule.h"
 #include "models/denoiser.h"
+#include "pipeline/controls.h"
 #include "pipeline/scheduler_config.h"
 #include "runtime/executor.h"
 #include "runtime/memory.h"
@@ -76,7 +77,8 @@ struct Model {
     Profile profile;
     const Family& family;
     ModelFacts facts;
-    NoiseTable diffusion;          // unless the family is a flow
+    NoiseTable diffusion;  // unless the family is a flow
+    std::vector<Control> controls;
     std::vector<Loaded> networks;  // as they run
     AdapterSet adapters;           // its networks are numbered as these
 };

@@ -55,7 +55,9 @@ Use use_of(Model& model, const std::string& network, const PictureSize& size) {
         noisy.picture_height = height;
         noisy.picture_width = width;
         if (denoiser.takes_guidance()) noisy.more.push_back(Array::of("guidance", {noisy.rows()}, Floats(count)));
-        return {denoiser.inputs(noisy), {}};
+        Use use{denoiser.inputs(noisy), {}};
+        use.selection = add_controls(model, use.inputs, 0, 1, noisy.negative, false);
+        return use;
     }
     if (loaded.role == Role::encoder) return {{{"x", GGML_TYPE_F32, {1, 3, height, width}}}, {}};
     if (loaded.role != Role::decoder) fail(SDCPP_INVALID_ARGUMENT, "no plan can be shown of '", network, "'");
@@ -74,9 +76,10 @@ int pictures_together(Model& model, const PictureSize& size) {
     if (!model.denoiser() || size.batch < 2) return 1;
     const auto demand = [&](Role role, bool in_pairs) {
         for (const Model::Loaded& one : model.networks)
-            if (one.role == role)
-                return one.executor->demand(
-                    use_of(model, one.name, {size.width, size.height, 1, in_pairs, 1, size.decode}).inputs);
+            if (one.role == role) {
+                const Use use = use_of(model, one.name, {size.width, size.height, 1, in_pairs, 1, size.decode});
+                return one.executor->demand(use.inputs, use.selection);
+            }
         return Executor::Demand{};
     };
     const Executor::Demand sampling = demand(Role::denoiser, size.guided);

@@ -293,6 +293,8 @@ Json take_runs(Model& model) {
     Json::Array runs;
     for (const Model::Loaded& one : model.networks)
         if (one.executor->has_run()) runs.push_back(run_json(one.name, one.executor->take_report()));
+    for (const Control& control : model.controls)
+        if (control.hint->has_run()) runs.push_back(run_json(control.in_front + "hint", control.hint->take_report()));
     return Json(std::move(runs));
 }
 
@@ -313,6 +315,7 @@ Json take_memory(Model& model) {
         mapped += one.executor->mapped_weight_bytes();
         one.executor->rest();
     }
+    for (const Control& control : model.controls) mapped += control.hint->mapped_weight_bytes();
     return memory_json(peak, mapped);
 }
 

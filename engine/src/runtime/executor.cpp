@@ -91,6 +91,7 @@ Executor::Executor(Device& device, Memory& memory, std::unique_ptr<Network> netw
     : device_(device),
       memory_(memory),
       network_(std::move(network)),
+      own_stages_(network_->stages().size()),
       store_(device, *network_, types),
       options_(options),
       measured_seconds_(network_->stages().size(), 0) {
@@ -98,7 +99,31 @@ Executor::Executor(Device& device, Memory& memory, std::unique_ptr<Network> netw
     memory_.add(*this);
 }
 
-Executor::~Executor() = default;
+Executor::~Executor() { memory_.remove(*this); }
+
+void Executor::extend(const std::function<void(Declaration&)>& declare) {
+    const size_t before = network_->stages().size();
+    forget_plan();
+    try {
+        const size_t first = network_->weights().all().size();
+        declare(network_->declaration());
+        store_.extend(first);
+        measured_seconds_.resize(network_->stages().size(), 0);
+    } catch (...) {
+        cut(before);
+        throw;
+    }
+}
+
+// No graph refers to a weight that goes, and no upload is under way.
+void Executor::cut(size_t stages) {
+    forget_plan();
+    const auto& all = network_->stages();
+    const size_t weights = stages < all.size() ? all[stages].first_weight : network_->weights().all().size();
+    store_.cut(stages, weights);
+    network_->declaration().cut(std::min(stages, all.size()), weights);
+    measured_seconds_.resize(network_->stages().size());
+}
 
 std::string Executor::stage_name(size_t stage) const {
     const std::string& own = network_->stages()[stage].name;
@@ -405,9 +430,10 @@ std::unique_ptr<Executor::Prepared> Executor::adopt(const std::vector<Array>& in
     if (!placed_) return nullptr;
     std::vector<size_t> numbers;  // these stages' numbers among the plan's stages
     for (const size_t stage : selection.stages) {
-        const auto at = std::lower_bound(placed_->stages.begin(), placed_->stages.end(), stage);
-        if (at == placed_->stages.end() || *at != stage) return nullptr;
+        const auto at = std::find(placed_->stages.begin(), placed_->stages.end(), stage);
+        if (at == placed_->stages.end()) return nullptr;
         numbers.push_back(static_cast<size_t>(at - placed_->stages.begin()));
+        if (numbers.size() > 1 && numbers.back() <= numbers[numbers.size() - 2]) return nullptr;
     }
     if (placed_->prefetcher && placed_->prefetcher_stages != selection.stages) give_workspace();
     const auto batch = static_cast<int>(batch_of(inputs));
@@ -491,17 +517,17 @@ std::unique_ptr<Executor::Prepared> Executor::plan_anew(const std::vector<Array>
     }
 }
 
-// With all stages by number if none is named.
+// With all of the network's own stages by number if none is named.
 Selection Executor::completed(Selection selection) const {
     if (selection.stages.empty()) {
-        selection.stages.resize(network_->stages().size());
+        selection.stages.resize(own_stages_);
         std::iota(selection.stages.begin(), selection.stages.end(), size_t{0});
     }
     return selection;
 }
 
-Executor::Demand Executor::demand(const std::vector<Array>& inputs) {
-    const Selection selection = completed({});
+Executor::Demand Executor::demand(const std::vector<Array>& inputs, const Selection& given) {
+    const Selection selection = completed(given);
     const auto batch = static_cast<int>(batch_of(inputs));
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
     const Memory::Limit all = limit(flow, selection.stages, batch);

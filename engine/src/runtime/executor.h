@@ -69,10 +69,16 @@ class Executor : public MemoryUser {
         bool streamed = false;
         uint64_t limit = Memory::unlimited;
     };
-    Demand demand(const std::vector<Array>& inputs);
+    Demand demand(const std::vector<Array>& inputs, const Selection& selection = {});
 
     // Whether run() would find a plan that stays under the budget.
     bool fits(const std::vector<Array>& inputs);
+
+    // Lets another network declare stages after this one's, which run only in selections that name them; what `declare`
+    // throws leaves everything as it was. All but the first so many stages are taken back; the others' weights stay
+    // where they are.
+    void extend(const std::function<void(Declaration& declaration)>& declare);
+    void cut(size_t stages);
 
     // Gives weights, by number, other sources; what they held is loaded again at its next use.
     void set_sources(std::vector<std::pair<size_t, WeightSourcePtr>> sources);
@@ -141,6 +147,7 @@ class Executor : public MemoryUser {
     Device& device_;
     Memory& memory_;
     std::unique_ptr<Network> network_;
+    const size_t own_stages_;  // without those of networks that extend it
     WeightStore store_;
     StreamingOptions options_;
     std::optional<Placed> placed_;

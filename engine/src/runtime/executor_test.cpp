@@ -88,16 +88,14 @@ TEST_CASE("changed weights are loaded at the next run, and no others") {
     }
 }
 
-TEST_CASE("a second network's stages run before the first's, as one flow") {
+TEST_CASE("a second network's stages run before the first's, as one flow, and can be taken back") {
     for (const uint64_t budget : {uint64_t{0}, 3 * each}) {
         Models models(budget);
         Toy toy;
         Declaration declaration;
-        toy.add(declaration, 3, "x", "control.0");  // the second network: it leaves hints
-        toy.add(declaration, 5, "x", "control.1");
-        for (int i = 0; i < 2; ++i) {  // the first one: it adds them if they are there
+        for (int i = 0; i < 2; ++i) {  // the first one: it adds hints if they are there
             toy.add(declaration, 2);
-            const std::string hint = "control." + std::to_string(i);
+            const std::string hint = "hint." + std::to_string(i);
             declaration.stage(hint, [&] {
                 return [hint](Graph& g, Values& v) {
                     if (v.contains(hint)) v["x"] = ggml_add(g.context, v.at("x"), v.at(hint));
@@ -106,9 +104,26 @@ TEST_CASE("a second network's stages run before the first's, as one flow") {
         }
         toy.finish(std::move(declaration));
         const auto net = models.executor(toy);
-        CHECK(first(net->run({Toy::ones()})) == (2 + 3) * 2 + 5);
-        CHECK_MESSAGE(first(net->run({Toy::ones()}, {{2, 3, 4, 5}, {"x"}}).front()) == 4, "the first one alone");
-        CHECK(first(net->run({Toy::ones()})) == (2 + 3) * 2 + 5);
+        const Selection both{{4, 5, 0, 1, 2, 3}, {"x"}};
+        CHECK(first(net->run({Toy::ones()})) == 4);
+        for (int round = 0; round < 2; ++round) {
+            net->extend([&](Declaration& more) {  // the second one: it leaves hints
+                toy.add(more, 3, "x", "hint.0");
+                toy.add(more, 5, "x", "hint.1");
+            });
+            (void)net->take_report();
+            CHECK(first(net->run({Toy::ones()}, both).front()) == (2 + 3) * 2 + 5);
+            if (budget == 0) CHECK_MESSAGE(net->take_report().loaded_bytes == 2 * each, "the first one's stay");
+            CHECK_MESSAGE(first(net->run({Toy::ones()})) == 4, "the first one alone");
+            CHECK(first(net->run({Toy::ones()}, both).front()) == (2 + 3) * 2 + 5);
+            CHECK_THROWS(net->extend([&](Declaration& more) {
+                toy.add(more, 7);
+                fail(SDCPP_INTERNAL, "no more");
+            }));
+            CHECK(first(net->run({Toy::ones()}, both).front()) == (2 + 3) * 2 + 5);
+            net->cut(4);
+            CHECK(first(net->run({Toy::ones()})) == 4);
+        }
     }
 }
 

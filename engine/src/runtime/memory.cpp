@@ -101,6 +101,11 @@ bool Memory::passed() const {
     return bytes_ >= calibration::backend_counted_from && device_.memory().held() + device_.backend_bytes() > bytes_;
 }
 
+void Memory::remove(const MemoryUser& user) {
+    std::erase_if(shares_, [&](const Share& share) { return share.user == &user; });
+    if (running_ == &user) running_ = nullptr;
+}
+
 // A user whose turns come at intervals is needed again after the last interval; one that has had a single turn, when
 // all that have run had theirs. A user that has missed its turn is not waited for.
 uint64_t Memory::next_turn(const Share& share) const {

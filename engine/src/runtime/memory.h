@@ -49,6 +49,7 @@ class Memory {
 
     // Users live as long as this. They are listed in the order in which they usually run.
     void add(MemoryUser& user) { shares_.push_back({&user}); }
+    void remove(const MemoryUser& user);
 
     // A generation begins: a budget that follows free memory is read again.
     void begin();

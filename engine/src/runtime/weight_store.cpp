@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 #include <exception>
+#include <set>
 
 #include "base/calibration.h"
 #include "base/error.h"
@@ -22,27 +23,68 @@ uint64_t aligned(uint64_t bytes, uint64_t alignment) { return (bytes + alignment
 }  // namespace
 
 WeightStore::WeightStore(Device& device, Network& network, const TypeRules& types)
-    : device_(device), network_(network) {
-    auto& weights = network.weights().all();
-    context_ = Context((weights.size() + 1) * ggml_tensor_overhead());
-    const ggml_backend_buffer_type_t type = device.buffer_type();
+    : device_(device), network_(network), types_(types) {
+    extend(0);
+}
+
+void WeightStore::extend(size_t first) {
+    auto& weights = network_.weights().all();
+    Part& part = parts_.emplace_back(Part{first, Context((weights.size() - first + 1) * ggml_tensor_overhead())});
+    const ggml_backend_buffer_type_t type = device_.buffer_type();
     const uint64_t alignment = ggml_backend_buft_get_alignment(type);
-    for (Weight& weight : weights) {
+    for (size_t i = first; i < weights.size(); ++i) {
+        Weight& weight = weights[i];
         std::array<int64_t, GGML_MAX_DIMS> ne = {1, 1, 1, 1};
         std::copy(weight.shape.rbegin(), weight.shape.rend(), ne.begin());
-        const ggml_type stored = stored_type(weight, types);
-        weight.tensor = ggml_new_tensor(context_.get(), stored, static_cast<int>(weight.shape.size()), ne.data());
+        const ggml_type stored = stored_type(weight, types_);
+        weight.tensor = ggml_new_tensor(part.context.get(), stored, static_cast<int>(weight.shape.size()), ne.data());
         weight.tensor->data = nowhere;
         ggml_set_name(weight.tensor, weight.name.c_str());
         Item item;
-        item.bytes = aligned(device.weight_bytes(weight.tensor), alignment);
+        item.bytes = aligned(device_.weight_bytes(weight.tensor), alignment);
         items_.push_back(std::move(item));
     }
-    for (const Stage& stage : network.stages()) {
+    for (size_t s = stage_bytes_.size(); s < network_.stages().size(); ++s) {
+        const Stage& stage = network_.stages()[s];
         uint64_t sum = 0;
         for (size_t i = stage.first_weight; i < stage.last_weight; ++i) sum += items_[i].bytes;
         stage_bytes_.push_back(sum);
     }
+}
+
+void WeightStore::cut(size_t stages, size_t weights) {
+    finish();
+    bool pinned = false, shared = false;
+    for (size_t i = weights; i < items_.size(); ++i) {
+        pinned = pinned || items_[i].pinned;
+        shared = shared || items_[i].streamed;
+        detach(i);
+    }
+    if (shared) drop_shared();
+    // memory of weights that go holds no others, see together()
+    std::erase_if(chunks_, [&](const Chunk& chunk) { return chunk.items.front() >= weights; });
+    if (pinned) {  // the queue gives its memory back as a whole
+        for (Item& item : items_) {
+            if (!item.pinned) continue;
+            item.copy = nullptr;
+            item.pinned = false;
+        }
+        queue_.reset();
+        pinning_ = Pinning::undecided;
+    }
+    std::set<const MappedFile*> used;
+    for (size_t i = 0; i < std::min(weights, items_.size()); ++i)
+        if (items_[i].mapped) used.insert(network_.weights().all()[i].source->file());
+    std::erase_if(mappings_, [&](const auto& mapping) { return !used.contains(mapping.first); });
+    items_.resize(std::min(weights, items_.size()));
+    stage_bytes_.resize(std::min(stages, stage_bytes_.size()));
+    std::erase_if(parts_, [&](const Part& part) { return part.first >= weights && part.first > 0; });
+}
+
+// Whether two weights were declared together, so that one buffer may hold both.
+bool WeightStore::together(size_t one, size_t other) const {
+    return std::none_of(parts_.begin(), parts_.end(),
+                        [&](const Part& part) { return (one < part.first) != (other < part.first); });
 }
 
 WeightStore::~WeightStore() {
@@ -208,7 +250,8 @@ void WeightStore::take_residents(const std::vector<size_t>& residents) {
     for (size_t first = 0; first < residents.size();) {
         uint64_t bytes = 0;
         size_t last = first;
-        while (last < residents.size() && (last == first || bytes + items_[residents[last]].bytes <= size))
+        while (last < residents.size() && (last == first || (bytes + items_[residents[last]].bytes <= size &&
+                                                             together(residents[first], residents[last]))))
             bytes += items_[residents[last++]].bytes;
         Chunk chunk{device_.allocate(MemoryClass::weights, bytes), {}};
         ggml_backend_buffer_set_usage(chunk.buffer.buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);

@@ -24,6 +24,11 @@ class WeightStore {
     WeightStore(const WeightStore&) = delete;
     WeightStore& operator=(const WeightStore&) = delete;
 
+    // Weights from number `first` on, and stages, have been declared since; or all but the first so many are about to
+    // be taken back. Other weights keep their places and contents.
+    void extend(size_t first);
+    void cut(size_t stages, size_t weights);
+
     // Bytes of a stage's weights on the device, alignment included.
     uint64_t stage_bytes(size_t stage) const;
     // Bytes of those that cannot be mapped.
@@ -93,9 +98,16 @@ class WeightStore {
     void clear_padding(const Weight& weight, const std::atomic<bool>& stop);
     bool mappable(size_t item) const;
 
+    bool together(size_t one, size_t other) const;
+
     Device& device_;
     Network& network_;
-    Context context_;
+    TypeRules types_;
+    struct Part {  // weights that were declared together
+        size_t first;
+        Context context;
+    };
+    std::vector<Part> parts_;
     std::vector<Item> items_;
     std::vector<uint64_t> stage_bytes_;
     struct Chunk {

@@ -115,6 +115,20 @@ void ModelFiles::add_config(std::string_view key, Json value) {
     config_ = Json(std::move(members));
 }
 
+void ModelFiles::borrow(const ModelFiles& other, std::string_view from, std::string_view to, bool differences) {
+    for (auto at = other.tensors_.lower_bound(from); at != other.tensors_.end() && at->first.starts_with(from); ++at) {
+        std::string name = std::string(to) + at->first.substr(from.size());
+        const auto own = tensors_.find(name);
+        if (own == tensors_.end()) {
+            tensors_.emplace(std::move(name), at->second);
+        } else if (differences) {
+            tensors_.insert_or_assign("difference." + name, own->second);
+            own->second = at->second;
+        }
+    }
+    files_.insert(files_.end(), other.files_.begin(), other.files_.end());
+}
+
 const TensorInfo* ModelFiles::find(std::string_view name) const {
     const auto found = tensors_.find(name);
     return found == tensors_.end() ? nullptr : &found->second;

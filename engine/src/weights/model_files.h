@@ -29,6 +29,9 @@ class ModelFiles {
     const std::string& format() const { return format_; }
     // Names of tensors in the files that got no canonical one.
     const std::vector<std::string>& nameless() const { return nameless_; }
+    // Takes another model's tensors whose names begin with `from`, under names that begin with `to`, with their files.
+    // A tensor that is here already stays or, if those here are differences, goes under "difference." and its name.
+    void borrow(const ModelFiles& other, std::string_view from, std::string_view to, bool differences);
     // The file in which a tensor's bytes lie.
     const MappedFile& file_of(std::span<const std::byte> bytes) const;
 
