@@ -84,7 +84,9 @@ class Pipeline:
     ``embedding_dir`` is a folder of such files, of which those for other models are left out.
 
     Calls from several threads on one object wait for each other; separate objects run side by side. If a step callback takes
-    longer than five seconds, calls that wait raise BusyError, since the callback may be waiting for them.
+    longer than five seconds, calls that wait raise BusyError, since the callback may be waiting for them. Calls on the thread of
+    a run, from its callbacks, from signal handlers or from ``is_set`` of its ``cancel``, raise BusyError at once, except `cancel`
+    and `close`.
 
     Raises errors of :mod:`sdcpp_py.errors`: ModelNotFoundError, BadFileError, UnsupportedModelError, InvalidArgumentError.
     """
@@ -125,8 +127,10 @@ class Pipeline:
         given = options.given(options.MODEL, named)
         self._model: _engine.Model | None = None
         self._lock = threading.RLock()  # one run at a time
-        self._in_callback: tuple[int, float] | None = None  # the thread that calls back, and since when
-        self._cancelled = threading.Event()
+        self._at_work: int | None = None  # the thread of the call under way
+        self._closing = False  # whether the call under way shall close the model at its end
+        self._in_callback: float | None = None  # since when a step callback is under way
+        self._cancelled = False  # no Event: signal handlers must not wait for its lock
         self._watch: Callable[[], bool] | None = None  # the cancel of the call under way
         #: Where tags in prompts find LoRAs; None: nowhere.
         self.lora_model_dir = None if lora_model_dir is None else os.fsdecode(_engine.path_bytes(lora_model_dir))
@@ -177,44 +181,68 @@ class Pipeline:
         raise TypeError("a Pipeline cannot be copied or pickled; make another one from the same files")
 
     def close(self) -> None:
-        """Free the model; further use raises ClosedError. Waits for a run under way; closing twice is fine."""
+        """Free the model; further use raises ClosedError. Waits for a run under way; closing twice is fine.
+
+        On the thread of that run (in a signal handler, a callback, or ``is_set`` of its ``cancel``) it cannot wait. It stops the
+        run there and returns: the run raises CancelledError within moments, or what the handler raises, and the model is freed as
+        it ends.
+        """
         if self._model is not None and self._model.forked:
             return  # it belongs to the process that this one was forked from
+        if self._at_work == threading.get_ident():
+            self._closing = True
+            self.cancel()
+            return
         with self._alone():
-            self._prompts.clear()
-            if self._model is not None:
-                self._model.close()
-                self._model = None
+            self._free()
+
+    def _free(self) -> None:
+        self._closing = False
+        self._prompts.clear()
+        model, self._model = self._model, None
+        if model is not None:
+            model.close()
 
     @contextlib.contextmanager
     def _alone(self, cancel: _engine.Cancel | None = None) -> Iterator[None]:
         """Wait for other calls, until ``cancel`` is set.
 
-        Raises BusyError if waiting would never end: within a step callback, or for one that waits; CancelledError.
+        Raises BusyError if waiting would never end: on the thread of a run, or for a step callback that waits; CancelledError.
         """
         if self._model is not None:
             self._model.require_process()  # before a lock that nobody here may give back
         busy = "this pipeline is at work until its step callback returns"
-        inside = self._in_callback
-        if inside is not None and inside[0] == threading.get_ident():
+        here = threading.get_ident()
+        if self._at_work == here and self._in_callback is not None:
             raise BusyError(f"{busy}: keep step.latent and use it after generate(), or use another Pipeline; cancel() works here")
+        if self._at_work == here:
+            raise BusyError(
+                "this pipeline is at work, and a signal handler or is_set() of its cancel called it on the same thread: "
+                "use it afterwards, or another Pipeline; cancel() and close() work here"
+            )
         while not self._lock.acquire(timeout=0.05):
             if cancel is not None and cancel.is_set():
                 raise CancelledError("cancelled")
             inside = self._in_callback
-            if inside is not None and time.monotonic() - inside[1] > _CALLBACK_SECONDS:
+            if inside is not None and time.monotonic() - inside > _CALLBACK_SECONDS:
                 raise BusyError(f"{busy}, which takes long and may be waiting for this call")
         try:
+            self._at_work = here  # a signal handler before this line has the pipeline for itself
             yield
         finally:
-            self._lock.release()
+            self._at_work = None
+            try:
+                if self._closing:
+                    self._free()
+            finally:
+                self._lock.release()
 
     @contextlib.contextmanager
     def _watching(self, cancel: _engine.Cancel | None) -> Iterator[None]:
         """Look at a caller's event while calls are under way."""
         self._watch = None if cancel is None else cancel.is_set
         try:
-            self._cancelled.clear()
+            self._cancelled = False
             self._stop_if_cancelled()
             yield
         finally:
@@ -225,7 +253,7 @@ class Pipeline:
 
         One that comes between two calls does nothing; `generate`'s own ``cancel`` is not lost.
         """
-        self._cancelled.set()
+        self._cancelled = True
         if (model := self._model) is not None:
             model.cancel()
 
@@ -345,8 +373,8 @@ class Pipeline:
 
         ``callback`` is called after each step with a `Step`, on this thread; what it raises comes out of this call.
         ``preview_callback`` likewise, after every ``preview_interval`` steps, and with a picture: ``preview`` says how it is
-        made (``proj`` at once, ``tae`` by the tiny autoencoder, ``vae`` by the model's own). Within them only `cancel` may be
-        called on this pipeline; other methods raise BusyError. ``cancel`` is a `threading.Event` or the like: once its
+        made (``proj`` at once, ``tae`` by the tiny autoencoder, ``vae`` by the model's own). Within them only `cancel` and
+        `close` may be called on this pipeline; other methods raise BusyError. ``cancel`` is a `threading.Event` or the like: once its
         ``is_set()`` is true this call raises CancelledError within moments, also if it was set before. ``progress`` None shows
         a bar on a terminal.
 
@@ -669,7 +697,7 @@ class Pipeline:
         return {"stop": self.cancel, "watch": self._watch}
 
     def _stop_if_cancelled(self) -> None:
-        if self._cancelled.is_set() or (self._watch is not None and self._watch()):
+        if self._cancelled or self._closing or (self._watch is not None and self._watch()):
             raise CancelledError("cancelled")
 
     def _reports(self) -> dict[str, Report]:
@@ -767,7 +795,7 @@ class Pipeline:
                 bar.total -= (used["steps"] - steps) * len(group)
             bar.update(len(group))
             self._stop_if_cancelled()
-            self._in_callback = threading.get_ident(), time.monotonic()
+            self._in_callback = time.monotonic()
             try:
                 for number, estimate in enumerate(estimates):
                     picture = None if previews is None else previews[number]

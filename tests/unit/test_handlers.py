@@ -1,0 +1,123 @@
+"""Signal handlers and ``is_set`` of a cancel that use the pipeline on the thread of its run; forks during one."""
+
+import subprocess
+import sys
+
+import pytest
+
+BEGIN = """
+import os, signal, sys, threading, time
+import numpy as np, sdcpp_py
+from sdcpp_py.errors import BusyError, CancelledError, ClosedError
+LONG = dict(width=256, height=256, steps=400, progress=False)
+SMALL = dict(width=64, height=64, steps=1, progress=False)
+def outcome(run):
+    try:
+        run()
+        return "nothing"
+    except BaseException as error:
+        return type(error).__name__
+def soon(run):
+    "What `run` raises if SIGINT comes during it."
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        return outcome(run)
+    finally:
+        timer.join()
+def on_thread(run):
+    worker = threading.Thread(target=run)
+    worker.start()
+    worker.join()
+"""
+
+
+def run(code, *arguments, timeout=60):
+    """Standard output of a program, which must end by itself without a word of complaint."""
+    arguments = [sys.executable, "-X", "faulthandler", "-c", BEGIN + code, *map(str, arguments)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=timeout)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split("\n")[:-1]
+
+
+CLOSES = """
+for use in ("generate", "decode", "raise", "callback"):
+    p = sdcpp_py.Pipeline(threads=1)
+    latent = np.zeros((p._facts["latent_channels"], 128, 128), np.float32)
+    def stop(*arguments):
+        p.close()
+        if use == "raise":
+            sys.exit(1)
+    signal.signal(signal.SIGINT, stop)
+    runs = {"decode": lambda: [p.decode(latent) for _ in range(99)]}
+    runs["callback"] = lambda: p.generate("x", **LONG, callback=lambda step: time.sleep(0.2))
+    start = time.monotonic()
+    told = soon(runs.get(use, lambda: p.generate("x", **LONG)))
+    print(use, told, p._model, time.monotonic() - start < 10, outcome(p.plan))
+    p.close()
+"""
+
+
+def test_a_handler_that_closes_the_pipeline_stops_its_run():
+    assert run(CLOSES) == [
+        "generate CancelledError None True ClosedError",
+        "decode CancelledError None True ClosedError",
+        "raise SystemExit None True ClosedError",
+        "callback CancelledError None True ClosedError",
+    ]
+
+
+USES = """
+p = sdcpp_py.Pipeline(threads=1)
+latent = np.zeros((p._facts["latent_channels"], 8, 8), np.float32)
+uses = {
+    "generate": lambda: p.generate("x", **SMALL),
+    "plan": p.plan,
+    "decode": lambda: p.decode(latent),
+    "take_memory": p.take_memory,
+    "prompt_states": lambda: p.prompt_states("x"),
+}
+first = p.generate("x", **SMALL, seed=1).images[0].tobytes()
+told = []
+def use_all(*arguments):
+    for name, use in uses.items():
+        try:
+            use()
+        except BusyError as error:
+            told.append("cancel() and close()" in str(error))
+    p.cancel()
+signal.signal(signal.SIGINT, use_all)
+print(soon(lambda: p.generate("x", **LONG)), told)
+signal.signal(signal.SIGINT, lambda *a: p.plan())
+print(soon(lambda: p.generate("x", **LONG)), first == p.generate("x", **SMALL, seed=1).images[0].tobytes())
+"""
+
+
+def test_a_handler_that_uses_the_pipeline_is_told_that_it_is_busy():
+    assert run(USES) == ["CancelledError [True, True, True, True, True]", "BusyError True"]
+
+
+ASKS = """
+class Asked:
+    def __init__(self, use):
+        self.use, self.count = use, 0
+    def is_set(self):
+        self.count += 1
+        if self.count == 4:
+            self.use()
+        return False
+def tell(use):
+    try:
+        p.generate("x", **LONG, cancel=Asked(use))
+    except Exception as error:
+        print(type(error).__name__, p._model is None)
+for way in (lambda run: run(), on_thread):
+    for use in (lambda: p.close(), lambda: p.plan(), lambda: p.generate("x", **SMALL), lambda: {}["x"]):
+        p = sdcpp_py.Pipeline(threads=1)
+        way(lambda: tell(use))
+        p.close()
+"""
+
+
+def test_is_set_may_use_the_pipeline():
+    assert run(ASKS) == ["CancelledError True", "BusyError False", "BusyError False", "KeyError False"] * 2
