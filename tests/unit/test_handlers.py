@@ -121,3 +121,70 @@ for way in (lambda run: run(), on_thread):
 
 def test_is_set_may_use_the_pipeline():
     assert run(ASKS) == ["CancelledError True", "BusyError False", "BusyError False", "KeyError False"] * 2
+
+
+FORKS = """
+p = sdcpp_py.Pipeline(threads=int(sys.argv[3]))
+parent, children = os.getpid(), []
+def fork():
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        children.append(child)
+class Asked:
+    asked = 0
+    def is_set(self):
+        self.asked += 1
+        if self.asked == 4:
+            fork()
+        return False
+def callback(step):
+    if step.step == 2:
+        fork()
+ways = {"callback": {"callback": callback}, "is_set": {"cancel": Asked()}, "handler": {}}
+signal.signal(signal.SIGINT, lambda *a: fork())
+def work():
+    global told
+    if sys.argv[1] == "handler":
+        threading.Timer(0.3, lambda: os.kill(parent, signal.SIGINT)).start()
+    try:
+        told = f"{len(p.generate('x', **{**LONG, 'steps': 10}, **ways[sys.argv[1]]).images)} picture"
+    except BaseException as error:
+        told = f"{type(error).__name__}: {error}"
+    if os.getpid() != parent:
+        print(told, end="") if "forked from" not in told else None
+        sys.stdout.flush()
+        os._exit(7)
+on_thread(work) if sys.argv[2] == "thread" else work()
+for child in children:
+    print(told, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), p.generate("x", **SMALL).images != [])
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "thread", "threads"),
+    [
+        ("callback", "main", 1),
+        ("callback", "thread", 1),
+        ("callback", "thread", 2),
+        ("is_set", "thread", 1),
+        ("handler", "main", 1),
+    ],
+)
+def test_a_fork_during_a_run_ends_it_in_the_child_alone(way, thread, threads):
+    assert run(FORKS, way, thread, threads) == ["1 picture 7 True"]
+
+
+def test_a_fork_during_the_writing_of_a_file_leaves_it_to_the_parent(tmp_path):
+    code = """
+from pathlib import Path
+from sdcpp_py._whole_file import whole_file
+with whole_file(Path(sys.argv[1])) as temporary:
+    temporary.write_text("whole")
+    child = os.fork()
+    if child == 0:
+        raise SystemExit(3)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(status, Path(sys.argv[1]).read_text())
+"""
+    assert run(code, tmp_path / "x") == ["3 whole"]
