@@ -374,9 +374,9 @@ class Pipeline:
         ``callback`` is called after each step with a `Step`, on this thread; what it raises comes out of this call.
         ``preview_callback`` likewise, after every ``preview_interval`` steps, and with a picture: ``preview`` says how it is
         made (``proj`` at once, ``tae`` by the tiny autoencoder, ``vae`` by the model's own). Within them only `cancel` and
-        `close` may be called on this pipeline; other methods raise BusyError. ``cancel`` is a `threading.Event` or the like: once its
-        ``is_set()`` is true this call raises CancelledError within moments, also if it was set before. ``progress`` None shows
-        a bar on a terminal.
+        `close` may be called on this pipeline; other methods raise BusyError. ``cancel`` is a `threading.Event` or the like: once
+        its ``is_set()`` is true this call raises CancelledError within moments, also if it was set before. ``progress`` None
+        shows a bar on a terminal.
 
         Raises InvalidArgumentError before anything is computed, CancelledError, MissingPartError, OutOfMemoryError,
         NotFiniteError, ClosedError.
