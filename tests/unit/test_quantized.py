@@ -164,7 +164,7 @@ def test_scales_that_belong_to_no_weight_are_told(tmp_path):
     _, other, true = strays(tiny.part("unet"), lambda scale: "elsewhere." + scale)
     path = tiny.write_safetensors(tmp_path / "other.safetensors", other, config)
     for use in (lambda: sdcpp_py.Pipeline(folder, diffusion_model=path), lambda: convert(path, tmp_path / "x.gguf")):
-        with pytest.raises(errors.UnsupportedModelError, match="elsewhere.*belongs to no weight"):
+        with pytest.raises(errors.UnsupportedModelError, match=r"elsewhere.*belongs to no weight"):
             use()
     found = sdcpp_py.summarize(path)
     assert "belongs to no weight" in str(found.refusal)
