@@ -138,6 +138,20 @@ Kept kept_part(const SampleOptions& options, Floats latent, Floats noise, const 
     return kept;
 }
 
+// The level that each step goes to if all go equally many timesteps on; empty if these are the next steps' levels. 0 is
+// beyond the first timestep.
+std::vector<double> even_strides(const std::vector<double>& sigmas, int steps, const NoiseTable& table) {
+    const auto count = static_cast<double>(table.sigmas().size());
+    std::vector<double> out;
+    bool differs = false;
+    for (size_t i = 0; i + 1 < sigmas.size(); ++i) {
+        const double place = std::nearbyint(table.timestep_of(sigmas[i])) - std::floor(count / steps);
+        out.push_back(place >= 0 ? table.sigma_of(place) : 0);
+        differs = differs || std::abs(out.back() - sigmas[i + 1]) > 1e-6 * sigmas[i];
+    }
+    return differs ? out : std::vector<double>();
+}
+
 }  // namespace
 
 Floats generate(Model& model, const SampleOptions& options) {
@@ -162,9 +176,15 @@ Floats generate(Model& model, const SampleOptions& options) {
     if (all.empty()) all = make_sigmas(options.scheduler, options.steps, table);
     require_falling(all);
     auto [x, first_noise, latent, sigmas] = start.begin(std::move(all), rng, one, options.batch, table.is_flow());
-    const bool least =
-        as_folder && options.sigmas.empty() && folder.keeps_least_noise && sigmas.rbegin()[1] > table.sigma_min();
-    if (least) sigmas.back() = table.sigma_min();
+    std::vector<double> landings;
+    if (as_folder && options.sigmas.empty()) {
+        if (folder.even_strides) landings = even_strides(sigmas, options.steps, table);
+        const double least = !landings.empty() && landings.back() > 0 ? landings.back()
+                             : folder.keeps_least_noise               ? table.sigma_min()
+                                                                      : 0;
+        if (least < sigmas.rbegin()[1]) sigmas.back() = least;
+        if (!landings.empty()) landings.back() = sigmas.back();
+    }
 
     std::vector<Guide> guides;
     for (const PromptShare& share : options.shares) {
@@ -198,6 +218,7 @@ Floats generate(Model& model, const SampleOptions& options) {
     const auto begin = Clock::now();
     const int steps = static_cast<int>(sigmas.size()) - 1;
     SamplerRun run{denoise, std::move(sigmas), rng, options.eta, table.is_flow(), &negative, &table};
+    run.landings = std::move(landings);
     run.after_step = [&](size_t step, const Floats& denoised, const Floats& noisy) {
         Floats scaled = noisy;
         const double sigma = run.sigmas[step];
@@ -208,8 +229,8 @@ Floats generate(Model& model, const SampleOptions& options) {
             if (!observer(report)) fail(SDCPP_CANCELLED, "stopped by the callback");
     };
     run_sampler(options.sampler, run, x);
-    if (least)
-        for (float& value : x) value = static_cast<float>(value / std::hypot(1.0, table.sigma_min()));
+    if (const double left = run.sigmas.back(); as_folder && options.sigmas.empty() && left > 0)
+        for (float& value : x) value = static_cast<float>(value / std::hypot(1.0, left));
     if (!options.mask.empty()) put_back(x, kept);
     require_finite(x, "the latents");
     return x;
