@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -36,15 +37,14 @@ _NO_EFFECT = {
     *("verbose", "flash_attn", "diffusion_flash_attn", "enable_mmap", "vae_decode_only", "diffusion_conv_direct"),
     *("vae_conv_direct", "keep_clip_on_cpu", "keep_control_net_on_cpu", "keep_vae_on_cpu", "force_sdxl_vae_conv_scale"),
     *("lora_apply_mode", "chroma_use_dit_mask", "chroma_use_t5_mask", "chroma_t5_mask_pad"),
-    *("qwen_image_zero_cond_t", "upscale_tile_size", "auto_resize_ref_image", "increase_ref_index", "skip_layers"),
-    *("skip_layer_start", "skip_layer_end", "control_strength", "pm_style_strength", "preview_interval", "preview_noisy"),
+    *("qwen_image_zero_cond_t", "auto_resize_ref_image", "increase_ref_index", "skip_layers"),
+    *("skip_layer_start", "skip_layer_end", "control_strength", "pm_style_strength"),
     *("cache_reuse_threshold", "cache_start_percent", "cache_end_percent", "cache_error_decay_rate"),
     *("cache_use_relative_threshold", "cache_reset_error_on_compute", "cache_Fn_compute_blocks", "cache_Bn_compute_blocks"),
     *("cache_residual_diff_threshold", "cache_max_warmup_steps", "cache_max_continuous_cached_steps"),
     *("cache_taylorseer_n_derivatives", "cache_taylorseer_skip_interval", "cache_spectrum_w", "cache_spectrum_m"),
     *("cache_spectrum_lam", "cache_spectrum_window_size", "cache_spectrum_flex_window", "cache_spectrum_warmup_steps"),
-    *("cache_spectrum_stop_percent", "scm_mask", "scm_policy", "hires_path", "hires_upscaler", "hires_scale", "hires_width"),
-    *("hires_height", "hires_steps", "hires_denoising_strength", "hires_upscale_tile_size"),
+    *("cache_spectrum_stop_percent", "scm_mask", "scm_policy"),
 }
 # Our keyword for each of theirs, and the value that stands for "left out".
 _OPENING: dict[str, tuple[str, Any]] = {
@@ -53,6 +53,7 @@ _OPENING: dict[str, tuple[str, Any]] = {
     "llm_path": ("llm", ""),
     "lora_model_dir": ("lora_model_dir", ""),
     "taesd_path": ("taesd", ""),
+    "upscaler_path": ("upscaler", ""),
     "wtype": ("wtype", "default"),
     "tensor_type_rules": ("tensor_type_rules", ""),
     "n_threads": ("threads", -1),
@@ -75,6 +76,9 @@ _GENERATING: dict[str, tuple[str, Any]] = {
     "flow_shift": ("flow_shift", math.inf),
     "seed": ("seed", None),
     "batch_count": ("batch_count", None),
+    "preview_method": ("preview", "none"),
+    "preview_interval": ("preview_interval", 1),
+    "preview_noisy": ("preview_noisy", False),
     "vae_tiling": ("vae_tiling", False),
     "vae_tile_overlap": ("vae_tile_overlap", None),
 }
@@ -82,7 +86,11 @@ _GENERATING: dict[str, tuple[str, Any]] = {
 _OWN = {
     *("self", "prompt", "model_path", "clip_l_path", "clip_g_path", "t5xxl_path", "tae_preview_only", "image_resize_method"),
     *("sampler_rng_type", "init_image", "mask_image", "strength", "vae_tile_size", "progress_callback"),
+    *("upscale_tile_size", "embedding_paths", "hires", "hires_path", "hires_upscaler", "hires_scale", "hires_width"),
+    *("hires_height", "hires_steps", "hires_denoising_strength", "hires_upscale_tile_size", "upscale_factor"),
+    *("preview_callback",),
 }
+_USUAL_TILE = 128  # their default for upscalers, which is ours where memory allows no larger one
 
 
 def _same(value: Any, default: Any) -> bool:
@@ -165,6 +173,9 @@ class StableDiffusion:
         self._arguments = given
         self._crops = image_resize_method == "crop"
         self._taesd = bool(taesd_path) and not tae_preview_only
+        self._upscaler_tile = None if upscale_tile_size == _USUAL_TILE else upscale_tile_size
+        if embedding_paths:
+            opening["embeddings"] = list(embedding_paths)
         self.pipeline = Pipeline(model_path or None, parts=encoders or None, **opening)
 
     def generate_image(
@@ -261,16 +272,64 @@ class StableDiffusion:
             mask = _inpaint.mask_of(mask_image)
             making |= {"mask_image": self._fitted(mask, width, height), "mask_blur": 0.0, "paste_back": False}
 
+        if hires:
+            making |= self._second_pass(given)
+
         def after(step: Step) -> None:
             if progress_callback is not None:
                 progress_callback(step.step, step.steps, step.seconds)
 
+        def previewed(step: Step) -> None:
+            if preview_callback is not None:
+                preview_callback(step.step, [step.preview], preview_noisy)
+
+        if preview_callback is not None:
+            making["preview_callback"] = previewed
         callback = None if progress_callback is None else after
         result = self.pipeline.generate(prompt, **making, use_taesd=self._taesd, callback=callback)
         used = {theirs: result.parameters[ours] for theirs, (ours, _) in _GENERATING.items() if ours in result.parameters}
-        for image, own_seed in zip(result.images, result.seeds):
-            image.info.update({**self._arguments, **given, **used, "seed": own_seed})
-        return result.images
+        images = result.images
+        if upscale_factor != 1:
+            images = self.upscale(images, upscale_factor)
+        for image, made, own_seed in zip(images, result.images, result.seeds):
+            info: dict[Any, Any] = {**made.info, **self._arguments, **given, **used, "seed": own_seed}
+            image.info.update(info)
+        return images
+
+    def _second_pass(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Keywords of hires fix under our names."""
+        upscaler = options.GENERATE["hires_upscaler"].check(str(given["hires_upscaler"]).lower().replace(" ", "_"))
+        if given["hires_path"]:
+            raise InvalidArgumentError("hires_path is not supported in this version; give the upscaler to the constructor")
+        out = {"hires": True, "hires_upscaler": upscaler, "hires_scale": given["hires_scale"]}
+        out |= {name: given[name] for name in ("hires_width", "hires_height", "hires_steps") if given[name]}
+        tile = given["hires_upscale_tile_size"]
+        out["upscale_tile_size"] = self._upscaler_tile if tile == _USUAL_TILE else tile
+        return {**out, "hires_denoising_strength": given["hires_denoising_strength"]}
+
+    def upscale(
+        self,
+        images: _images.Picture | Sequence[_images.Picture],
+        upscale_factor: int = 4,
+        progress_callback: Callable[[int, int, float], Any] | None = None,
+    ) -> list[Image.Image]:
+        """Pictures ``upscale_factor`` times larger, by the network of ``upscaler_path``.
+
+        Its own factor counts as often as is needed; the result is scaled to the size. ``progress_callback(number, count,
+        seconds)`` is called after each picture.
+        """
+        several: list[Any] = list(images) if isinstance(images, (list, tuple)) else [images]
+        factor = options.integer("upscale_factor", upscale_factor, 1, 64)
+        own = max(2, self.pipeline.upscale_factor)
+        repeats = max(1, math.ceil(math.log(factor, own) - 1e-9))
+        start, out = time.perf_counter(), []
+        for number, one in enumerate(several, 1):
+            picture = _images.unflattened(one)
+            width, height, tile = picture.width * factor, picture.height * factor, self._upscaler_tile
+            out.append(self.pipeline.upscale(picture, repeats=repeats, width=width, height=height, upscale_tile_size=tile))
+            if progress_callback is not None:
+                progress_callback(number, len(several), time.perf_counter() - start)
+        return out
 
     def _fitted(self, picture: _images.Picture, width: int | None, height: int | None) -> _images.Picture:
         """The initial picture, stretched to width and height if the model was opened to do so; else `Pipeline` cuts it."""

@@ -26,6 +26,7 @@ def convert(
     text_encoders: PathLike | Sequence[PathLike] | None = None,
     llm: PathLike | None = None,
     taesd: PathLike | None = None,
+    upscaler: PathLike | None = None,
     parts: Mapping[str, PathLike] | None = None,
     wtype: str | None = None,
     tensor_type_rules: str | None = None,

@@ -18,6 +18,7 @@ from sdcpp_py._whole_file import require_writable, whole_file
 from sdcpp_py.errors import BadFileError, InvalidArgumentError, ModelNotFoundError, shown
 
 _A1111_ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Clip skip")
+MAX_SIDE = 16384  # pixels
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 
 
@@ -79,6 +80,36 @@ def pictures_of(given: Picture | Sequence[Picture] | None) -> list[Image.Image]:
         return []
     several = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     return [opened(picture) for picture in several]
+
+
+def target_size(size: tuple[int, int], width: int | None, height: int | None) -> tuple[int, int] | None:
+    """The size that two sides, or one by the picture's shape, ask for. Raises InvalidArgumentError."""
+    if width is None and height is None:
+        return None
+    wide = None if width is None else options.integer("width", width, 1, MAX_SIDE)
+    tall = None if height is None else options.integer("height", height, 1, MAX_SIDE)
+    if wide is None:
+        assert tall is not None
+        wide = max(1, round(size[0] * tall / size[1]))
+    if tall is None:
+        tall = max(1, round(size[1] * wide / size[0]))
+    require_pixels(wide, tall)
+    return wide, tall
+
+
+def require_pixels(width: int, height: int, what: str = "") -> None:
+    """Raise InvalidArgumentError for more pixels than a side may have."""
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        raise InvalidArgumentError(f"a {what}picture of {width} x {height} pixels is not possible; sides go up to {MAX_SIDE}")
+
+
+def with_alpha_of(larger: Image.Image, picture: Image.Image) -> Image.Image:
+    """``larger`` with the transparency of the picture that it was made from, if that has any."""
+    if not picture.has_transparency_data:
+        return larger
+    alpha = picture.convert("RGBA").getchannel("A").resize(larger.size, Image.Resampling.LANCZOS)
+    larger.putalpha(alpha)
+    return larger
 
 
 def fitted(picture: Image.Image, width: int, height: int) -> Image.Image:

@@ -13,7 +13,7 @@ from sdcpp_py.errors import InvalidArgumentError, shown
 
 PathLike = str | os.PathLike[str]
 #: Keywords that name files.
-FILE_KEYWORDS = ("diffusion_model", "vae", "text_encoders", "llm", "taesd", "parts")
+FILE_KEYWORDS = ("diffusion_model", "vae", "text_encoders", "llm", "taesd", "upscaler", "parts")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ ENCODERS_BY_FLAG = {flag.strip("-"): row.name for row in COMPONENTS for flag in 
 _DENOISERS = {"diffusion_model", *(row.name for row in COMPONENTS if row.kind == "diffusion_model")}
 
 
-_PICTURE_PARTS = {row.name for row in COMPONENTS if row.option in ("vae", "taesd")} | {"vae", "taesd"}
+_AFTER = ("vae", "taesd", "upscaler")  # keywords of parts that work on what a diffusion model has made
+_PICTURE_PARTS = {*_AFTER, *(row.name for row in COMPONENTS if row.option in _AFTER)}
 
 
 class ModelParts:

@@ -35,6 +35,7 @@ class Text:
     given: Conditioning | None = None  #: takes the place of the text
     used: list[UsedLora] = field(default_factory=list)
     shares: list[_engine.Share] = field(default_factory=list)
+    later_shares: list[_engine.Share] = field(default_factory=list)  #: in a second pass
 
 
 class Prompts:
@@ -84,21 +85,21 @@ class Prompts:
         return self.used_loras
 
     def shares(
-        self, wanted: Text, unwanted: str | Conditioning, *, steps: int, run: int, guided: bool, clip_skip: int
+        self, wanted: Text, unwanted: str | Conditioning, *, steps: int, run: int, guided: bool, clip_skip: int, earlier: int = 0
     ) -> list[_engine.Share]:
         """The conditionings of a prompt and of the negative one, which is left out if it has no effect.
 
-        The run has ``steps``, of which the last ``run`` are done.
+        The run has ``steps``, of which the last ``run`` are done; ``earlier`` are those of a pass before it.
         """
         positive: list[schedule.Text] = []
         if wanted.given is None:
-            positive = schedule.texts_of(wanted.plain, steps, run, several_prompts=self.composes)
+            positive = schedule.texts_of(wanted.plain, steps, run, earlier=earlier, several_prompts=self.composes)
         composed = len({text.text for text in positive if text.start == 0}) > 1 or any(text.weight != 1 for text in positive)
         parts = wanted.given.parts if wanted.given else ()
         needs_negative = guided or composed or any(part.weight != 1 for part in parts)
         negative: list[schedule.Text] = []
         if needs_negative and isinstance(unwanted, str):
-            negative = schedule.texts_of(unwanted, steps, run, several_prompts=False)
+            negative = schedule.texts_of(unwanted, steps, run, earlier=earlier, several_prompts=False)
         distinct = list(dict.fromkeys([*(text.text for text in positive), *(text.text for text in negative)]))
         tokens = dict(zip(distinct, encoders.tokenize(self.encoders, distinct, self.words))) if distinct else {}
         out = []

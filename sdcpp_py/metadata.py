@@ -157,6 +157,12 @@ def _mapped(fields: Mapping[str, str], *, own: bool) -> tuple[dict[str, Any], li
                 used["scheduler"] = found
         elif key == "RNG":
             used["rng"] = {"gpu": "cuda", "nv": "cuda", "cuda": "cuda", "cpu": "cpu"}.get(value.lower(), value.lower())
+        elif key == "Denoising strength" and "Hires upscaler" in fields:
+            used["hires_denoising_strength"] = value
+        elif key == "Hires upscaler":
+            used |= {"hires": True, "hires_upscaler": _upscaler(value)}
+        elif key == "Hires resize" and (size := _SIZE.fullmatch(value)):
+            used |= {"hires": True, "hires_width": int(size[1]), "hires_height": int(size[2])}
         elif key == "Masked content" and value.lower() in _FILLS:
             used["mask_fill"] = _FILLS[value.lower()]
         elif key == "Distilled CFG Scale" or key == "Guidance":
@@ -176,6 +182,13 @@ def _mapped(fields: Mapping[str, str], *, own: bool) -> tuple[dict[str, Any], li
     if "rng" not in out and not own and "Seed" in fields:
         out["rng"] = "cuda"  # A1111 leaves it out for a GPU's noise
     return out, unused
+
+
+def _upscaler(name: str) -> str:
+    """A1111's name of a way to enlarge as ours: "Latent (bicubic antialiased)"."""
+    folded = re.sub(r"[^a-z]+", "_", name.lower()).strip("_")
+    known = options.GENERATE["hires_upscaler"].choices
+    return folded if folded in known else "lanczos" if folded == "none" else "model"
 
 
 def _number(value: Any) -> Any:

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from sdcpp_py import _blas as blas_library
-from sdcpp_py import _engine, _images, _inpaint, _jobs, _names, metadata, options, sampling
+from sdcpp_py import _engine, _hires, _images, _inpaint, _jobs, _names, metadata, options, sampling
 from sdcpp_py._conditioning import Conditioning
 from sdcpp_py._embedded import SUBJECT, can_draw, embedded_model
 from sdcpp_py._images import Picture
@@ -44,6 +44,7 @@ from sdcpp_py.text import loras as networks
 logger = logging.getLogger("sdcpp_py")
 LoraLike = PathLike | tuple[PathLike, float | Mapping[str, float]]
 _DECODING = {name: option for name, option in options.GENERATE.items() if option.group == "decoding"}
+_UPSCALING = {name: option for name, option in options.GENERATE.items() if option.group == "upscaling"}
 _MASKING = ("mask_blur", "mask_invert", "mask_fill", "only_masked", "only_masked_padding", "paste_back", "soft_mask")
 _GUIDANCE = [name for name, option in options.GENERATE.items() if option.group == "guidance"]
 _NEEDED = {("threshold_percentile", "threshold_phi"): "mimic_scale", ("zero_init_steps",): "cfg_zero_star"}
@@ -59,7 +60,7 @@ class Pipeline:
     """A model, ready to make pictures.
 
     ``model`` is a checkpoint (safetensors, GGUF, .ckpt/.pt), an index of shards, a diffusers folder, or None for the small model
-    that comes with the package. ``diffusion_model``, ``vae``, ``text_encoders``, ``llm`` and ``taesd`` name files
+    that comes with the package. ``diffusion_model``, ``vae``, ``text_encoders``, ``llm``, ``taesd`` and ``upscaler`` name files
     or folders of one, whose tensors take the place of the model's; a model may also be given by them alone. ``parts`` does so for
     any component by its name in `sdcpp_py._model_parts.COMPONENTS`.
     ``wtype`` converts linear layers' weights on load ("f32", "f16", "q8_0", "q4_K" …; None: as in the file); first and last
@@ -102,6 +103,7 @@ class Pipeline:
         text_encoders: PathLike | Sequence[PathLike] | None = None,
         llm: PathLike | None = None,
         taesd: PathLike | None = None,
+        upscaler: PathLike | None = None,
         parts: Mapping[str, PathLike] | None = None,
         wtype: str | None = None,
         tensor_type_rules: str | None = None,
@@ -302,6 +304,8 @@ class Pipeline:
         clip_skip: int | None = None,
         sigmas: Sequence[float] | str | None = None,
         eta: float | None = None,
+        denoising_start: float | None = None,
+        denoising_end: float | None = None,
         flow_shift: float | None = None,
         guidance: float | None = None,
         noise: NDArray[np.float32] | None = None,
@@ -317,6 +321,15 @@ class Pipeline:
         paste_back: bool | None = None,
         soft_mask: bool | None = None,
         loras: Sequence[LoraLike] | None = None,
+        hires: bool | None = None,
+        hires_upscaler: str | None = None,
+        hires_scale: float | None = None,
+        hires_width: int | None = None,
+        hires_height: int | None = None,
+        hires_steps: int | None = None,
+        hires_denoising_strength: float | None = None,
+        hires_exact_steps: bool | None = None,
+        upscale_tile_size: int | None = None,
         preview: str = "none",
         preview_interval: int = 1,
         preview_noisy: bool = False,
@@ -350,6 +363,15 @@ class Pipeline:
         min(int(strength * N) + 1, N) are run (None: 0.75).
 
         ``init_latent``, float32 [C, H/8, W/8] or one more side for the pictures, is a latent to begin from in its place.
+
+        ``hires`` makes the picture at width x height, enlarges it, and works over it once more by
+        ``hires_denoising_strength`` (None: 0.7) in ``hires_steps`` (None: as many as before). It is enlarged ``hires_scale``
+        times (None: 2), or to ``hires_width`` and ``hires_height``, by ``hires_upscaler``: the latent by interpolation
+        ("latent", "latent_bicubic" …), the picture by "lanczos" or "nearest", or by the network of ``upscaler`` ("model").
+        Of N steps, min(int(strength * int(N / strength)) + 1, ...) are run; ``hires_exact_steps`` runs N.
+
+        ``denoising_end`` leaves the rest of the schedule to another pipeline, such as a refiner's, which goes on with
+        ``init_latent`` from the same ``denoising_start``; the latent is noisy in between.
 
         ``mask_image`` (as ``init_image``, or uint8 or bool [H, W]; as large as that) is white where the picture is repainted; an
         alpha channel counts in its place. ``mask_invert`` repaints what is black. The mask is blurred by ``mask_blur`` pixels
@@ -404,6 +426,7 @@ class Pipeline:
             mask = None if mask_image is None else _inpaint.mask_of(mask_image)
             self._warn(bool(away), given, used, begins, mask is not None)
             works = self._works(pictures, mask, used)
+            later = self._second_pass(used, bool(works))
             again = self._again(locals())
             if loras is not None:
                 again["loras"] = [(os.fsdecode(lora.path), lora.weight) for lora in given_loras]
@@ -416,13 +439,16 @@ class Pipeline:
             if len(pictures) not in (0, 1, count):
                 raise InvalidArgumentError(f"init_image is a list of {len(pictures)}; there are {count} pictures to be made")
             model.begin()
-            with tqdm(total=used["steps"] * count, unit="step", disable=not visible, leave=False) as bar:
+            passes = used["steps"] + (later.steps if later else 0)
+            with tqdm(total=passes * count, unit="step", disable=not visible, leave=False) as bar:
                 bar.set_description("reading the prompt")
                 try:
                     start = time.perf_counter()
                     for text in texts:
                         text.used = self._prompts.adapt(text.loras)
                         text.shares = self._shares(text, away, used, begins)
+                        if later:
+                            text.later_shares = self._shares(text, away, self._later_options(used, later), True, used["steps"])
                     fitted = [_images.fitted(picture, used["width"], used["height"]) for picture in pictures]
                     latents: list[Any] = [self._encoded(picture) for picture in ([work.picture for work in works] or fitted)]
                     if given_latents is not None:
@@ -433,10 +459,43 @@ class Pipeline:
                     jobs = [_jobs.Job(*job) for job in zip(numbers, seeds, noises, starts)]
                     if works:
                         jobs = [self._masked(job, number % len(works), works, used) for number, job in enumerate(jobs)]
-                    return self._run(jobs, again, used, texts, timings, watchers, bar, works)
+                    return self._run(jobs, again, used, texts, timings, watchers, bar, works, later)
                 except OverBudgetError as problem:
                     plain = [*(text.plain for text in texts), unwanted]
-                    raise self._enough_for_all(problem, used, plain, bool(pictures)) from None
+                    largest = self._later_options(used, later) if later else used
+                    raise self._enough_for_all(problem, largest, plain, bool(pictures)) from None
+
+    def _second_pass(self, used: dict[str, Any], has_mask: bool) -> _hires.SecondPass | None:
+        """The second pass of hires fix; its defaults are added to ``used``."""
+        if not used.get("hires"):
+            return None
+        if has_mask:
+            raise InvalidArgumentError.of("hires", "makes whole pictures larger, and takes no mask")
+        used.update({name: value for name, value in _hires.DEFAULTS.items() if name not in used})
+        if used["hires_upscaler"] == "model" and self.upscale_factor < 2:
+            raise MissingPartError.of("hires_upscaler is model, and there is no upscaler", "upscaler")
+        return _hires.second_pass(used, self.size_multiple)
+
+    @staticmethod
+    def _later_options(used: Mapping[str, Any], later: _hires.SecondPass) -> dict[str, Any]:
+        """The options of the second pass."""
+        without = {name: value for name, value in used.items() if name not in ("sigmas", "denoising_start")}
+        own = {"width": later.width, "height": later.height, "steps": later.steps, "strength": later.strength}
+        return {"scheduler": "discrete", **without, **own}
+
+    def _enlarged(self, latent: NDArray[np.float32], used: Mapping[str, Any], later: _hires.SecondPass) -> NDArray[np.float32]:
+        """What the second pass begins from."""
+        _, height, width = self._latent_shape(later.height, later.width)
+        if later.upscaler.startswith("latent"):
+            return _hires.enlarged_latent(latent, height, width, later.upscaler)
+        picture = Image.fromarray(self._pixels(latent, used))
+        if later.upscaler == "model":
+            tile = {name: used[name] for name in _UPSCALING if name in used}
+            while picture.width < later.width or picture.height < later.height:
+                pixels = np.asarray(picture)
+                picture = Image.fromarray(self._require_open().upscale(pixels, self.upscale_factor, tile, **self._ways_out()))
+        how = Image.Resampling.NEAREST if later.upscaler == "nearest" else Image.Resampling.LANCZOS
+        return self._encoded(picture.resize((later.width, later.height), how))
 
     def _texts(self, prompt: Any, conditioning: Any, loras: Sequence[networks.Lora]) -> list[Text]:
         """The prompts of a call, as texts or as conditionings."""
@@ -452,12 +511,15 @@ class Pipeline:
         every = {text: self._prompts.read(text, loras, self.lora_model_dir) for text in _jobs.prompts_of(prompt)}
         return [every[text] for text in _jobs.prompts_of(prompt)]
 
-    def _shares(self, text: Text, away: str | Conditioning, used: Mapping[str, Any], begins: bool) -> list[_engine.Share]:
+    def _shares(
+        self, text: Text, away: str | Conditioning, used: Mapping[str, Any], begins: bool, earlier: int = 0
+    ) -> list[_engine.Share]:
         """The conditionings of a prompt and of the negative one for a run; ``begins``: from a picture."""
         steps = used["steps"]
         run = min(int(used["strength"] * steps) + 1, steps) if begins else steps
         guided = used["cfg_scale"] != 1.0
-        return self._prompts.shares(text, away, steps=steps, run=run, guided=guided, clip_skip=used["clip_skip"])
+        skip = used["clip_skip"]
+        return self._prompts.shares(text, away, steps=steps, run=run, guided=guided, clip_skip=skip, earlier=earlier)
 
     @staticmethod
     def _again(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -628,6 +690,9 @@ class Pipeline:
         for name in () if has_mask else _MASKING:
             if used.pop(name, None) is not None:
                 logger.warning("%s has no effect without mask_image", name)
+        for name in (*_hires.NAMES, "hires_exact_steps") if not given["hires"] else ():
+            if used.pop(name, None) is not None:
+                logger.warning("%s has no effect without hires", name)
         if has_mask and given["only_masked_padding"] is not None and not given["only_masked"]:
             logger.warning("only_masked_padding has no effect without only_masked")
         if not has_picture:
@@ -648,7 +713,8 @@ class Pipeline:
         timings: dict[str, float],
         watchers: Watchers,
         bar: Any,
-        works: Sequence[_inpaint.Work] = (),
+        works: Sequence[_inpaint.Work],
+        later: _hires.SecondPass | None,
     ) -> Result:
         latents: list[NDArray[np.float32]] = []
         pictures: list[Image.Image] = []
@@ -679,7 +745,10 @@ class Pipeline:
             start = time.perf_counter()
             text = texts[group[0].text]
             self._prompts.adapt(text.loras)
-            latents.extend(self._sample(used, text.shares, group, len(latents), watchers, bar))
+            made = list(self._sample(used, text.shares, group, len(latents), watchers, bar))
+            if later:
+                made = self._larger(made, group, used, later, text, len(latents), watchers, bar)
+            latents.extend(made)
             timings["sample"] += time.perf_counter() - start
             if together == 1:
                 decode(len(pictures))
@@ -691,6 +760,28 @@ class Pipeline:
         parameters = {**again, **used, "seed": seeds[0] if _jobs.rising(jobs) else seeds}
         loras = list({id(one): one for text in texts for one in text.used}.values())
         return Result(pictures, seeds, latents, timings, memory, self._reports(), parameters, loras)
+
+    def _larger(
+        self,
+        latents: Sequence[NDArray[np.float32]],
+        group: Sequence[_jobs.Job],
+        used: Mapping[str, Any],
+        later: _hires.SecondPass,
+        text: Text,
+        first: int,
+        watchers: Watchers,
+        bar: Any,
+    ) -> list[NDArray[np.float32]]:
+        """The second pass over a group's latents."""
+        own = self._later_options(used, later)
+        jobs = []
+        for job, latent in zip(group, latents):
+            self._stop_if_cancelled()
+            jobs.append(replace(job, noise=None, init_latent=self._enlarged(latent, used, later)))
+        out: list[NDArray[np.float32]] = []
+        for part in _jobs.groups(jobs, self._together({**own, "batch_count": len(jobs)})):
+            out.extend(self._sample(own, text.later_shares, part, first + len(out), watchers, bar))
+        return out
 
     def _ways_out(self) -> dict[str, Any]:
         """What ends a call of the engine, as its functions take it."""
@@ -835,6 +926,45 @@ class Pipeline:
             if array.ndim != 3 or array.shape[0] != channels or 0 in array.shape:
                 raise InvalidArgumentError(f"a latent must be [{channels}, h, w], not {array.shape}")
             return Image.fromarray(self._pixels(array, options.checked(_DECODING, given)))
+
+    @memory_errors_told()
+    def upscale(
+        self,
+        image: Picture,
+        *,
+        repeats: int = 1,
+        width: int | None = None,
+        height: int | None = None,
+        upscale_tile_size: int | None = None,
+        cancel: _engine.Cancel | None = None,
+    ) -> Image.Image:
+        """A larger picture of ``image`` (a path, a PIL image, or uint8 [H, W, 3]) by the network of the keyword ``upscaler``.
+
+        It works ``repeats`` times; `upscale_factor` is how many times larger a side becomes each time. ``width`` and ``height``
+        (one gives the other) scale the result to that size. Transparency is enlarged by itself. Large pictures go through in
+        tiles of ``upscale_tile_size`` pixels that overlap (None: as memory allows). Raises MissingPartError without an upscaler,
+        InvalidArgumentError, BadFileError, CancelledError, OutOfMemoryError.
+        """
+        given = options.given(_UPSCALING, locals())
+        with self._alone(options.cancel(cancel)), self._watching(cancel):
+            model = self._require_open()
+            factor = self.upscale_factor
+            if factor == 0:
+                raise MissingPartError.of(f"{self.model_path.name} has no upscaler, which makes pictures larger", "upscaler")
+            used = options.checked(_UPSCALING, given)
+            picture = _images.unflattened(image)
+            target = _images.target_size(picture.size, width, height)
+            for _ in range(options.integer("repeats", repeats, 1, 8)):
+                _images.require_pixels(picture.width * factor, picture.height * factor, f"{factor} times larger ")
+                pixels = np.ascontiguousarray(picture.convert("RGB"), np.uint8)
+                larger = Image.fromarray(model.upscale(pixels, factor, used, **self._ways_out()))
+                picture = _images.with_alpha_of(larger, picture)
+            return picture if target is None else picture.resize(target, Image.Resampling.LANCZOS)
+
+    @property
+    def upscale_factor(self) -> int:
+        """How many times larger `upscale` makes a side; 0 without an upscaler."""
+        return int(self._facts["upscale_factor"])
 
     @memory_errors_told()
     def encode(self, image: Picture, *, cancel: _engine.Cancel | None = None) -> NDArray[np.float32]:

@@ -152,15 +152,17 @@ int sdcpp_model_open(const sdcpp_file* files, size_t file_count, const sdcpp_opt
 void sdcpp_model_close(sdcpp_model* model);
 
 /* {family, title, networks, denoiser, text_encoders, missing, missing_with_taesd, alone, takes_guidance,
- * latent_channels, latent_factor, size_multiple, v_prediction, flow, device, defaults}. `family` is its name in the
- * engine, `title` its name for people; `networks` are in the order in which they run; `denoiser` is the diffusion model
- * among them, "" if absent. `text_encoders`, in the order in which the family takes them and empty if one is missing:
+ * latent_channels, latent_factor, upscale_factor, size_multiple, v_prediction, flow, device, defaults}. `family` is its
+ * name in the engine, `title` its name for people; `networks` are in the order in which they run; `denoiser` is the
+ * diffusion model among them, "" if absent. `text_encoders`, in the order in which the family takes them and empty if
+ * one is missing:
  * [{name, tokenizer, vocabulary, width, positions, length, layers, padding, template, file}] with `vocabulary` rows of
  * `width` in its table of embeddings, and `positions` tokens in a chunk, begin and end marks included, 0 = any number
  * in one chunk; `length` the tokens that a prompt is padded to with `padding`, 0 =
  * none; "{}" in `template` stands for the prompt; `file` holds its weights. `missing`: [{name, kind, title, option}],
  * components that text to image needs; `alone`: such a row for what is all that the files hold if it is no diffusion
- * model, else null. `latent_factor`: pixels per latent side; width and height must be whole multiples of
+ * model, else null. `latent_factor`: pixels per latent side; `upscale_factor`: how many times larger
+ * the upscaler makes a side, 0 if there is none; width and height must be whole multiples of
  * `size_multiple` pixels; `defaults` are those of options whose default is the model's, as text. */
 int sdcpp_model_report(const sdcpp_model* model, char** json, sdcpp_error* error);
 
@@ -270,6 +272,10 @@ int sdcpp_decode(sdcpp_model* model, const sdcpp_options* options, const float* 
  * called within callbacks. */
 int sdcpp_preview(const sdcpp_model* model, const float* latent, const sdcpp_latent_shape* shape, uint8_t* picture,
                   sdcpp_error* error);
+/* A picture [height, width, 3] of bytes to a larger one, `out` [height * u, width * u, 3], by the model's upscaler; u
+ * is upscale_factor of sdcpp_model_report. `options`: upscale_tile_size of the set "generate", or NULL. */
+int sdcpp_upscale(sdcpp_model* model, const sdcpp_options* options, const uint8_t* picture, int32_t height,
+                  int32_t width, uint8_t* out, sdcpp_error* error);
 /* A picture [height, width, 3] of bytes to the mean of its latent [C, height/f, width/f]. */
 int sdcpp_encode(sdcpp_model* model, const uint8_t* picture, int32_t height, int32_t width, float* latent,
                  sdcpp_error* error);

@@ -283,6 +283,17 @@ class Model:
         call(lib.sdcpp_preview, self._opened, ffi.from_buffer("float[]", latent), shape, ffi.from_buffer("uint8_t[]", pixels))
         return pixels
 
+    def upscale(
+        self, pixels: NDArray[np.uint8], factor: int, options: Mapping[str, Any], *, stop: Stop, watch: Watch | None = None
+    ) -> NDArray[np.uint8]:
+        """A picture [height, width, 3] to one [height * factor, width * factor, 3]; ``options`` are of the set "generate"."""
+        height, width, _ = pixels.shape
+        out = np.empty((height * factor, width * factor, 3), np.uint8)
+        source, target = ffi.from_buffer("uint8_t[]", pixels), ffi.from_buffer("uint8_t[]", out)
+        chosen = Options("generate", options)
+        self._run(stop, watch, lib.sdcpp_upscale, chosen.handle, source, height, width, target)
+        return out
+
     def encode(self, pixels: NDArray[np.uint8], shape: tuple[int, int, int], *, stop: Stop, watch: Watch | None = None) -> Floats:
         """A picture [height, width, 3] to the mean of its latent, of ``shape``."""
         latent = np.empty(shape, np.float32)

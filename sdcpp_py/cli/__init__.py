@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from sdcpp_py.cli import convert, devices, flags, generate, info, plan, version
+from sdcpp_py.cli import convert, devices, flags, generate, info, plan, upscale, version
 from sdcpp_py.errors import CancelledError, SdcppError
 
 _EXAMPLES = """examples:
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=version.text(), help="print the versions and leave")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (generate, info, plan, convert, devices, version):
+    for command in (generate, upscale, info, plan, convert, devices, version):
         command.add_parser(commands)
     for own in commands.choices.values():
         own.set_defaults(parser=own)

@@ -41,7 +41,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     prompt.add_argument("-p", "--prompt", dest="prompt", metavar="TEXT", help="the prompt as an option")
     prompt.add_argument("-n", "--negative-prompt", default="", metavar="TEXT", help="things to avoid")
-    headings = ("model", "picture", "sampling", "guidance", "decoding", "preview", "memory", "machine")
+    headings = ("model", "picture", "sampling", "guidance", "hires", "upscaling", "decoding", "preview", "memory", "machine")
     groups = {title: parser.add_argument_group(title) for title in headings}
     model, picture, preview, machine = (groups[title] for title in ("model", "picture", "preview", "machine"))
     model.add_argument(

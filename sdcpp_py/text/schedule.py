@@ -38,10 +38,11 @@ class _Edit:
     after: list[_Node]
     when: str
 
-    def step(self, steps: int) -> int:
-        """The last step of ``before``."""
-        number = float(self.when) * (steps if "." in self.when else 1)
-        return min(steps, int(number))
+    def step(self, steps: int, earlier: int) -> int:
+        """The last step of ``before``; below 1: there is none."""
+        share = "." in self.when
+        number = (float(self.when) - bool(earlier)) * steps if share else float(self.when) - earlier
+        return max(-1, min(steps, int(number)))
 
 
 @dataclass
@@ -135,7 +136,7 @@ def _walk(nodes: list[_Node]) -> tuple[list[_Edit], bool, int]:
     return edits, turns, count
 
 
-def _at(nodes: list[_Node], step: int, steps: int) -> str:
+def _at(nodes: list[_Node], step: int, steps: int, earlier: int) -> str:
     """The text at a step, from 1."""
     out: list[str] = []
     left: list[_Node] = [nodes]
@@ -146,15 +147,16 @@ def _at(nodes: list[_Node], step: int, steps: int) -> str:
         elif isinstance(node, list):
             left.extend(reversed(node))
         elif isinstance(node, _Edit):
-            left.append(node.before if step <= node.step(steps) else node.after)
+            left.append(node.before if step <= node.step(steps, earlier) else node.after)
         else:
             left.append(node.items[(step - 1) % len(node.items)])
     return "".join(out)
 
 
-def changing(prompt: str, steps: int) -> list[tuple[str, int, int]]:
+def changing(prompt: str, steps: int, earlier: int = 0) -> list[tuple[str, int, int]]:
     """The texts of a prompt of so many steps in order, each with the steps that it counts in: from the first, below the last.
 
+    ``earlier``: the steps of a first pass that these follow, which the prompt counts too: 1.5 is half of a second pass.
     Raises InvalidArgumentError past 256 different texts.
     """
     if "[" not in prompt or "]" not in prompt or not (":" in prompt or "|" in prompt):
@@ -163,12 +165,12 @@ def changing(prompt: str, steps: int) -> list[tuple[str, int, int]]:
     edits, turns, count = _walk(nodes)
     if not edits and not turns:
         return [(prompt, 0, steps)]
-    begins = range(steps) if turns else sorted({0, *(edit.step(steps) for edit in edits)} - {steps})
+    begins = range(steps) if turns else sorted({0, *(max(0, edit.step(steps, earlier)) for edit in edits)} - {steps})
     if len(begins) * count > _MAX_WORK:
         raise InvalidArgumentError("the prompt changes too often for its length; make it shorter, or take fewer steps")
     out: list[tuple[str, int, int]] = []
     for begin in begins:
-        text = _at(nodes, begin + 1, steps)
+        text = _at(nodes, begin + 1, steps, earlier)
         if out and out[-1][0] == text:
             out[-1] = (text, out[-1][1], steps)
             continue
@@ -192,7 +194,7 @@ def several(prompt: str) -> list[tuple[str, float]]:
     return out
 
 
-def texts_of(prompt: str, steps: int, run: int, *, several_prompts: bool = True) -> list[Text]:
+def texts_of(prompt: str, steps: int, run: int, *, earlier: int = 0, several_prompts: bool = True) -> list[Text]:
     """The texts of a prompt for a run of ``steps``, of which the sampler does the last ``run``.
 
     A step that the prompt names counts from the first that is done. ``several_prompts``: AND has a meaning.
@@ -201,7 +203,7 @@ def texts_of(prompt: str, steps: int, run: int, *, several_prompts: bool = True)
     for part, weight in several(prompt) if several_prompts else [(prompt, 1.0)]:
         if not weight:
             continue
-        for text, begin, end in changing(part, steps):
+        for text, begin, end in changing(part, steps, earlier):
             if begin < run:
                 out.append(Text(text, weight, begin / run, 1.0 if end >= run else end / run))
     if not out:

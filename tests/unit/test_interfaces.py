@@ -153,7 +153,17 @@ def test_the_command_line_has_every_option_with_the_same_default():
     given = command_line()
     # `sdcpp plan` takes link_speed as two numbers; the command line is a whole process
     left_out = {"prompt", "noise", "init_latent", "conditioning", "negative_conditioning", "preview_callback"}
-    left_out |= {"rng", "callback", "cancel", "use_taesd", "link_speed", "whole_process", "parts"}
+    left_out |= {
+        "rng",
+        "callback",
+        "cancel",
+        "denoising_start",
+        "denoising_end",
+        "use_taesd",
+        "link_speed",
+        "whole_process",
+        "parts",
+    }
     given |= cli.flags.parts(argparse.Namespace(**given))
     for function in (sdcpp_py.Pipeline, sdcpp_py.Pipeline.generate):
         for name, parameter in parameters(function).items():
@@ -184,7 +194,8 @@ def test_the_facade_has_the_other_packages_names_order_and_defaults(function, ex
 
 
 NOT_IN_TABLE = {
-    sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "parts", "rng", "lora_model_dir"}
+    sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "upscaler", "parts", "rng"}
+    | {"lora_model_dir"}
     | {"embeddings", "embedding_dir"},
     sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "mask_image", "loras"}
     | {"conditioning", "negative_conditioning", "preview_callback", "callback", "cancel", "progress"},
@@ -298,6 +309,8 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     parts = {name: f"{name}.gguf" for name in ("diffusion_model", "vae", "llm", "taesd")}
     for name, path in parts.items():
         given += ["--" + name.replace("_", "-"), path]
+    given += ["--upscale-model", "u.pth"]
+    parts["upscaler"] = "u.pth"
     given += ["--clip_l", "l", "--clip_g", "g", "-m", "x.gguf", "--no-blas", "-n", "no", "-i", "photo.png", "--no-progress"]
     given += ["--mask", "mask.png", "--lora-model-dir", "styles", "--lora", "a.safetensors", "--lora", "b:c:-0.5"]
     given += ["--embedding", "w.pt", "--embd-dir", "words"]
@@ -392,15 +405,12 @@ def test_the_facade_takes_every_keyword_at_the_other_packages_default(monkeypatc
 REFUSED = {
     "ref_images": ["r.png"],
     "control_image": "c.png",
-    "hires": True,
     "canny": True,
     "slg_scale": 2.5,
     "image_cfg_scale": 1.5,
     "timestep_shift": 250,
     "pm_id_images": ["a.png"],
     "cache_mode": "easycache",
-    "upscale_factor": 2,
-    "preview_method": "proj",
     "vae_relative_tile_size": "0.5x0.5",
 }
 
@@ -414,7 +424,7 @@ def test_the_facade_refuses_what_would_change_a_picture(monkeypatch, name):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("circular_x", True), ("circular_y", 1), ("embedding_paths", ["a"]), ("control_net_path", "c"), ("prediction", "v")],
+    [("circular_x", True), ("circular_y", 1), ("control_net_path", "c"), ("prediction", "v")],
 )
 def test_the_facade_refuses_models_that_would_be_others(monkeypatch, name, value):
     monkeypatch.setattr(_compat, "Pipeline", Recorder)
@@ -452,6 +462,7 @@ def test_the_facades_pictures_carry_their_arguments_and_convert_writes(folder, t
 
 WRITTEN = ["Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Clip skip", "Denoising strength", "RNG", "Sigmas"]
 WRITTEN += ["Guidance start", "Guidance end", "Guidance rescale", "APG eta", "APG momentum", "APG norm threshold"]
+WRITTEN += ["Hires upscaler", "Hires upscale", "Hires steps", "Hires denoising strength"]
 WRITTEN += ["Zero init steps", "Mimic scale", "Threshold percentile", "Interpolate Phi"]
 WRITTEN += ["Mask blur", "Masked content", "Masked area padding"]
 

@@ -10,6 +10,7 @@
 #include "generation/samplers.h"
 #include "pipeline/adapters.h"
 #include "pipeline/autoencode.h"
+#include "pipeline/checks.h"
 #include "pipeline/convert.h"
 #include "pipeline/evaluate.h"
 #include "pipeline/generate.h"
@@ -18,6 +19,7 @@
 #include "pipeline/prompt.h"
 #include "pipeline/reports.h"
 #include "pipeline/tensor_values.h"
+#include "pipeline/upscale.h"
 
 using namespace sdcpp;
 
@@ -81,6 +83,18 @@ LatentShape latent_shape(const sdcpp_latent_shape& shape, const LatentSpace& spa
              given.height, " x ", given.width, " cannot be decoded; this model's have ", space.channels,
              " channels and one frame");
     return given;
+}
+
+// Bytes [height, width, 3] as [3, height, width], each byte divided and shifted.
+Floats planes_of(const uint8_t* picture, int32_t height, int32_t width, float divisor, float shift) {
+    if (height < 1 || width < 1 || height > max_pixels_side || width > max_pixels_side)
+        fail(SDCPP_INVALID_ARGUMENT, "a picture of ", width, " x ", height, " pixels is not possible");
+    const size_t pixels = static_cast<size_t>(height) * static_cast<size_t>(width);
+    Floats planes(3 * pixels);
+    for (size_t i = 0; i < pixels; ++i)
+        for (size_t c = 0; c < 3; ++c)
+            planes[c * pixels + i] = static_cast<float>(picture[3 * i + c]) / divisor + shift;
+    return planes;
 }
 
 // The caller's arrays, which stay the caller's.
@@ -385,20 +399,30 @@ int sdcpp_preview(const sdcpp_model* model, const float* latent, const sdcpp_lat
     });
 }
 
+int sdcpp_upscale(sdcpp_model* model, const sdcpp_options* options, const uint8_t* picture, int32_t height,
+                  int32_t width, uint8_t* out, sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        need(picture, "picture");
+        need(out, "out");
+        const auto wanted = stored<GenerateOptions>(options, OptionSet::generate, &model->model);
+        const auto lock = turn(model);
+        const Floats planes = planes_of(picture, height, width, 255.0f, 0);
+        Floats made = upscale(model->model, wanted.upscale, planes, height, width);
+        for (float& value : made) value = value * 2 - 1;
+        const std::vector<uint8_t> bytes = to_bytes(made);
+        std::copy(bytes.begin(), bytes.end(), out);
+    });
+}
+
 int sdcpp_encode(sdcpp_model* model, const uint8_t* picture, int32_t height, int32_t width, float* latent,
                  sdcpp_error* error) {
     return guarded(error, [&] {
         need(model, "model");
         need(picture, "picture");
         need(latent, "latent");
-        if (height < 1 || width < 1 || height > 16384 || width > 16384)
-            fail(SDCPP_INVALID_ARGUMENT, "pictures of ", width, " x ", height, " cannot be encoded");
         const auto lock = turn(model);
-        const size_t pixels = static_cast<size_t>(height) * static_cast<size_t>(width);
-        Floats planes(3 * pixels);
-        for (size_t i = 0; i < pixels; ++i)
-            for (size_t c = 0; c < 3; ++c)
-                planes[c * pixels + i] = static_cast<float>(picture[3 * i + c]) / 127.5f - 1.0f;
+        const Floats planes = planes_of(picture, height, width, 127.5f, -1.0f);
         const Floats encoded = encode(model->model, planes, height, width);
         std::copy(encoded.begin(), encoded.end(), latent);
     });

@@ -11,7 +11,7 @@
 
 namespace sdcpp {
 
-enum class Role { text_encoder, denoiser, decoder, encoder, tiny_decoder, tiny_encoder };
+enum class Role { text_encoder, denoiser, decoder, encoder, tiny_decoder, tiny_encoder, upscaler };
 std::string_view name_of(Role role);
 
 struct Component {
@@ -61,6 +61,6 @@ std::unique_ptr<Network> make_network(const ModelFiles& files) {
 }
 
 // The components, each in its file.
-extern const Component clip_l, clip_g, clip_h, t5, llm, unet, z_image, flux, vae, taesd;
+extern const Component clip_l, clip_g, clip_h, t5, llm, unet, z_image, flux, vae, taesd, esrgan, srvgg;
 
 }  // namespace sdcpp

@@ -41,13 +41,15 @@ std::string_view name_of(Role role) {
             return "tiny_decoder";
         case Role::tiny_encoder:
             return "tiny_encoder";
+        case Role::upscaler:
+            return "upscaler";
     }
     return "";
 }
 
 const std::vector<const Component*>& components() {
-    static const std::vector<const Component*> all = {&clip_l, &clip_g,  &clip_h, &t5,  &llm,
-                                                      &unet,   &z_image, &flux,   &vae, &taesd};
+    static const std::vector<const Component*> all = {&clip_l,  &clip_g, &clip_h, &t5,    &llm,    &unet,
+                                                      &z_image, &flux,   &vae,    &taesd, &esrgan, &srvgg};
     return all;
 }
 

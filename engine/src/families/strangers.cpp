@@ -50,9 +50,10 @@ constexpr Stranger strangers[] = {
      "vision_model.embeddings.class_embedding !text_model.embeddings.token_embedding.weight | "
      "=visual.class_embedding !token_embedding.weight"},
     {"a motion module (AnimateDiff)", not_a_model, "down_blocks.0.motion_modules.* | mid_block.motion_modules.*"},
-    {"an embedding (textual inversion)", not_a_model, "=emb_params | =clip_g | =clip_l | =*"},
-    {"an upscaler", not_a_model,
-     "conv_first.weight conv_last.weight | model.1.sub.0.RDB1.conv1.0.weight | layers.0.residual_group.*"},
+    {"an embedding (textual inversion)", lora_advice, "=emb_params | =clip_g | =clip_l | =*", "embeddings"},
+    {"an upscaler of another kind than ESRGAN and SRVGG", not_a_model,
+     "conv_first.weight conv_last.weight !body.0.rdb1.conv1.weight !RRDB_trunk.0.RDB1.conv1.weight | "
+     "layers.0.residual_group.*"},
     // number formats
     {"quantized as nf4 of bitsandbytes", other_numbers, "*.quant_state.bitsandbytes__nf4"},
     {"quantized as fp4 of bitsandbytes", other_numbers, "*.quant_state.bitsandbytes__fp4"},

@@ -60,6 +60,5 @@ TEST_CASE("projected guidance weakens what is parallel to the estimate, and has 
 }
 
 TEST_CASE("dynamic thresholding keeps the range of a smaller scale") {
-    check(guided({.mimic_scale = 2, .percentile = 0.9, .phi = 0.8}),
-          {0.65, -1.9, 4.0, 0.5, 6.2, -0.7, 1.05, -3.8});
+    check(guided({.mimic_scale = 2, .percentile = 0.9, .phi = 0.8}), {0.65, -1.9, 4.0, 0.5, 6.2, -0.7, 1.05, -3.8});
 }

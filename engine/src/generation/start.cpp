@@ -27,6 +27,16 @@ Start::Begun Start::begin(std::vector<double> sigmas, Rng& rng, size_t one, int 
         noise.empty() ? Floats(one * static_cast<size_t>(batch)) : for_each_picture(noise, one, batch, "noise");
     if (noise.empty()) rng.normal(first);
     Floats under;
+    if (noisy && latent.empty())
+        fail(SDCPP_INVALID_ARGUMENT, OptionName{"denoising_start"},
+             " needs init_latent, which an earlier run has left");
+    if (noisy) {
+        out.x = for_each_picture(latent, one, batch, "init_latent");
+        out.noise = std::move(first);
+        out.latent = out.x;
+        out.sigmas = std::move(sigmas);
+        return out;
+    }
     if (!latent.empty()) {
         under = for_each_picture(latent, one, batch, "init_latent");
         const auto steps = static_cast<std::ptrdiff_t>(sigmas.size()) - 1;

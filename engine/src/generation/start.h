@@ -16,14 +16,15 @@ struct Start {
     // Whether a diffusion's run from noise alone begins with all of the variance that noise over a clean latent of
     // variance 1 would have, sigma^2 + 1.
     bool unit_signal = false;
+    bool noisy = false;  // the latent has the first level's noise already, as an earlier run has left it
 
     struct Begun {
         Floats x, noise, latent;     // all pictures'; `latent` is empty if there is none
         std::vector<double> sigmas;  // the part of the schedule that is run
     };
     // For `batch` pictures of `one` numbers. N steps of the schedule give min(int(strength * N) + 1, N) that are run,
-    // which is Stable Diffusion web UI's rule. A latent lies under the noise of the first of them. Throws
-    // SDCPP_INVALID_ARGUMENT.
+    // which is Stable Diffusion web UI's rule. A latent lies under the noise of the first of them; a noisy one is gone
+    // on with, by all of the steps. Throws SDCPP_INVALID_ARGUMENT.
     Begun begin(std::vector<double> sigmas, Rng& rng, size_t one, int batch, bool flow) const;
 };
 

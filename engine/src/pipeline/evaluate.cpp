@@ -89,7 +89,7 @@ Array evaluate(Model& model, const std::string& network, std::vector<Array> inpu
     const Array& x = input("x", 4);
     if (role == Role::denoiser) return evaluate_denoiser(model, x, input("timesteps", 1), inputs);
     const bool encodes = role == Role::encoder || role == Role::tiny_encoder;
-    const int64_t channels = encodes ? 3 : space.channels;
+    const int64_t channels = encodes || role == Role::upscaler ? 3 : space.channels;
     if (x.shape[1] != channels || (encodes && (x.shape[2] % space.factor || x.shape[3] % space.factor)))
         fail(SDCPP_INVALID_ARGUMENT, network, " takes x [N, ", channels, ", H, W]",
              encodes ? " with sides in multiples of the latent factor" : "");

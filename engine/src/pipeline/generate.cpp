@@ -152,6 +152,24 @@ std::vector<double> even_strides(const std::vector<double>& sigmas, int steps, c
     return differs ? out : std::vector<double>();
 }
 
+// The part of the schedule whose timesteps lie in a share of them all, as diffusers' denoising_start and denoising_end
+// count: runs that share a schedule meet at one level.
+void cut(std::vector<double>& sigmas, const NoiseTable& table, double begin, double end) {
+    if (!(begin >= 0 && begin < end && end <= 1))
+        fail(SDCPP_INVALID_ARGUMENT, "denoising_start must be below denoising_end, both 0 to 1");
+    const auto reached = [&](double share) {
+        const double level = std::round(1000 * (1 - share));
+        size_t place = 0;
+        while (place + 1 < sigmas.size() && table.timestep_of(sigmas[place]) >= level) ++place;
+        return static_cast<std::ptrdiff_t>(place);
+    };
+    const std::ptrdiff_t first = begin > 0 ? reached(begin) : 0;
+    if (end < 1) sigmas.erase(sigmas.begin() + reached(end) + 1, sigmas.end());
+    sigmas.erase(sigmas.begin(), sigmas.begin() + std::min(first, static_cast<std::ptrdiff_t>(sigmas.size())));
+    if (sigmas.size() < 2)
+        fail(SDCPP_INVALID_ARGUMENT, "no step of the schedule lies between denoising_start and denoising_end");
+}
+
 }  // namespace
 
 Floats generate(Model& model, const SampleOptions& options) {
@@ -175,15 +193,20 @@ Floats generate(Model& model, const SampleOptions& options) {
     std::vector<double> all = options.sigmas;
     if (all.empty()) all = make_sigmas(options.scheduler, options.steps, table);
     require_falling(all);
+    cut(all, table, options.denoising_start, options.denoising_end);
+    start.noisy = options.denoising_start > 0;
     auto [x, first_noise, latent, sigmas] = start.begin(std::move(all), rng, one, options.batch, table.is_flow());
     std::vector<double> landings;
+    bool least = false;  // whether the run ends above 0
     if (as_folder && options.sigmas.empty()) {
+        const bool whole = sigmas.back() == 0;
         if (folder.even_strides) landings = even_strides(sigmas, options.steps, table);
-        const double least = !landings.empty() && landings.back() > 0 ? landings.back()
+        const double level = !landings.empty() && landings.back() > 0 ? landings.back()
                              : folder.keeps_least_noise               ? table.sigma_min()
                                                                       : 0;
-        if (least < sigmas.rbegin()[1]) sigmas.back() = least;
-        if (!landings.empty()) landings.back() = sigmas.back();
+        least = whole && level > 0 && level < sigmas.rbegin()[1];
+        if (least) sigmas.back() = level;
+        if (whole && !landings.empty()) landings.back() = sigmas.back();
     }
 
     std::vector<Guide> guides;
@@ -229,8 +252,8 @@ Floats generate(Model& model, const SampleOptions& options) {
             if (!observer(report)) fail(SDCPP_CANCELLED, "stopped by the callback");
     };
     run_sampler(options.sampler, run, x);
-    if (const double left = run.sigmas.back(); as_folder && options.sigmas.empty() && left > 0)
-        for (float& value : x) value = static_cast<float>(value / std::hypot(1.0, left));
+    if (least)
+        for (float& value : x) value = static_cast<float>(value / std::hypot(1.0, run.sigmas.back()));
     if (!options.mask.empty()) put_back(x, kept);
     require_finite(x, "the latents");
     return x;

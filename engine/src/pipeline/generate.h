@@ -39,6 +39,7 @@ struct SampleOptions {
     uint64_t seed = 0;           // the first picture's; the others' rise by one
     int batch = 1;               // pictures that are sampled step by step together
     Start start;
+    double denoising_start = 0, denoising_end = 1;  // the share of the noise that this run takes away
     Floats mask;  // [h, w] in 0 to 1, or one for each picture: 1 is repainted over the start's latent; empty: all
     bool soft_mask = false;               // a mask's numbers are how much may change
     std::vector<StepObserver> observers;  // called in this order

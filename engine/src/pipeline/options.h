@@ -13,6 +13,7 @@
 #include "pipeline/autoencode.h"
 #include "pipeline/generate.h"
 #include "pipeline/preview.h"
+#include "pipeline/upscale.h"
 #include "planning/planner.h"
 
 namespace sdcpp {
@@ -57,6 +58,7 @@ struct GenerateOptions {
     SampleOptions sample;
     DecodeOptions decode;
     PreviewOptions preview;
+    UpscaleOptions upscale;
     int clip_skip = 1;
     std::vector<int64_t> noise_shape, init_latent_shape, mask_shape;  // empty if there is none
 };

@@ -11,6 +11,7 @@
 #include "io/tensor_file.h"
 #include "pipeline/options.h"
 #include "pipeline/prompt.h"
+#include "pipeline/upscale.h"
 #include "weights/adapters/adapter_file.h"
 #include "weights/names.h"
 #include "weights/scales.h"
@@ -214,6 +215,7 @@ Json model_json(const Model& model) {
                              {"takes_guidance", Json(model.denoiser() && model.denoiser()->takes_guidance())},
                              {"latent_channels", whole(facts.latent.channels)},
                              {"latent_factor", whole(facts.latent.factor)},
+                             {"upscale_factor", whole(upscale_factor(model))},
                              {"size_multiple", whole(facts.size_multiple)},
                              {"v_prediction", Json(facts.predicts == Predicts::v)},
                              {"flow", Json(model.family.prediction.flow)},

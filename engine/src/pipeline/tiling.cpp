@@ -23,13 +23,13 @@ std::vector<float> ramp_of(const std::vector<int>& starts, size_t at, int size, 
 
 }  // namespace
 
-std::vector<int> tile_starts(int side, int tile, int overlap) {
+std::vector<int> tile_starts(int side, int tile, int overlap, int multiple) {
     if (side <= tile) return {0};
-    const int stride = std::max(1, tile - overlap);
+    const int stride = std::max(multiple, (tile - overlap) / multiple * multiple);
     const int count = (side - tile + stride - 1) / stride + 1;
     std::vector<int> starts;
     for (int i = 0; i < count; ++i)
-        starts.push_back(static_cast<int>(static_cast<int64_t>(side - tile) * i / (count - 1)));
+        starts.push_back(static_cast<int>(static_cast<int64_t>(side - tile) * i / (count - 1)) / multiple * multiple);
     return starts;
 }
 
@@ -37,7 +37,8 @@ std::vector<float> decode_tiled(
     const TileGrid& grid, std::span<const float> latent, int height, int width,
     const std::function<std::vector<float>(std::vector<float> tile, int height, int width)>& decode) {
     const int f = grid.factor, tile_h = std::min(grid.tile, height), tile_w = std::min(grid.tile, width);
-    const auto rows = tile_starts(height, tile_h, grid.overlap), columns = tile_starts(width, tile_w, grid.overlap);
+    const auto rows = tile_starts(height, tile_h, grid.overlap, grid.multiple),
+               columns = tile_starts(width, tile_w, grid.overlap, grid.multiple);
     const auto out_w = static_cast<size_t>(width) * static_cast<size_t>(f),
                out_plane = out_w * static_cast<size_t>(height) * static_cast<size_t>(f);
     std::vector<float> out(out_plane * static_cast<size_t>(grid.channels_out), 0.0f), total(out_plane, 0.0f);

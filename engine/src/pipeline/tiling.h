@@ -12,10 +12,12 @@ struct TileGrid {
     int overlap = 16;  // latent sides shared by neighbours
     int factor = 8;    // pixels per latent side
     int channels_in = 4, channels_out = 3;
+    int multiple = 1;  // tiles begin at whole multiples of this
 };
 
-// The starts of tiles of `tile` along `side`, so that neighbours overlap by at least `overlap`.
-std::vector<int> tile_starts(int side, int tile, int overlap);
+// The starts of tiles of `tile` along `side`, so that neighbours overlap by at least `overlap`. Each is a
+// whole multiple of `multiple`, as `side` and `tile` are.
+std::vector<int> tile_starts(int side, int tile, int overlap, int multiple = 1);
 
 // Applies `decode` ([C, h, w] -> [C', h*f, w*f]) tile by tile and blends linearly over the overlaps.
 std::vector<float> decode_tiled(
