@@ -5,7 +5,16 @@ from sdcpp_py._clone import module_folders
 __path__ = module_folders(__path__)  # before any module that needs the engine
 
 from sdcpp_py import errors, metadata, sampling
-from sdcpp_py._compat import RNG_TYPE_MAP, SAMPLE_METHOD_MAP, SCHEDULER_MAP, StableDiffusion
+from sdcpp_py._compat import (
+    GGML_TYPE_MAP,
+    LORA_APPLY_MODE_MAP,
+    PREVIEW_MAP,
+    RNG_TYPE_MAP,
+    SAMPLE_METHOD_MAP,
+    SCHEDULER_MAP,
+    SD_HIRES_UPSCALER_MAP,
+    StableDiffusion,
+)
 from sdcpp_py._conditioning import Conditioning
 from sdcpp_py._convert import convert
 from sdcpp_py._images import save
@@ -15,9 +24,13 @@ from sdcpp_py._version import __version__
 from sdcpp_py.pipeline import Pipeline
 
 __all__ = [
+    "GGML_TYPE_MAP",
+    "LORA_APPLY_MODE_MAP",
+    "PREVIEW_MAP",
     "RNG_TYPE_MAP",
     "SAMPLE_METHOD_MAP",
     "SCHEDULER_MAP",
+    "SD_HIRES_UPSCALER_MAP",
     "Conditioning",
     "Pipeline",
     "Report",

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import collections.abc
+import contextlib
+import contextvars
+
+Spell = collections.abc.Callable[[str, str], str]
 
 
 def _in_python(name: str, value: str) -> str:
@@ -14,6 +18,35 @@ def _in_python(name: str, value: str) -> str:
     except ValueError:
         return f"{name}={value}" if value == "…" else f"{name}={value!r}"
     return f"{name}={value}"
+
+
+#: How the face in use (Python, the command line, `StableDiffusion`) writes an option.
+_spell: contextvars.ContextVar[Spell] = contextvars.ContextVar("spell", default=_in_python)
+
+
+@contextlib.contextmanager
+def spelled_by(spell: Spell) -> collections.abc.Iterator[None]:
+    """Let errors and warnings from within write options as ``spell(name, value)`` does."""
+    token = _spell.set(spell)
+    try:
+        yield
+    except SdcppError as error:
+        error.spell = spell
+        raise
+    finally:
+        _spell.reset(token)
+
+
+class OptionName:
+    """An option in the arguments of a log message, which writes it as the face in use does."""
+
+    def __init__(self, name: str) -> None:
+        """``name`` is Python's keyword."""
+        self.name = name
+
+    def __str__(self) -> str:
+        """The name as users know it."""
+        return _spell.get()(self.name, "")
 
 
 def shown(value: object, most: int = 60) -> str:
@@ -30,8 +63,10 @@ class SdcppError(Exception):
 
     #: The option that the message names after the word "option", as "name" or "name=value"; "" if it names none.
     option: str = ""
+    #: How `str` writes it; None: as Python's keyword.
+    spell: Spell | None = None
 
-    def spelled(self, spell: collections.abc.Callable[[str, str], str]) -> str:
+    def spelled(self, spell: Spell) -> str:
         """The message with the option as ``spell(name, value)`` writes it."""
         message = str(self.args[0]) if self.args else ""
         if not self.option:
@@ -40,8 +75,8 @@ class SdcppError(Exception):
         return message.replace(f"option {self.option}", spell(name, value), 1)
 
     def __str__(self) -> str:
-        """The message, options as Python's keywords."""
-        return self.spelled(_in_python)
+        """The message, options as the face that it came through writes them."""
+        return self.spelled(self.spell or _in_python)
 
 
 class InvalidArgumentError(SdcppError, ValueError):

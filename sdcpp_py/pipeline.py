@@ -33,6 +33,7 @@ from sdcpp_py.errors import (
     ClosedError,
     InvalidArgumentError,
     MissingPartError,
+    OptionName,
     OverBudgetError,
     shown,
 )
@@ -639,8 +640,8 @@ class Pipeline:
         return used
 
     def _require_network(self, name: object) -> None:
-        if name not in self.networks:
-            raise InvalidArgumentError(f"network must be one of {', '.join(self.networks)}, not {shown(name)}")
+        if not isinstance(name, str) or name not in self.networks:
+            raise InvalidArgumentError.of("network", f"must be one of {', '.join(self.networks)}, not {shown(name)}")
 
     def _require_open(self) -> _engine.Model:
         if self._model is None:
@@ -667,38 +668,39 @@ class Pipeline:
     def _warn(self, unwanted: bool, given: Mapping[str, Any], used: dict[str, Any], has_picture: bool, has_mask: bool) -> None:
         """Log options that are given and have no effect."""
         if unwanted and used["cfg_scale"] == 1.0:
-            logger.warning("the negative prompt has no effect at a cfg_scale of 1; take one above 1")
+            logger.warning("the negative prompt has no effect at a %s of 1; take one above 1", OptionName("cfg_scale"))
         if used["cfg_scale"] == 1.0:
             for name in _GUIDANCE:
                 if given[name] != options.GENERATE[name].keyword_default:
-                    logger.warning("%s has no effect at a cfg_scale of 1", name)
+                    logger.warning("%s has no effect at a %s of 1", OptionName(name), OptionName("cfg_scale"))
         for names, needed in _NEEDED.items():
             for name in names:
                 if given[name] is not None and not given[needed]:
-                    logger.warning("%s has no effect without %s", name, needed)
+                    logger.warning("%s has no effect without %s", OptionName(name), OptionName(needed))
         if given["guidance"] is not None and not self._facts["takes_guidance"]:
-            logger.warning("guidance has no effect: this model was not distilled to take it; cfg_scale guides it")
+            own, other = OptionName("guidance"), OptionName("cfg_scale")
+            logger.warning("%s has no effect: this model was not distilled to take it; %s guides it", own, other)
         if given["flow_shift"] is not None and not self._facts["flow"]:
-            logger.warning("flow_shift has no effect: this model is not a flow")
+            logger.warning("%s has no effect: this model is not a flow", OptionName("flow_shift"))
         for name, option in options.GENERATE.items():
             if option.samplers and given.get(name) is not None and used["sampler"] not in option.samplers:
-                logger.warning("%s has no effect with the sampler %s", name, used["sampler"])
+                logger.warning("%s has no effect with the sampler %s", OptionName(name), used["sampler"])
         if "sigmas" in used and (given["scheduler"] is not None or given["steps"] not in (None, used["steps"])):
-            logger.warning("steps and scheduler have no effect with sigmas")
+            logger.warning("%s and %s have no effect with %s", *map(OptionName, ("steps", "scheduler", "sigmas")))
         if given["vae_tiling"] is False and (given["vae_tile_size"], given["vae_tile_overlap"]) != (None, None):
-            logger.warning("the size and overlap of tiles have no effect without vae_tiling")
+            logger.warning("the size and overlap of tiles have no effect without %s", OptionName("vae_tiling"))
         for name in () if has_mask else _MASKING:
             if used.pop(name, None) is not None:
-                logger.warning("%s has no effect without mask_image", name)
+                logger.warning("%s has no effect without %s", OptionName(name), OptionName("mask_image"))
         for name in (*_hires.NAMES, "hires_exact_steps") if not given["hires"] else ():
             if used.pop(name, None) is not None:
                 logger.warning("%s has no effect without hires", name)
         if has_mask and given["only_masked_padding"] is not None and not given["only_masked"]:
-            logger.warning("only_masked_padding has no effect without only_masked")
+            logger.warning("%s has no effect without %s", OptionName("only_masked_padding"), OptionName("only_masked"))
         if not has_picture:
             del used["strength"]
             if given["strength"] is not None:
-                logger.warning("strength has no effect without init_image")
+                logger.warning("%s has no effect without %s", OptionName("strength"), OptionName("init_image"))
 
     def _checked_clip_skip(self, value: int | None) -> int:
         layers = min((encoder.layers for encoder in self._prompts.encoders), default=1)

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
+from sdcpp_py import _names
 from sdcpp_py.cli import convert, devices, flags, generate, info, plan, upscale, version
-from sdcpp_py.errors import CancelledError, SdcppError
+from sdcpp_py.errors import CancelledError, SdcppError, spelled_by
 
 _EXAMPLES = """examples:
   sdcpp generate "a red circle left of a blue square on a white background" -o picture.png
@@ -26,7 +27,11 @@ _EXAMPLES = """examples:
 
 def _near(word: str, parser: argparse.ArgumentParser) -> str:
     known = [name for action in parser._actions for name in action.option_strings]
-    near = difflib.get_close_matches(word.partition("=")[0], known, n=2) if word.startswith("-") else []
+    flag = word.partition("=")[0]
+    near = difflib.get_close_matches(flag, known, n=2) if word.startswith("-") else []
+    meant = _names.KEYWORDS.get(flag.lstrip("-").replace("-", "_"))
+    if word.startswith("--") and meant is not None and (own := flags.spell(meant, "")) in known:
+        near = [own]
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
@@ -72,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 success, 1 an error with a message, 130 interrupted."""
     arguments = _parsed(argv)
     try:
-        with _terminated_in_order():
+        with _terminated_in_order(), spelled_by(flags.spell):
             return int(arguments.run(arguments))
     except (CancelledError, KeyboardInterrupt):
         print("sdcpp: stopped", file=sys.stderr)
