@@ -148,8 +148,8 @@ class Pipeline:
         words = embedding_files.files_of(embeddings, embedding_dir)
         files = ModelParts(model, {name: named[name] for name in FILE_KEYWORDS}, otherwise=embedded_model())
         self.model_path = files.path
-        budgeted = budget is not None and budget != 0
-        if link_speed is None and budgeted and not device.lower().startswith("simulated"):
+        self._budgeted = budget is not None and budget != 0
+        if link_speed is None and self._budgeted and not device.lower().startswith("simulated"):
             chosen["link_speed"] = _speeds.device_speed(device, chosen.get("threads", 0))
         self._model = _engine.Model(files.files, chosen)
         if files.lacks_model:
@@ -445,6 +445,7 @@ class Pipeline:
                 bar.set_description("reading the prompt")
                 try:
                     start = time.perf_counter()
+                    self._require_decodable(self._later_options(used, later) if later else used)
                     for text in texts:
                         text.used = self._prompts.adapt(text.loras)
                         text.shares = self._shares(text, away, used, begins)
@@ -562,6 +563,18 @@ class Pipeline:
             latent = (latent * (1 - mask) + fresh * mask).astype(np.float32)
         return replace(job, init_latent=latent, mask=mask, work=number)
 
+    def _require_decodable(self, used: Mapping[str, Any]) -> None:
+        """Raise OverBudgetError if a budget is not enough for the network that runs after all steps: before them."""
+        role = "tiny_decoder" if used.get("use_taesd") else "decoder"
+        for network in self._facts["networks"] if self._budgeted else ():
+            if network["role"] == role:
+                self._require_open().plan(network["name"], self._sizes(used))
+
+    @staticmethod
+    def _sizes(used: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that plans depend on."""
+        return {name: used[name] for name in (*_SIZE, *_DECODING) if name in used}
+
     def _enough_for_all(
         self, problem: OverBudgetError, used: Mapping[str, Any], texts: Sequence[str], has_picture: bool
     ) -> OverBudgetError:
@@ -576,7 +589,7 @@ class Pipeline:
         """For each network of a run, in order, its plan or why there is none."""
         roles = {"denoiser", "tiny_decoder" if used.get("use_taesd") else "decoder", *(["encoder"] if has_picture else [])}
         reading = {encoder.name for encoder in self._prompts.encoders}
-        size = {name: used[name] for name in (*_SIZE, *_DECODING) if name in used}
+        size = self._sizes(used)
         chunks = self._prompts.chunks(texts, used.get("steps"))
         found: dict[str, planner.Plan | OverBudgetError] = {}
         for network in self._facts["networks"]:
@@ -694,7 +707,7 @@ class Pipeline:
                 logger.warning("%s has no effect without %s", OptionName(name), OptionName("mask_image"))
         for name in (*_hires.NAMES, "hires_exact_steps") if not given["hires"] else ():
             if used.pop(name, None) is not None:
-                logger.warning("%s has no effect without hires", name)
+                logger.warning("%s has no effect without %s", OptionName(name), OptionName("hires"))
         if has_mask and given["only_masked_padding"] is not None and not given["only_masked"]:
             logger.warning("%s has no effect without %s", OptionName("only_masked_padding"), OptionName("only_masked"))
         if not has_picture:
