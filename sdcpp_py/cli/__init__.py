@@ -29,8 +29,8 @@ def _near(word: str, parser: argparse.ArgumentParser) -> str:
     known = [name for action in parser._actions for name in action.option_strings]
     flag = word.partition("=")[0]
     near = difflib.get_close_matches(flag, known, n=2) if word.startswith("-") else []
-    meant = _names.KEYWORDS.get(flag.lstrip("-").replace("-", "_"))
-    if word.startswith("--") and meant is not None and (own := flags.spell(meant, "")) in known:
+    name = flag.lstrip("-").replace("-", "_")
+    if word.startswith("--") and (own := flags.spell(_names.KEYWORDS.get(name, name), "")) in known:
         near = [own]
     return f"; did you mean {' or '.join(near)}?" if near else ""
 

@@ -20,6 +20,12 @@ from sdcpp_py.pipeline import Pipeline
 from sdcpp_py.plan import _speeds, picture, planner
 from sdcpp_py.plan.planner import Plan
 
+_EXAMPLES = """examples:
+  sdcpp plan sd_xl_base_1.0.safetensors --max-vram 6
+  sdcpp plan sd_xl_base_1.0.safetensors --max-vram 6 --device-profile rtx4060-laptop -v
+  sdcpp plan --family flux --max-vram 11 --link-gbs 6.5 --device-profile rtx4090 --plot plan.png
+  sdcpp plan sd_xl_base_1.0.safetensors --curve
+"""
 _GIB = 2**30
 _CURVE_POINTS = 24
 _KNEE = 1.05  # times the fastest step
@@ -54,7 +60,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "plan",
         help="show whether a model fits, how fast it will be, and which layers are streamed; nothing is loaded",
         description="Show whether a model fits, how long a step takes and what is streamed. The plan is for this machine's "
-        "device, with its measured speeds, and is the one that `sdcpp generate` follows. Nothing is loaded.",
+        "device,\nwith its measured speeds, and is the one that `sdcpp generate` follows. Nothing is loaded.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     flags.add_model(plan, "left out: the small model that comes with the package")
     flags.add_parts(plan)
