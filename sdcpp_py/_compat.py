@@ -22,7 +22,8 @@ from sdcpp_py import _images, _inpaint, _names, options
 from sdcpp_py._convert import convert
 from sdcpp_py._model_parts import ENCODERS_BY_FLAG
 from sdcpp_py._result import Step
-from sdcpp_py.errors import InvalidArgumentError, shown, spelled_by
+from sdcpp_py._spelling import spelled_by
+from sdcpp_py.errors import InvalidArgumentError, shown
 from sdcpp_py.pipeline import Pipeline
 
 PathLike = str | os.PathLike[str]

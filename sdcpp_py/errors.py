@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import collections.abc
-import contextlib
-import contextvars
 
 Spell = collections.abc.Callable[[str, str], str]
 
 
-def _in_python(name: str, value: str) -> str:
+def in_python(name: str, value: str) -> str:
     """An option as Python's keyword."""
     if not value:
         return name
@@ -18,35 +16,6 @@ def _in_python(name: str, value: str) -> str:
     except ValueError:
         return f"{name}={value}" if value == "…" else f"{name}={value!r}"
     return f"{name}={value}"
-
-
-#: How the face in use (Python, the command line, `StableDiffusion`) writes an option.
-_spell: contextvars.ContextVar[Spell] = contextvars.ContextVar("spell", default=_in_python)
-
-
-@contextlib.contextmanager
-def spelled_by(spell: Spell) -> collections.abc.Iterator[None]:
-    """Let errors and warnings from within write options as ``spell(name, value)`` does."""
-    token = _spell.set(spell)
-    try:
-        yield
-    except SdcppError as error:
-        error.spell = spell
-        raise
-    finally:
-        _spell.reset(token)
-
-
-class OptionName:
-    """An option in the arguments of a log message, which writes it as the face in use does."""
-
-    def __init__(self, name: str) -> None:
-        """``name`` is Python's keyword."""
-        self.name = name
-
-    def __str__(self) -> str:
-        """The name as users know it."""
-        return _spell.get()(self.name, "")
 
 
 def shown(value: object, most: int = 60) -> str:
@@ -76,7 +45,7 @@ class SdcppError(Exception):
 
     def __str__(self) -> str:
         """The message, options as the face that it came through writes them."""
-        return self.spelled(self.spell or _in_python)
+        return self.spelled(self.spell or in_python)
 
 
 class InvalidArgumentError(SdcppError, ValueError):

@@ -26,6 +26,7 @@ from sdcpp_py._memory_errors import memory_errors_told
 from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
 from sdcpp_py._prompts import Prompts, Text, conditionings_of
 from sdcpp_py._result import Report, Result, Step
+from sdcpp_py._spelling import OptionName
 from sdcpp_py._watchers import Watchers
 from sdcpp_py.errors import (
     BusyError,
@@ -33,7 +34,6 @@ from sdcpp_py.errors import (
     ClosedError,
     InvalidArgumentError,
     MissingPartError,
-    OptionName,
     OverBudgetError,
     shown,
 )

@@ -15,8 +15,9 @@ from types import FrameType
 from typing import NoReturn
 
 from sdcpp_py import _names
+from sdcpp_py._spelling import spelled_by
 from sdcpp_py.cli import convert, devices, flags, generate, info, plan, upscale, version
-from sdcpp_py.errors import CancelledError, SdcppError, spelled_by
+from sdcpp_py.errors import CancelledError, SdcppError
 
 _EXAMPLES = """examples:
   sdcpp generate "a red circle left of a blue square on a white background" -o picture.png
