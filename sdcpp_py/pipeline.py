@@ -192,7 +192,7 @@ class Pipeline:
         """
         if self._model is not None and self._model.forked:
             return  # it belongs to the process that this one was forked from
-        if self._at_work == threading.get_ident():
+        if self._at_work == _engine.caller():
             self._closing = True
             self.cancel()
             return
@@ -215,12 +215,12 @@ class Pipeline:
         if self._model is not None:
             self._model.require_process()  # before a lock that nobody here may give back
         busy = "this pipeline is at work until its step callback returns"
-        here = threading.get_ident()
+        here = _engine.caller()
         if self._at_work == here and self._in_callback is not None:
             raise BusyError(f"{busy}: keep step.latent and use it after generate(), or use another Pipeline; cancel() works here")
         if self._at_work == here:
             raise BusyError(
-                "this pipeline is at work, and a signal handler or is_set() of its cancel called it on the same thread: "
+                "this pipeline is at work, and a signal handler, a log handler or is_set() of its cancel called it meanwhile: "
                 "use it afterwards, or another Pipeline; cancel() and close() work here"
             )
         while not self._lock.acquire(timeout=0.05):
@@ -445,7 +445,7 @@ class Pipeline:
                 bar.set_description("reading the prompt")
                 try:
                     start = time.perf_counter()
-                    self._require_decodable(self._later_options(used, later) if later else used)
+                    self._require_room(used, later)
                     for text in texts:
                         text.used = self._prompts.adapt(text.loras)
                         text.shares = self._shares(text, away, used, begins)
@@ -563,12 +563,17 @@ class Pipeline:
             latent = (latent * (1 - mask) + fresh * mask).astype(np.float32)
         return replace(job, init_latent=latent, mask=mask, work=number)
 
-    def _require_decodable(self, used: Mapping[str, Any]) -> None:
-        """Raise OverBudgetError if a budget is not enough for the network that runs after all steps: before them."""
-        role = "tiny_decoder" if used.get("use_taesd") else "decoder"
-        for network in self._facts["networks"] if self._budgeted else ():
-            if network["role"] == role:
-                self._require_open().plan(network["name"], self._sizes(used))
+    def _require_room(self, used: dict[str, Any], later: _hires.SecondPass | None) -> None:
+        """Raise OverBudgetError if a budget is not enough for what runs after the steps: before them."""
+        if not self._budgeted:
+            return
+        roles = {"tiny_decoder" if used.get("use_taesd") else "decoder"}
+        if later:
+            roles |= {"denoiser"} if later.upscaler.startswith("latent") else {"denoiser", "encoder"}
+        sizes = self._sizes(self._later_options(used, later) if later else used)
+        for network in self._facts["networks"]:
+            if network["role"] in roles:
+                self._require_open().plan(network["name"], sizes)
 
     @staticmethod
     def _sizes(used: Mapping[str, Any]) -> dict[str, Any]:

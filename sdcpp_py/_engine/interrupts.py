@@ -54,6 +54,12 @@ def call_interruptible(
         turn.work = _nothing
 
 
+def caller() -> int:
+    """The thread that calls, or whose call it is if this is the worker that C runs on, as a log handler finds it."""
+    here = threading.get_ident()
+    return _callers.get(here, here)
+
+
 class StopFlag:
     """What a function of C looks at while it reads files, and how to set it."""
 
@@ -99,6 +105,7 @@ class _Turn:
     def __init__(self, work: Callable[[bool], None]) -> None:
         self.work = work
         self.for_main = threading.current_thread() is threading.main_thread()
+        self.thread = caller()
         self.process = os.getpid()
         self.state = ffi.new("sdcpp_py_turn*", (1, 0))
         self.asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
@@ -145,11 +152,14 @@ class _Turn:
 
     def run(self) -> None:
         """On the worker."""
+        here = threading.get_ident()
         try:
+            _callers[here] = self.thread
             self.work(self.for_main)
         except BaseException as error:
             self.error = error
         finally:
+            _callers.pop(here, None)
             self.state.ended = 1
             self.asked.put(None)
 
@@ -196,6 +206,7 @@ class _Worker:
 
 
 _idle: list[_Worker] = []
+_callers: dict[int, int] = {}  # by worker: the thread whose call it runs
 
 
 def _worker() -> _Worker:
@@ -215,3 +226,4 @@ def _nothing(for_main: bool) -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_idle.clear)
+    os.register_at_fork(after_in_child=_callers.clear)

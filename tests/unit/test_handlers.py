@@ -123,6 +123,28 @@ def test_is_set_may_use_the_pipeline():
     assert run(ASKS) == ["CancelledError True", "BusyError False", "BusyError False", "KeyError False"] * 2
 
 
+LOGS = """
+import logging
+p = sdcpp_py.Pipeline(threads=1, max_vram=1)
+told = []
+class Uses(logging.Handler):
+    def emit(self, record):
+        told.append((threading.current_thread().name[:5], outcome(p.plan)))
+        p.close()
+logging.getLogger("sdcpp_py").addHandler(Uses())
+logging.getLogger("sdcpp_py").setLevel(logging.DEBUG)
+for way in (lambda run: run(), on_thread):
+    told.clear()
+    way(lambda: print(outcome(lambda: p.generate("a star", **LONG)), set(told), p._model))
+    p = sdcpp_py.Pipeline(threads=1, max_vram=1)
+logging.getLogger("sdcpp_py").handlers.clear()
+"""
+
+
+def test_a_log_handler_on_the_engines_thread_may_use_the_pipeline():
+    assert run(LOGS) == ["CancelledError {('Dummy', 'BusyError')} None"] * 2
+
+
 FORKS = """
 p = sdcpp_py.Pipeline(threads=int(sys.argv[3]))
 parent, children = os.getpid(), []
