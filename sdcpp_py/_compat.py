@@ -80,6 +80,7 @@ _GENERATING: dict[str, tuple[str, Any]] = {
     "width": ("width", None),
     "height": ("height", None),
     "cfg_scale": ("cfg_scale", None),
+    "image_cfg_scale": ("image_cfg_scale", None),
     "guidance": ("guidance", 3.5),
     "scheduler": ("scheduler", "default"),
     "sample_method": ("sampler", "default"),

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
-from sdcpp_py import _images
-from sdcpp_py.errors import InvalidArgumentError
+from sdcpp_py import _images, options
+from sdcpp_py.errors import InvalidArgumentError, shown
 
 Floats = NDArray[np.float32]
 Mask = _images.Picture | NDArray[np.bool_]
@@ -22,6 +22,7 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 DEFAULTS: dict[str, Any] = {"mask_blur": 4.0, "mask_fill": "original", "paste_back": True}
 _PADDING = 32  # pixels
+_FEATHER = 40  # pixels of a picture into which its new surroundings fade
 _FILL_BLURS = ((256, 1), (64, 1), (16, 2), (4, 4), (2, 2), (0, 1))  # radius, and how often the result is laid over
 
 
@@ -41,6 +42,11 @@ class Work:
         blocks = self.mask.reshape(height // factor, factor, width // factor, factor)
         shares: Floats = blocks.mean((1, 3)) if soft else np.round(blocks.max((1, 3)))
         return shares
+
+    def shown(self, factor: int) -> tuple[Floats, NDArray[np.bool_]]:
+        """What checkpoints for inpainting see: the mask in latent size [1, h, w], and the pixels [height, width] to be hidden."""
+        repainted = self.mask >= 0.5
+        return repainted[::factor, ::factor].astype(np.float32)[None], repainted
 
     def pasted(self, result: Image.Image) -> Image.Image:
         """The result with the pixels that were to be kept."""
@@ -62,6 +68,48 @@ def mask_of(given: Any) -> Image.Image:
     if "A" in picture.getbands() and np.asarray(alpha := picture.getchannel("A")).min() < 255:
         return alpha
     return picture.convert("RGB").convert("L")
+
+
+def sides_of(given: Any) -> tuple[int, int, int, int]:
+    """The pixels that a picture is to grow to the left, top, right and bottom. Raises InvalidArgumentError."""
+    try:
+        several = [int(side) for side in given.split(",")] if isinstance(given, str) else given
+        sides = [options.integer("outpaint", side, 0, _images.MAX_SIDE) for side in several]
+    except (TypeError, ValueError, InvalidArgumentError):
+        sides = []
+    if len(sides) != 4 or not any(sides):
+        raise InvalidArgumentError.of("outpaint", f"must be four numbers of pixels: left, top, right, bottom, not {shown(given)}")
+    left, top, right, bottom = sides
+    return left, top, right, bottom
+
+
+def outpainted(picture: Image.Image, sides: tuple[int, int, int, int], multiple: int) -> tuple[Image.Image, Image.Image]:
+    """The picture on a larger canvas, and the mask of what is new, which fades into the picture.
+
+    The new parts grow until the sides are whole multiples.
+    """
+    left, top, right, bottom = sides
+    wide, tall = (-(-side // multiple) * multiple for side in (picture.width + left + right, picture.height + top + bottom))
+    more_x, more_y = wide - picture.width - left - right, tall - picture.height - top - bottom
+    left, right = (left, right + more_x) if right or not left else (left + more_x, right)
+    top, bottom = (top, bottom + more_y) if bottom or not top else (top + more_y, bottom)
+    _images.require_pixels(wide, tall)
+    canvas = Image.new("RGB", (wide, tall), (128, 128, 128))
+    canvas.paste(picture, (left, top))
+    away = np.full((tall, wide), np.inf)  # from the new parts
+    for distances, grows in (
+        (np.arange(picture.width)[None, :], left),
+        (np.arange(picture.width)[::-1][None, :], right),
+        (np.arange(picture.height)[:, None], top),
+        (np.arange(picture.height)[::-1][:, None], bottom),
+    ):
+        if grows:
+            inner = away[top : top + picture.height, left : left + picture.width]
+            np.minimum(inner, distances, out=inner)
+    mask = np.where(away < _FEATHER, ((_FEATHER - np.minimum(away, _FEATHER)) / _FEATHER) ** 2, 0)
+    new = np.ones_like(mask, bool)
+    new[top : top + picture.height, left : left + picture.width] = False
+    return canvas, Image.fromarray(np.round(255 * np.where(new, 1, mask)).astype(np.uint8))
 
 
 def prepared(picture: Image.Image, mask: Image.Image, width: int, height: int, used: Mapping[str, Any]) -> Work:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +25,7 @@ class Job:
     init_latent: Floats | None  #: [C, h, w]
     mask: Floats | None = None  #: [h, w]
     work: int = 0  #: the number of its initial picture
-
-    def follows(self, other: Job) -> bool:
-        """Whether the two can be sampled together: the engine counts a batch's seeds up by one."""
-        same = self.text == other.text and (self.noise is None) == (other.noise is None)
-        return same and self.seed == (other.seed + 1) % 2**64
+    extra: Floats | None = None  #: [channels, h, w]: what a checkpoint for inpainting or editing sees
 
 
 def rising(jobs: Sequence[Job]) -> bool:
@@ -66,11 +62,11 @@ def latents_of(name: str, values: Any, shape: tuple[int, int, int], count: int) 
     return list(np.broadcast_to(array, (count, *shape)))
 
 
-def groups(jobs: Sequence[Job], most: int) -> Iterator[list[Job]]:
-    """The jobs in their order, up to ``most`` at a time if they can be sampled together."""
+def groups(jobs: Sequence[Job], most: int, key: Callable[[Job], Any]) -> Iterator[list[Job]]:
+    """The jobs in their order, up to ``most`` at a time if they can be sampled together: if their keys are equal."""
     group: list[Job] = []
     for job in jobs:
-        if group and (len(group) == most or not job.follows(group[-1])):
+        if group and (len(group) == most or key(job) != key(group[0]) or (job.noise is None) != (group[0].noise is None)):
             yield group
             group = []
         group.append(job)

@@ -85,18 +85,29 @@ class Prompts:
         return self.used_loras
 
     def shares(
-        self, wanted: Text, unwanted: str | Conditioning, *, steps: int, run: int, guided: bool, clip_skip: int, earlier: int = 0
+        self,
+        wanted: Text,
+        unwanted: str | Conditioning,
+        *,
+        steps: int,
+        run: int,
+        guided: bool,
+        clip_skip: int,
+        earlier: int = 0,
+        picture_share: float | None = None,
     ) -> list[_engine.Share]:
         """The conditionings of a prompt and of the negative one, which is left out if it has no effect.
 
         The run has ``steps``, of which the last ``run`` are done; ``earlier`` are those of a pass before it.
+        ``picture_share``, of models that edit a picture: the weight of what the picture alone changes, beside the prompt's of 1;
+        the negative prompt leads away without the picture then.
         """
         positive: list[schedule.Text] = []
         if wanted.given is None:
             positive = schedule.texts_of(wanted.plain, steps, run, earlier=earlier, several_prompts=self.composes)
         composed = len({text.text for text in positive if text.start == 0}) > 1 or any(text.weight != 1 for text in positive)
         parts = wanted.given.parts if wanted.given else ()
-        needs_negative = guided or composed or any(part.weight != 1 for part in parts)
+        needs_negative = guided or composed or picture_share is not None or any(part.weight != 1 for part in parts)
         negative: list[schedule.Text] = []
         if needs_negative and isinstance(unwanted, str):
             negative = schedule.texts_of(unwanted, steps, run, earlier=earlier, several_prompts=False)
@@ -107,15 +118,19 @@ class Prompts:
             for one in texts:
                 nothing = is_negative and not one.text
                 encoded = self.encoded(tokens[one.text], clip_skip, nothing=nothing)
-                out.append(_engine.Share(encoded, is_negative, one.weight, one.start, one.end))
+                out.append(_engine.Share([encoded], is_negative, one.weight, one.start, one.end))
         for given, is_negative in ((wanted.given, False), (unwanted, True)):
             if isinstance(given, Conditioning) and (needs_negative or not is_negative):
                 out += [self._given(part, is_negative) for part in given.parts]
-        return out
+        if picture_share is None:
+            return out
+        away = [share for share in out if share.negative]
+        with_picture = [share._replace(negative=False, weight=picture_share) for share in away if picture_share]
+        return [one for one in out if not one.negative] + with_picture + [one._replace(without_picture=True) for one in away]
 
     def _given(self, part: Part, negative: bool) -> _engine.Share:
         encoded = self._model().conditioning(part.arrays)
-        return _engine.Share(encoded, negative, part.weight, part.start, part.end)
+        return _engine.Share([encoded], negative, part.weight, part.start, part.end)
 
     def encoded(self, tokens: tuple[prompt.Tokens, ...], clip_skip: int, *, nothing: bool = False) -> _engine.Conditioning:
         """A text's conditioning; ``nothing``: it is an empty negative prompt."""
@@ -144,7 +159,7 @@ class Prompts:
         parts = []
         for one, ids in zip(found, tokens):
             encoded = self.encoded(ids, clip_skip, nothing=negative and not one.text)
-            arrays = {name: encoded.array(name) for name in _ARRAYS if encoded.has(name)}
+            arrays = {name: encoded.array(name) for name in _ARRAYS if encoded.shapes([name])}
             parts.append(Part(arrays, one.weight, one.start, one.end))
         return Conditioning(parts, text.written)
 
@@ -154,6 +169,20 @@ class Prompts:
         every = [one.text for text in texts for one in schedule.texts_of(text, count, count, several_prompts=self.composes)]
         tokens = encoders.tokenize(self.encoders, list(dict.fromkeys(every)), self.words)
         return max((one.chunks for row in tokens for one in row), default=1)
+
+
+def together_key(text: Text) -> tuple[Any, ...]:
+    """What must be equal for pictures of two prompts to be sampled together."""
+    loras = tuple((*networks.identity(lora), lora.denoiser, lora.text) for lora in text.loras)
+    passes = [[(share[1:], share.conditionings[0].shapes(_ARRAYS)) for share in one] for one in (text.shares, text.later_shares)]
+    return loras, repr(passes)
+
+
+def together(shares: Sequence[Sequence[_engine.Share]]) -> list[_engine.Share]:
+    """The shares of several pictures, whose keys are equal, as those of a batch; one picture's own if all have the same."""
+    if all(one is shares[0] for one in shares):
+        return list(shares[0])
+    return [row[0]._replace(conditionings=[share.conditionings[0] for share in row]) for row in zip(*shares)]
 
 
 def conditionings_of(name: str, given: Any) -> list[Conditioning]:

@@ -26,7 +26,7 @@ _LONGEST = 2**24  # characters
 _FILLS = {"fill": "fill", "original": "original", "latent noise": "noise", "latent nothing": "nothing"}
 _COMFY_SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
 #: Arguments of `Pipeline.generate` that are pictures or arrays, which a file cannot repeat.
-NOT_KEPT = ("noise", "init_latent", "init_image", "mask_image", "conditioning", "negative_conditioning")
+NOT_KEPT = ("noise", "init_latent", "init_image", "mask_image", "outpaint", "conditioning", "negative_conditioning")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from sdcpp_py._embedded import SUBJECT, can_draw, embedded_model
 from sdcpp_py._images import Picture
 from sdcpp_py._memory_errors import memory_errors_told
 from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
-from sdcpp_py._prompts import Prompts, Text, conditionings_of
+from sdcpp_py._prompts import Prompts, Text, conditionings_of, together, together_key
 from sdcpp_py._result import Report, Result, Step
 from sdcpp_py._spelling import OptionName
 from sdcpp_py._watchers import Watchers
@@ -49,6 +49,7 @@ _UPSCALING = {name: option for name, option in options.GENERATE.items() if optio
 _MASKING = ("mask_blur", "mask_invert", "mask_fill", "only_masked", "only_masked_padding", "paste_back", "soft_mask")
 _GUIDANCE = [name for name, option in options.GENERATE.items() if option.group == "guidance"]
 _NEEDED = {("threshold_percentile", "threshold_phi"): "mimic_scale", ("zero_init_steps",): "cfg_zero_star"}
+_PICTURE_GUIDANCE = 1.5  # of models that edit a picture
 _SIZE = ("width", "height", "batch_count", "cfg_scale")
 _CALLBACK_SECONDS = 5.0  # a step callback that takes longer may be waiting for those who wait for the pipeline
 
@@ -241,6 +242,15 @@ class Pipeline:
                 self._lock.release()
 
     @contextlib.contextmanager
+    def _calling_back(self) -> Iterator[None]:
+        """Let other calls on this thread know that a callback is under way."""
+        self._in_callback = time.monotonic()
+        try:
+            yield
+        finally:
+            self._in_callback = None
+
+    @contextlib.contextmanager
     def _watching(self, cancel: _engine.Cancel | None) -> Iterator[None]:
         """Look at a caller's event while calls are under way."""
         self._watch = None if cancel is None else cancel.is_set
@@ -286,6 +296,7 @@ class Pipeline:
         height: int | None = None,
         steps: int | None = None,
         cfg_scale: float | None = None,
+        image_cfg_scale: float | None = None,
         guidance_start: float | None = None,
         guidance_end: float | None = None,
         guidance_rescale: float | None = None,
@@ -314,6 +325,7 @@ class Pipeline:
         init_image: Picture | Sequence[Picture] | None = None,
         strength: float | None = None,
         mask_image: _inpaint.Mask | None = None,
+        outpaint: Sequence[int] | str | None = None,
         mask_blur: float | None = None,
         mask_invert: bool | None = None,
         mask_fill: str | None = None,
@@ -340,6 +352,7 @@ class Pipeline:
         use_taesd: bool = False,
         preview_callback: Callable[[Step], None] | None = None,
         callback: Callable[[Step], None] | None = None,
+        picture_callback: Callable[[int, Image.Image], None] | None = None,
         cancel: _engine.Cancel | None = None,
         progress: bool | None = None,
     ) -> Result:
@@ -382,6 +395,14 @@ class Pipeline:
         the picture; ``only_masked_padding`` is how many pixels to each side count (None: 32). ``soft_mask``: grey says how much
         may change.
 
+        ``outpaint`` is how many pixels ``init_image`` grows to the left, top, right and bottom, or text "64,0,64,0". The new
+        parts grow on until the sides are multiples that the model takes. Kept pixels are the picture's own but for 40 pixels
+        at the seam.
+
+        A checkpoint for inpainting (nine input channels) sees the mask and what it keeps; without a mask it paints all. One
+        that edits pictures (eight; InstructPix2Pix) sees ``init_image``, begins from noise, and stays with the picture by
+        ``image_cfg_scale`` (None: 1.5).
+
         ``loras`` are LoRA files and their kin: [(path, weight)], or (path, {"denoiser": weight, "te": weight}) for the diffusion
         model and the text encoders by themselves; ``<lora:name:weight>`` in the prompt does the same, see ``lora_model_dir``.
         They count for this call alone. `Result.loras` says what they changed.
@@ -396,10 +417,10 @@ class Pipeline:
 
         ``callback`` is called after each step with a `Step`, on this thread; what it raises comes out of this call.
         ``preview_callback`` likewise, after every ``preview_interval`` steps, and with a picture: ``preview`` says how it is
-        made (``proj`` at once, ``tae`` by the tiny autoencoder, ``vae`` by the model's own). Within them only `cancel` and
-        `close` may be called on this pipeline; other methods raise BusyError. ``cancel`` is a `threading.Event` or the like: once
-        its ``is_set()`` is true this call raises CancelledError within moments, also if it was set before. ``progress`` None
-        shows a bar on a terminal.
+        made (``proj`` at once, ``tae`` by the tiny autoencoder, ``vae`` by the model's own). ``picture_callback`` is called with
+        the number and the picture as soon as each is done. Within them only `cancel` and `close` may be called on this pipeline;
+        other methods raise BusyError. ``cancel`` is a `threading.Event` or the like: once its ``is_set()`` is true this call
+        raises CancelledError within moments, also if it was set before. ``progress`` None shows a bar on a terminal.
 
         Raises InvalidArgumentError before anything is computed, CancelledError, MissingPartError, OutOfMemoryError,
         NotFiniteError, ClosedError.
@@ -408,7 +429,7 @@ class Pipeline:
         with self._alone(options.cancel(cancel)), self._watching(cancel):
             model = self._require_open()
             visible = options.progress(progress)
-            watchers = Watchers(callback, preview_callback, given)
+            watchers = Watchers(callback, preview_callback, picture_callback, given)
             self._require_parts(options.switch("use_taesd", use_taesd))
             unwanted = "" if negative_prompt is None else negative_prompt
             if not isinstance(unwanted, str):
@@ -419,13 +440,17 @@ class Pipeline:
             for one in conditionings_of("negative_conditioning", negative_conditioning):
                 away = one
             pictures = _images.pictures_of(init_image)
+            mask = None if mask_image is None else _inpaint.mask_of(mask_image)
+            if outpaint is not None:
+                pictures, mask = self._outpainted(pictures, mask, _inpaint.sides_of(outpaint), given)
             if pictures:
                 self._size_of_picture(given, pictures[0])
             given_latents = self._given_latents(init_latent, given, bool(pictures))
-            begins = bool(pictures) or given_latents is not None
+            begins = (bool(pictures) and self._sees != "picture") or given_latents is not None
             used = self._checked(given)
-            mask = None if mask_image is None else _inpaint.mask_of(mask_image)
             self._warn(bool(away), given, used, begins, mask is not None)
+            if self._sees == "picture":
+                self._check_editing(used, pictures, mask)
             works = self._works(pictures, mask, used)
             later = self._second_pass(used, bool(works))
             again = self._again(locals())
@@ -453,6 +478,9 @@ class Pipeline:
                             text.later_shares = self._shares(text, away, self._later_options(used, later), True, used["steps"])
                     fitted = [_images.fitted(picture, used["width"], used["height"]) for picture in pictures]
                     latents: list[Any] = [self._encoded(picture) for picture in ([work.picture for work in works] or fitted)]
+                    extras = self._extras(latents, works, used)
+                    if self._sees == "picture":
+                        latents = []
                     if given_latents is not None:
                         latents = _jobs.latents_of("init_latent", given_latents, shape, count)
                     timings = {"encode": time.perf_counter() - start, "sample": 0.0, "decode": 0.0}
@@ -461,6 +489,8 @@ class Pipeline:
                     jobs = [_jobs.Job(*job) for job in zip(numbers, seeds, noises, starts)]
                     if works:
                         jobs = [self._masked(job, number % len(works), works, used) for number, job in enumerate(jobs)]
+                    if extras:
+                        jobs = [replace(job, extra=extras[number % len(extras)]) for number, job in enumerate(jobs)]
                     return self._run(jobs, again, used, texts, timings, watchers, bar, works, later)
                 except OverBudgetError as problem:
                     plain = [*(text.plain for text in texts), unwanted]
@@ -519,14 +549,16 @@ class Pipeline:
         """The conditionings of a prompt and of the negative one for a run; ``begins``: from a picture."""
         steps = used["steps"]
         run = min(int(used["strength"] * steps) + 1, steps) if begins else steps
-        guided = used["cfg_scale"] != 1.0
-        skip = used["clip_skip"]
-        return self._prompts.shares(text, away, steps=steps, run=run, guided=guided, clip_skip=skip, earlier=earlier)
+        scale, share = used["cfg_scale"], None
+        if self._sees == "picture" and (scale, used["image_cfg_scale"]) != (1.0, 1.0):
+            share = (used["image_cfg_scale"] - scale) / scale  # of the formula of InstructPix2Pix (Brooks et al. 2023)
+        how = {"guided": scale != 1.0, "clip_skip": used["clip_skip"], "earlier": earlier, "picture_share": share}
+        return self._prompts.shares(text, away, steps=steps, run=run, **how)
 
     @staticmethod
     def _again(values: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call that `options` do not hold and that are needed to repeat it."""
-        names = ("conditioning", "negative_conditioning", "noise", "init_latent", "init_image", "mask_image")
+        names = ("conditioning", "negative_conditioning", "noise", "init_latent", "init_image", "mask_image", "outpaint")
         given = {name: values[name] for name in ("prompt", *names) if values[name] is not None}
         return {**given, "negative_prompt": values["unwanted"]}
 
@@ -561,6 +593,8 @@ class Pipeline:
         if used["mask_fill"] in ("noise", "nothing"):
             fresh = sampling.noise(latent.shape, job.seed, rng=used["rng"]) if used["mask_fill"] == "noise" else 0
             latent = (latent * (1 - mask) + fresh * mask).astype(np.float32)
+        if self._sees == "mask":  # the checkpoint's own work
+            return replace(job, init_latent=latent, work=number)
         return replace(job, init_latent=latent, mask=mask, work=number)
 
     def _require_room(self, used: dict[str, Any], later: _hires.SecondPass | None) -> None:
@@ -579,6 +613,58 @@ class Pipeline:
     def _sizes(used: Mapping[str, Any]) -> dict[str, Any]:
         """The options that plans depend on."""
         return {name: used[name] for name in (*_SIZE, *_DECODING) if name in used}
+
+    @property
+    def _sees(self) -> str:
+        """What the diffusion model sees beside the latent: "", the "picture" that it edits, or the "mask" and what it keeps."""
+        extra, channels = int(self._facts["extra_channels"]), int(self._facts["latent_channels"])
+        return {0: "", channels: "picture"}.get(extra, "mask")
+
+    def _check_editing(self, used: dict[str, Any], pictures: Sequence[Image.Image], mask: Image.Image | None) -> None:
+        """For a model that edits a picture; defaults are added to ``used``. Raises InvalidArgumentError."""
+        if not pictures:
+            raise InvalidArgumentError.of("init_image", "is needed: this model edits a picture, as the prompt says")
+        if mask is not None:
+            raise InvalidArgumentError.of("mask_image", "has no use: this model edits whole pictures, as the prompt says")
+        if used.get("hires"):
+            raise InvalidArgumentError.of("hires", "has no use: this model edits pictures")
+        if used["cfg_scale"] == 0:
+            raise InvalidArgumentError.of("cfg_scale", "must be above 0 for a model that edits pictures")
+        used.setdefault("image_cfg_scale", _PICTURE_GUIDANCE)
+
+    def _extras(
+        self, latents: Sequence[NDArray[np.float32]], works: Sequence[_inpaint.Work], used: Mapping[str, Any]
+    ) -> list[NDArray[np.float32]]:
+        """What the diffusion model sees beside the latent, for each picture in turn."""
+        if self._sees == "picture":  # which such models take as the encoder gives it
+            return [np.asarray(latent / np.float32(self._facts["latent_scale"]), np.float32) for latent in latents]
+        if self._sees == "mask":
+            factor, size = int(self._facts["latent_factor"]), (used["width"], used["height"])
+            shown = [(work.picture, *work.shown(factor)) for work in works]
+            if not shown:  # all is painted
+                _, height, width = self._latent_shape(used["height"], used["width"])
+                shown = [(Image.new("RGB", size), np.ones((1, height, width), np.float32), np.ones(size[::-1], bool))]
+            return [np.concatenate([mask, self._encoded(picture, hidden)]) for picture, mask, hidden in shown]
+        return []
+
+    def _outpainted(
+        self, pictures: Sequence[Image.Image], mask: Image.Image | None, sides: tuple[int, int, int, int], given: dict[str, Any]
+    ) -> tuple[list[Image.Image], Image.Image]:
+        """Pictures on larger canvases, and the mask of what is new; the options that go with it are added to ``given``."""
+        if not pictures:
+            raise InvalidArgumentError.of("outpaint", "needs init_image, the picture that grows")
+        if mask is not None:
+            raise InvalidArgumentError.of("outpaint", "makes a mask of its own; leave mask_image out")
+        if len({picture.size for picture in pictures}) > 1:
+            raise InvalidArgumentError("outpaint: the pictures must be of one size")
+        canvases = [_inpaint.outpainted(picture, sides, self.size_multiple) for picture in pictures]
+        defaults = {"strength": 1.0, "mask_blur": 0.0, "mask_fill": "fill"}
+        given |= {name: value for name, value in defaults.items() if given[name] is None}
+        for name, side in zip(("width", "height"), canvases[0][0].size):
+            if given[name] not in (None, side):
+                raise InvalidArgumentError.of("outpaint", f"makes the {name} {side}; leave width and height out")
+            given[name] = side
+        return [canvas for canvas, _ in canvases], canvases[0][1]
 
     def _enough_for_all(
         self, problem: OverBudgetError, used: Mapping[str, Any], texts: Sequence[str], has_picture: bool
@@ -627,10 +713,13 @@ class Pipeline:
             side = options.side("width", width, multiple)
             given["height"] = whole(side * picture.height / picture.width)
 
-    def _encoded(self, picture: Image.Image) -> NDArray[np.float32]:
-        """The latent of a picture whose sides the autoencoder takes."""
-        pixels, shape = np.ascontiguousarray(picture, np.uint8), self._latent_shape(picture.height, picture.width)
-        return self._require_open().encode(pixels, shape, stop=self.cancel, watch=self._watch)
+    def _encoded(self, picture: Image.Image, repainted: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+        """The latent of a picture whose sides the autoencoder takes; ``repainted`` pixels [H, W] are grey in it."""
+        planes = np.ascontiguousarray(np.asarray(picture, np.float32).transpose(2, 0, 1) / np.float32(127.5) - np.float32(1))
+        if repainted is not None:
+            planes[:, repainted] = 0
+        shape = self._latent_shape(picture.height, picture.width)
+        return self._require_open().encode(planes, shape, **self._ways_out())
 
     def _checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The values that `generate` uses: those given, else the model's. Options that the engine decides are left out."""
@@ -715,6 +804,9 @@ class Pipeline:
                 logger.warning("%s has no effect without %s", OptionName(name), OptionName("hires"))
         if has_mask and given["only_masked_padding"] is not None and not given["only_masked"]:
             logger.warning("%s has no effect without %s", OptionName("only_masked_padding"), OptionName("only_masked"))
+        if given["image_cfg_scale"] is not None and self._sees != "picture":
+            del used["image_cfg_scale"]
+            logger.warning("%s has no effect: this model does not edit pictures", OptionName("image_cfg_scale"))
         if not has_picture:
             del used["strength"]
             if given["strength"] is not None:
@@ -738,7 +830,8 @@ class Pipeline:
     ) -> Result:
         latents: list[NDArray[np.float32]] = []
         pictures: list[Image.Image] = []
-        together = self._together({**used, "batch_count": len(jobs)})
+        most = self._together({**used, "batch_count": len(jobs)})
+        keys = [together_key(text) for text in texts]
 
         def decode(number: int) -> None:
             self._stop_if_cancelled()
@@ -758,19 +851,22 @@ class Pipeline:
             image.info[metadata.KEY] = metadata.own_text(own, text.written, again["negative_prompt"], made_from, facts)
             pictures.append(image)
             timings["decode"] += time.perf_counter() - start
+            with self._calling_back():
+                watchers.show(number, image)
 
-        for group in _jobs.groups(jobs, together):
+        for group in _jobs.groups(jobs, most, lambda job: keys[job.text]):
             self._stop_if_cancelled()
             bar.set_description("sampling")
             start = time.perf_counter()
             text = texts[group[0].text]
             self._prompts.adapt(text.loras)
-            made = list(self._sample(used, text.shares, group, len(latents), watchers, bar))
+            shares = together([texts[job.text].shares for job in group])
+            made = list(self._sample(used, shares, group, len(latents), watchers, bar))
             if later:
-                made = self._larger(made, group, used, later, text, len(latents), watchers, bar)
+                made = self._larger(made, group, used, later, texts, len(latents), watchers, bar)
             latents.extend(made)
             timings["sample"] += time.perf_counter() - start
-            if together == 1:
+            if most == 1:
                 decode(len(pictures))
         for number in range(len(pictures), len(latents)):
             decode(number)
@@ -787,7 +883,7 @@ class Pipeline:
         group: Sequence[_jobs.Job],
         used: Mapping[str, Any],
         later: _hires.SecondPass,
-        text: Text,
+        texts: Sequence[Text],
         first: int,
         watchers: Watchers,
         bar: Any,
@@ -799,8 +895,9 @@ class Pipeline:
             self._stop_if_cancelled()
             jobs.append(replace(job, noise=None, init_latent=self._enlarged(latent, used, later)))
         out: list[NDArray[np.float32]] = []
-        for part in _jobs.groups(jobs, self._together({**own, "batch_count": len(jobs)})):
-            out.extend(self._sample(own, text.later_shares, part, first + len(out), watchers, bar))
+        for part in _jobs.groups(jobs, self._together({**own, "batch_count": len(jobs)}), lambda job: 0):
+            shares = together([texts[job.text].later_shares for job in part])
+            out.extend(self._sample(own, shares, part, first + len(out), watchers, bar))
         return out
 
     def _ways_out(self) -> dict[str, Any]:
@@ -906,17 +1003,14 @@ class Pipeline:
                 bar.total -= (used["steps"] - steps) * len(group)
             bar.update(len(group))
             self._stop_if_cancelled()
-            self._in_callback = time.monotonic()
-            try:
+            with self._calling_back():
                 for number, estimate in enumerate(estimates):
                     picture = None if previews is None else previews[number]
                     watchers.tell(Step(step, steps, seconds, first + number, estimate.copy(), model.preview, picture))
-            finally:
-                self._in_callback = None
 
         own = {name: value for name, value in used.items() if options.GENERATE[name].set == "generate"}
-        own |= {"batch_count": len(group), "seed": group[0].seed}
-        for name in ("noise", "init_latent", "mask"):
+        own |= {"batch_count": len(group), "seeds": ",".join(str(job.seed) for job in group)}
+        for name in ("noise", "init_latent", "mask", "extra"):
             arrays = [getattr(job, name) for job in group]
             if arrays[0] is not None:
                 own[name] = np.stack(arrays)

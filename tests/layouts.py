@@ -1053,12 +1053,12 @@ def one_shard(folder: Path) -> Files:
     return z_parts(folder) | {"diffusion_model": path}
 
 
-@layout("sd-v1-5-inpainting: nine input channels", refusal="inpainting")
+@layout("sd-v1-5-inpainting: nine input channels", family="sd1")
 def sd15_inpainting(folder: Path) -> Files:
     return one(folder, sd1(r.sd1_unet(9)))
 
 
-@layout("an SDXL inpainting checkpoint", refusal="inpainting")
+@layout("an SDXL inpainting checkpoint", family="sdxl")
 def sdxl_inpainting(folder: Path) -> Files:
     return one(folder, sdxl(r.sdxl_unet(9)))
 

@@ -225,3 +225,20 @@ def black_forest(tensors):
         rest = fused(fused(rest, text[0], text, f"txt_attn.qkv.{end}"), picture[0], picture, f"img_attn.qkv.{end}")
         out = rest | fused(blocks, single[0], single, f"linear1.{end}")
     return out
+
+
+def widened(weight: np.ndarray, channels: int) -> np.ndarray:
+    """The first convolution of the same network with further input channels."""
+    out, own, *kernel = weight.shape
+    return np.concatenate([weight, values("conv_in.more", (out, channels - own, *kernel))], 1)
+
+
+def write_wide_folder(folder: Path, channels: int) -> Path:
+    """The model as a diffusers folder, its UNet with so many input channels."""
+    write_folder(folder)
+    tensors = part("unet")
+    tensors["conv_in.weight"] = widened(tensors["conv_in.weight"], channels)
+    write_safetensors(folder / "unet" / "diffusion_pytorch_model.safetensors", tensors)
+    config = {**configs()["unet"], "in_channels": channels}
+    (folder / "unet" / "config.json").write_text(json.dumps(config))
+    return folder

@@ -152,16 +152,18 @@ int sdcpp_model_open(const sdcpp_file* files, size_t file_count, const sdcpp_opt
 void sdcpp_model_close(sdcpp_model* model);
 
 /* {family, title, networks, denoiser, text_encoders, missing, missing_with_taesd, alone, takes_guidance,
- * latent_channels, latent_factor, upscale_factor, size_multiple, v_prediction, flow, device, defaults}. `family` is its
- * name in the engine, `title` its name for people; `networks` are in the order in which they run; `denoiser` is the
- * diffusion model among them, "" if absent. `text_encoders`, in the order in which the family takes them and empty if
- * one is missing:
+ * latent_channels, latent_factor, latent_scale, extra_channels, upscale_factor, size_multiple, v_prediction, flow,
+ * device, defaults}. `family` is its name in the engine, `title` its name for people; `networks` are in the order in
+ * which they run; `denoiser` is the diffusion model among them, "" if absent. `text_encoders`, in the order in which
+ * the family takes them and empty if one is missing:
  * [{name, tokenizer, vocabulary, width, positions, length, layers, padding, template, file}] with `vocabulary` rows of
  * `width` in its table of embeddings, and `positions` tokens in a chunk, begin and end marks included, 0 = any number
  * in one chunk; `length` the tokens that a prompt is padded to with `padding`, 0 =
  * none; "{}" in `template` stands for the prompt; `file` holds its weights. `missing`: [{name, kind, title, option}],
  * components that text to image needs; `alone`: such a row for what is all that the files hold if it is no diffusion
- * model, else null. `latent_factor`: pixels per latent side; `upscale_factor`: how many times larger
+ * model, else null. `latent_factor`: pixels per latent side; `latent_scale`: sampled
+ * latents are the encoder's by so much, unless the space is another; `extra_channels`: the diffusion model's inputs
+ * beside the latent; `upscale_factor`: how many times larger
  * the upscaler makes a side, 0 if there is none; width and height must be whole multiples of
  * `size_multiple` pixels; `defaults` are those of options whose default is the model's, as text. */
 int sdcpp_model_report(const sdcpp_model* model, char** json, sdcpp_error* error);
@@ -250,14 +252,17 @@ typedef int (*sdcpp_step_callback)(const sdcpp_step* step, void* user_data);
 
 /* A prompt's part in a run. */
 typedef struct sdcpp_prompt_share {
-    const sdcpp_conditioning* conditioning;
-    int32_t negative;  /* 1 = guidance leads away from it */
-    double weight;     /* not 0; see sdcpp_sample */
-    double start, end; /* share of the steps, 0 to 1 */
+    const sdcpp_conditioning* const* conditionings; /* one for all pictures, or one for each */
+    int32_t conditioning_count;
+    int32_t negative;        /* 1 = guidance leads away from it */
+    double weight;           /* not 0; see sdcpp_sample */
+    double start, end;       /* share of the steps, 0 to 1 */
+    int32_t without_picture; /* 1 = the option extra counts as zeros */
 } sdcpp_prompt_share;
 
 /* Samples; `latent` receives [batch_count, C, H/f, W/f] floats. `options`: the set "generate", or NULL; batch_count
- * pictures go through the network together, with the same numbers as one by one. The prediction is negative + cfg_scale
+ * pictures go through the network together, with the same numbers as one by one; conditionings of one share have
+ * arrays of the same shapes. The prediction is negative + cfg_scale
  * * sum(weight * (positive - negative)) over the positive shares that count at a step; `negative` is the weighted mean
  * of the negative ones (Liu et al. 2022, "Compositional visual generation"). One positive share at least and, unless
  * cfg_scale and all weights are 1, one negative share are needed. `callback` may be NULL. */
@@ -276,8 +281,8 @@ int sdcpp_preview(const sdcpp_model* model, const float* latent, const sdcpp_lat
  * is upscale_factor of sdcpp_model_report. `options`: upscale_tile_size of the set "generate", or NULL. */
 int sdcpp_upscale(sdcpp_model* model, const sdcpp_options* options, const uint8_t* picture, int32_t height,
                   int32_t width, uint8_t* out, sdcpp_error* error);
-/* A picture [height, width, 3] of bytes to the mean of its latent [C, height/f, width/f]. */
-int sdcpp_encode(sdcpp_model* model, const uint8_t* picture, int32_t height, int32_t width, float* latent,
+/* A picture [3, height, width] in -1 to 1 to the mean of its latent [C, height/f, width/f]. */
+int sdcpp_encode(sdcpp_model* model, const float* picture, int32_t height, int32_t width, float* latent,
                  sdcpp_error* error);
 
 /* {workspace, weights, slots, carries, peak, mapped}: bytes held on the device since the last call, each at its most:

@@ -68,10 +68,14 @@ class Conditioning:
         """Take over the engine's object."""
         self.handle = ffi.gc(pointer, lib.sdcpp_conditioning_free)
 
-    def has(self, name: str) -> bool:
-        """Whether it has an array of this name."""
-        nowhere = ffi.NULL
-        return bool(lib.sdcpp_conditioning_array(self.handle, name.encode(), nowhere, nowhere) != nowhere)
+    def shapes(self, names: Sequence[str]) -> list[list[int]]:
+        """The shapes of those of its arrays that it has."""
+        found = []
+        shape, dimensions = ffi.new("int64_t[6]"), ffi.new("int32_t*")
+        for name in names:
+            if lib.sdcpp_conditioning_array(self.handle, name.encode(), shape, dimensions) != ffi.NULL:
+                found.append(list(shape[0 : dimensions[0]]))
+        return found
 
     def array(self, name: str) -> Floats:
         """A copy of one of its arrays: "context" are the text encoders' states, float32 [1, tokens, C]."""
@@ -91,11 +95,12 @@ def copied(function: Any, *arguments: Any) -> Floats:
 class Share(NamedTuple):
     """A prompt's part in a run, see `sdcpp_prompt_share`."""
 
-    conditioning: Conditioning
+    conditionings: Sequence[Conditioning]  #: one for all pictures, or one for each
     negative: bool = False
     weight: float = 1.0
     start: float = 0.0
     end: float = 1.0
+    without_picture: bool = False  #: what the extra channels show counts as zeros
 
 
 def c_files(files: Sequence[PartFile]) -> tuple[Any, int, Any]:
@@ -257,7 +262,8 @@ class Model:
                 self._calling_back = None
 
         hook, chosen = Callback(after_step), Options("generate", options)
-        given = ffi.new("sdcpp_prompt_share[]", [(s.conditioning.handle, *s[1:]) for s in shares])
+        lists = [ffi.new("sdcpp_conditioning*[]", [one.handle for one in share.conditionings]) for share in shares]
+        given = ffi.new("sdcpp_prompt_share[]", [(rows, len(rows), *share[1:]) for rows, share in zip(lists, shares)])
         target = ffi.from_buffer("float[]", latents)
         arguments = (given, len(shares), chosen.handle, lib.sdcpp_py_step, hook.handle, target)
         self._run(stop, watch, lib.sdcpp_sample, *arguments, callback=hook)
@@ -294,11 +300,11 @@ class Model:
         self._run(stop, watch, lib.sdcpp_upscale, chosen.handle, source, height, width, target)
         return out
 
-    def encode(self, pixels: NDArray[np.uint8], shape: tuple[int, int, int], *, stop: Stop, watch: Watch | None = None) -> Floats:
-        """A picture [height, width, 3] to the mean of its latent, of ``shape``."""
+    def encode(self, planes: Floats, shape: tuple[int, int, int], *, stop: Stop, watch: Watch | None = None) -> Floats:
+        """A picture [3, height, width] in -1 to 1 to the mean of its latent, of ``shape``."""
         latent = np.empty(shape, np.float32)
-        source, target = ffi.from_buffer("uint8_t[]", pixels), ffi.from_buffer("float[]", latent)
-        self._run(stop, watch, lib.sdcpp_encode, source, pixels.shape[0], pixels.shape[1], target)
+        source, target = ffi.from_buffer("float[]", planes), ffi.from_buffer("float[]", latent)
+        self._run(stop, watch, lib.sdcpp_encode, source, planes.shape[1], planes.shape[2], target)
         return latent
 
     def plan(self, network: str, options: Mapping[str, Any], chunks: int = 1) -> dict[str, Any]:

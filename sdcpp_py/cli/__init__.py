@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from sdcpp_py import _names
 from sdcpp_py._spelling import spelled_by
-from sdcpp_py.cli import convert, devices, flags, generate, info, plan, upscale, version
+from sdcpp_py.cli import convert, devices, flags, generate, grid, info, plan, upscale, version
 from sdcpp_py.errors import CancelledError, SdcppError
 
 _EXAMPLES = """examples:
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=version.text(), help="print the versions and leave")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (generate, upscale, info, plan, convert, devices, version):
+    for command in (generate, grid, upscale, info, plan, convert, devices, version):
         command.add_parser(commands)
     for own in commands.choices.values():
         own.set_defaults(parser=own)

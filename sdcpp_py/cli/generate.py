@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from PIL import Image
+from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from sdcpp_py import _images, metadata, profile
 from sdcpp_py._embedded import SUBJECT
+from sdcpp_py._grid import grid
 from sdcpp_py._printable import printable
-from sdcpp_py._result import Report, Result
-from sdcpp_py.cli import flags
+from sdcpp_py._result import Report, Result, Step
+from sdcpp_py.cli import flags, outputs
 from sdcpp_py.cli.sizes import seconds_text, size_text
-from sdcpp_py.errors import InvalidArgumentError
-from sdcpp_py.options import GENERATE, MODEL
+from sdcpp_py.errors import InvalidArgumentError, ModelNotFoundError
+from sdcpp_py.options import GENERATE, MODEL, seed_value
 from sdcpp_py.pipeline import Pipeline
 
 _EXAMPLES = """examples:
@@ -28,7 +31,6 @@ _EXAMPLES = """examples:
   sdcpp generate "a lighthouse in a storm" -m model.safetensors -i lighthouse.png --strength 0.6 -b 4 -o storm_%d.png
   sdcpp generate "a lighthouse" -m sd_xl_base_1.0.safetensors --max-vram 6 --lora style.safetensors:0.8
 """
-_CHECKED = 100  # so many names are all tried; if there are more, only the first and the longest
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,11 +44,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    add_arguments(parser)
+    parser.set_defaults(run=run, unknown_words="; put a prompt of several words in quotes")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a picture is made with."""
     prompt = parser.add_argument_group("prompt")
     prompt.add_argument(
         "positional", nargs="?", metavar="PROMPT", help="the text to draw, - reads it; (word:1.2) weighs more, [word] less"
     )
     prompt.add_argument("-p", "--prompt", dest="prompt", metavar="TEXT", help="the prompt as an option")
+    prompt.add_argument(
+        "--prompt-file", metavar="FILE", help="prompts, one a line; - reads them; lines that begin with # are left out"
+    )
     prompt.add_argument("-n", "--negative-prompt", default="", metavar="TEXT", help="things to avoid")
     headings = ("model", "picture", "sampling", "guidance", "hires", "upscaling", "decoding", "preview", "memory", "machine")
     groups = {title: parser.add_argument_group(title) for title in headings}
@@ -87,6 +98,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--mask", dest="mask_image", metavar="FILE", help="repaint the white part of this picture, which is as large as -i's"
     )
     picture.add_argument(
+        "--outpaint", metavar="L,T,R,B", help="let -i's picture grow by so many pixels to the left, top, right and bottom"
+    )
+    picture.add_argument(
         "--from-picture",
         metavar="FILE",
         help="prompts and options of a picture that this or another program made; flags that are given come before them",
@@ -96,58 +110,53 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--output",
         metavar="FILE",
         help="png, jpg, webp or bmp, overwritten if it exists; %%d numbers a batch (left out: output.png, or the next free "
-        "name, output_1.png …)",
+        "name, output_1.png …); [n], [seed] and [prompt] stand for each picture's",
     )
+    picture.add_argument("--grid", metavar="FILE", help="and one picture of all of them")
+    picture.add_argument("--resume", action="store_true", help="leave out pictures whose files are there already")
     machine.add_argument("-v", "--verbose", action="store_true", help="show the engine's log")
     machine.add_argument("--no-progress", dest="progress", action="store_false", default=None, help="no progress bar")
-    parser.set_defaults(run=run, unknown_words="; put a prompt of several words in quotes")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
-    if arguments.from_picture is not None:
-        _take_over(arguments)
-    if (arguments.prompt is None) == (arguments.positional is None):
-        raise InvalidArgumentError('give the prompt once: sdcpp generate "what to show"')
-    level, form = (logging.DEBUG, "%(levelname)s %(message)s") if arguments.verbose else (logging.WARNING, "sdcpp: %(message)s")
-    logging.basicConfig(level=level, format=form)
-    count = GENERATE["batch_count"].check(arguments.batch_count)
-    prompt = arguments.positional if arguments.prompt is None else arguments.prompt
-    if prompt == "-":
-        prompt = sys.stdin.read().strip()
-    paths = _paths(arguments.output, count)
-    for path in paths if count <= _CHECKED else (paths[0], paths[-1]):
-        _images.check_output(path)
-    opening = {**flags.parts(arguments), **flags.values(arguments, MODEL)}
-    opening |= {name: getattr(arguments, name) for name in ("lora_model_dir", "embeddings", "embedding_dir")}
-    making = flags.values(arguments, GENERATE)
-    preview_path = arguments.preview_path or ("preview.png" if making["preview"] != "none" else None)
-    if preview_path is not None:
-        _images.check_output(Path(preview_path))
+    prompts = prompts_of(arguments)
+    begin_log(arguments)
+    count = GENERATE["batch_count"].check(arguments.batch_count) * len(prompts)
+    wanted, paths = _jobs(arguments, prompts, count)
+    if arguments.grid is not None:
+        _images.check_output(Path(arguments.grid))
+    if not wanted:
+        print("every picture is there already", file=sys.stderr)
+        return 0
+    opening, making = opening_of(arguments), making_of(arguments)
+    many = len(prompts) > 1 or len(wanted) < count or outputs.has_places(arguments.output)
+    if many:
+        making |= {"seed": [one.seed for one in wanted], "batch_count": 1}
     shown = sys.stderr.isatty() if arguments.progress is None else arguments.progress
+
+    def keep(number: int, image: Image.Image) -> None:
+        _images.save(image, paths[number])
+        tqdm.write(printable(str(paths[number])), file=sys.stdout)
+
     # The command line has the process to itself, so --max-vram limits all of it on the CPU.
     with contextlib.ExitStack() as stack:
         if shown:
             stack.enter_context(logging_redirect_tqdm())  # log lines come above the bar
         with _saying("opening the model", shown):
             pipeline = stack.enter_context(Pipeline(arguments.model, **opening, rng=making.pop("rng"), whole_process=True))
-        result = pipeline.generate(
-            prompt,
-            negative_prompt=arguments.negative_prompt,
-            **making,
-            init_image=arguments.init_image,
-            mask_image=arguments.mask_image,
-            loras=_loras(arguments.loras),
-            use_taesd=arguments.taesd is not None,
-            preview_callback=None if preview_path is None else lambda step: _images.save(step.preview, preview_path),
-            progress=arguments.progress,
-        )
+        prompt = [one.prompt for one in wanted] if many else wanted[0].prompt
+        if arguments.output is None:
+            paths = outputs.reserved(len(wanted))  # other runs may have taken the names meanwhile
+        try:
+            result = pipeline.generate(prompt, **making, picture_callback=keep, progress=arguments.progress)
+        finally:
+            if arguments.output is None:
+                _give_back(paths)
         rows = pipeline.take_profile()
-    if arguments.output is None:
-        paths = _reserved(count)  # other runs may have taken the names meanwhile
-    for image, path in zip(result.images, paths):
-        _images.save(image, path)
-        print(printable(str(path)))
+    if arguments.grid is not None:
+        _images.save(grid(result.images), arguments.grid)
+        print(printable(arguments.grid))
     if arguments.verbose:
         for network, report in result.reports.items():
             print(f"{network}: {_memory_words(report)}", file=sys.stderr)
@@ -155,6 +164,89 @@ def run(arguments: argparse.Namespace) -> int:
         print(profile.table(rows), file=sys.stderr)
     print(_told(result), file=sys.stderr)
     return 0
+
+
+def _give_back(paths: Sequence[Path]) -> None:
+    """Remove the empty files that were to keep names free."""
+    for path in paths:
+        if path.exists() and path.stat().st_size == 0:
+            path.unlink()
+
+
+def prompts_of(arguments: argparse.Namespace) -> list[str]:
+    """The prompts: from the command line, a file or the standard input. Options of a picture are taken over."""
+    if arguments.from_picture is not None:
+        _take_over(arguments)
+    given = [one for one in (arguments.prompt, arguments.positional, arguments.prompt_file) if one is not None]
+    if len(given) != 1:
+        raise InvalidArgumentError('give the prompt once: sdcpp generate "what to show"')
+    if arguments.prompt_file is None:
+        return [sys.stdin.read().strip() if given[0] == "-" else given[0]]
+    if arguments.prompt_file == "-":
+        text = sys.stdin.read()
+    else:
+        try:
+            text = Path(arguments.prompt_file).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ModelNotFoundError(f"no such file: {arguments.prompt_file}") from None
+        except UnicodeDecodeError:
+            raise InvalidArgumentError(f"{arguments.prompt_file} is no text in UTF-8") from None
+    prompts = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if not prompts:
+        raise InvalidArgumentError(f"{arguments.prompt_file} has no prompts; each line is one")
+    return prompts
+
+
+def begin_log(arguments: argparse.Namespace) -> None:
+    """Let the log go to the terminal."""
+    level, form = (logging.DEBUG, "%(levelname)s %(message)s") if arguments.verbose else (logging.WARNING, "sdcpp: %(message)s")
+    logging.basicConfig(level=level, format=form)
+
+
+def _jobs(arguments: argparse.Namespace, prompts: Sequence[str], count: int) -> tuple[list[outputs.Wanted], list[Path]]:
+    """The pictures to be made, and their files; those that are there already are left out if the user wants that."""
+    drawn = arguments.seed is None or arguments.seed < 0
+    first = seed_value(arguments.seed)
+    each = count // len(prompts)
+    wanted = [outputs.Wanted(prompts[n // each], (first + n) % 2**64, n) for n in range(count)]
+    if arguments.output is None:
+        if arguments.resume:
+            raise InvalidArgumentError("--resume needs -o, the names by which pictures are found again")
+        return wanted, outputs.free_names(count)
+    paths = outputs.named(arguments.output, wanted)
+    outputs.check(paths)
+    if arguments.resume:
+        if "[seed]" in arguments.output and drawn:
+            raise InvalidArgumentError("--resume needs -s if the names have [seed], which is drawn at random otherwise")
+        left = [number for number, path in enumerate(paths) if not path.exists()]
+        return [wanted[number] for number in left], [paths[number] for number in left]
+    return wanted, paths
+
+
+def opening_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `Pipeline` is opened with."""
+    opening = {**flags.parts(arguments), **flags.values(arguments, MODEL)}
+    return opening | {name: getattr(arguments, name) for name in ("lora_model_dir", "embeddings", "embedding_dir")}
+
+
+def making_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What pictures are made with."""
+    making = flags.values(arguments, GENERATE)
+    preview_path = arguments.preview_path or ("preview.png" if making["preview"] != "none" else None)
+    if preview_path is not None:
+        _images.check_output(Path(preview_path))
+
+    def keep(step: Step) -> None:
+        assert preview_path is not None
+        _images.save(step.preview, preview_path)
+
+    return {
+        "negative_prompt": arguments.negative_prompt,
+        **making,
+        **{"init_image": arguments.init_image, "mask_image": arguments.mask_image, "outpaint": arguments.outpaint},
+        **{"loras": _loras(arguments.loras)},
+        **{"use_taesd": arguments.taesd is not None, "preview_callback": None if preview_path is None else keep},
+    }
 
 
 def _take_over(arguments: argparse.Namespace) -> None:
@@ -203,34 +295,6 @@ def _saying(what: str, shown: bool) -> Iterator[None]:
     finally:
         if shown:
             print(" " * (len(what) + 2), end="\r", file=sys.stderr, flush=True)
-
-
-def _paths(pattern: str | None, count: int) -> list[Path]:
-    """The pictures' paths; without a pattern, the first names that are free."""
-    if pattern is not None:
-        return _images.output_paths(pattern, count)
-    return next(paths for paths in _default_paths(count) if not any(map(Path.exists, paths)))
-
-
-def _default_paths(count: int) -> Iterator[list[Path]]:
-    for number in itertools.count():
-        yield _images.output_paths("output.png" if number == 0 else f"output_{number}.png", count)
-
-
-def _reserved(count: int) -> list[Path]:
-    """The first names that are free, taken by empty files, so that no two runs write the same."""
-    for paths in _default_paths(count):
-        taken: list[Path] = []
-        try:
-            for path in paths:
-                path.open("x").close()
-                taken.append(path)
-        except FileExistsError:
-            for path in taken:
-                path.unlink()
-            continue
-        return paths
-    raise AssertionError("names do not end")
 
 
 def _told(result: Result) -> str:

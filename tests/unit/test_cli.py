@@ -228,8 +228,8 @@ def test_the_version_is_an_option_too(capsys):
 
 def test_names_that_other_runs_took_meanwhile_are_left_to_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.generate._paths(None, 1) == cli.generate._paths(None, 1)
-    taken = [cli.generate._reserved(2) for _ in range(3)]
+    assert cli.outputs.free_names(1) == cli.outputs.free_names(1)
+    taken = [cli.outputs.reserved(2) for _ in range(3)]
     assert len({path for paths in taken for path in paths}) == 6
 
 

@@ -153,6 +153,7 @@ def test_the_command_line_has_every_option_with_the_same_default():
     given = command_line()
     # `sdcpp plan` takes link_speed as two numbers; the command line is a whole process
     left_out = {"prompt", "noise", "init_latent", "conditioning", "negative_conditioning", "preview_callback"}
+    left_out |= {"picture_callback"}
     left_out |= {
         "rng",
         "callback",
@@ -197,12 +198,12 @@ NOT_IN_TABLE = {
     sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "upscaler", "parts", "rng"}
     | {"lora_model_dir"}
     | {"embeddings", "embedding_dir"},
-    sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "mask_image", "loras"}
-    | {"conditioning", "negative_conditioning", "preview_callback", "callback", "cancel", "progress"},
+    sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "mask_image", "outpaint", "loras"}
+    | {"conditioning", "negative_conditioning", "preview_callback", "picture_callback", "callback", "cancel", "progress"},
     planner.plan: {"stages"},
 }
 # The package's own; what another keyword gives; the pipeline's, for all of its pictures unless a call has its own.
-NOT_KEYWORDS = {"blas_library", "mask", "rng"}
+NOT_KEYWORDS = {"blas_library", "extra", "mask", "rng", "seeds"}
 
 
 @pytest.mark.parametrize(
@@ -313,7 +314,7 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     parts["upscaler"] = "u.pth"
     given += ["--clip_l", "l", "--clip_g", "g", "-m", "x.gguf", "--no-blas", "-n", "no", "-i", "photo.png", "--no-progress"]
     given += ["--mask", "mask.png", "--lora-model-dir", "styles", "--lora", "a.safetensors", "--lora", "b:c:-0.5"]
-    given += ["--embedding", "w.pt", "--embd-dir", "words"]
+    given += ["--embedding", "w.pt", "--embd-dir", "words", "--outpaint", "1,2,3,4"]
     assert cli.main(["generate", "a cat", *given]) == 0
     rng = {"rng": expected.pop("rng")}
     model = {name: value for name, value in expected.items() if name in options.MODEL}
@@ -324,8 +325,9 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     }
     picture = {name: value for name, value in expected.items() if name in options.GENERATE}
     more = {"prompt": "a cat", "negative_prompt": "no", "init_image": "photo.png", "mask_image": "mask.png"}
+    more |= {"outpaint": "1,2,3,4"}
     more |= {"use_taesd": True, "progress": False, "loras": [("a.safetensors", 1.0), ("b:c", -0.5)]}
-    assert callable(Recorder.made.pop("preview_callback"))
+    assert callable(Recorder.made.pop("preview_callback")) and callable(Recorder.made.pop("picture_callback"))
     assert Recorder.made == {**picture, **more}
     assert len(expected) > 20
 
@@ -336,6 +338,7 @@ def test_the_command_line_says_nothing_of_what_was_left_out(monkeypatch):
     defaults = {name: one.default for name, one in parameters(sdcpp_py.Pipeline).items()}
     assert Recorder.opened == {name: defaults[name] for name in Recorder.opened} | {"whole_process": True}
     defaults = {name: one.default for name, one in parameters(sdcpp_py.Pipeline.generate).items()}
+    assert callable(Recorder.made.pop("picture_callback"))
     assert Recorder.made == {name: defaults[name] for name in Recorder.made} | {"prompt": "a cat"}
 
 
@@ -407,7 +410,6 @@ REFUSED = {
     "control_image": "c.png",
     "canny": True,
     "slg_scale": 2.5,
-    "image_cfg_scale": 1.5,
     "timestep_shift": 250,
     "pm_id_images": ["a.png"],
     "cache_mode": "easycache",
@@ -461,7 +463,15 @@ def test_the_facades_pictures_carry_their_arguments_and_convert_writes(folder, t
 
 
 WRITTEN = ["Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Clip skip", "Denoising strength", "RNG", "Sigmas"]
-WRITTEN += ["Guidance start", "Guidance end", "Guidance rescale", "APG eta", "APG momentum", "APG norm threshold"]
+WRITTEN += [
+    "Image CFG scale",
+    "Guidance start",
+    "Guidance end",
+    "Guidance rescale",
+    "APG eta",
+    "APG momentum",
+    "APG norm threshold",
+]
 WRITTEN += ["Hires upscaler", "Hires upscale", "Hires steps", "Hires denoising strength"]
 WRITTEN += ["Zero init steps", "Mimic scale", "Threshold percentile", "Interpolate Phi"]
 WRITTEN += ["Mask blur", "Masked content", "Masked area padding"]

@@ -102,20 +102,22 @@ def test_prompts_may_share_a_run(pipeline):
     model = pipeline._require_open()
     used = pipeline._checked({**options.given(options.GENERATE, DEFAULTS), "width": 64, "height": 64, "steps": 2})
     used["seed"] = 3
-    one, none = (share.conditioning for share in pipeline._shares(Text("a cat", [], ""), "", used, False))
+    one, none = (share.conditionings[0] for share in pipeline._shares(Text("a cat", [], ""), "", used, False))
     shape = (1, 4, 8, 8)
 
     def run(*shares):
         return model.sample(shares, used, shape, lambda *_: None, stop=pipeline.cancel)
 
     share = _engine.Share
-    expected = run(share(one), share(none, negative=True))
-    twice = run(share(one, weight=0.5), share(one, weight=0.5), share(none, negative=True))
+    expected = run(share([one]), share([none], negative=True))
+    twice = run(share([one], weight=0.5), share([one], weight=0.5), share([none], negative=True))
     np.testing.assert_allclose(twice, expected, atol=1e-4)
     with pytest.raises(errors.InvalidArgumentError, match="share of the steps"):
-        run(share(one, start=0.5, end=0.2), share(none, negative=True))
+        run(share([one], start=0.5, end=0.2), share([none], negative=True))
     with pytest.raises(errors.InvalidArgumentError, match="conditioning is needed"):
         run()
+    with pytest.raises(errors.InvalidArgumentError, match="2 conditionings; 1, or 1"):
+        run(share([one, none]), share([none], negative=True))
 
 
 DEFAULTS = {name: option.keyword_default for name, option in options.GENERATE.items()}

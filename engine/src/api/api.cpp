@@ -85,15 +85,14 @@ LatentShape latent_shape(const sdcpp_latent_shape& shape, const LatentSpace& spa
     return given;
 }
 
-// Bytes [height, width, 3] as [3, height, width], each byte divided and shifted.
-Floats planes_of(const uint8_t* picture, int32_t height, int32_t width, float divisor, float shift) {
+// Bytes [height, width, 3] as [3, height, width], each byte by 255.
+Floats planes_of(const uint8_t* picture, int32_t height, int32_t width) {
     if (height < 1 || width < 1 || height > max_pixels_side || width > max_pixels_side)
         fail(SDCPP_INVALID_ARGUMENT, "a picture of ", width, " x ", height, " pixels is not possible");
     const size_t pixels = static_cast<size_t>(height) * static_cast<size_t>(width);
     Floats planes(3 * pixels);
     for (size_t i = 0; i < pixels; ++i)
-        for (size_t c = 0; c < 3; ++c)
-            planes[c * pixels + i] = static_cast<float>(picture[3 * i + c]) / divisor + shift;
+        for (size_t c = 0; c < 3; ++c) planes[c * pixels + i] = static_cast<float>(picture[3 * i + c]) / 255.0f;
     return planes;
 }
 
@@ -328,9 +327,14 @@ int sdcpp_sample(sdcpp_model* model, const sdcpp_prompt_share* shares, size_t co
         SampleOptions& sample = wanted.sample;
         for (size_t i = 0; i < count; ++i) {
             const sdcpp_prompt_share& share = shares[i];
-            need(share.conditioning, "a share's conditioning");
-            sample.shares.push_back(
-                {&share.conditioning->conditioning, {share.negative != 0, share.weight, share.start, share.end}});
+            PromptShare& one = sample.shares.emplace_back();
+            one.guide = {share.negative != 0, share.weight, share.start, share.end};
+            one.without_picture = share.without_picture != 0;
+            for (int32_t picture = 0; picture < share.conditioning_count; ++picture) {
+                need(share.conditionings, "a share's conditionings");
+                need(share.conditionings[picture], "a share's conditioning");
+                one.conditionings.push_back(&share.conditionings[picture]->conditioning);
+            }
         }
         require_latents("noise", wanted.noise_shape, model->model, sample);
         require_latents("init_latent", wanted.init_latent_shape, model->model, sample);
@@ -407,7 +411,7 @@ int sdcpp_upscale(sdcpp_model* model, const sdcpp_options* options, const uint8_
         need(out, "out");
         const auto wanted = stored<GenerateOptions>(options, OptionSet::generate, &model->model);
         const auto lock = turn(model);
-        const Floats planes = planes_of(picture, height, width, 255.0f, 0);
+        const Floats planes = planes_of(picture, height, width);
         Floats made = upscale(model->model, wanted.upscale, planes, height, width);
         for (float& value : made) value = value * 2 - 1;
         const std::vector<uint8_t> bytes = to_bytes(made);
@@ -415,15 +419,17 @@ int sdcpp_upscale(sdcpp_model* model, const sdcpp_options* options, const uint8_
     });
 }
 
-int sdcpp_encode(sdcpp_model* model, const uint8_t* picture, int32_t height, int32_t width, float* latent,
+int sdcpp_encode(sdcpp_model* model, const float* picture, int32_t height, int32_t width, float* latent,
                  sdcpp_error* error) {
     return guarded(error, [&] {
         need(model, "model");
         need(picture, "picture");
         need(latent, "latent");
+        if (height < 1 || width < 1 || height > max_pixels_side || width > max_pixels_side)
+            fail(SDCPP_INVALID_ARGUMENT, "pictures of ", width, " x ", height, " cannot be encoded");
         const auto lock = turn(model);
-        const Floats planes = planes_of(picture, height, width, 127.5f, -1.0f);
-        const Floats encoded = encode(model->model, planes, height, width);
+        const size_t values = 3 * static_cast<size_t>(height) * static_cast<size_t>(width);
+        const Floats encoded = encode(model->model, {picture, values}, height, width);
         std::copy(encoded.begin(), encoded.end(), latent);
     });
 }

@@ -41,9 +41,11 @@ void require_fit(const std::vector<NamedNetwork>& networks, const Family& family
     if (decoder) channels = static_cast<const Autoencoder&>(*decoder->network).latent_channels();
     if (denoiser) {
         const auto& net = static_cast<const Denoiser&>(*denoiser->network);
-        if (net.in_channels() != net.out_channels())
+        // none; a picture to be edited; a mask and the picture under it
+        const int64_t extra = net.extra_channels(), latent = net.out_channels();
+        if (extra != 0 && extra != latent && extra != latent + 1)
             fail(SDCPP_UNSUPPORTED_MODEL, "a diffusion model with ", net.in_channels(),
-                 " input channels (inpainting or image editing): not supported yet");
+                 " input channels, such as for depth or inpainting: not supported yet");
         if (decoder && net.out_channels() != channels)
             fail(SDCPP_UNSUPPORTED_MODEL, "the diffusion model makes latents of ", net.out_channels(),
                  " channels, the VAE takes ", channels);

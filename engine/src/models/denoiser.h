@@ -37,6 +37,8 @@ class Denoiser : public Network {
 
     virtual int64_t in_channels() const = 0;
     virtual int64_t out_channels() const = 0;
+    // Input channels beside the latent's, which tell it of a picture.
+    int64_t extra_channels() const { return in_channels() - out_channels(); }
     virtual int64_t multiple() const = 0;  // latent sides must be whole multiples of this
 
     // The arrays that it takes of a conditioning, by name, and the length of each one's innermost side.

@@ -12,8 +12,8 @@ namespace {
 // One generator for each picture of a batch, so that a picture does not depend on the others.
 class BatchRng : public Rng {
   public:
-    BatchRng(const std::string& name, uint64_t seed, int batch) {
-        for (int i = 0; i < batch; ++i) each_.push_back(make_rng(name, seed + static_cast<uint64_t>(i)));
+    BatchRng(const std::string& name, const std::vector<uint64_t>& seeds) {
+        for (const uint64_t seed : seeds) each_.push_back(make_rng(name, seed));
     }
     void normal(std::span<float> out) override {
         const size_t part = out.size() / each_.size();
@@ -28,14 +28,24 @@ class BatchRng : public Rng {
 class Predictor {
   public:
     Predictor(Executor& executor, const ModelFacts& facts, const NoiseTable& table, const SampleOptions& options)
-        : executor_(executor), net_(executor.as<Denoiser>()), facts_(facts), table_(table), options_(options) {}
+        : executor_(executor), net_(executor.as<Denoiser>()), facts_(facts), table_(table), options_(options) {
+        if (const int64_t channels = net_.extra_channels()) {
+            if (options.extra.empty())
+                fail(SDCPP_INVALID_ARGUMENT, OptionName{"extra"}, " is needed: the diffusion model has ", channels,
+                     " channels beside the latent's");
+            const int64_t factor = facts.latent.factor, height = options.height / factor,
+                          width = options.width / factor;
+            extra_ =
+                for_each_picture(options.extra, static_cast<size_t>(channels * height * width), options.batch, "extra");
+        }
+    }
 
     // For each of `which` of the run's conditionings, one behind the other; together if they can be a batch.
     Floats operator()(const Floats& x, double sigma, const std::vector<size_t>& which) const {
         std::vector<const PromptShare*> shares;
         for (const size_t number : which) shares.push_back(&options_.shares[number]);
         if (std::all_of(shares.begin(), shares.end(), [&](const PromptShare* share) {
-                return joinable(*share->conditioning, *shares.front()->conditioning);
+                return joinable(*share->conditionings.front(), *shares.front()->conditionings.front());
             }))
             return together(x, sigma, shares);
         Floats out;
@@ -50,15 +60,22 @@ class Predictor {
     Floats together(const Floats& x, double sigma, const std::vector<const PromptShare*>& shares) const {
         const double scale = table_.is_flow() ? 1 : 1 / std::sqrt(sigma * sigma + 1);
         const auto batch = static_cast<size_t>(options_.batch);
+        const size_t each = x.size() / batch, extra_each = extra_.size() / batch;
         Noisy noisy;
         noisy.shape = {net_.in_channels(), 1, options_.height / facts_.latent.factor,
                        options_.width / facts_.latent.factor};
         noisy.picture_height = options_.height;
         noisy.picture_width = options_.width;
         for (const PromptShare* share : shares) {
-            noisy.conditionings.insert(noisy.conditionings.end(), batch, share->conditioning);
+            for (size_t picture = 0; picture < batch; ++picture)
+                noisy.conditionings.push_back(share->conditionings[share->conditionings.size() > 1 ? picture : 0]);
             noisy.negative.insert(noisy.negative.end(), batch, share->guide.negative);
-            for (const float value : x) noisy.x.push_back(static_cast<float>(value * scale));
+            for (size_t picture = 0; picture < batch; ++picture) {
+                const auto own = std::span(x).subspan(picture * each, each);
+                for (const float value : own) noisy.x.push_back(static_cast<float>(value * scale));
+                const auto extra = std::span(extra_).subspan(picture * extra_each, extra_each);
+                for (const float value : extra) noisy.x.push_back(share->without_picture ? 0.0f : value);
+            }
         }
         noisy.timesteps.assign(noisy.conditionings.size(), static_cast<float>(table_.timestep_of(sigma)));
         if (net_.takes_guidance())
@@ -72,6 +89,7 @@ class Predictor {
     const ModelFacts& facts_;
     const NoiseTable& table_;
     const SampleOptions& options_;
+    Floats extra_;  // all pictures'; empty if the denoiser has no extra channels
 };
 
 void require_conditionings(const SampleOptions& options, const Denoiser& net) {
@@ -92,9 +110,17 @@ void require_conditionings(const SampleOptions& options, const Denoiser& net) {
                  negative ? "above 0 if it is negative" : "and not 0");
         if (!(start >= 0 && start < end && end <= 1))
             fail(SDCPP_INVALID_ARGUMENT, "a conditioning needs a share of the steps within 0 to 1");
-        for (const Denoiser::Taken& taken : net.conditioning())
-            if (share.conditioning->at(taken.name).shape.back() != taken.width)
-                fail(SDCPP_INVALID_ARGUMENT, "the conditioning comes from another model");
+        const size_t given = share.conditionings.size();
+        if (given != 1 && given != static_cast<size_t>(options.batch))
+            fail(SDCPP_INVALID_ARGUMENT, "a share has ", given, " conditionings; 1, or ", options.batch,
+                 " for the pictures are needed");
+        for (const Conditioning* one : share.conditionings) {
+            for (const Denoiser::Taken& taken : net.conditioning())
+                if (one->at(taken.name).shape.back() != taken.width)
+                    fail(SDCPP_INVALID_ARGUMENT, "the conditioning comes from another model");
+            if (!joinable(*one, *share.conditionings.front()))
+                fail(SDCPP_INVALID_ARGUMENT, "the conditionings of one share have different shapes");
+        }
     }
 }
 
@@ -181,7 +207,13 @@ Floats generate(Model& model, const SampleOptions& options) {
         fail(SDCPP_INVALID_ARGUMENT, "batch is ", options.batch, "; 1 to ", max_together, " are possible");
     require_conditionings(options, *model.denoiser());
 
-    BatchRng rng(options.rng, options.seed, options.batch);
+    std::vector<uint64_t> seeds = options.seeds;
+    if (seeds.empty())
+        for (int i = 0; i < options.batch; ++i) seeds.push_back(options.seed + static_cast<uint64_t>(i));
+    if (seeds.size() != static_cast<size_t>(options.batch))
+        fail(SDCPP_INVALID_ARGUMENT, OptionName{"seeds"}, " are ", seeds.size(), "; ", options.batch,
+             " pictures are to be made");
+    BatchRng rng(options.rng, seeds);
     const LatentShape shape = {facts.latent.channels, 1, options.height / facts.latent.factor,
                                options.width / facts.latent.factor};
     const auto one = static_cast<size_t>(shape.count());

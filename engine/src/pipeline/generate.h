@@ -12,8 +12,9 @@
 namespace sdcpp {
 
 struct PromptShare {
-    const Conditioning* conditioning = nullptr;
+    std::vector<const Conditioning*> conditionings{};  // one for all pictures, or one for each
     Guide guide;
+    bool without_picture = false;  // the picture in the extra channels counts as zeros
 };
 
 // The state of a run after a step.
@@ -35,12 +36,14 @@ struct SampleOptions {
     double flow_shift = 0;                        // 0: the model's own
     float guidance = 3.5f;                        // for denoisers that were distilled to take it
     std::string sampler, scheduler, rng;
-    std::vector<double> sigmas;  // take the place of the scheduler's; empty: none
-    uint64_t seed = 0;           // the first picture's; the others' rise by one
-    int batch = 1;               // pictures that are sampled step by step together
+    std::vector<double> sigmas;   // take the place of the scheduler's; empty: none
+    uint64_t seed = 0;            // the first picture's; the others' rise by one …
+    std::vector<uint64_t> seeds;  // … unless each has its own
+    int batch = 1;                // pictures that are sampled step by step together
     Start start;
     double denoising_start = 0, denoising_end = 1;  // the share of the noise that this run takes away
-    Floats mask;  // [h, w] in 0 to 1, or one for each picture: 1 is repainted over the start's latent; empty: all
+    Floats mask;   // [h, w] in 0 to 1, or one for each picture: 1 is repainted over the start's latent; empty: all
+    Floats extra;  // [channels, h, w] for the denoiser's extra channels, or one for each picture
     bool soft_mask = false;               // a mask's numbers are how much may change
     std::vector<StepObserver> observers;  // called in this order
 };

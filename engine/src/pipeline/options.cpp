@@ -91,6 +91,10 @@ void store_latents(void* target, const OptionValue& value) {
     options.*Shape = array.shape;
 }
 
+void store_extra(void* target, const OptionValue& value) {
+    static_cast<GenerateOptions*>(target)->sample.extra = std::get<OptionArray>(value).data;
+}
+
 void store_mask(void* target, const OptionValue& value) {
     const auto& array = std::get<OptionArray>(value);
     auto& options = *static_cast<GenerateOptions*>(target);
@@ -114,6 +118,19 @@ const std::vector<std::string>& hires_upscalers() {
                                                    "nearest",
                                                    "model"};
     return names;
+}
+
+void store_seeds(void* target, const OptionValue& value) {
+    std::istringstream words(std::get<std::string>(value));
+    std::vector<uint64_t>& seeds = static_cast<GenerateOptions*>(target)->sample.seeds;
+    for (std::string word; std::getline(words, word, ',');) {
+        uint64_t seed = 0;
+        const auto read = std::from_chars(word.data(), word.data() + word.size(), seed);
+        if (read.ec != std::errc() || read.ptr != word.data() + word.size())
+            fail(SDCPP_INVALID_ARGUMENT, OptionName{"seeds"}, " must be whole numbers from 0, not '",
+                 word.substr(0, 60), "'");
+        seeds.push_back(seed);
+    }
 }
 
 void store_strength(void* target, const OptionValue& value) {
@@ -341,6 +358,16 @@ const std::vector<Option>& option_table() {
          .written = "CFG scale",
          .help = "guidance; 1 = none",
          .store = guided_by<&Guidance::scale>},
+        {.set = face,
+         .name = "image_cfg_scale",
+         .kind = Kind::number,
+         .least = 0,
+         .most = 1000,
+         .group = "guidance",
+         .flags = "--img-cfg-scale",
+         .unit = "X",
+         .written = "Image CFG scale",
+         .help = "for models that edit a picture: how closely to stay with it (left out: 1.5)"},
         {.set = generate,
          .name = "guidance_start",
          .kind = Kind::number,
@@ -498,6 +525,11 @@ const std::vector<Option>& option_table() {
          .help = "the first picture's seed, the others' rise by one; left out or below 0: random",
          .store = sampled<&SampleOptions::seed>},
         {.set = generate,
+         .name = "seeds",
+         .kind = Kind::text,
+         .help = "a seed for each picture, separated by commas, in place of seed",
+         .store = store_seeds},
+        {.set = generate,
          .name = "batch_count",
          .kind = Kind::integer,
          .least = 1,
@@ -613,6 +645,11 @@ const std::vector<Option>& option_table() {
          .kind = Kind::array,
          .help = "[H/f, W/f] or [N, H/f, W/f] in 0 to 1: what is repainted of init_latent is 1",
          .store = store_mask},
+        {.set = generate,
+         .name = "extra",
+         .kind = Kind::array,
+         .help = "values for the input channels that a checkpoint for inpainting or editing has beside the latent's",
+         .store = store_extra},
         {.set = face,
          .name = "mask_blur",
          .kind = Kind::number,

@@ -215,6 +215,8 @@ Json model_json(const Model& model) {
                              {"takes_guidance", Json(model.denoiser() && model.denoiser()->takes_guidance())},
                              {"latent_channels", whole(facts.latent.channels)},
                              {"latent_factor", whole(facts.latent.factor)},
+                             {"latent_scale", Json(facts.latent.scale)},
+                             {"extra_channels", whole(model.denoiser() ? model.denoiser()->extra_channels() : 0)},
                              {"upscale_factor", whole(upscale_factor(model))},
                              {"size_multiple", whole(facts.size_multiple)},
                              {"v_prediction", Json(facts.predicts == Predicts::v)},
