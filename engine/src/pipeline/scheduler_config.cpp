@@ -55,7 +55,12 @@ constexpr std::pair<const char*, bool> switches[] = {
 };
 
 bool has_word(std::string_view words, std::string_view word) {
-    return (" " + std::string(words) + " ").find(" " + std::string(word) + " ") != std::string::npos;
+    for (size_t at = 0; at < words.size();) {
+        const size_t end = std::min(words.find(' ', at), words.size());
+        if (words.substr(at, end - at) == word) return true;
+        at = end + 1;
+    }
+    return false;
 }
 
 }  // namespace
