@@ -13,7 +13,7 @@ from sdcpp_py.options import MODEL
 _EXAMPLES = """examples:
   sdcpp convert model.safetensors --type q8_0 -o model.gguf
   sdcpp convert --diffusion-model z_image_turbo_bf16.safetensors --llm qwen_3_4b.safetensors --vae ae.safetensors \\
-      --type q4_K -o z_image.gguf
+      --type q4_K -o small.gguf
 """
 _OPTIONS = {name: MODEL[name] for name in ("wtype", "tensor_type_rules", "threads")}
 

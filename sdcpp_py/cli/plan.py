@@ -23,7 +23,7 @@ from sdcpp_py.plan.planner import Plan
 _EXAMPLES = """examples:
   sdcpp plan sd_xl_base_1.0.safetensors --max-vram 6
   sdcpp plan sd_xl_base_1.0.safetensors --max-vram 6 --device-profile rtx4060-laptop -v
-  sdcpp plan --family flux --max-vram 11 --link-gbs 6.5 --device-profile rtx4090 --plot plan.png
+  sdcpp plan --family wan-14b --max-vram 11 --link-gbs 6.5 --device-profile rtx4090 --plot plan.png
   sdcpp plan sd_xl_base_1.0.safetensors --curve
 """
 _GIB = 2**30
