@@ -41,7 +41,7 @@ def qwen_image() -> dict[str, Any]:
         # half of a block's weights are for the text's tokens, which are few
         stages.append(stage(f"transformer_blocks.{i}", count(layer), workspace=6 * d, carry=d, attention=d, area=0.53))
     stages.append(stage("final_layer", count(net.norm_out, net.proj_out), workspace=3 * d, carry=d))
-    return {"patch": 16, "text_tokens": 256, "guided": True, "stages": stages}
+    return {"size": [1328, 1328], "patch": 16, "text_tokens": 256, "guided": True, "stages": stages}
 
 
 def wan_14b() -> dict[str, Any]:
@@ -52,7 +52,7 @@ def wan_14b() -> dict[str, Any]:
         work = max(6 * d, 2 * d + inner)
         stages.append(stage(f"blocks.{i}", count(layer), workspace=work, carry=d, attention=d))
     stages.append(stage("head", count(net.proj_out), workspace=3 * d, carry=d))
-    return {"patch": 16, "text_tokens": 0, "frames": 9, "guided": True, "stages": stages}
+    return {"size": [1280, 720], "patch": 16, "text_tokens": 0, "frames": 9, "guided": True, "stages": stages}
 
 
 def sd15_net() -> torch.nn.Module:
@@ -74,23 +74,26 @@ def sdxl_net() -> torch.nn.Module:
     )
 
 
-#: Networks that the engine runs: the family's name, other names for it, whether pictures are usually made with guidance.
-OWN: tuple[tuple[str, list[str], bool, Callable[[], Any]], ...] = (
-    ("sd1", ["sd15"], True, sd15_net),
-    ("sdxl", [], True, sdxl_net),
-    ("z-image", [], False, diffusers.ZImageTransformer2DModel),
-    ("flux.1", ["flux"], False, lambda: diffusers.FluxTransformer2DModel(guidance_embeds=True)),
+#: Networks that the engine runs: the family's name, other names for it, its own side of pictures, whether they are usually made
+#: with guidance.
+OWN: tuple[tuple[str, list[str], int, bool, Callable[[], Any]], ...] = (
+    ("sd1", ["sd15"], 512, True, sd15_net),
+    ("sdxl", [], 1024, True, sdxl_net),
+    ("z-image", [], 1024, False, diffusers.ZImageTransformer2DModel),
+    ("flux.1", ["flux"], 1024, False, lambda: diffusers.FluxTransformer2DModel(guidance_embeds=True)),
 )
 
 
 def main() -> None:
     torch.set_grad_enabled(False)
     with torch.device("meta"):
-        shapes = {name: {key: list(value.shape) for key, value in make().state_dict().items()} for name, _, _, make in OWN}
+        shapes = {name: {key: list(value.shape) for key, value in make().state_dict().items()} for name, _, _, _, make in OWN}
         estimated = {"qwen-image": qwen_image(), "wan-14b": wan_14b()}
     SHAPES.write_bytes(gzip.compress(json.dumps(shapes).encode(), 9, mtime=0))
     TARGET.parent.mkdir(exist_ok=True)
-    rows = [f' "{name}": {json.dumps({"also": also, "guided": guided})}' for name, also, guided, _ in OWN]
+    rows = [
+        f' "{name}": {json.dumps({"size": [side, side], "also": also, "guided": guided})}' for name, also, side, guided, _ in OWN
+    ]
     for name, family in estimated.items():
         stages = ",\n    ".join(json.dumps(row) for row in family.pop("stages"))
         rows.append(f' "{name}": {{{json.dumps(family)[1:-1]}, "stages": [\n    {stages}]}}')

@@ -5,7 +5,18 @@ from sdcpp_py._clone import module_folders
 __path__ = module_folders(__path__)  # before any module that needs the engine
 
 from sdcpp_py import control, errors, metadata, sampling
-from sdcpp_py._compat import RNG_TYPE_MAP, SAMPLE_METHOD_MAP, SCHEDULER_MAP, StableDiffusion
+from sdcpp_py._compat import (
+    GGML_TYPE_MAP,
+    LORA_APPLY_MODE_MAP,
+    PREDICTION_MAP,
+    PREVIEW_MAP,
+    RNG_TYPE_MAP,
+    SAMPLE_METHOD_MAP,
+    SCHEDULER_MAP,
+    SD_CACHE_MODE_MAP,
+    SD_HIRES_UPSCALER_MAP,
+    StableDiffusion,
+)
 from sdcpp_py._conditioning import Conditioning
 from sdcpp_py._convert import convert
 from sdcpp_py._images import save
@@ -15,9 +26,15 @@ from sdcpp_py._version import __version__
 from sdcpp_py.pipeline import Pipeline
 
 __all__ = [
+    "GGML_TYPE_MAP",
+    "LORA_APPLY_MODE_MAP",
+    "PREDICTION_MAP",
+    "PREVIEW_MAP",
     "RNG_TYPE_MAP",
     "SAMPLE_METHOD_MAP",
     "SCHEDULER_MAP",
+    "SD_CACHE_MODE_MAP",
+    "SD_HIRES_UPSCALER_MAP",
     "Conditioning",
     "Pipeline",
     "Report",

@@ -6,6 +6,7 @@ raises.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import os
@@ -13,15 +14,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from PIL import Image
 
-from sdcpp_py import _images, _inpaint, control, options
+from sdcpp_py import _images, _inpaint, _names, control, options
 from sdcpp_py._convert import convert
 from sdcpp_py._model_parts import ENCODERS_BY_FLAG
 from sdcpp_py._result import Step
-from sdcpp_py.errors import InvalidArgumentError, ModelNotFoundError
+from sdcpp_py._spelling import spelled_by
+from sdcpp_py.errors import InvalidArgumentError, ModelNotFoundError, shown
 from sdcpp_py.pipeline import Pipeline
 
 PathLike = str | os.PathLike[str]
@@ -30,6 +32,19 @@ PathLike = str | os.PathLike[str]
 SAMPLE_METHOD_MAP = {name: name for name in options.SAMPLERS}
 SCHEDULER_MAP = {name: name for name in options.SCHEDULERS}
 RNG_TYPE_MAP = {name: name for name in options.RNGS}
+PREVIEW_MAP = {name: name for name in options.GENERATE["preview"].choices}
+SD_HIRES_UPSCALER_MAP = {name: name for name in options.GENERATE["hires_upscaler"].choices}
+SD_CACHE_MODE_MAP = {name: name for name in ("disabled", *options.GENERATE["cache_mode"].choices[1:])}
+PREDICTION_MAP = {"default": "default"}
+LORA_APPLY_MODE_MAP = {name: name for name in ("auto", "immediately", "at_runtime")}  # all of which merge
+#: Names for ``wtype`` and ``output_type``.
+GGML_TYPE_MAP = {
+    name: name
+    for name in (
+        *("default", "f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"),
+        *("iq2_s", "iq3_xxs", "iq3_s", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0", "mxfp4", "NVFP4"),
+    )
+}
 
 # Keywords that do not change a picture here: placement and speed, which the engine decides itself, and settings of models and
 # features whose own keyword is checked.
@@ -101,11 +116,49 @@ _OWN = {
 _USUAL_TILE = 128  # their default for upscalers, which is ours where memory allows no larger one
 
 
+_THEIRS = {ours: theirs for theirs, (ours, _) in (_OPENING | _GENERATING).items()} | {
+    "model": "model_path",
+    "text_encoders": "clip_l_path, clip_g_path or t5xxl_path",
+    "embeddings": "embedding_paths",
+    "callback": "progress_callback",
+    "loras": "lora_model_dir and <lora:NAME:WEIGHT> in the prompt",
+}
+
+Given = ParamSpec("Given")
+Returned = TypeVar("Returned")
+
+
+def _spelled(name: str, value: str) -> str:
+    """An option as that package writes it."""
+    theirs = _THEIRS.get(name, name)
+    return f"{theirs}={value}" if value and " " not in theirs else theirs
+
+
+def _theirs(function: Callable[Given, Returned]) -> Callable[Given, Returned]:
+    """Let a method's errors and warnings name options by that package's keywords."""
+    inner = _names.helpful(function, _THEIRS)
+
+    @functools.wraps(function)
+    def spelled(*arguments: Given.args, **keywords: Given.kwargs) -> Returned:
+        with spelled_by(_spelled):
+            return inner(*arguments, **keywords)
+
+    return spelled
+
+
+def _equal(value: Any, other: Any) -> bool:
+    """Whether two values are the same, whatever ``value`` is: an array is no number."""
+    try:
+        return bool(value == other)
+    except Exception:
+        return False
+
+
 def _same(value: Any, default: Any) -> bool:
     """Whether they are equal and of one kind: True is not 1. Empty lists are nothing."""
     if isinstance(value, (list, tuple)) and not value:
         return not default
-    return isinstance(value, bool) == isinstance(default, bool) and bool(value == default)
+    return isinstance(value, bool) == isinstance(default, bool) and _equal(value, default)
 
 
 def _ours(function: Callable[..., Any], table: Mapping[str, tuple[str, Any]], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,15 +167,18 @@ def _ours(function: Callable[..., Any], table: Mapping[str, tuple[str, Any]], gi
         if name in table or name in _OWN or name in _NO_EFFECT:
             continue
         if not _same(given[name], one.default):
-            raise InvalidArgumentError(f"{name}={given[name]!r:.60} is not supported in this version; leave it out")
+            raise InvalidArgumentError(f"{name}={shown(given[name])} is not supported in this version; leave it out")
     return {
-        ours: given[theirs] for theirs, (ours, nothing) in table.items() if given[theirs] is not None and given[theirs] != nothing
+        ours: given[theirs]
+        for theirs, (ours, nothing) in table.items()
+        if given[theirs] is not None and not _equal(given[theirs], nothing)
     }
 
 
 class StableDiffusion:
     """A model under the names of stable-diffusion-cpp-python; an empty ``model_path`` takes the embedded model."""
 
+    @_theirs
     def __init__(
         self,
         model_path: PathLike = "",
@@ -175,20 +231,22 @@ class StableDiffusion:
         given = {name: value for name, value in locals().items() if name != "self"}
         opening = _ours(StableDiffusion.__init__, _OPENING, given)
         options.choice("image_resize_method", image_resize_method, ("crop", "resize"))
-        if sampler_rng_type not in ("cuda", rng_type):
-            raise InvalidArgumentError(f"sampler_rng_type={sampler_rng_type!r:.30} differs from rng_type; leave it out")
-        encoders = {component: given[f"{word}_path"] for word, component in ENCODERS_BY_FLAG.items() if given[f"{word}_path"]}
+        if not (_equal(sampler_rng_type, "cuda") or _equal(sampler_rng_type, rng_type)):
+            raise InvalidArgumentError(f"sampler_rng_type={shown(sampler_rng_type)} differs from rng_type; leave it out")
+        paths = {component: given[f"{word}_path"] for word, component in ENCODERS_BY_FLAG.items()}
+        encoders = {component: path for component, path in paths.items() if not _equal(path, "")}
         self._arguments = given
         self._crops = image_resize_method == "crop"
-        self._taesd = bool(taesd_path) and not tae_preview_only
-        self._control_net = control_net_path or None
-        if self._control_net is not None and not Path(self._control_net).exists():
-            raise ModelNotFoundError(f"no such file: {self._control_net}")
-        self._upscaler_tile = None if upscale_tile_size == _USUAL_TILE else upscale_tile_size
-        if embedding_paths:
-            opening["embeddings"] = list(embedding_paths)
-        self.pipeline = Pipeline(model_path or None, parts=encoders or None, **opening)
+        self._taesd = not _equal(taesd_path, "") and not options.switch("tae_preview_only", tae_preview_only)
+        self._upscaler_tile = None if _equal(upscale_tile_size, _USUAL_TILE) else upscale_tile_size
+        if not _same(embedding_paths, ()):
+            opening["embeddings"] = embedding_paths
+        self._control_net = None if _equal(control_net_path, "") else control_net_path
+        if self._control_net is not None and not Path(os.fsdecode(self._control_net)).exists():
+            raise ModelNotFoundError(f"no such file: {os.fsdecode(self._control_net)}")
+        self.pipeline = Pipeline(None if _equal(model_path, "") else model_path, parts=encoders or None, **opening)
 
+    @_theirs
     def generate_image(
         self,
         prompt: str,
@@ -275,7 +333,10 @@ class StableDiffusion:
         given = {name: value for name, value in locals().items() if name != "self"}
         making = _ours(StableDiffusion.generate_image, _GENERATING, given)
         options.real("strength", strength, 0.0, 1.0)
-        if vae_tile_size not in (None, "0x0", 0):
+        for name in ("progress_callback", "preview_callback"):
+            if given[name] is not None and not callable(given[name]):
+                raise InvalidArgumentError.of(name, f"must be a function, not {shown(given[name])}")
+        if not any(_equal(vae_tile_size, nothing) for nothing in (None, "0x0", 0)):
             making["vae_tile_size"] = _tile_side(vae_tile_size)
         if init_image is not None:
             making |= {"init_image": self._fitted(init_image, width, height), "strength": strength}
@@ -288,7 +349,7 @@ class StableDiffusion:
             hint = self.preprocess_canny(control_image) if canny else self._fitted(control_image, width, height)
             making["controls"] = [control.Control(self._control_net, hint, control_strength)]
 
-        if hires:
+        if options.switch("hires", hires):
             making |= self._second_pass(given)
 
         def after(step: Step) -> None:
@@ -305,7 +366,7 @@ class StableDiffusion:
         result = self.pipeline.generate(prompt, **making, use_taesd=self._taesd, callback=callback)
         used = {theirs: result.parameters[ours] for theirs, (ours, _) in _GENERATING.items() if ours in result.parameters}
         images = result.images
-        if upscale_factor != 1:
+        if not _equal(upscale_factor, 1):
             images = self.upscale(images, upscale_factor)
         for image, made, own_seed in zip(images, result.images, result.seeds):
             info: dict[Any, Any] = {**made.info, **self._arguments, **given, **used, "seed": own_seed}
@@ -315,14 +376,15 @@ class StableDiffusion:
     def _second_pass(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Keywords of hires fix under our names."""
         upscaler = options.GENERATE["hires_upscaler"].check(str(given["hires_upscaler"]).lower().replace(" ", "_"))
-        if given["hires_path"]:
+        if not _equal(given["hires_path"], ""):
             raise InvalidArgumentError("hires_path is not supported in this version; give the upscaler to the constructor")
         out = {"hires": True, "hires_upscaler": upscaler, "hires_scale": given["hires_scale"]}
-        out |= {name: given[name] for name in ("hires_width", "hires_height", "hires_steps") if given[name]}
+        out |= {name: given[name] for name in ("hires_width", "hires_height", "hires_steps") if not _equal(given[name], 0)}
         tile = given["hires_upscale_tile_size"]
-        out["upscale_tile_size"] = self._upscaler_tile if tile == _USUAL_TILE else tile
+        out["upscale_tile_size"] = self._upscaler_tile if _equal(tile, _USUAL_TILE) else tile
         return {**out, "hires_denoising_strength": given["hires_denoising_strength"]}
 
+    @_theirs
     def upscale(
         self,
         images: _images.Picture | Sequence[_images.Picture],
@@ -353,6 +415,7 @@ class StableDiffusion:
             return picture
         return _images.opened(picture).resize((width, height), Image.Resampling.LANCZOS)
 
+    @_theirs
     def preprocess_canny(
         self,
         image: _images.Picture,
@@ -370,6 +433,11 @@ class StableDiffusion:
         found = [options.real(name, value, 0.0, 1.0) for name, value in numbers.items()]
         return control.soft_canny(image, found[0], found[1], found[2], found[3], options.switch("inverse", inverse))
 
+    def generate_video(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise InvalidArgumentError: no model for video is supported."""
+        raise InvalidArgumentError("generate_video is not supported: the models here make pictures")
+
+    @_theirs
     def convert(
         self,
         input_path: PathLike,
@@ -409,5 +477,5 @@ def _tile_side(size: Any) -> int:
     """A tile's latent sides, given as one number or as "32x32"."""
     sides = set(str(size).lower().split("x"))
     if len(sides) != 1 or not (side := sides.pop()).isdigit():
-        raise InvalidArgumentError(f"vae_tile_size={size!r:.30}: tiles here are square, such as 32 or '32x32'")
+        raise InvalidArgumentError(f"vae_tile_size={shown(size)}: tiles here are square, such as 32 or '32x32'")
     return int(side)

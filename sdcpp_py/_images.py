@@ -19,6 +19,12 @@ from sdcpp_py.errors import BadFileError, InvalidArgumentError, ModelNotFoundErr
 
 _A1111_ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Clip skip")
 MAX_SIDE = 16384  # pixels
+_MODES = {  # Pillow's modes that each format holds
+    "PNG": ("1", "L", "LA", "I;16", "P", "RGB", "RGBA"),
+    "JPEG": ("1", "L", "RGB", "CMYK"),
+    "WEBP": ("L", "LA", "P", "RGB", "RGBA"),
+    "BMP": ("1", "L", "P", "RGB", "RGBA"),
+}
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 
 
@@ -181,7 +187,8 @@ def save(image: Image.Image, target: str | os.PathLike[str] | IO[bytes], format:
     """Write ``image`` to a path, whole or not at all, or to a file object, with the parameters that it was made with.
 
     ``format`` is "png", "jpeg", "webp" or "bmp"; None: the path's ending, PNG for a file object. A PNG carries the parameters as
-    text, JPEG and WebP in EXIF data, as A1111's web UI writes them. Raises InvalidArgumentError, ModelNotFoundError.
+    text, JPEG and WebP in EXIF data, as A1111's web UI writes them. What a format has no room for, such as a JPEG's transparency,
+    is flattened onto white. Raises InvalidArgumentError, ModelNotFoundError.
     """
     if not isinstance(image, Image.Image):
         raise InvalidArgumentError(f"a PIL image is saved, not {shown(image)}")
@@ -190,12 +197,12 @@ def save(image: Image.Image, target: str | os.PathLike[str] | IO[bytes], format:
         kind = _format_of(path, format)
         check_output(path, kind)
         with whole_file(path) as temporary:
-            image.save(temporary, kind, **_metadata(image, kind))
+            _writable(image, kind).save(temporary, kind, **_metadata(image, kind))
     elif hasattr(target, "write"):
         kind = _format_of(Path("picture.png"), format)
         if isinstance(target, io.TextIOBase):
             raise InvalidArgumentError("a picture is bytes; open the file with mode 'wb', or use io.BytesIO")
-        image.save(target, kind, **_metadata(image, kind))
+        _writable(image, kind).save(target, kind, **_metadata(image, kind))
     else:
         raise InvalidArgumentError(f"a picture is saved to a path or a file object, not {shown(target)}")
 
@@ -203,7 +210,7 @@ def save(image: Image.Image, target: str | os.PathLike[str] | IO[bytes], format:
 def save_all(images: Sequence[Image.Image], target: str | os.PathLike[str] | IO[bytes], format: str | None = None) -> None:
     """Write several pictures as `output_paths` numbers them, or the only one to a file object."""
     if isinstance(target, (str, os.PathLike)):
-        paths = output_paths(target, len(images))
+        paths = output_paths(os.fsdecode(_engine.path_bytes(target)), len(images))
         for path in paths:
             check_output(path, _format_of(path, format))
         for image, path in zip(images, paths):
@@ -212,6 +219,11 @@ def save_all(images: Sequence[Image.Image], target: str | os.PathLike[str] | IO[
         save(images[0], target, format)
     else:
         raise InvalidArgumentError(f"{len(images)} pictures need a path; save them one by one to file objects")
+
+
+def _writable(image: Image.Image, kind: str) -> Image.Image:
+    """The picture, or what a format takes in its place."""
+    return image if image.mode in _MODES[kind] else opened(image)
 
 
 def _format_of(path: Path, wanted: str | None) -> str:

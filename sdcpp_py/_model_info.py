@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sdcpp_py import _engine, _gpu_advice
+from sdcpp_py import _engine, _gpu_advice, options
 from sdcpp_py._memory_errors import memory_errors_told
 from sdcpp_py.errors import SdcppError
 
@@ -90,7 +90,8 @@ def summarize(path: str | os.PathLike[str], *, part: str = "any") -> ModelSummar
     ``part`` says what a file of one part is: a component or a kind of components of `sdcpp_py._model_parts.COMPONENTS`; "any"
     lets its names say it.
     """
-    given = _engine.PartFile(_engine.path_bytes(path), {"any": "", "diffusion": "diffusion_model"}.get(part, part))
+    kind = options.word("part", part)
+    given = _engine.PartFile(_engine.path_bytes(path), {"any": "", "diffusion": "diffusion_model"}.get(kind, kind))
     listing = _engine.listing(given)
     tensors = [TensorEntry(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in listing["tensors"]]
     by_type: Counter[str] = Counter()

@@ -6,7 +6,8 @@ import difflib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
 from sdcpp_py.errors import UnknownKeywordError, shown
@@ -147,16 +148,25 @@ def sampler(name: Any, known: tuple[str, ...], schedules: tuple[str, ...]) -> tu
     return name, None
 
 
-def helpful(function: Callable[Given, Result]) -> Callable[Given, Result]:
-    """Let ``function`` say which of its keywords is meant by one that it does not have, by raising UnknownKeywordError."""
+def keyword(name: str, known: Collection[str], own: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """Those of the keywords ``known`` that may be meant by ``name``; ``own``: other names of ours there."""
+    ours = KEYWORDS.get(name, name)
+    theirs = own.get(ours, ours)
+    return [theirs] if theirs in known else difflib.get_close_matches(name, known, n=2, cutoff=0.7)
+
+
+def helpful(function: Callable[Given, Result], own: Mapping[str, str] = MappingProxyType({})) -> Callable[Given, Result]:
+    """Let ``function`` say which of its keywords is meant by one that it does not have, by raising UnknownKeywordError.
+
+    ``own`` are its names of our keywords, if they are others.
+    """
     known = [name for name in inspect.signature(function).parameters if name != "self"]
 
     @functools.wraps(function)
     def checked(*arguments: Given.args, **keywords: Given.kwargs) -> Result:
         for name in keywords:
             if name not in known:
-                ours = KEYWORDS.get(name)
-                near = [ours] if ours in known else difflib.get_close_matches(name, known, n=2, cutoff=0.7)
+                near = keyword(name, known, own)
                 hint = f"; did you mean {' or '.join(near)}?" if near else f"; there are: {', '.join(known)}"
                 raise UnknownKeywordError(f"unknown keyword {shown(name)}{hint}")
         return function(*arguments, **keywords)

@@ -22,7 +22,8 @@ _LONGEST = 200  # bytes of the target's name within a temporary one; systems tak
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """A path in ``target``'s folder to write to. It takes ``target``'s name at the end of the block; gone if that raises.
+    """A path in ``target``'s folder to write to. It takes ``target``'s name at the end of the block; gone if that raises. In a
+    process that was forked within the block nothing is done: the file is its parent's.
 
     Temporary files that processes left which were killed are removed first. The system's own rules (the umask) say who may read
     the file. A symbolic link stays, and the file that it names is written. Raises OSError.
@@ -30,11 +31,14 @@ def whole_file(target: Path) -> Iterator[Path]:
     target = Path(os.path.realpath(target))
     _remove_leftovers(target.parent)
     descriptor, temporary = _created(target)
+    process = os.getpid()
     try:
         yield temporary
-        temporary.replace(target)
+        if process == os.getpid():
+            temporary.replace(target)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        if process == os.getpid():
+            temporary.unlink(missing_ok=True)
         raise
     finally:
         os.close(descriptor)

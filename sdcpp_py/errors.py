@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections.abc
 
+Spell = collections.abc.Callable[[str, str], str]
 
-def _in_python(name: str, value: str) -> str:
+
+def in_python(name: str, value: str) -> str:
     """An option as Python's keyword."""
     if not value:
         return name
@@ -30,8 +32,10 @@ class SdcppError(Exception):
 
     #: The option that the message names after the word "option", as "name" or "name=value"; "" if it names none.
     option: str = ""
+    #: How `str` writes it; None: as Python's keyword.
+    spell: Spell | None = None
 
-    def spelled(self, spell: collections.abc.Callable[[str, str], str]) -> str:
+    def spelled(self, spell: Spell) -> str:
         """The message with the option as ``spell(name, value)`` writes it."""
         message = str(self.args[0]) if self.args else ""
         if not self.option:
@@ -40,8 +44,8 @@ class SdcppError(Exception):
         return message.replace(f"option {self.option}", spell(name, value), 1)
 
     def __str__(self) -> str:
-        """The message, options as Python's keywords."""
-        return self.spelled(_in_python)
+        """The message, options as the face that it came through writes them."""
+        return self.spelled(self.spell or in_python)
 
 
 class InvalidArgumentError(SdcppError, ValueError):

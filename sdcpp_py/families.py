@@ -84,23 +84,33 @@ def is_guided(family: str) -> bool:
     return bool(_data()[_known(family)]["guided"])
 
 
-def stages(family: str, *, wtype: str = "bf16", width: int = 1024, height: int = 1024, tflops: float = 20.0) -> list[Stage]:
-    """The denoiser of ``family`` as stages of one microbatch, for pictures of ``width`` x ``height`` pixels.
+def size(family: str) -> tuple[int, int]:
+    """Width and height of the pictures that a family is made for."""
+    width, height = _data()[_known(family)]["size"]
+    return int(width), int(height)
+
+
+def stages(
+    family: str, *, wtype: str = "bf16", width: int | None = None, height: int | None = None, tflops: float = 20.0
+) -> list[Stage]:
+    """The denoiser of ``family`` as stages of one microbatch, for pictures of ``width`` x ``height`` pixels (None: its own size).
 
     ``wtype`` is the weights' type, ``tflops`` the device's speed in large layers. Raises InvalidArgumentError.
     """
     family = _known(family)
+    own_width, own_height = size(family)
+    width, height = own_width if width is None else width, own_height if height is None else height
     if family in _shapes():
         return _own_stages(family, wtype, width, height, tflops)
     data = _data()[family]
-    size = BYTES_PER_WEIGHT[options.choice("wtype", wtype.lower(), tuple(BYTES_PER_WEIGHT))]
+    item = BYTES_PER_WEIGHT[options.choice("wtype", wtype.lower(), tuple(BYTES_PER_WEIGHT))]
     patch = data["patch"]
     across, down = options.side("width", width, patch), options.side("height", height, patch)
     tokens = (across // patch) * (down // patch) * data.get("frames", 1) + data["text_tokens"]
     speed = options.real("tflops", tflops, 1e-6, 1e9) * 1e12
     out = []
     for row in data["stages"]:
-        param_bytes = int(row["params"] * size)
+        param_bytes = int(row["params"] * item)
         here = tokens * row["area"]
         flops = 2 * row["params"] * here + 4 * here * here * row["attention"]
         work, carry_in, carry_out = (int(4 * tokens * row[key]) for key in ("workspace", "carry_in", "carry_out"))

@@ -26,6 +26,7 @@ from sdcpp_py._memory_errors import memory_errors_told
 from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
 from sdcpp_py._prompts import Prompts, Text, conditionings_of, together, together_key
 from sdcpp_py._result import Report, Result, Step
+from sdcpp_py._spelling import OptionName
 from sdcpp_py._watchers import Watchers
 from sdcpp_py.errors import (
     BusyError,
@@ -87,7 +88,9 @@ class Pipeline:
     ``embedding_dir`` is a folder of such files, of which those for other models are left out.
 
     Calls from several threads on one object wait for each other; separate objects run side by side. If a step callback takes
-    longer than five seconds, calls that wait raise BusyError, since the callback may be waiting for them.
+    longer than five seconds, calls that wait raise BusyError, since the callback may be waiting for them. Calls on the thread of
+    a run, from its callbacks, from signal handlers or from ``is_set`` of its ``cancel``, raise BusyError at once, except `cancel`
+    and `close`.
 
     Raises errors of :mod:`sdcpp_py.errors`: ModelNotFoundError, BadFileError, UnsupportedModelError, InvalidArgumentError.
     """
@@ -129,8 +132,10 @@ class Pipeline:
         given = options.given(options.MODEL, named)
         self._model: _engine.Model | None = None
         self._lock = threading.RLock()  # one run at a time
-        self._in_callback: tuple[int, float] | None = None  # the thread that calls back, and since when
-        self._cancelled = threading.Event()
+        self._at_work: int | None = None  # the thread of the call under way
+        self._closing = False  # whether the call under way shall close the model at its end
+        self._in_callback: float | None = None  # since when a step callback is under way
+        self._cancelled = False  # no Event: signal handlers must not wait for its lock
         self._watch: Callable[[], bool] | None = None  # the cancel of the call under way
         self._controls: list[control.Ready] = []  # of the call under way
         self._led_part: control.Part | None = None  # of their pictures
@@ -148,8 +153,8 @@ class Pipeline:
         words = embedding_files.files_of(embeddings, embedding_dir)
         files = ModelParts(model, {name: named[name] for name in FILE_KEYWORDS}, otherwise=embedded_model())
         self.model_path = files.path
-        budgeted = budget is not None and budget != 0
-        if link_speed is None and budgeted and not device.lower().startswith("simulated"):
+        self._budgeted = budget is not None and budget != 0
+        if link_speed is None and self._budgeted and not device.lower().startswith("simulated"):
             chosen["link_speed"] = _speeds.device_speed(device, chosen.get("threads", 0))
         self._model = _engine.Model(files.files, chosen)
         if files.lacks_model:
@@ -184,42 +189,66 @@ class Pipeline:
         raise TypeError("a Pipeline cannot be copied or pickled; make another one from the same files")
 
     def close(self) -> None:
-        """Free the model; further use raises ClosedError. Waits for a run under way; closing twice is fine."""
+        """Free the model; further use raises ClosedError. Waits for a run under way; closing twice is fine.
+
+        On the thread of that run (in a signal handler, a callback, or ``is_set`` of its ``cancel``) it cannot wait. It stops the
+        run there and returns: the run raises CancelledError within moments, or what the handler raises, and the model is freed as
+        it ends.
+        """
         if self._model is not None and self._model.forked:
             return  # it belongs to the process that this one was forked from
+        if self._at_work == _engine.caller():
+            self._closing = True
+            self.cancel()
+            return
         with self._alone():
-            self._prompts.clear()
-            if self._model is not None:
-                self._model.close()
-                self._model = None
+            self._free()
+
+    def _free(self) -> None:
+        self._closing = False
+        self._prompts.clear()
+        model, self._model = self._model, None
+        if model is not None:
+            model.close()
 
     @contextlib.contextmanager
     def _alone(self, cancel: _engine.Cancel | None = None) -> Iterator[None]:
         """Wait for other calls, until ``cancel`` is set.
 
-        Raises BusyError if waiting would never end: within a step callback, or for one that waits; CancelledError.
+        Raises BusyError if waiting would never end: on the thread of a run, or for a step callback that waits; CancelledError.
         """
         if self._model is not None:
             self._model.require_process()  # before a lock that nobody here may give back
         busy = "this pipeline is at work until its step callback returns"
-        inside = self._in_callback
-        if inside is not None and inside[0] == threading.get_ident():
+        here = _engine.caller()
+        if self._at_work == here and self._in_callback is not None:
             raise BusyError(f"{busy}: keep step.latent and use it after generate(), or use another Pipeline; cancel() works here")
+        if self._at_work == here:
+            raise BusyError(
+                "this pipeline is at work, and a signal handler, a log handler or is_set() of its cancel called it meanwhile: "
+                "use it afterwards, or another Pipeline; cancel() and close() work here"
+            )
         while not self._lock.acquire(timeout=0.05):
             if cancel is not None and cancel.is_set():
                 raise CancelledError("cancelled")
             inside = self._in_callback
-            if inside is not None and time.monotonic() - inside[1] > _CALLBACK_SECONDS:
+            if inside is not None and time.monotonic() - inside > _CALLBACK_SECONDS:
                 raise BusyError(f"{busy}, which takes long and may be waiting for this call")
         try:
+            self._at_work = here  # a signal handler before this line has the pipeline for itself
             yield
         finally:
-            self._lock.release()
+            self._at_work = None
+            try:
+                if self._closing:
+                    self._free()
+            finally:
+                self._lock.release()
 
     @contextlib.contextmanager
     def _calling_back(self) -> Iterator[None]:
         """Let other calls on this thread know that a callback is under way."""
-        self._in_callback = threading.get_ident(), time.monotonic()
+        self._in_callback = time.monotonic()
         try:
             yield
         finally:
@@ -230,7 +259,7 @@ class Pipeline:
         """Look at a caller's event while calls are under way."""
         self._watch = None if cancel is None else cancel.is_set
         try:
-            self._cancelled.clear()
+            self._cancelled = False
             self._stop_if_cancelled()
             yield
         finally:
@@ -241,7 +270,7 @@ class Pipeline:
 
         One that comes between two calls does nothing; `generate`'s own ``cancel`` is not lost.
         """
-        self._cancelled.set()
+        self._cancelled = True
         if (model := self._model) is not None:
             model.cancel()
 
@@ -408,10 +437,9 @@ class Pipeline:
         ``callback`` is called after each step with a `Step`, on this thread; what it raises comes out of this call.
         ``preview_callback`` likewise, after every ``preview_interval`` steps, and with a picture: ``preview`` says how it is
         made (``proj`` at once, ``tae`` by the tiny autoencoder, ``vae`` by the model's own). ``picture_callback`` is called with
-        the number and the picture as soon as each is done. Within them only `cancel` may be
-        called on this pipeline; other methods raise BusyError. ``cancel`` is a `threading.Event` or the like: once its
-        ``is_set()`` is true this call raises CancelledError within moments, also if it was set before. ``progress`` None shows
-        a bar on a terminal.
+        the number and the picture as soon as each is done. Within them only `cancel` and `close` may be called on this pipeline;
+        other methods raise BusyError. ``cancel`` is a `threading.Event` or the like: once its ``is_set()`` is true this call
+        raises CancelledError within moments, also if it was set before. ``progress`` None shows a bar on a terminal.
 
         Raises InvalidArgumentError before anything is computed, CancelledError, MissingPartError, OutOfMemoryError,
         NotFiniteError, ClosedError.
@@ -464,6 +492,7 @@ class Pipeline:
                 bar.set_description("reading the prompt")
                 try:
                     start = time.perf_counter()
+                    self._require_room(used, later)
                     box = works[0].box if works else None  # the same for all: they have one mask
                     self._led_part = None if box is None else control.Part(works[0].kept.size, box)
                     self._follow(used["width"], used["height"])
@@ -602,6 +631,23 @@ class Pipeline:
             return replace(job, init_latent=latent, work=number)
         return replace(job, init_latent=latent, mask=mask, work=number)
 
+    def _require_room(self, used: dict[str, Any], later: _hires.SecondPass | None) -> None:
+        """Raise OverBudgetError if a budget is not enough for what runs after the steps: before them."""
+        if not self._budgeted:
+            return
+        roles = {"tiny_decoder" if used.get("use_taesd") else "decoder"}
+        if later:
+            roles |= {"denoiser"} if later.upscaler.startswith("latent") else {"denoiser", "encoder"}
+        sizes = self._sizes(self._later_options(used, later) if later else used)
+        for network in self._facts["networks"]:
+            if network["role"] in roles:
+                self._require_open().plan(network["name"], sizes)
+
+    @staticmethod
+    def _sizes(used: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that plans depend on."""
+        return {name: used[name] for name in (*_SIZE, *_DECODING) if name in used}
+
     @property
     def _sees(self) -> str:
         """What the diffusion model sees beside the latent: "", the "picture" that it edits, or the "mask" and what it keeps."""
@@ -668,7 +714,7 @@ class Pipeline:
         """For each network of a run, in order, its plan or why there is none."""
         roles = {"denoiser", "tiny_decoder" if used.get("use_taesd") else "decoder", *(["encoder"] if has_picture else [])}
         reading = {encoder.name for encoder in self._prompts.encoders}
-        size = {name: used[name] for name in (*_SIZE, *_DECODING) if name in used}
+        size = self._sizes(used)
         chunks = self._prompts.chunks(texts, used.get("steps"))
         found: dict[str, planner.Plan | OverBudgetError] = {}
         for network in self._facts["networks"]:
@@ -735,8 +781,8 @@ class Pipeline:
         return used
 
     def _require_network(self, name: object) -> None:
-        if name not in self.networks:
-            raise InvalidArgumentError(f"network must be one of {', '.join(self.networks)}, not {shown(name)}")
+        if not isinstance(name, str) or name not in self.networks:
+            raise InvalidArgumentError.of("network", f"must be one of {', '.join(self.networks)}, not {shown(name)}")
 
     def _require_open(self) -> _engine.Model:
         if self._model is None:
@@ -763,45 +809,46 @@ class Pipeline:
     def _warn(self, unwanted: bool, given: Mapping[str, Any], used: dict[str, Any], has_picture: bool, has_mask: bool) -> None:
         """Log options that are given and have no effect."""
         if unwanted and used["cfg_scale"] == 1.0:
-            logger.warning("the negative prompt has no effect at a cfg_scale of 1; take one above 1")
+            logger.warning("the negative prompt has no effect at a %s of 1; take one above 1", OptionName("cfg_scale"))
         if used["cfg_scale"] == 1.0:
             for name in _GUIDANCE:
                 if given[name] != options.GENERATE[name].keyword_default:
-                    logger.warning("%s has no effect at a cfg_scale of 1", name)
+                    logger.warning("%s has no effect at a %s of 1", OptionName(name), OptionName("cfg_scale"))
         for names, needed in _NEEDED.items():
             for name in names:
                 if given[name] is not None and not given[needed]:
-                    logger.warning("%s has no effect without %s", name, needed)
+                    logger.warning("%s has no effect without %s", OptionName(name), OptionName(needed))
         for name in (name for name in options.GENERATE if name.startswith("cache_") and name != "cache_mode"):
             wanted = _OF_CACHE.get(name, used["cache_mode"])
             if given[name] is not None and (used["cache_mode"] == "none" or used["cache_mode"] != wanted):
-                logger.warning("%s has no effect with the cache_mode %s", name, used["cache_mode"])
+                logger.warning("%s has no effect with %s %s", OptionName(name), OptionName("cache_mode"), used["cache_mode"])
         if given["guidance"] is not None and not self._facts["takes_guidance"]:
-            logger.warning("guidance has no effect: this model was not distilled to take it; cfg_scale guides it")
+            own, other = OptionName("guidance"), OptionName("cfg_scale")
+            logger.warning("%s has no effect: this model was not distilled to take it; %s guides it", own, other)
         if given["flow_shift"] is not None and not self._facts["flow"]:
-            logger.warning("flow_shift has no effect: this model is not a flow")
+            logger.warning("%s has no effect: this model is not a flow", OptionName("flow_shift"))
         for name, option in options.GENERATE.items():
             if option.samplers and given.get(name) is not None and used["sampler"] not in option.samplers:
-                logger.warning("%s has no effect with the sampler %s", name, used["sampler"])
+                logger.warning("%s has no effect with the sampler %s", OptionName(name), used["sampler"])
         if "sigmas" in used and (given["scheduler"] is not None or given["steps"] not in (None, used["steps"])):
-            logger.warning("steps and scheduler have no effect with sigmas")
+            logger.warning("%s and %s have no effect with %s", *map(OptionName, ("steps", "scheduler", "sigmas")))
         if given["vae_tiling"] is False and (given["vae_tile_size"], given["vae_tile_overlap"]) != (None, None):
-            logger.warning("the size and overlap of tiles have no effect without vae_tiling")
+            logger.warning("the size and overlap of tiles have no effect without %s", OptionName("vae_tiling"))
         for name in () if has_mask else _MASKING:
             if used.pop(name, None) is not None:
-                logger.warning("%s has no effect without mask_image", name)
+                logger.warning("%s has no effect without %s", OptionName(name), OptionName("mask_image"))
         for name in (*_hires.NAMES, "hires_exact_steps") if not given["hires"] else ():
             if used.pop(name, None) is not None:
-                logger.warning("%s has no effect without hires", name)
+                logger.warning("%s has no effect without %s", OptionName(name), OptionName("hires"))
         if has_mask and given["only_masked_padding"] is not None and not given["only_masked"]:
-            logger.warning("only_masked_padding has no effect without only_masked")
+            logger.warning("%s has no effect without %s", OptionName("only_masked_padding"), OptionName("only_masked"))
         if given["image_cfg_scale"] is not None and self._sees != "picture":
             del used["image_cfg_scale"]
-            logger.warning("image_cfg_scale has no effect: this model does not edit pictures")
+            logger.warning("%s has no effect: this model does not edit pictures", OptionName("image_cfg_scale"))
         if not has_picture:
             del used["strength"]
             if given["strength"] is not None:
-                logger.warning("strength has no effect without init_image")
+                logger.warning("%s has no effect without %s", OptionName("strength"), OptionName("init_image"))
 
     def _checked_clip_skip(self, value: int | None) -> int:
         layers = min((encoder.layers for encoder in self._prompts.encoders), default=1)
@@ -897,7 +944,7 @@ class Pipeline:
         return {"stop": self.cancel, "watch": self._watch}
 
     def _stop_if_cancelled(self) -> None:
-        if self._cancelled.is_set() or (self._watch is not None and self._watch()):
+        if self._cancelled or self._closing or (self._watch is not None and self._watch()):
             raise CancelledError("cancelled")
 
     def _reports(self) -> dict[str, Report]:

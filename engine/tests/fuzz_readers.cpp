@@ -24,7 +24,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         }
         if (strange_title(read).empty()) {
             TensorFile scaled = read;
-            attach_scales(scaled);
+            TensorFile* const files[] = {&scaled};
+            attach_scales(files, namings());
             for (const NamedTensor& named : canonical_tensors(scaled, {}, namings())) {
                 const TensorInfo& tensor = named.tensor;
                 const int64_t count = tensor.count();

@@ -6,7 +6,7 @@ engine reports is raised as an exception of `sdcpp_py.errors`.
 
 from sdcpp_py._engine.calls import Callback, error_of
 from sdcpp_py._engine.files import components, convert, listing, path_bytes, tensor
-from sdcpp_py._engine.interrupts import Cancel
+from sdcpp_py._engine.interrupts import Cancel, caller
 from sdcpp_py._engine.machine import device_speed, devices, ggml_version, version
 from sdcpp_py._engine.model import Adapter, Conditioning, Control, Model, PartFile, Share
 from sdcpp_py._engine.options import Options, option_table
@@ -23,6 +23,7 @@ __all__ = [
     "Options",
     "PartFile",
     "Share",
+    "caller",
     "components",
     "convert",
     "device_speed",

@@ -60,7 +60,7 @@ class Callback:
             if self.run_by is not None:
                 self.run_by(self.function, arguments)
             else:
-                _leave_if_ending(_is_main())
+                leave_if_ending(_is_main())
                 self.function(*arguments)
         except BaseException as error:
             self.raised = error
@@ -120,11 +120,11 @@ def call(
     if not for_main:
         _under_way[key] = stop
     try:
-        _leave_if_ending(for_main)
+        leave_if_ending(for_main)
         status = function(*arguments, error)
     finally:
         _under_way.pop(key, None)
-    _leave_if_ending(for_main)
+    leave_if_ending(for_main)
     if callback is not None and callback.raised is not None:
         raise callback.raised
     if status != lib.SDCPP_OK:
@@ -151,7 +151,7 @@ def _is_main() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _leave_if_ending(for_main: bool) -> None:
+def leave_if_ending(for_main: bool) -> None:
     """End a thread once the interpreter ends: `threading` lets SystemExit pass without a word."""
     if _ending.is_set() and not for_main:
         raise SystemExit

@@ -3,6 +3,9 @@
 Python handles signals on the main thread between its own instructions only. So C runs on a worker thread meanwhile, and the main
 thread waits and runs callbacks. If something is raised there, C is stopped, and nothing comes out of here before C has ended: the
 memory that it works on is freed then. That last wait is one call of C, which no second signal can leave.
+
+Callbacks, signal handlers and a caller's ``is_set`` may fork. In the child there is no worker, so the call ends at once there and
+touches nothing. For that, C runs on a worker for other threads as well if Python may be called on theirs.
 """
 
 from __future__ import annotations
@@ -14,9 +17,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from sdcpp_py._engine.calls import Callback, call
+from sdcpp_py._engine.calls import Callback, call, leave_if_ending
 from sdcpp_py._engine.loading import ffi, lib
-from sdcpp_py.errors import CancelledError, OutOfMemoryError
+from sdcpp_py.errors import CancelledError, ClosedError, OutOfMemoryError
 
 Watch = Callable[[], bool]
 _WATCHED_SECONDS = 0.05
@@ -37,7 +40,7 @@ def call_interruptible(
 
     ``model`` is what ``function`` runs, for C to stop; ``flag`` is what it looks at. ``callback`` is called on this thread.
     """
-    if watch is None and threading.current_thread() is not threading.main_thread():
+    if watch is None and callback is None and threading.current_thread() is not threading.main_thread():
         call(function, *arguments, callback=callback, stop=stop)
         return
     turn = _Turn(lambda for_main: call(function, *arguments, callback=callback, stop=stop, for_main=for_main))
@@ -49,6 +52,12 @@ def call_interruptible(
         if callback is not None:
             callback.run_by = None
         turn.work = _nothing
+
+
+def caller() -> int:
+    """The thread that calls, or whose call it is if this is the worker that C runs on, as a log handler finds it."""
+    here = threading.get_ident()
+    return _callers.get(here, here)
 
 
 class StopFlag:
@@ -96,6 +105,8 @@ class _Turn:
     def __init__(self, work: Callable[[bool], None]) -> None:
         self.work = work
         self.for_main = threading.current_thread() is threading.main_thread()
+        self.thread = caller()
+        self.process = os.getpid()
         self.state = ffi.new("sdcpp_py_turn*", (1, 0))
         self.asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self.error: BaseException | None = None
@@ -117,10 +128,13 @@ class _Turn:
                     callback = None
                 if callback is not None:
                     callback.answer()
+                self.require_process(callback)
                 if watch is not None and not state.ended and watch():
                     stop()
+                    self.require_process()
         except BaseException:
-            outlast(state, model, flag)
+            if self.process == os.getpid():
+                outlast(state, model, flag)
             raise
         if self.error is not None:
             try:
@@ -128,13 +142,24 @@ class _Turn:
             finally:
                 self.error = None
 
+    def require_process(self, callback: _Asked | None = None) -> None:
+        """Leave the call in a process that was forked during it: nothing here works on it."""
+        if self.process == os.getpid():
+            return
+        if callback is not None and callback.error is not None:
+            raise callback.error
+        raise ClosedError("this call belongs to the process that this one was forked from")
+
     def run(self) -> None:
         """On the worker."""
+        here = threading.get_ident()
         try:
+            _callers[here] = self.thread
             self.work(self.for_main)
         except BaseException as error:
             self.error = error
         finally:
+            _callers.pop(here, None)
             self.state.ended = 1
             self.asked.put(None)
 
@@ -145,6 +170,7 @@ class _Turn:
         while not one.answered.acquire(timeout=0.05):
             if self.state.stopped:
                 raise CancelledError("cancelled")
+            leave_if_ending(self.for_main)
         if one.error is not None:
             raise one.error
 
@@ -180,6 +206,7 @@ class _Worker:
 
 
 _idle: list[_Worker] = []
+_callers: dict[int, int] = {}  # by worker: the thread whose call it runs
 
 
 def _worker() -> _Worker:
@@ -199,3 +226,4 @@ def _nothing(for_main: bool) -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_idle.clear)
+    os.register_at_fork(after_in_child=_callers.clear)

@@ -146,7 +146,8 @@ class Model:
         call_interruptible(flag.set, lib.sdcpp_model_open, *arguments, flag=flag.pointer)
         del kept
         self._handle: Any = ffi.gc(out[0], lib.sdcpp_model_close)
-        self._guard = threading.Lock()  # keeps the model from being freed during a call of cancel
+        # Keeps the model from being freed during a call of cancel; a signal handler may call one within the other
+        self._guard = threading.RLock()
         self._process = os.getpid()
         self._calling_back: int | None = None  # the thread on which a callback of a run is
         _models.add(self)
@@ -161,9 +162,9 @@ class Model:
         if self.forked:
             return  # nothing here runs that could be ended
         with self._guard:
-            if self._handle is not None:
-                ffi.release(self._handle)
-                self._handle = None
+            handle, self._handle = self._handle, None
+            if handle is not None:
+                ffi.release(handle)
 
     def cancel(self) -> None:
         """Stop the call under way, from any thread."""

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
+from sdcpp_py import _names
+from sdcpp_py._spelling import spelled_by
 from sdcpp_py.cli import convert, devices, flags, generate, grid, info, plan, upscale, version
 from sdcpp_py.errors import CancelledError, SdcppError
 
@@ -26,7 +28,11 @@ _EXAMPLES = """examples:
 
 def _near(word: str, parser: argparse.ArgumentParser) -> str:
     known = [name for action in parser._actions for name in action.option_strings]
-    near = difflib.get_close_matches(word.partition("=")[0], known, n=2) if word.startswith("-") else []
+    flag = word.partition("=")[0]
+    near = difflib.get_close_matches(flag, known, n=2) if word.startswith("-") else []
+    name = flag.lstrip("-").replace("-", "_")
+    if word.startswith("--") and (own := flags.spell(_names.KEYWORDS.get(name, name), "")) in known:
+        near = [own]
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
@@ -72,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 success, 1 an error with a message, 130 interrupted."""
     arguments = _parsed(argv)
     try:
-        with _terminated_in_order():
+        with _terminated_in_order(), spelled_by(flags.spell):
             return int(arguments.run(arguments))
     except (CancelledError, KeyboardInterrupt):
         print("sdcpp: stopped", file=sys.stderr)

@@ -10,12 +10,23 @@ from sdcpp_py.cli import flags
 from sdcpp_py.cli.sizes import size_text
 from sdcpp_py.options import MODEL
 
+_EXAMPLES = """examples:
+  sdcpp convert model.safetensors --type q8_0 -o model.gguf
+  sdcpp convert --diffusion-model z_image_turbo_bf16.safetensors --llm qwen_3_4b.safetensors --vae ae.safetensors \\
+      --type q4_K -o small.gguf
+"""
 _OPTIONS = {name: MODEL[name] for name in ("wtype", "tensor_type_rules", "threads")}
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command's arguments."""
-    parser = commands.add_parser("convert", help="write a model as one GGUF file, in other types of weights", allow_abbrev=False)
+    parser = commands.add_parser(
+        "convert",
+        help="write a model as one GGUF file, in other types of weights",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     flags.add_model(parser, "safetensors, GGUF, .ckpt or a diffusers folder")
     given = parser.add_argument_group("parts and types")
     flags.add_parts(given)

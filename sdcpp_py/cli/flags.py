@@ -18,6 +18,11 @@ _OWN = {
     "embeddings": "--embedding",
     "embedding_dir": "--embd-dir",
     "preview_callback": "--preview-path",
+    "init_image": "--init-img",
+    "mask_image": "--mask",
+    "network": "--network",
+    "prompt": "--prompt",
+    "negative_prompt": "--negative-prompt",
 }
 _TYPES: dict[str, Any] = {"integer": int, "number": float}  # a budget may be text, such as "CUDA0=8,4"
 

@@ -25,6 +25,13 @@ from sdcpp_py.errors import InvalidArgumentError, ModelNotFoundError
 from sdcpp_py.options import GENERATE, MODEL, seed_value
 from sdcpp_py.pipeline import Pipeline
 
+_EXAMPLES = """examples:
+  sdcpp generate "a red circle left of a blue square on a white background" -o picture.png
+  sdcpp generate "a lighthouse at (dusk:1.2)" -n people -m model.safetensors -W 512 -H 512 --sampling-method "DPM++ 2M Karras"
+  sdcpp generate "a lighthouse in a storm" -m model.safetensors -i lighthouse.png --strength 0.6 -b 4 -o storm_%d.png
+  sdcpp generate "a lighthouse" -m sd_xl_base_1.0.safetensors --max-vram 6 --lora style.safetensors:0.8
+"""
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command's arguments."""
@@ -33,6 +40,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="make pictures from a text",
         description="Make pictures from a text. Options left out take the model's own defaults.\n"
         f"Without a model file, a small model draws {SUBJECT}.",
+        epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -11,12 +11,22 @@ from sdcpp_py._printable import printable
 from sdcpp_py.cli import flags
 from sdcpp_py.cli.sizes import size_text
 
+_EXAMPLES = """examples:
+  sdcpp info model.safetensors
+  sdcpp info z_image_turbo_Q4_K.gguf --tensors
+  sdcpp info picture.png
+"""
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command's arguments."""
-    info = commands.add_parser("info", help="list the contents of a model file, or a picture's parameters")
+    info = commands.add_parser(
+        "info",
+        help="list the contents of a model file, or a picture's parameters",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     info.add_argument("model", metavar="FILE", help="a model, or a png, jpg or webp")
     info.add_argument("--tensors", action="store_true", help="list every tensor")
     info.set_defaults(run=run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,12 @@ from sdcpp_py.pipeline import Pipeline
 from sdcpp_py.plan import _speeds, picture, planner
 from sdcpp_py.plan.planner import Plan
 
+_EXAMPLES = """examples:
+  sdcpp plan sd_xl_base_1.0.safetensors --max-vram 6
+  sdcpp plan sd_xl_base_1.0.safetensors --max-vram 6 --device-profile rtx4060-laptop -v
+  sdcpp plan --family wan-14b --max-vram 11 --link-gbs 6.5 --device-profile rtx4090 --plot plan.png
+  sdcpp plan sd_xl_base_1.0.safetensors --curve
+"""
 _GIB = 2**30
 _CURVE_POINTS = 24
 _KNEE = 1.05  # times the fastest step
@@ -31,6 +38,7 @@ _MODEL_OPTIONS = (
     *("wtype", "tensor_type_rules", "max_vram", "stream_layers", "offload_to_cpu", "threads", "device", "gpu_layers"),
     *("blas", "matmul_precision"),
 )
+_THIS_MACHINES = ("threads", "blas", "matmul_precision")  # computing here; a device's profile has its speeds
 _GENERATE_OPTIONS = ("width", "height", "batch_count", "cfg_scale", "vae_tiling", "vae_tile_size")
 
 # Takes a policy and a budget in GiB (None: the device's own). The first plan is the one that is shown.
@@ -52,7 +60,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "plan",
         help="show whether a model fits, how fast it will be, and which layers are streamed; nothing is loaded",
         description="Show whether a model fits, how long a step takes and what is streamed. The plan is for this machine's "
-        "device, with its measured speeds, and is the one that `sdcpp generate` follows. Nothing is loaded.",
+        "device,\nwith its measured speeds, and is the one that `sdcpp generate` follows. Nothing is loaded.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     flags.add_model(plan, "left out: the small model that comes with the package")
     flags.add_parts(plan)
@@ -111,7 +121,9 @@ def _family_planner(arguments: argparse.Namespace, target: Target) -> tuple[Plan
     if unfit:
         raise InvalidArgumentError(f"{unfit[0]} needs a model file; --family knows the diffusion model alone")
     profile = target.profile or _measured(target.name)
-    width, height = arguments.width or 1024, arguments.height or 1024
+    own = families.size(arguments.family)
+    width = own[0] if arguments.width is None else arguments.width
+    height = own[1] if arguments.height is None else arguments.height
     stages = families.stages(arguments.family, wtype=arguments.wtype or "bf16", width=width, height=height, tflops=profile.tflops)
     cfg_scale = arguments.cfg_scale
     guided = families.is_guided(arguments.family) if cfg_scale is None else cfg_scale != 1.0
@@ -143,8 +155,10 @@ def _file_planner(arguments: argparse.Namespace, target: Target) -> tuple[Planne
     opening = {name: getattr(arguments, name) for name in (*_MODEL_OPTIONS, "plan_policy")} | flags.parts(arguments)
     making = {name: getattr(arguments, name) for name in _GENERATE_OPTIONS}
     if profile is not None:
-        if arguments.threads is not None:
-            raise InvalidArgumentError("--threads is about this machine; leave it out for a device that is not in it")
+        for name in _THIS_MACHINES:
+            if getattr(arguments, name) != MODEL[name].keyword_default:
+                flag = flags.spell(name, "")
+                raise InvalidArgumentError(f"{flag} is about this machine; leave it out for a device that is not in it")
         opening |= {"device": "CPU", "link_speed": (profile.tflops * 1e12, profile.link_gb_per_s * 1e9)}
     else:
         opening |= {"device": target.name, "whole_process": True}
@@ -159,6 +173,8 @@ def _file_planner(arguments: argparse.Namespace, target: Target) -> tuple[Planne
     path = opening["diffusion_model"] or model
     what = f"{shown} of {Path(path).name if path else 'the embedded model'} at {making['width']}x{making['height']}"
 
+    told: list[str] = []
+
     def make(policy: str, budget: float | None) -> dict[str, Plan]:
         if profile is not None:
             budget = profile.vram_gib if budget is None else budget
@@ -167,6 +183,11 @@ def _file_planner(arguments: argparse.Namespace, target: Target) -> tuple[Planne
             if arguments.network is None:
                 with contextlib.suppress(MissingPartError):  # what is there can be planned
                     plans = pipeline.plans(**making, use_taesd=arguments.taesd is not None)
+                    if making["vae_tile_size"] is not None and not making["vae_tiling"] and not told:
+                        other = pipeline.plans(**{**making, "vae_tile_size": None}, use_taesd=arguments.taesd is not None)
+                        if plans == other:
+                            told.append("--vae-tile-size changes nothing here; --vae-tiling decodes in tiles at any size")
+                            print(f"sdcpp: {told[-1]}", file=sys.stderr)
                     return {shown: plans.pop(shown), **plans}
             alone = {name: making[name] for name in ("width", "height", "batch_count", "cfg_scale")}
             return {shown: pipeline.plan(network=shown, **alone)}

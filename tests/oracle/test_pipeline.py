@@ -16,6 +16,7 @@ from diffusers import (
     LMSDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
+    TCDScheduler,
     UniPCMultistepScheduler,
 )
 from tiny import NOISE, write_folder
@@ -138,11 +139,16 @@ SCHEDULERS = {
     "sd15": (PNDMScheduler, {"skip_prk_steps": True, "set_alpha_to_one": False, "steps_offset": 1}),
     "pndm_trailing": (PNDMScheduler, {"skip_prk_steps": True, "timestep_spacing": "trailing"}),
     "sd21": (DDIMScheduler, {"set_alpha_to_one": False, "steps_offset": 1, "clip_sample": False}),
-    "ddim": (DDIMScheduler, {"clip_sample": False, "steps_offset": 1}),  # 0 becomes 1 in StableDiffusionPipeline
+    "ddim": (DDIMScheduler, {"clip_sample": False, "steps_offset": 0}),  # it becomes 1 in StableDiffusionPipeline
     "sdxl": (EulerDiscreteScheduler, {"timestep_spacing": "leading", "steps_offset": 1}),
     "euler": (EulerDiscreteScheduler, {}),
     "trailing": (EulerDiscreteScheduler, {"timestep_spacing": "trailing"}),
     "karras": (EulerDiscreteScheduler, {"use_karras_sigmas": True}),
+    "karras_leading": (EulerDiscreteScheduler, {"use_karras_sigmas": True, "timestep_spacing": "leading", "steps_offset": 1}),
+    "exponential_trailing": (LMSDiscreteScheduler, {"use_exponential_sigmas": True, "timestep_spacing": "trailing"}),
+    "ddim_clip": (DDIMScheduler, {"clip_sample": True}),  # which StableDiffusionPipeline turns off
+    "ddim_trailing": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False, "timestep_spacing": "trailing"}),
+    "tcd": (TCDScheduler, {}),
     "heun": (HeunDiscreteScheduler, {"timestep_spacing": "trailing"}),
     "lms": (LMSDiscreteScheduler, {"timestep_spacing": "leading", "steps_offset": 1}),
     "dpm++": (DPMSolverMultistepScheduler, {}),
@@ -155,8 +161,8 @@ SCHEDULERS = {
 }
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
-def test_a_folders_scheduler_gives_diffusers_picture(tmp_path, name):
+@pytest.mark.parametrize(("name", "steps"), [*((name, 10) for name in SCHEDULERS), ("ddim_trailing", 7)])
+def test_a_folders_scheduler_gives_diffusers_picture(tmp_path, name, steps):
     """Nothing but the folder says which sampler and schedule are meant."""
     kind, settings = SCHEDULERS[name]
     folder = write_folder(tmp_path)
@@ -164,13 +170,13 @@ def test_a_folders_scheduler_gives_diffusers_picture(tmp_path, name):
     scheduler.save_pretrained(folder / "scheduler")
     noise = sampling.noise((4, 8, 8), 25, rng="cpu")
     with sdcpp_py.Pipeline(folder) as ours:
-        found = ours.generate("a red circle", cfg_scale=1, noise=noise, steps=10, width=64, height=64)
+        found = ours.generate("a red circle", cfg_scale=1, noise=noise, steps=steps, width=64, height=64)
         with torch.no_grad():
             theirs = their_pipeline(scheduler)(
                 prompt_embeds=embed("a red circle"),
                 guidance_scale=1.0,
                 latents=torch.from_numpy(noise)[None],
-                num_inference_steps=10,
+                num_inference_steps=steps,
                 height=64,
                 width=64,
                 output_type="latent",

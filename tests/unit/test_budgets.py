@@ -80,3 +80,16 @@ def test_the_least_that_is_told_counts_the_whole_run(prompt, more):
         pipeline.generate(prompt, steps=1, **more)
     with sdcpp_py.Pipeline(threads=1, max_vram=caught.value.least_bytes / 2**30, link_speed=(1e9, 1e9)) as pipeline:
         assert pipeline.generate(prompt, steps=1, **more).images
+
+
+def test_a_budget_that_the_decoder_exceeds_is_refused_before_the_steps():
+    used = {"width": 256, "height": 256, "batch_count": 1, "cfg_scale": 4.0, "vae_tiling": False}
+    with sdcpp_py.Pipeline(max_vram=1e-6, **FAST) as pipeline:
+        found = pipeline._run_plans(used, ["a star"], False)
+    least = {name: problem.least_bytes for name, problem in found.items()}
+    others = max(bytes_ for name, bytes_ in least.items() if name != "vae.decoder")
+    assert others < least["vae.decoder"]
+    steps = []
+    with sdcpp_py.Pipeline(max_vram=(others + 10_000) / GIB, **FAST) as pipeline, pytest.raises(OverBudgetError) as caught:
+        pipeline.generate("a star", width=256, height=256, cfg_scale=4, steps=2, vae_tiling=False, callback=steps.append)
+    assert not steps and caught.value.least_bytes == least["vae.decoder"]

@@ -1,3 +1,4 @@
+import shlex
 import subprocess
 import sys
 
@@ -230,3 +231,14 @@ def test_names_that_other_runs_took_meanwhile_are_left_to_them(tmp_path, monkeyp
     assert cli.outputs.free_names(1) == cli.outputs.free_names(1)
     taken = [cli.outputs.reserved(2) for _ in range(3)]
     assert len({path for paths in taken for path in paths}) == 6
+
+
+@pytest.mark.parametrize("command", ["generate", "upscale", "info", "plan", "convert"])
+def test_help_shows_examples_that_the_command_takes(command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, "-h"])
+    examples = capsys.readouterr().out.partition("examples:\n")[2].replace("\\\n", "").splitlines()
+    assert len(examples) >= 2
+    for example in examples:
+        words = shlex.split(example)
+        assert words[:2] == ["sdcpp", command] and cli._parsed(words[1:]).run

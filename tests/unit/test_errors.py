@@ -184,7 +184,7 @@ def test_nan_weights_are_found(folder, tmp_path):
 
 
 @pytest.mark.parametrize("thread", [False, True])
-@pytest.mark.parametrize("use", ["decode", "encode", "generate", "plan", "close", "take_profile", "prompt_states"])
+@pytest.mark.parametrize("use", ["decode", "encode", "generate", "plan", "take_profile", "prompt_states"])
 def test_the_pipeline_is_busy_within_its_own_callback(pipeline, use, thread):
     arguments = {"decode": [np.zeros((4, 8, 8), np.float32)], "encode": [np.zeros((64, 64, 3), np.uint8)]}
     arguments |= {"generate": ["x"], "prompt_states": ["x"]}
@@ -205,6 +205,23 @@ def test_the_pipeline_is_busy_within_its_own_callback(pipeline, use, thread):
         generate()
     assert "cancel()" in str(raised[0])
     assert pipeline.generate("x", **SMALL).images
+
+
+@pytest.mark.parametrize("thread", [False, True])
+def test_a_callback_that_closes_its_pipeline_ends_the_run_and_frees_the_model(folder, thread):
+    raised = []
+
+    def generate():
+        with sdcpp_py.Pipeline(folder) as own:
+            try:
+                own.generate("x", width=64, height=64, steps=5000, callback=lambda step: own.close())
+            except errors.CancelledError:
+                raised.append(own._model)
+
+    worker = threading.Thread(target=generate)
+    worker.start() if thread else generate()
+    worker.join() if thread else None
+    assert raised == [None]
 
 
 def test_what_a_callback_raises_comes_out_and_the_object_lives_on(pipeline):

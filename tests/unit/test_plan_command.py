@@ -34,6 +34,24 @@ def test_families_have_the_published_sizes(family, parameters):
     )
 
 
+@pytest.mark.parametrize(("family", "size"), [("sd1", (512, 512)), ("sdxl", (1024, 1024)), ("wan-14b", (1280, 720))])
+def test_a_family_is_planned_at_its_own_size(capsys, family, size):
+    status, out, _ = run(capsys, "--family", family, "--device-profile", "rtx3060")
+    assert status == 0 and out.startswith(f"{family} at {size[0]}x{size[1]} on ")
+    assert families.stages(family) == families.stages(family, width=size[0], height=size[1])
+
+
+def test_options_without_a_use_are_told(capsys):
+    for flag in (["--matmul-precision", "bf16"], ["--no-blas"], ["--threads", "1"]):
+        status, _, problems = run(capsys, "--device-profile", "rtx3060", *flag)
+        assert status == 1 and f"{flag[0]} is about this machine" in problems
+    status, _, problems = run(capsys, "--vae-tile-size", "16")
+    assert status == 0 and "--vae-tiling decodes in tiles" in problems
+    for more in (["--vae-tiling"], ["-W", "1024", "-H", "1024"]):
+        status, _, problems = run(capsys, "--vae-tile-size", "16", *more)
+        assert (status, problems) == (0, "")
+
+
 def test_families_keep_the_names_that_they_had():
     for old, new in (("sd15", "sd1"), ("flux", "flux.1")):
         assert families.is_guided(old) == families.is_guided(new)

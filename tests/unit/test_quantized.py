@@ -107,6 +107,73 @@ def outputs(vae, transformer, text, **options):
         return states, pipeline.evaluate("z_image", timesteps=np.array([500.0]), **inputs)
 
 
+def strays(tensors, rename_scale):
+    """A UNet of scaled f8 in diffusers' names, and the same with its scales under other names."""
+    rng = np.random.default_rng(2)
+    exact, other, true = {}, {}, {}
+    for name, array in tensors.items():
+        if array.ndim != 2 or not name.endswith(".weight") or "attn" not in name:
+            exact[name] = other[name] = true[name] = array
+            continue
+        scale = np.float32(rng.uniform(0.1, 0.5))
+        codes = rng.integers(0x20, 0x40, array.shape).astype(np.uint8)
+        exact |= {name: codes, f"{name}_scale": scale}
+        other |= {name: codes, rename_scale(f"{name}_scale"): scale}
+        true[name] = (values_of(codes) * scale).astype(np.float16)
+    return exact, other, true
+
+
+def test_scales_whose_names_have_another_prefix_are_applied(tmp_path):
+    folder = tiny.write_folder(tmp_path / "folder")
+    config = {"sdcpp.config": json.dumps(tiny.configs())}
+    exact, other, true = strays(tiny.part("unet"), lambda scale: "diffusion_model." + scale)
+    original = strays(tiny.part("unet"), lambda scale: "model.diffusion_model." + scale)[1]
+    made = []
+    for tensors in (exact, other, original, true):
+        path = tiny.write_safetensors(tmp_path / "x.safetensors", tensors, config)
+        inputs = {"x": np.ones((1, 4, 8, 8)), "context": np.ones((1, 77, 32)), "timesteps": np.array([500.0])}
+        with sdcpp_py.Pipeline(folder, diffusion_model=path) as pipeline:
+            made.append(pipeline.evaluate("unet", **inputs))
+        assert not [one for one in sdcpp_py.summarize(path).unused if "scale" in one]
+    assert np.array_equal(made[0], made[1]) and np.array_equal(made[0], made[2])
+    assert np.abs(made[1] - made[3]).max() < 0.01 * np.abs(made[3]).max()
+
+
+def test_scales_of_shards_may_stand_in_another_one(tmp_path):
+    folder = tiny.write_folder(tmp_path / "folder")
+    exact, _, _ = strays(tiny.part("unet"), str)
+    config = {"sdcpp.config": json.dumps(tiny.configs())}
+    whole = tiny.write_safetensors(tmp_path / "whole.safetensors", exact, config)
+    scales = {name: array for name, array in exact.items() if name.endswith("_scale")}
+    parts = {"a.safetensors": {name: array for name, array in exact.items() if name not in scales}, "b.safetensors": scales}
+    for name, tensors in parts.items():
+        tiny.write_safetensors(tmp_path / name, tensors, config)
+    index = {"weight_map": {tensor: name for name, tensors in parts.items() for tensor in tensors}}
+    (tmp_path / "x.safetensors.index.json").write_text(json.dumps(index))
+    inputs = {"x": np.ones((1, 4, 8, 8)), "context": np.ones((1, 77, 32)), "timesteps": np.array([500.0])}
+    made = []
+    for path in (whole, tmp_path / "x.safetensors.index.json"):
+        with sdcpp_py.Pipeline(folder, diffusion_model=path) as pipeline:
+            made.append(pipeline.evaluate("unet", **inputs))
+    assert np.array_equal(*made)
+
+
+def test_scales_that_belong_to_no_weight_are_told(tmp_path):
+    folder = tiny.write_folder(tmp_path / "folder")
+    config = {"sdcpp.config": json.dumps(tiny.configs())}
+    _, other, true = strays(tiny.part("unet"), lambda scale: "elsewhere." + scale)
+    path = tiny.write_safetensors(tmp_path / "other.safetensors", other, config)
+    for use in (lambda: sdcpp_py.Pipeline(folder, diffusion_model=path), lambda: convert(path, tmp_path / "x.gguf")):
+        with pytest.raises(errors.UnsupportedModelError, match=r"elsewhere.*belongs to no weight"):
+            use()
+    found = sdcpp_py.summarize(path)
+    assert "belongs to no weight" in str(found.refusal)
+    stray = {"elsewhere.attn.weight_scale": np.float32(1)}  # beside weights that need none
+    path = tiny.write_safetensors(tmp_path / "plain.safetensors", true | stray, config)
+    assert "elsewhere.attn.weight_scale" in sdcpp_py.summarize(path).unused
+    sdcpp_py.Pipeline(folder, diffusion_model=path).close()
+
+
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_scaled_f8_is_multiplied_by_its_scales(folder, tmp_path, convention):
     transformer, text = z_image_tensors()

@@ -1,12 +1,15 @@
 #include "base/names.h"
 
 #include <algorithm>
+#include <cctype>
 #include <numeric>
 
 namespace sdcpp {
 namespace {
 
-// Letters to change, add or drop (Levenshtein 1966).
+int lower(char letter) { return std::tolower(static_cast<unsigned char>(letter)); }
+
+// Letters to change, add or drop (Levenshtein 1966); capitals count as small letters.
 size_t edit_distance(const std::string& a, const std::string& b) {
     std::vector<size_t> row(b.size() + 1);
     std::iota(row.begin(), row.end(), size_t{0});
@@ -14,7 +17,7 @@ size_t edit_distance(const std::string& a, const std::string& b) {
         size_t diagonal = row[0];
         row[0] = i;
         for (size_t j = 1; j <= b.size(); ++j) {
-            const size_t changed = diagonal + (a[i - 1] != b[j - 1]);
+            const size_t changed = diagonal + (lower(a[i - 1]) != lower(b[j - 1]));
             diagonal = row[j];
             row[j] = std::min({changed, row[j] + 1, row[j - 1] + 1});
         }

@@ -55,6 +55,7 @@ struct Prediction {
     std::span<const double> aligned_sigmas{};                    // the schedule "ays"; empty: none are published
     std::span<const double> geometric_sigmas{};                  // the schedule "gits"
     bool (*v_prediction)(const ModelFiles& files) = nullptr;     // for a diffusion, if the config does not say
+    bool mends_schedulers = false;                               // see scheduler_config()
 };
 
 struct Family {

@@ -12,7 +12,8 @@ const Family sd1 = {
     .latent = latents::sd(),
     .prediction = {.aligned_sigmas = aligned_sigmas_sd1,
                    .geometric_sigmas = geometric_sigmas_sd1,
-                   .v_prediction = marked_v},
+                   .v_prediction = marked_v,
+                   .mends_schedulers = true},
     .defaults = [](const ModelFiles&) -> Defaults { return {}; },
     .public_prefixes = {{"clip_l", "cond_stage_model.transformer.text_model."}},
 };

@@ -54,7 +54,8 @@ const Family sd2 = {
     .latent = latents::sd(),
     .prediction = {.aligned_sigmas = aligned_sigmas_sd1,
                    .geometric_sigmas = geometric_sigmas_sd1,
-                   .v_prediction = spread_like_v},
+                   .v_prediction = spread_like_v,
+                   .mends_schedulers = true},
     .defaults = defaults,
 };
 

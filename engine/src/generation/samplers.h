@@ -22,6 +22,9 @@ struct SamplerRun {
     // The clean estimate of the negative prompt that the last call of `denoise` made; null, or empty, without guidance.
     const Floats* negative = nullptr;
     const NoiseTable* table = nullptr;  // the model's levels of noise; null: the usual ones
+    // For DDIM: the level that each step goes to, if it is not quite the next of `sigmas`; the next step takes the
+    // result, scaled to a variance of 1, for that one. Empty: none differs.
+    std::vector<double> landings{};
     // The step counts from 1; x is what the next one begins from.
     std::function<void(size_t step, const Floats& denoised, const Floats& x)> after_step = {};
 

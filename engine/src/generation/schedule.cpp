@@ -30,15 +30,23 @@ std::vector<double> discrete(int steps, const NoiseTable& table) {
                   [&](double t) { return table.sigma_of(t); });
 }
 
+// The highest and the lowest level of schedules that are spaced by the levels themselves.
+std::pair<double, double> range(int steps, const NoiseTable& table) {
+    if (table.range_of.empty()) return {table.sigma_max(), table.sigma_min()};
+    const std::vector<double> levels = make_sigmas(table.range_of, steps, table);
+    return {levels.front(), levels.rbegin()[1]};
+}
+
 // Karras et al. 2022, equation 5, rho = 7.
 std::vector<double> karras(int steps, const NoiseTable& table) {
-    const double rho = 7, high = std::pow(table.sigma_max(), 1 / rho), low = std::pow(table.sigma_min(), 1 / rho);
+    const auto [most, least] = range(steps, table);
+    const double rho = 7, high = std::pow(most, 1 / rho), low = std::pow(least, 1 / rho);
     return mapped(linspace(high, low, steps), [&](double s) { return std::pow(s, rho); });
 }
 
 std::vector<double> exponential(int steps, const NoiseTable& table) {
-    return mapped(linspace(std::log(table.sigma_max()), std::log(table.sigma_min()), steps),
-                  [](double s) { return std::exp(s); });
+    const auto [most, least] = range(steps, table);
+    return mapped(linspace(std::log(most), std::log(least), steps), [](double s) { return std::exp(s); });
 }
 
 // Stability AI's generative-models: as `discrete` with one step more, without the last.

@@ -31,6 +31,8 @@ class NoiseTable {
     std::vector<double> geometric_sigmas;  // the schedule "gits", likewise
     int steps_offset = 1;                  // added to the timesteps of the schedule "leading"
     bool leading_past_last = false;        // "leading" is spaced for one more step, which is left out
+    // The schedule of timesteps between whose first and last levels "karras" and "exponential" run; "": the table's.
+    std::string range_of;
 
   private:
     std::vector<double> sigmas_, log_sigmas_;

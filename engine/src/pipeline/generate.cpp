@@ -176,6 +176,20 @@ Kept kept_part(const SampleOptions& options, Floats latent, Floats noise, const 
     return kept;
 }
 
+// The level that each step goes to if all go equally many timesteps on; empty if these are the next steps' levels. 0 is
+// beyond the first timestep.
+std::vector<double> even_strides(const std::vector<double>& sigmas, int steps, const NoiseTable& table) {
+    const auto count = static_cast<double>(table.sigmas().size());
+    std::vector<double> out;
+    bool differs = false;
+    for (size_t i = 0; i + 1 < sigmas.size(); ++i) {
+        const double place = std::nearbyint(table.timestep_of(sigmas[i])) - std::floor(count / steps);
+        out.push_back(place >= 0 ? table.sigma_of(place) : 0);
+        differs = differs || std::abs(out.back() - sigmas[i + 1]) > 1e-6 * sigmas[i];
+    }
+    return differs ? out : std::vector<double>();
+}
+
 // The part of the schedule whose timesteps lie in a share of them all, as diffusers' denoising_start and denoising_end
 // count: runs that share a schedule meet at one level.
 void cut(std::vector<double>& sigmas, const NoiseTable& table, double begin, double end) {
@@ -227,9 +241,18 @@ Floats generate(Model& model, const SampleOptions& options) {
     cut(all, table, options.denoising_start, options.denoising_end);
     start.noisy = options.denoising_start > 0;
     auto [x, first_noise, latent, sigmas] = start.begin(std::move(all), rng, one, options.batch, table.is_flow());
-    const bool least =
-        as_folder && options.sigmas.empty() && folder.keeps_least_noise && sigmas.rbegin()[1] > table.sigma_min();
-    if (least) sigmas.back() = table.sigma_min();
+    std::vector<double> landings;
+    bool least = false;  // whether the run ends above 0
+    if (as_folder && options.sigmas.empty()) {
+        const bool whole = sigmas.back() == 0;
+        if (folder.even_strides) landings = even_strides(sigmas, options.steps, table);
+        const double level = !landings.empty() && landings.back() > 0 ? landings.back()
+                             : folder.keeps_least_noise               ? table.sigma_min()
+                                                                      : 0;
+        least = whole && level > 0 && level < sigmas.rbegin()[1];
+        if (least) sigmas.back() = level;
+        if (whole && !landings.empty()) landings.back() = sigmas.back();
+    }
 
     std::vector<Guide> guides;
     for (const PromptShare& share : options.shares) {
@@ -266,6 +289,7 @@ Floats generate(Model& model, const SampleOptions& options) {
     const auto begin = Clock::now();
     const int steps = static_cast<int>(sigmas.size()) - 1;
     SamplerRun run{denoise, std::move(sigmas), rng, options.eta, table.is_flow(), &negative, &table};
+    run.landings = std::move(landings);
     run.after_step = [&](size_t step, const Floats& denoised, const Floats& noisy) {
         Floats scaled = noisy;
         const double sigma = run.sigmas[step];
@@ -280,7 +304,7 @@ Floats generate(Model& model, const SampleOptions& options) {
         log(SDCPP_LOG_INFO, options.cache.mode + " has taken " + std::to_string(saved.skipped) + " of " +
                                 std::to_string(saved.all) + " predictions from the steps before");
     if (least)
-        for (float& value : x) value = static_cast<float>(value / std::hypot(1.0, table.sigma_min()));
+        for (float& value : x) value = static_cast<float>(value / std::hypot(1.0, run.sigmas.back()));
     if (!options.mask.empty()) put_back(x, kept);
     require_finite(x, "the latents");
     return x;

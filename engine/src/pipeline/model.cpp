@@ -38,7 +38,7 @@ Model::Model(const ModelOptions& wanted)
     const Json& config = files.config();
     const Json& scheduler = config["scheduler"];
     const Prediction& prediction = family.prediction;
-    facts.scheduler = scheduler_config(scheduler, prediction.flow);
+    facts.scheduler = scheduler_config(scheduler, prediction.flow, prediction.mends_schedulers);
     if (!facts.scheduler.name.empty() && facts.scheduler.sampler.empty())
         log(SDCPP_LOG_WARNING,
             "diffusers' " + facts.scheduler.name + " has no equal here; pictures will differ from diffusers'");
@@ -61,6 +61,7 @@ Model::Model(const ModelOptions& wanted)
                                static_cast<int>(scheduler.number_or("num_train_timesteps", 1000)), zero_snr);
         diffusion.steps_offset = facts.scheduler.name.empty() ? 1 : facts.scheduler.steps_offset;
         diffusion.leading_past_last = facts.scheduler.leading_past_last;
+        diffusion.range_of = facts.scheduler.range_of;
         diffusion.aligned_sigmas.assign(prediction.aligned_sigmas.begin(), prediction.aligned_sigmas.end());
         diffusion.geometric_sigmas.assign(prediction.geometric_sigmas.begin(), prediction.geometric_sigmas.end());
     }

@@ -53,7 +53,8 @@ void add_tensors(Json::Array& out, std::string& format, std::string& strange, Js
     std::map<std::string, std::string, std::less<>> canonical;
     TensorFile used = file;
     if (const std::string title = strange_title(file); title.empty()) {
-        attach_scales(used);
+        TensorFile* const files[] = {&used};
+        attach_scales(files, namings());
     } else {
         strange = title;
         if (const AdapterContents found = adapter_contents(file); found.layers > 0) adapter = adapter_json(file, found);

@@ -46,6 +46,35 @@ TEST_CASE("settings that are not followed are told") {
     CHECK(of(R"({"_class_name": "DPMSolverMultistepScheduler", "solver_order": 1})").sampler == "ddim");
 }
 
+TEST_CASE("levels of noise lie between those of the spacing's timesteps, for schedulers that space them so") {
+    const auto euler = of(R"({"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": true,
+                              "timestep_spacing": "leading", "steps_offset": 1})");
+    CHECK(euler.schedule == "karras");
+    CHECK(euler.range_of == "leading");
+    CHECK(euler.unit_signal);
+    CHECK(of(R"({"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": true})").range_of.empty());
+    CHECK(of(R"({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": true,
+                 "timestep_spacing": "leading"})")
+              .range_of.empty());
+}
+
+TEST_CASE("clipped samples are told, except where diffusers' pipeline does not clip either") {
+    const Json clipped = Json::parse(R"({"_class_name": "DDIMScheduler", "clip_sample": true})");
+    CHECK(scheduler_config(clipped, false).ignored == std::vector<std::string>{"clip_sample"});
+    CHECK(scheduler_config(clipped, false, true).ignored.empty());
+    CHECK(scheduler_config(clipped, false, true).steps_offset == 1);
+    CHECK(of(R"({"_class_name": "DDIMScheduler"})").ignored == std::vector<std::string>{"clip_sample"});
+    CHECK(of(R"({"_class_name": "DDIMScheduler", "clip_sample": false})").ignored.empty());
+}
+
+TEST_CASE("TCD has timesteps of its own and ends at the least noise") {
+    const auto tcd = of(R"({"_class_name": "TCDScheduler"})");
+    CHECK(tcd.sampler == "tcd");
+    CHECK(tcd.schedule == "lcm");
+    CHECK(tcd.keeps_least_noise);
+    CHECK(tcd.unit_signal);
+}
+
 TEST_CASE("a flow's schedule is its family's, and what is unknown is left to it, too") {
     const auto flow = of(R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3})", true);
     CHECK(flow.sampler == "euler");

@@ -36,6 +36,12 @@ ModelFiles::ModelFiles(const std::vector<ModelPath>& paths, const Namings& namin
             if (check) check(file, path);
             opened.back().emplace_back(std::move(file), std::move(path));
         }
+        std::map<fs::path, std::vector<TensorFile*>> together;  // by folder: the shards of a component
+        for (auto& [file, path] : opened.back()) together[path.path.parent_path()].push_back(&file);
+        for (const auto& [folder, files] : together) {
+            attach_scales(files, namings_);
+            require_scales(files);
+        }
     }
     for (size_t i = 0; i < paths.size(); ++i) {
         for (auto& [file, path] : opened[i]) add_file(std::move(file), path);
@@ -47,7 +53,6 @@ ModelFiles::ModelFiles(const std::vector<ModelPath>& paths, const Namings& namin
 
 // The config is the file's own, or a config.json in its folder. diffusers writes one for a part, others for a model.
 void ModelFiles::add_file(TensorFile file, const ModelPath& given) {
-    attach_scales(file);
     std::vector<NamedTensor> named = canonical_tensors(file, given.role, namings_);
     std::set<std::string> known;
     for (const NamedTensor& one : named) known.insert(one.tensor.name);

@@ -4,6 +4,7 @@
 #include <array>
 #include <optional>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/error.h"
 
@@ -14,12 +15,45 @@ constexpr std::string_view weight = ".weight";
 constexpr std::array<std::string_view, 3> endings = {".scale_weight", ".weight_scale", ".weight_scale_inv"};
 // Scales of inputs are for kernels that multiply in f8; the formats are told by the tensors' types.
 constexpr std::array<std::string_view, 3> marks = {".scale_input", ".input_scale", ".comfy_quant"};
+// Before the names of a diffusion model or a text encoder in files of one component.
+constexpr std::array<std::string_view, 4> other_prefixes = {"diffusion_model.", "model.", "transformer.",
+                                                            "text_model."};
 constexpr int64_t block_side = 128;
 
 // The part of `name` before `ending`.
 std::optional<std::string> stem(const std::string& name, std::string_view ending) {
     if (!name.ends_with(ending)) return std::nullopt;
     return name.substr(0, name.size() - ending.size());
+}
+
+// The weight that factors belong to; nothing if `name` is no factors'.
+std::optional<std::string> belongs_to(const std::string& name) {
+    for (const std::string_view ending : endings)
+        if (const auto of = stem(name, ending)) return *of + std::string(weight);
+    return std::nullopt;
+}
+
+bool is_mark(const std::string& name) {
+    const size_t dot = name.rfind('.');
+    return name.substr(dot == std::string::npos ? 0 : dot + 1) == "scaled_fp8" ||
+           std::any_of(marks.begin(), marks.end(), [&](std::string_view ending) { return name.ends_with(ending); });
+}
+
+bool is_f8(const TensorInfo& tensor) {
+    return (tensor.type == DType::f8_e4m3 || tensor.type == DType::f8_e5m2) && tensor.shape.size() > 1 &&
+           std::string_view(tensor.name).ends_with(weight);
+}
+
+// `name` without the longest prefix under which files keep a component.
+std::string_view without_prefix(std::string_view name, const Namings& namings) {
+    size_t longest = 0;
+    const auto look = [&](std::string_view prefix) {
+        if (name.starts_with(prefix)) longest = std::max(longest, prefix.size());
+    };
+    for (const std::string_view prefix : other_prefixes) look(prefix);
+    for (const Naming* naming : namings)
+        for (const std::string_view prefix : naming->prefixes) look(prefix);
+    return name.substr(longest);
 }
 
 int64_t blocks(int64_t side) { return (side + block_side - 1) / block_side; }
@@ -49,24 +83,56 @@ std::shared_ptr<const ScaleGrid> grid_of(const TensorInfo& of, const TensorInfo&
 
 }  // namespace
 
-void attach_scales(TensorFile& file) {
+void attach_scales(std::span<TensorFile* const> files, const Namings& namings) {
     std::unordered_map<std::string, const TensorInfo*> scales;  // by the name of what they belong to
-    for (const TensorInfo& tensor : file.tensors)
-        for (const std::string_view ending : endings)
-            if (const auto of = stem(tensor.name, ending)) scales.emplace(*of + std::string(weight), &tensor);
-    std::vector<TensorInfo> kept;
-    for (const TensorInfo& tensor : file.tensors) {
-        const auto ends = [&](std::string_view ending) { return tensor.name.ends_with(ending); };
-        const bool companion = std::any_of(endings.begin(), endings.end(), ends);
-        const size_t dot = tensor.name.rfind('.');
-        const bool mark = std::any_of(marks.begin(), marks.end(), ends) ||
-                          tensor.name.substr(dot == std::string::npos ? 0 : dot + 1) == "scaled_fp8";
-        if (companion || mark) continue;
-        TensorInfo& own = kept.emplace_back(tensor);
-        if (const auto found = scales.find(tensor.name); found != scales.end() && dtype_is_numeric(tensor.type))
-            own.scales = grid_of(tensor, *found->second);
+    std::unordered_set<std::string> weights;
+    std::unordered_map<std::string_view, int> alike;  // f8 weights by their names without prefixes
+    for (const TensorFile* file : files)
+        for (const TensorInfo& tensor : file->tensors) {
+            if (const auto of = belongs_to(tensor.name)) scales.emplace(*of, &tensor);
+            weights.insert(tensor.name);
+            if (is_f8(tensor)) ++alike[without_prefix(tensor.name, namings)];
+        }
+    std::unordered_map<std::string_view, const TensorInfo*> strays;  // by the names of weights without prefixes
+    for (const auto& [of, tensor] : scales)
+        if (!weights.contains(of)) strays.emplace(without_prefix(of, namings), tensor);
+    std::unordered_set<const TensorInfo*> used;
+    const auto factors_of = [&](const TensorInfo& tensor) -> const TensorInfo* {
+        if (!dtype_is_numeric(tensor.type)) return nullptr;
+        if (const auto found = scales.find(tensor.name); found != scales.end()) return found->second;
+        const std::string_view plain = without_prefix(tensor.name, namings);
+        const auto stray = strays.find(plain);
+        return stray != strays.end() && is_f8(tensor) && alike[plain] == 1 ? stray->second : nullptr;
+    };
+    for (TensorFile* file : files)
+        for (TensorInfo& tensor : file->tensors) {
+            const TensorInfo* factors = factors_of(tensor);
+            if (!factors) continue;
+            tensor.scales = grid_of(tensor, *factors);
+            used.insert(factors);
+        }
+    for (TensorFile* file : files) {
+        std::vector<TensorInfo> kept;
+        for (const TensorInfo& tensor : file->tensors) {
+            const auto of = belongs_to(tensor.name);
+            const bool needed = of ? !used.contains(&tensor) && !weights.contains(*of) : !is_mark(tensor.name);
+            if (needed) kept.push_back(tensor);
+        }
+        file->tensors = std::move(kept);
     }
-    file.tensors = std::move(kept);
+}
+
+void require_scales(std::span<TensorFile* const> files) {
+    const TensorInfo *stray = nullptr, *bare = nullptr;
+    for (const TensorFile* file : files)
+        for (const TensorInfo& tensor : file->tensors) {
+            if (!stray && belongs_to(tensor.name)) stray = &tensor;
+            if (!bare && is_f8(tensor) && !tensor.scales) bare = &tensor;
+        }
+    if (stray && bare)
+        fail(SDCPP_UNSUPPORTED_MODEL, "this is a file of scaled f8 weights, but the factors of ", bare->name,
+             " are missing, and ", stray->name,
+             " belongs to no weight; take a file whose factors are named as its weights are");
 }
 
 }  // namespace sdcpp

@@ -1,13 +1,20 @@
 // Scaled weights: files that keep matrices in f8, and beside each the factors of its values.
 #pragma once
 
+#include <span>
+
 #include "io/tensor_file.h"
+#include "weights/naming.h"
 
 namespace sdcpp {
 
-// Gives each tensor X.weight the factors that stand beside it, as X.scale_weight, X.weight_scale or X.weight_scale_inv:
-// one, one a row, or one for each 128 x 128 values. Takes them out of the file, with the other marks of such files.
-// Throws SDCPP_UNSUPPORTED_MODEL for factors of other shapes.
-void attach_scales(TensorFile& file);
+// Gives each tensor X.weight its factors, X.scale_weight, X.weight_scale or X.weight_scale_inv: one, one a row, or one
+// for each 128 x 128 values. They stand in one of `files`, which are one file or the shards of one. f8 weights without
+// any get those whose names differ by the usual prefixes alone. Takes factors out of the files, with other marks of
+// such files; those that belong to no weight stay. Throws SDCPP_UNSUPPORTED_MODEL for factors of other shapes.
+void attach_scales(std::span<TensorFile* const> files, const Namings& namings);
+
+// Throws SDCPP_UNSUPPORTED_MODEL if, after that, f8 weights have no factors while factors belong to no weight.
+void require_scales(std::span<TensorFile* const> files);
 
 }  // namespace sdcpp

@@ -1,4 +1,5 @@
 // Euler's method and what is made from it.
+#include <cmath>
 #include <utility>
 
 #include "generation/samplers/all.h"
@@ -20,7 +21,17 @@ void euler(SamplerRun& run, Floats& x) { euler_with(run, x, 0); }
 void euler_a(SamplerRun& run, Floats& x) { euler_with(run, x, run.eta_or(1)); }
 
 // DDIM (Song et al. 2021, equation 12): in these coordinates its update is Euler's, and its eta is the renewed noise.
-void ddim(SamplerRun& run, Floats& x) { euler_with(run, x, run.eta_or(0)); }
+void ddim(SamplerRun& run, Floats& x) {
+    if (run.landings.empty()) return euler_with(run, x, run.eta_or(0));
+    each_step(run, x, [&](size_t i, double now, double next, const Floats& denoised) {
+        const double landing = run.landings[i];
+        const Ancestral step(now, landing, run.eta_or(0));
+        x = brought(run, x, denoised, now, step.down);
+        settle(run, x, landing, step.up);
+        const double scale = std::hypot(1.0, next) / std::hypot(1.0, landing);
+        for (float& value : x) value = static_cast<float>(scale * value);
+    });
+}
 
 // Gradient estimation (Permenter & Yuan 2023, arXiv 2306.04848): the slope is moved away from the last one, by gamma.
 void euler_ge(SamplerRun& run, Floats& x) {
