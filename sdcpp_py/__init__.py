@@ -12,6 +12,7 @@ from sdcpp_py._compat import (
     RNG_TYPE_MAP,
     SAMPLE_METHOD_MAP,
     SCHEDULER_MAP,
+    SD_CACHE_MODE_MAP,
     SD_HIRES_UPSCALER_MAP,
     StableDiffusion,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "RNG_TYPE_MAP",
     "SAMPLE_METHOD_MAP",
     "SCHEDULER_MAP",
+    "SD_CACHE_MODE_MAP",
     "SD_HIRES_UPSCALER_MAP",
     "Conditioning",
     "Pipeline",

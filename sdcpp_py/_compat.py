@@ -34,6 +34,7 @@ SCHEDULER_MAP = {name: name for name in options.SCHEDULERS}
 RNG_TYPE_MAP = {name: name for name in options.RNGS}
 PREVIEW_MAP = {name: name for name in options.GENERATE["preview"].choices}
 SD_HIRES_UPSCALER_MAP = {name: name for name in options.GENERATE["hires_upscaler"].choices}
+SD_CACHE_MODE_MAP = {name: name for name in ("disabled", *options.GENERATE["cache_mode"].choices) if name != "none"}
 LORA_APPLY_MODE_MAP = {name: name for name in ("auto", "immediately", "at_runtime")}  # all of which merge
 #: Names for ``wtype`` and ``output_type``.
 GGML_TYPE_MAP = {
@@ -52,10 +53,10 @@ _NO_EFFECT = {
     *("lora_apply_mode", "chroma_use_dit_mask", "chroma_use_t5_mask", "chroma_t5_mask_pad"),
     *("qwen_image_zero_cond_t", "auto_resize_ref_image", "increase_ref_index", "skip_layers"),
     *("skip_layer_start", "skip_layer_end", "control_strength", "pm_style_strength"),
-    *("cache_reuse_threshold", "cache_start_percent", "cache_end_percent", "cache_error_decay_rate"),
+    *("cache_error_decay_rate",),
     *("cache_use_relative_threshold", "cache_reset_error_on_compute", "cache_Fn_compute_blocks", "cache_Bn_compute_blocks"),
     *("cache_residual_diff_threshold", "cache_max_warmup_steps", "cache_max_continuous_cached_steps"),
-    *("cache_taylorseer_n_derivatives", "cache_taylorseer_skip_interval", "cache_spectrum_w", "cache_spectrum_m"),
+    *("cache_spectrum_w", "cache_spectrum_m"),
     *("cache_spectrum_lam", "cache_spectrum_window_size", "cache_spectrum_flex_window", "cache_spectrum_warmup_steps"),
     *("cache_spectrum_stop_percent", "scm_mask", "scm_policy"),
 }
@@ -93,6 +94,12 @@ _GENERATING: dict[str, tuple[str, Any]] = {
     "preview_method": ("preview", "none"),
     "preview_interval": ("preview_interval", 1),
     "preview_noisy": ("preview_noisy", False),
+    "cache_mode": ("cache_mode", "disabled"),
+    "cache_reuse_threshold": ("cache_threshold", 1.0),
+    "cache_start_percent": ("cache_start", 0.15),
+    "cache_end_percent": ("cache_end", 0.95),
+    "cache_taylorseer_n_derivatives": ("cache_order", 1),
+    "cache_taylorseer_skip_interval": ("cache_interval", 1),
     "vae_tiling": ("vae_tiling", False),
     "vae_tile_overlap": ("vae_tile_overlap", None),
 }

@@ -49,6 +49,7 @@ _UPSCALING = {name: option for name, option in options.GENERATE.items() if optio
 _MASKING = ("mask_blur", "mask_invert", "mask_fill", "only_masked", "only_masked_padding", "paste_back", "soft_mask")
 _GUIDANCE = [name for name, option in options.GENERATE.items() if option.group == "guidance"]
 _NEEDED = {("threshold_percentile", "threshold_phi"): "mimic_scale", ("zero_init_steps",): "cfg_zero_star"}
+_OF_CACHE = {"cache_threshold": "easycache", "cache_interval": "taylorseer", "cache_order": "taylorseer"}
 _PICTURE_GUIDANCE = 1.5  # of models that edit a picture
 _SIZE = ("width", "height", "batch_count", "cfg_scale")
 _CALLBACK_SECONDS = 5.0  # a step callback that takes longer may be waiting for those who wait for the pipeline
@@ -334,6 +335,12 @@ class Pipeline:
         paste_back: bool | None = None,
         soft_mask: bool | None = None,
         loras: Sequence[LoraLike] | None = None,
+        cache_mode: str = "none",
+        cache_threshold: float | None = None,
+        cache_start: float | None = None,
+        cache_end: float | None = None,
+        cache_interval: int | None = None,
+        cache_order: int | None = None,
         hires: bool | None = None,
         hires_upscaler: str | None = None,
         hires_scale: float | None = None,
@@ -383,6 +390,11 @@ class Pipeline:
         times (None: 2), or to ``hires_width`` and ``hires_height``, by ``hires_upscaler``: the latent by interpolation
         ("latent", "latent_bicubic" …), the picture by "lanczos" or "nearest", or by the network of ``upscaler`` ("model").
         Of N steps, min(int(strength * int(N / strength)) + 1, ...) are run; ``hires_exact_steps`` runs N.
+
+        ``cache_mode`` takes predictions of some steps from those before, which is faster and changes the picture a little:
+        "easycache" (2507.02860) while they change less than ``cache_threshold`` (None: 0.2), "taylorseer" (2503.06923, of the
+        network's result) computes one step in ``cache_interval`` (None: 3) and goes on by a series of ``cache_order`` (None:
+        1). ``cache_start`` and ``cache_end`` are the share of the steps in between.
 
         ``denoising_end`` leaves the rest of the schedule to another pipeline, such as a refiner's, which goes on with
         ``init_latent`` from the same ``denoising_start``; the latent is noisy in between.
@@ -784,6 +796,10 @@ class Pipeline:
             for name in names:
                 if given[name] is not None and not given[needed]:
                     logger.warning("%s has no effect without %s", OptionName(name), OptionName(needed))
+        for name in (name for name in options.GENERATE if name.startswith("cache_") and name != "cache_mode"):
+            wanted = _OF_CACHE.get(name, used["cache_mode"])
+            if given[name] is not None and (used["cache_mode"] == "none" or used["cache_mode"] != wanted):
+                logger.warning("%s has no effect with the %s %s", OptionName(name), OptionName("cache_mode"), used["cache_mode"])
         if given["guidance"] is not None and not self._facts["takes_guidance"]:
             own, other = OptionName("guidance"), OptionName("cfg_scale")
             logger.warning("%s has no effect: this model was not distilled to take it; %s guides it", own, other)
@@ -982,6 +998,8 @@ class Pipeline:
 
     def _together(self, used: Mapping[str, Any]) -> int:
         """How many pictures are sampled together: several if layers are streamed, so that they are uploaded once for all."""
+        if used.get("cache_mode", "none") != "none":
+            return 1  # a picture's own predictions decide which are computed
         return self._require_open().pictures_together({name: used[name] for name in _SIZE})
 
     def _sample(

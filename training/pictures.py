@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 SIDE = 128
 _OVERSAMPLING = 4
+_LINE = 0.03  # of an outline, as a share of the picture's side
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross")
 COLOURS = {
     "red": (220, 40, 40),
@@ -101,8 +102,20 @@ def _outline(kind: str, x: float, y: float, r: float) -> list[tuple[float, float
     return [(x + a, y + b) for a, b in corners]
 
 
-def render(scene: Scene, rng: random.Random, side: int = SIDE) -> Image.Image:
-    """An RGB picture of `side` x `side` pixels; sizes and places vary a little."""
+def _draw_outline(
+    draw: ImageDraw.ImageDraw, kind: str, x: float, y: float, r: float, colour: tuple[int, int, int], line: int
+) -> None:
+    """A shape's edge, `line` pixels wide, within the shape."""
+    if kind in ("circle", "ring"):
+        for q in (r, 0.55 * r) if kind == "ring" else (r,):
+            draw.ellipse((x - q, y - q, x + q, y + q), outline=colour, width=line)
+        return
+    corners = _outline(kind, x, y, r - line / 2)
+    draw.line([*corners, *corners[:2]], fill=colour, width=line, joint="curve")
+
+
+def render(scene: Scene, rng: random.Random, side: int = SIDE, outlined: bool = False) -> Image.Image:
+    """An RGB picture of `side` x `side` pixels; sizes and places vary a little. `outlined`: shapes are not filled."""
     big = side * _OVERSAMPLING
     picture = Image.new("RGB", (big, big), COLOURS[scene.background])
     draw = ImageDraw.Draw(picture)
@@ -114,6 +127,9 @@ def render(scene: Scene, rng: random.Random, side: int = SIDE) -> Image.Image:
         r = SIZES[shape.size] * scale * rng.uniform(0.92, 1.08) * big
         x, y = (x + rng.uniform(-jitter, jitter)) * big, (y + rng.uniform(-jitter, jitter)) * big
         colour = COLOURS[shape.colour]
+        if outlined:
+            _draw_outline(draw, shape.kind, x, y, r, colour, round(_LINE * big))
+            continue
         if shape.kind in ("circle", "ring"):
             draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
             if shape.kind == "ring":

@@ -1,12 +1,13 @@
 """Turn the embedded model back into checkpoints, to go on with training if its own are lost.
 
 usage: python training/unpack.py --dir DIR [--model sdcpp_py/data/shapes.gguf]
-Writes ae.pt, text.pt and unet.pt; then run the stages `latents` and, with `--init DIR/unet.pt` and the like, those to improve.
+Writes ae.pt, text.pt, unet.pt and the scale of latents; then run the stages `latents` and, with `--init DIR/unet.pt` and the like, those to improve.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import gguf
@@ -20,7 +21,11 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path(__file__).parent.parent / "sdcpp_py" / "data" / "shapes.gguf")
     options = parser.parse_args()
     options.dir.mkdir(parents=True, exist_ok=True)
-    tensors = gguf.GGUFReader(options.model).tensors
+    reader = gguf.GGUFReader(options.model)
+    config = reader.fields["sdcpp.config"]
+    scale = json.loads(bytes(config.parts[config.data[0]]))["vae"]["scaling_factor"]
+    (options.dir / "scale.txt").write_text(str(scale))
+    tensors = reader.tensors
     for file, prefix in PREFIXES.items():
         state = {}
         for tensor in tensors:

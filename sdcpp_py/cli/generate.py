@@ -59,7 +59,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompt-file", metavar="FILE", help="prompts, one a line; - reads them; lines that begin with # are left out"
     )
     prompt.add_argument("-n", "--negative-prompt", default="", metavar="TEXT", help="things to avoid")
-    headings = ("model", "picture", "sampling", "guidance", "hires", "upscaling", "decoding", "preview", "memory", "machine")
+    headings = (
+        "model",
+        "picture",
+        "sampling",
+        "guidance",
+        "step cache",
+        "hires",
+        "upscaling",
+        "decoding",
+        "preview",
+        "memory",
+        "machine",
+    )
     groups = {title: parser.add_argument_group(title) for title in headings}
     model, picture, preview, machine = (groups[title] for title in ("model", "picture", "preview", "machine"))
     model.add_argument(

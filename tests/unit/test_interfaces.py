@@ -412,7 +412,6 @@ REFUSED = {
     "slg_scale": 2.5,
     "timestep_shift": 250,
     "pm_id_images": ["a.png"],
-    "cache_mode": "easycache",
     "vae_relative_tile_size": "0.5x0.5",
 }
 
@@ -474,6 +473,7 @@ WRITTEN += [
 ]
 WRITTEN += ["Hires upscaler", "Hires upscale", "Hires steps", "Hires denoising strength"]
 WRITTEN += ["Zero init steps", "Mimic scale", "Threshold percentile", "Interpolate Phi"]
+WRITTEN += ["Cache threshold", "Cache interval"]
 WRITTEN += ["Mask blur", "Masked content", "Masked area padding"]
 
 

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "generation/mask.h"
 #include "pipeline/checks.h"
 #include "pipeline/generate.h"
@@ -255,8 +256,11 @@ Floats generate(Model& model, const SampleOptions& options) {
     const Guided combine(how, facts.predicts, options.batch, shape.channels);
     const Predictor predictor(model.need(Role::denoiser), facts, table, options);
     std::vector<double> negative_prediction;
+    CacheCount saved;
     Floats negative;
-    const Denoise clean = predicted(guided(predictor, guides, combine, sigmas, &negative_prediction), facts.predicts);
+    const Denoise clean = predicted(guided(cached(predictor, options.cache, sigmas, table.is_flow(), saved), guides,
+                                           combine, sigmas, &negative_prediction),
+                                    facts.predicts);
     const auto estimated = [&](const Floats& noisy, double sigma) {
         Floats out = clean(noisy, sigma);
         negative.clear();
@@ -284,6 +288,9 @@ Floats generate(Model& model, const SampleOptions& options) {
             if (!observer(report)) fail(SDCPP_CANCELLED, "stopped by the callback");
     };
     run_sampler(options.sampler, run, x);
+    if (options.cache.on())
+        log(SDCPP_LOG_INFO, options.cache.mode + " has taken " + std::to_string(saved.skipped) + " of " +
+                                std::to_string(saved.all) + " predictions from the steps before");
     if (least)
         for (float& value : x) value = static_cast<float>(value / std::hypot(1.0, run.sigmas.back()));
     if (!options.mask.empty()) put_back(x, kept);

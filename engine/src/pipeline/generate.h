@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "generation/start.h"
+#include "generation/step_cache.h"
 #include "models/conditioning.h"
 #include "pipeline/model.h"
 
@@ -31,7 +32,8 @@ struct SampleOptions {
     std::vector<PromptShare> shares;
     int width = 0, height = 0, steps = 0;
     double eta = -1;
-    Guidance guidance_by;                         // of the shares
+    Guidance guidance_by;  // of the shares
+    CacheOptions cache;
     double guidance_start = 0, guidance_end = 1;  // share of the steps with guidance
     double flow_shift = 0;                        // 0: the model's own
     float guidance = 3.5f;                        // for denoisers that were distilled to take it
