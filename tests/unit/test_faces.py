@@ -111,6 +111,7 @@ def test_the_facades_maps_of_names():
     assert set(sdcpp_py.PREVIEW_MAP) == set(options.GENERATE["preview"].choices)
     assert set(sdcpp_py.LORA_APPLY_MODE_MAP) and set(sdcpp_py.SD_HIRES_UPSCALER_MAP)
     assert "lora_apply_mode" in _compat._NO_EFFECT
+    assert {"disabled", "easycache"} <= set(sdcpp_py.SD_CACHE_MODE_MAP)
 
 
 def test_networks_and_parts_of_other_kinds_are_told():
