@@ -1,7 +1,8 @@
 """Turn the embedded model back into checkpoints, to go on with training if its own are lost.
 
 usage: python training/unpack.py --dir DIR [--model sdcpp_py/data/shapes.gguf]
-Writes ae.pt, text.pt, unet.pt and the scale of latents; then run the stages `latents` and, with `--init DIR/unet.pt` and the like, those to improve.
+Writes ae.pt, text.pt, unet.pt and the scale of latents; then run the stages `latents` and, with `--init DIR/unet.pt` and the
+like, those to improve.
 """
 
 from __future__ import annotations

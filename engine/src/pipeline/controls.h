@@ -40,7 +40,7 @@ struct Control {
     size_t first_stage = 0, last_stage = 0;  // the denoiser's
     std::string in_front;                    // of its values' names
     std::unique_ptr<Executor> hint;
-    size_t outputs = 0;  // residuals or features
+    size_t outputs = 0;      // residuals or features
     int64_t types = 0;       // of hints
     int64_t factor = 8;      // sides of pictures must be whole multiples of it
     int64_t hint_width = 0;  // channels of what a ControlNet makes of the hint
