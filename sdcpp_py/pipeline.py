@@ -929,10 +929,11 @@ class Pipeline:
     ) -> list[NDArray[np.float32]]:
         """The second pass over a group's latents."""
         own = self._later_options(used, later)
+        extra = next(iter(self._extras([], (), own)), None)  # a checkpoint for inpainting paints all in both passes
         jobs = []
         for job, latent in zip(group, latents):
             self._stop_if_cancelled()
-            jobs.append(replace(job, noise=None, init_latent=self._enlarged(latent, used, later)))
+            jobs.append(replace(job, noise=None, extra=extra, init_latent=self._enlarged(latent, used, later)))
         out: list[NDArray[np.float32]] = []
         for part in _jobs.groups(jobs, self._together({**own, "batch_count": len(jobs)}), lambda job: 0):
             shares = together([texts[job.text].later_shares for job in part])

@@ -44,6 +44,8 @@ def test_inpainting_checkpoints_keep_what_they_shall(inpainter: Path) -> None:
         moved = pipe.generate("x", init_image=other, mask_image=half(), strength=1.0, mask_blur=0.0, **SETTINGS)  # type: ignore[arg-type]
         assert not np.array_equal(made.latents[0], moved.latents[0])  # it sees what it keeps
         whole = pipe.generate("x", width=64, height=64, **SETTINGS)  # type: ignore[arg-type]
+        larger = pipe.generate("x", width=64, height=64, hires=True, hires_scale=1.5, **SETTINGS)  # type: ignore[arg-type]
+        assert larger.image.size == (96, 96)
         assert whole.image.size == (64, 64)
         more = {**SETTINGS, "seed": [5, 5], "mask_blur": 0.0, "strength": 1.0, "batch_count": 2}
         both = pipe.generate("x", init_image=[picture(), other], mask_image=half(), **more)  # type: ignore[arg-type]
