@@ -4,7 +4,7 @@ from sdcpp_py._clone import module_folders
 
 __path__ = module_folders(__path__)  # before any module that needs the engine
 
-from sdcpp_py import control, errors, metadata, sampling
+from sdcpp_py import control, errors, metadata, sampling, wildcards
 from sdcpp_py._compat import (
     GGML_TYPE_MAP,
     LORA_APPLY_MODE_MAP,
@@ -50,4 +50,5 @@ __all__ = [
     "sampling",
     "save",
     "summarize",
+    "wildcards",
 ]

@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from sdcpp_py import _images, metadata, profile
+from sdcpp_py import _images, metadata, profile, wildcards
 from sdcpp_py._embedded import SUBJECT
 from sdcpp_py._grid import grid
 from sdcpp_py._printable import printable
@@ -58,6 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prompt.add_argument(
         "--prompt-file", metavar="FILE", help="prompts, one a line; - reads them; lines that begin with # are left out"
     )
+    prompt.add_argument(
+        "--dynamic", action="store_true", help="prompts are templates: {a|b}, {2$$a|b|c}, __name__; each picture gets its own"
+    )
+    prompt.add_argument("--wildcards-dir", metavar="FOLDER", help="where __name__ finds name.txt; implies --dynamic")
     prompt.add_argument("-n", "--negative-prompt", default="", metavar="TEXT", help="things to avoid")
     headings = (
         "model",
@@ -144,7 +148,13 @@ def run(arguments: argparse.Namespace) -> int:
         print("every picture is there already", file=sys.stderr)
         return 0
     opening, making = opening_of(arguments), making_of(arguments)
-    many = len(prompts) > 1 or len(wanted) < count or outputs.has_places(arguments.output)
+    many = (
+        len(prompts) > 1
+        or arguments.dynamic
+        or arguments.wildcards_dir is not None
+        or len(wanted) < count
+        or outputs.has_places(arguments.output)
+    )
     if many:
         making |= {"seed": [one.seed for one in wanted], "batch_count": 1}
     shown = sys.stderr.isatty() if arguments.progress is None else arguments.progress
@@ -222,6 +232,14 @@ def _jobs(arguments: argparse.Namespace, prompts: Sequence[str], count: int) -> 
     drawn = arguments.seed is None or arguments.seed < 0
     first = seed_value(arguments.seed)
     each = count // len(prompts)
+    if arguments.dynamic or arguments.wildcards_dir is not None:
+        folder = arguments.wildcards_dir
+        prompts = [
+            one
+            for number, text in enumerate(prompts)
+            for one in wildcards.expanded(text, each, seed=first % 2**63 + number, folder=folder)
+        ]
+        each = 1
     wanted = [outputs.Wanted(prompts[n // each], (first + n) % 2**64, n) for n in range(count)]
     if arguments.output is None:
         if arguments.resume:

@@ -48,8 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     target = Path(arguments.output or "grid.png")
     _images.check_output(target)
     across, down = _axis(arguments.x), _axis(arguments.y) if arguments.y else [("", {})]
-    if len(prompts) > 1 or arguments.batch_count != 1 or arguments.grid or arguments.resume:
-        raise InvalidArgumentError("a grid has one prompt, and no --batch-count, --grid or --resume")
+    if len(prompts) > 1 or arguments.batch_count != 1 or arguments.grid or arguments.resume or arguments.dynamic:
+        raise InvalidArgumentError("a grid has one prompt, and no --batch-count, --dynamic, --grid or --resume")
     if len(across) * len(down) > _MOST:
         raise InvalidArgumentError(f"a grid of {len(across) * len(down)} pictures is too large; {_MOST} are possible")
     opening, making = generate.opening_of(arguments), generate.making_of(arguments)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sdcpp_py import Pipeline, metadata
+from sdcpp_py import Pipeline, metadata, wildcards
 from sdcpp_py._grid import grid
 from sdcpp_py.cli import main
 from sdcpp_py.errors import InvalidArgumentError
@@ -106,3 +107,11 @@ def test_a_grid_of_pictures() -> None:
         grid([])
     with pytest.raises(InvalidArgumentError, match="too large"):
         grid([Image.new("1", (9000, 1))] * 2, 2)
+
+
+def test_templates_need_their_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "dynamicprompts.generators", None)
+    with pytest.raises(InvalidArgumentError, match=r"sdcpp_py\[wildcards\]"):
+        wildcards.expanded("a {b|c}")
+    assert main(["generate", "a {b|c}", "--dynamic"]) == 1
+    assert "dynamicprompts" in capsys.readouterr().err
