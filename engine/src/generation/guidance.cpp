@@ -63,8 +63,10 @@ std::vector<double> Guided::operator()(const Sides& sides, const Floats& x, doub
     else if (guidance_.projects())
         project(out, used, x, sigma);
     else
-        for (size_t i = 0; i < out.size(); ++i)
-            out[i] = used.negative[i] + guidance_.scale * (used.positive[i] - used.negative[i]);
+        for (size_t i = 0; i < out.size(); ++i) {  // the difference is rounded, as predictions are
+            const float difference = static_cast<float>(used.positive[i]) - static_cast<float>(used.negative[i]);
+            out[i] = used.negative[i] + guidance_.scale * static_cast<double>(difference);
+        }
     if (guidance_.rescale > 0)
         for (size_t first = 0; first < out.size(); first += each) {
             const Part own = Part(out).subspan(first, each);
