@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from sdcpp_py import _blas as blas_library
-from sdcpp_py import _engine, _hires, _images, _inpaint, _jobs, _names, control, metadata, options, sampling
+from sdcpp_py import _engine, _hires, _images, _inpaint, _jobs, _names, control, metadata, options
 from sdcpp_py._conditioning import Conditioning
 from sdcpp_py._embedded import SUBJECT, can_draw, embedded_model
 from sdcpp_py._images import Picture
@@ -27,6 +27,7 @@ from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
 from sdcpp_py._prompts import Prompts, Text, conditionings_of, together, together_key
 from sdcpp_py._result import Report, Result, Step
 from sdcpp_py._spelling import OptionName
+from sdcpp_py._starts import Space
 from sdcpp_py._watchers import Watchers
 from sdcpp_py.errors import (
     BusyError,
@@ -50,7 +51,6 @@ _MASKING = ("mask_blur", "mask_invert", "mask_fill", "only_masked", "only_masked
 _GUIDANCE = [name for name, option in options.GENERATE.items() if option.group == "guidance"]
 _NEEDED = {("threshold_percentile", "threshold_phi"): "mimic_scale", ("zero_init_steps",): "cfg_zero_star"}
 _OF_CACHE = {"cache_threshold": "easycache", "cache_interval": "taylorseer", "cache_order": "taylorseer"}
-_PICTURE_GUIDANCE = 1.5  # of models that edit a picture
 _SIZE = ("width", "height", "batch_count", "cfg_scale")
 _CALLBACK_SECONDS = 5.0  # a step callback that takes longer may be waiting for those who wait for the pipeline
 
@@ -161,6 +161,7 @@ class Pipeline:
             self._model.close()
             raise InvalidArgumentError("a text encoder is given, but no model; give its model too")
         self._facts = self._model.report()
+        self._space = Space.of_report(self._facts)
         self._prompts = Prompts(self._require_open, self._facts["text_encoders"], self._facts["title"], words, self._ways_out)
         self.device: str = self._facts["device"]
         #: The model's family, by the engine's name for it.
@@ -277,7 +278,7 @@ class Pipeline:
     @property
     def size_multiple(self) -> int:
         """Width and height must be whole multiples of this many pixels."""
-        return int(self._facts["size_multiple"])
+        return self._space.multiple
 
     def default(self, name: str) -> Any:
         """The value that `generate` uses for the option `name` if it is None: the model's own, else a general one."""
@@ -461,17 +462,17 @@ class Pipeline:
             pictures = _images.pictures_of(init_image)
             mask = None if mask_image is None else _inpaint.mask_of(mask_image)
             if outpaint is not None:
-                pictures, mask = self._outpainted(pictures, mask, _inpaint.sides_of(outpaint), given)
+                pictures, mask = self._space.outpainted(pictures, mask, _inpaint.sides_of(outpaint), given)
             if pictures:
-                self._size_of_picture(given, pictures[0])
-            given_latents = self._given_latents(init_latent, given, bool(pictures))
-            begins = (bool(pictures) and self._sees != "picture") or given_latents is not None
+                self._space.size_of_picture(given, pictures[0], self.default("width") * self.default("height"))
+            given_latents = self._space.given_latents(init_latent, given, bool(pictures))
+            begins = (bool(pictures) and self._space.sees != "picture") or given_latents is not None
             used = self._checked(given)
             self._controls = control.of_keyword(controls)
             self._warn(bool(away), given, used, begins, mask is not None)
-            if self._sees == "picture":
-                self._check_editing(used, pictures, mask)
-            works = self._works(pictures, mask, used)
+            if self._space.sees == "picture":
+                self._space.check_editing(used, pictures, mask)
+            works = self._space.works(pictures, mask, used)
             later = self._second_pass(used, bool(works))
             again = self._again(locals())
             if loras is not None:
@@ -482,7 +483,7 @@ class Pipeline:
                 logger.warning("the embedded model draws %s, and nothing else", SUBJECT)
             count = used["batch_count"] * len(texts)
             seeds = _jobs.seeds_of(seed, count)
-            shape = self._latent_shape(used["height"], used["width"])
+            shape = self._space.latent_shape(used["height"], used["width"])
             noises = _jobs.latents_of("noise", used.pop("noise", None), shape, count)
             if len(pictures) not in (0, 1, count):
                 raise InvalidArgumentError(f"init_image is a list of {len(pictures)}; there are {count} pictures to be made")
@@ -503,8 +504,8 @@ class Pipeline:
                             text.later_shares = self._shares(text, away, self._later_options(used, later), True, used["steps"])
                     fitted = [_images.fitted(picture, used["width"], used["height"]) for picture in pictures]
                     latents: list[Any] = [self._encoded(picture) for picture in ([work.picture for work in works] or fitted)]
-                    extras = self._extras(latents, works, used)
-                    if self._sees == "picture":
+                    extras = self._space.extras(latents, works, used, self._encoded)
+                    if self._space.sees == "picture":
                         latents = []
                     if given_latents is not None:
                         latents = _jobs.latents_of("init_latent", given_latents, shape, count)
@@ -513,7 +514,7 @@ class Pipeline:
                     numbers = [number for number in range(len(texts)) for _ in range(used["batch_count"])]
                     jobs = [_jobs.Job(*job) for job in zip(numbers, seeds, noises, starts)]
                     if works:
-                        jobs = [self._masked(job, number % len(works), works, used) for number, job in enumerate(jobs)]
+                        jobs = [self._space.masked(job, number % len(works), works, used) for number, job in enumerate(jobs)]
                     if extras:
                         jobs = [replace(job, extra=extras[number % len(extras)]) for number, job in enumerate(jobs)]
                     return self._run(jobs, again, used, texts, timings, watchers, bar, works, later)
@@ -542,7 +543,7 @@ class Pipeline:
 
     def _enlarged(self, latent: NDArray[np.float32], used: Mapping[str, Any], later: _hires.SecondPass) -> NDArray[np.float32]:
         """What the second pass begins from."""
-        _, height, width = self._latent_shape(later.height, later.width)
+        _, height, width = self._space.latent_shape(later.height, later.width)
         if later.upscaler.startswith("latent"):
             return _hires.enlarged_latent(latent, height, width, later.upscaler)
         picture = Image.fromarray(self._pixels(latent, used))
@@ -575,7 +576,7 @@ class Pipeline:
         steps = used["steps"]
         run = min(int(used["strength"] * steps) + 1, steps) if begins else steps
         scale, share = used["cfg_scale"], None
-        if self._sees == "picture" and (scale, used["image_cfg_scale"]) != (1.0, 1.0):
+        if self._space.sees == "picture" and (scale, used["image_cfg_scale"]) != (1.0, 1.0):
             share = (used["image_cfg_scale"] - scale) / scale  # of the formula of InstructPix2Pix (Brooks et al. 2023)
         how = {"guided": scale != 1.0, "clip_skip": used["clip_skip"], "earlier": earlier, "picture_share": share}
         return self._prompts.shares(text, away, steps=steps, run=run, **how)
@@ -587,20 +588,6 @@ class Pipeline:
         given = {name: values[name] for name in ("prompt", *names) if values[name] is not None}
         return {**given, "negative_prompt": values["unwanted"]}
 
-    def _given_latents(self, latent: Any, given: dict[str, Any], has_picture: bool) -> NDArray[np.float32] | None:
-        """A latent to begin from; it gives the sides that are left out."""
-        if latent is None:
-            return None
-        if has_picture:
-            raise InvalidArgumentError.of("init_latent", "takes the place of init_image; give one of them")
-        array = options.array("init_latent", latent)
-        if array.ndim not in (3, 4):
-            raise InvalidArgumentError.of("init_latent", f"must be [C, h, w] or [pictures, C, h, w], not {list(array.shape)}")
-        factor = int(self._facts["latent_factor"])
-        for name, side in (("height", array.shape[-2]), ("width", array.shape[-1])):
-            given[name] = side * factor if given[name] is None else given[name]
-        return array
-
     def _follow(self, width: int, height: int) -> None:
         """Let the call's controls, and no others, lead pictures of this size, which may be a part of a whole."""
         part = self._led_part
@@ -609,27 +596,6 @@ class Pipeline:
             self._following = (None,)  # of no call, should an error come
             self._require_open().set_controls([one.for_engine(width, height, part) for one in self._controls])
             self._following = wanted
-
-    def _works(self, pictures: Sequence[Image.Image], mask: Image.Image | None, used: dict[str, Any]) -> list[_inpaint.Work]:
-        """The pictures to be inpainted; defaults of the mask's options are added to ``used``."""
-        if mask is None:
-            return []
-        if not pictures:
-            raise InvalidArgumentError.of("mask_image", "needs init_image, the picture that is repainted in part")
-        used.update({name: value for name, value in _inpaint.DEFAULTS.items() if name not in used})
-        return [_inpaint.prepared(picture, mask, used["width"], used["height"], used) for picture in pictures]
-
-    def _masked(self, job: _jobs.Job, number: int, works: Sequence[_inpaint.Work], used: Mapping[str, Any]) -> _jobs.Job:
-        """A picture to be made with its mask, and with what its repainted part begins as."""
-        mask = works[number].latent_mask(int(self._facts["latent_factor"]), bool(used.get("soft_mask")))
-        latent = job.init_latent
-        assert latent is not None
-        if used["mask_fill"] in ("noise", "nothing"):
-            fresh = sampling.noise(latent.shape, job.seed, rng=used["rng"]) if used["mask_fill"] == "noise" else 0
-            latent = (latent * (1 - mask) + fresh * mask).astype(np.float32)
-        if self._sees == "mask":  # the checkpoint's own work
-            return replace(job, init_latent=latent, work=number)
-        return replace(job, init_latent=latent, mask=mask, work=number)
 
     def _require_room(self, used: dict[str, Any], later: _hires.SecondPass | None) -> None:
         """Raise OverBudgetError if a budget is not enough for what runs after the steps: before them."""
@@ -647,58 +613,6 @@ class Pipeline:
     def _sizes(used: Mapping[str, Any]) -> dict[str, Any]:
         """The options that plans depend on."""
         return {name: used[name] for name in (*_SIZE, *_DECODING) if name in used}
-
-    @property
-    def _sees(self) -> str:
-        """What the diffusion model sees beside the latent: "", the "picture" that it edits, or the "mask" and what it keeps."""
-        extra, channels = int(self._facts["extra_channels"]), int(self._facts["latent_channels"])
-        return {0: "", channels: "picture"}.get(extra, "mask")
-
-    def _check_editing(self, used: dict[str, Any], pictures: Sequence[Image.Image], mask: Image.Image | None) -> None:
-        """For a model that edits a picture; defaults are added to ``used``. Raises InvalidArgumentError."""
-        if not pictures:
-            raise InvalidArgumentError.of("init_image", "is needed: this model edits a picture, as the prompt says")
-        if mask is not None:
-            raise InvalidArgumentError.of("mask_image", "has no use: this model edits whole pictures, as the prompt says")
-        if used.get("hires"):
-            raise InvalidArgumentError.of("hires", "has no use: this model edits pictures")
-        if used["cfg_scale"] == 0:
-            raise InvalidArgumentError.of("cfg_scale", "must be above 0 for a model that edits pictures")
-        used.setdefault("image_cfg_scale", _PICTURE_GUIDANCE)
-
-    def _extras(
-        self, latents: Sequence[NDArray[np.float32]], works: Sequence[_inpaint.Work], used: Mapping[str, Any]
-    ) -> list[NDArray[np.float32]]:
-        """What the diffusion model sees beside the latent, for each picture in turn."""
-        if self._sees == "picture":  # which such models take as the encoder gives it
-            return [np.asarray(latent / np.float32(self._facts["latent_scale"]), np.float32) for latent in latents]
-        if self._sees == "mask":
-            factor, size = int(self._facts["latent_factor"]), (used["width"], used["height"])
-            shown = [(work.picture, *work.shown(factor)) for work in works]
-            if not shown:  # all is painted
-                _, height, width = self._latent_shape(used["height"], used["width"])
-                shown = [(Image.new("RGB", size), np.ones((1, height, width), np.float32), np.ones(size[::-1], bool))]
-            return [np.concatenate([mask, self._encoded(picture, hidden)]) for picture, mask, hidden in shown]
-        return []
-
-    def _outpainted(
-        self, pictures: Sequence[Image.Image], mask: Image.Image | None, sides: tuple[int, int, int, int], given: dict[str, Any]
-    ) -> tuple[list[Image.Image], Image.Image]:
-        """Pictures on larger canvases, and the mask of what is new; the options that go with it are added to ``given``."""
-        if not pictures:
-            raise InvalidArgumentError.of("outpaint", "needs init_image, the picture that grows")
-        if mask is not None:
-            raise InvalidArgumentError.of("outpaint", "makes a mask of its own; leave mask_image out")
-        if len({picture.size for picture in pictures}) > 1:
-            raise InvalidArgumentError("outpaint: the pictures must be of one size")
-        canvases = [_inpaint.outpainted(picture, sides, self.size_multiple) for picture in pictures]
-        defaults = {"strength": 1.0, "mask_blur": 0.0, "mask_fill": "fill"}
-        given |= {name: value for name, value in defaults.items() if given[name] is None}
-        for name, side in zip(("width", "height"), canvases[0][0].size):
-            if given[name] not in (None, side):
-                raise InvalidArgumentError.of("outpaint", f"makes the {name} {side}; leave width and height out")
-            given[name] = side
-        return [canvas for canvas, _ in canvases], canvases[0][1]
 
     def _enough_for_all(
         self, problem: OverBudgetError, used: Mapping[str, Any], texts: Sequence[str], has_picture: bool
@@ -727,32 +641,12 @@ class Pipeline:
                 found[name] = problem
         return found
 
-    def _size_of_picture(self, given: dict[str, Any], picture: Image.Image) -> None:
-        """Let the sides that are left out follow those of an initial picture."""
-        multiple = self.size_multiple
-
-        def whole(side: float) -> int:
-            return max(1, round(side / multiple)) * multiple
-
-        width, height = given["width"], given["height"]
-        if width is None and height is None:
-            usual = self.default("width") * self.default("height")
-            pixels = picture.width * picture.height
-            scale = (usual / pixels) ** 0.5 if pixels > 2 * usual else 1.0
-            given["width"], given["height"] = whole(scale * picture.width), whole(scale * picture.height)
-        elif width is None:
-            side = options.side("height", height, multiple)
-            given["width"] = whole(side * picture.width / picture.height)
-        elif height is None:
-            side = options.side("width", width, multiple)
-            given["height"] = whole(side * picture.height / picture.width)
-
     def _encoded(self, picture: Image.Image, repainted: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
         """The latent of a picture whose sides the autoencoder takes; ``repainted`` pixels [H, W] are grey in it."""
         planes = np.ascontiguousarray(np.asarray(picture, np.float32).transpose(2, 0, 1) / np.float32(127.5) - np.float32(1))
         if repainted is not None:
             planes[:, repainted] = 0
-        shape = self._latent_shape(picture.height, picture.width)
+        shape = self._space.latent_shape(picture.height, picture.width)
         return self._require_open().encode(planes, shape, **self._ways_out())
 
     def _checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -791,10 +685,6 @@ class Pipeline:
 
     def _or_default(self, name: str, value: Any) -> Any:
         return self.default(name) if value is None else value
-
-    def _latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        factor = int(self._facts["latent_factor"])
-        return int(self._facts["latent_channels"]), height // factor, width // factor
 
     def _require_parts(self, use_taesd: bool, kind: str = "") -> None:
         """Raise MissingPartError if a picture needs a part that the model lacks; only those of a ``kind``, unless it is ""."""
@@ -842,7 +732,7 @@ class Pipeline:
                 logger.warning("%s has no effect without %s", OptionName(name), OptionName("hires"))
         if has_mask and given["only_masked_padding"] is not None and not given["only_masked"]:
             logger.warning("%s has no effect without %s", OptionName("only_masked_padding"), OptionName("only_masked"))
-        if given["image_cfg_scale"] is not None and self._sees != "picture":
+        if given["image_cfg_scale"] is not None and self._space.sees != "picture":
             del used["image_cfg_scale"]
             logger.warning("%s has no effect: this model does not edit pictures", OptionName("image_cfg_scale"))
         if not has_picture:
@@ -929,7 +819,9 @@ class Pipeline:
     ) -> list[NDArray[np.float32]]:
         """The second pass over a group's latents."""
         own = self._later_options(used, later)
-        extra = next(iter(self._extras([], (), own)), None)  # a checkpoint for inpainting paints all in both passes
+        extra = next(
+            iter(self._space.extras([], (), own, self._encoded)), None
+        )  # a checkpoint for inpainting paints all in both passes
         jobs = []
         for job, latent in zip(group, latents):
             self._stop_if_cancelled()
@@ -1061,11 +953,11 @@ class Pipeline:
             arrays = [getattr(job, name) for job in group]
             if arrays[0] is not None:
                 own[name] = np.stack(arrays)
-        shape = (len(group), *self._latent_shape(used["height"], used["width"]))
+        shape = (len(group), *self._space.latent_shape(used["height"], used["width"]))
         return model.sample(shares, own, shape, after_step, stop=self.cancel, watch=self._watch)
 
     def _pixels(self, latent: NDArray[np.float32], used: Mapping[str, Any]) -> NDArray[np.uint8]:
-        factor = int(self._facts["latent_factor"])
+        factor = self._space.factor
         return self._require_open().decode(latent, factor, options.given(_DECODING, used), stop=self.cancel, watch=self._watch)
 
     @memory_errors_told()
@@ -1132,7 +1024,7 @@ class Pipeline:
         """A picture (a path, a PIL image, or uint8 [H, W, 3]) to the mean of its latent, float32 [C, H/8, W/8], as sampled."""
         with self._alone(options.cancel(cancel)), self._watching(cancel):
             self._require_open()
-            picture, factor = _images.opened(image), int(self._facts["latent_factor"])
+            picture, factor = _images.opened(image), self._space.factor
             if picture.height % factor or picture.width % factor or 0 in picture.size:
                 raise InvalidArgumentError(f"a picture must be [H, W, 3] with sides in multiples of {factor}")
             return self._encoded(picture)
@@ -1188,7 +1080,7 @@ class Pipeline:
             self._require_network(network)
             self._prompts.adapt(networks.of_keyword(loras))
             self._controls, self._led_part = control.of_keyword(controls), None
-            factor, sides = int(self._facts["latent_factor"]), np.shape(inputs["x"]) if "x" in inputs else ()
+            factor, sides = self._space.factor, np.shape(inputs["x"]) if "x" in inputs else ()
             self._follow(*((sides[3] * factor, sides[2] * factor) if len(sides) == 4 else (0, 0)))
             return self._require_open().evaluate(network, inputs, stop=self.cancel, watch=self._watch)
 
