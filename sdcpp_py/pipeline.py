@@ -26,6 +26,7 @@ from sdcpp_py._memory_errors import memory_errors_told
 from sdcpp_py._model_parts import FILE_KEYWORDS, ModelParts, PathLike
 from sdcpp_py._prompts import Prompts, Text, conditionings_of, together, together_key
 from sdcpp_py._result import Report, Result, Step
+from sdcpp_py._run_plans import DECODING, SIZE, RunPlans, least_bytes
 from sdcpp_py._spelling import OptionName
 from sdcpp_py._starts import Space
 from sdcpp_py._watchers import Watchers
@@ -45,18 +46,12 @@ from sdcpp_py.text import loras as networks
 
 logger = logging.getLogger("sdcpp_py")
 LoraLike = PathLike | tuple[PathLike, float | Mapping[str, float]]
-_DECODING = {name: option for name, option in options.GENERATE.items() if option.group == "decoding"}
 _UPSCALING = {name: option for name, option in options.GENERATE.items() if option.group == "upscaling"}
 _MASKING = ("mask_blur", "mask_invert", "mask_fill", "only_masked", "only_masked_padding", "paste_back", "soft_mask")
 _GUIDANCE = [name for name, option in options.GENERATE.items() if option.group == "guidance"]
 _NEEDED = {("threshold_percentile", "threshold_phi"): "mimic_scale", ("zero_init_steps",): "cfg_zero_star"}
 _OF_CACHE = {"cache_threshold": "easycache", "cache_interval": "taylorseer", "cache_order": "taylorseer"}
-_SIZE = ("width", "height", "batch_count", "cfg_scale")
 _CALLBACK_SECONDS = 5.0  # a step callback that takes longer may be waiting for those who wait for the pipeline
-
-
-def _least_bytes(problem: OverBudgetError) -> int:
-    return problem.least_bytes
 
 
 class Pipeline:
@@ -163,6 +158,7 @@ class Pipeline:
         self._facts = self._model.report()
         self._space = Space.of_report(self._facts)
         self._prompts = Prompts(self._require_open, self._facts["text_encoders"], self._facts["title"], words, self._ways_out)
+        self._plans = RunPlans(self._require_open, self._facts["networks"], self._prompts)
         self.device: str = self._facts["device"]
         #: The model's family, by the engine's name for it.
         self.family: str = self._facts["family"]
@@ -493,7 +489,8 @@ class Pipeline:
                 bar.set_description("reading the prompt")
                 try:
                     start = time.perf_counter()
-                    self._require_room(used, later)
+                    if self._budgeted:
+                        self._plans.require_later(self._later_options(used, later) if later else used, later)
                     box = works[0].box if works else None  # the same for all: they have one mask
                     self._led_part = None if box is None else control.Part(works[0].kept.size, box)
                     self._follow(used["width"], used["height"])
@@ -521,7 +518,7 @@ class Pipeline:
                 except OverBudgetError as problem:
                     plain = [*(text.plain for text in texts), unwanted]
                     largest = self._later_options(used, later) if later else used
-                    raise self._enough_for_all(problem, largest, plain, bool(pictures)) from None
+                    raise self._plans.enough_for_all(problem, largest, plain, bool(pictures)) from None
 
     def _second_pass(self, used: dict[str, Any], has_mask: bool) -> _hires.SecondPass | None:
         """The second pass of hires fix; its defaults are added to ``used``."""
@@ -596,50 +593,6 @@ class Pipeline:
             self._following = (None,)  # of no call, should an error come
             self._require_open().set_controls([one.for_engine(width, height, part) for one in self._controls])
             self._following = wanted
-
-    def _require_room(self, used: dict[str, Any], later: _hires.SecondPass | None) -> None:
-        """Raise OverBudgetError if a budget is not enough for what runs after the steps: before them."""
-        if not self._budgeted:
-            return
-        roles = {"tiny_decoder" if used.get("use_taesd") else "decoder"}
-        if later:
-            roles |= {"denoiser"} if later.upscaler.startswith("latent") else {"denoiser", "encoder"}
-        sizes = self._sizes(self._later_options(used, later) if later else used)
-        for network in self._facts["networks"]:
-            if network["role"] in roles:
-                self._require_open().plan(network["name"], sizes)
-
-    @staticmethod
-    def _sizes(used: Mapping[str, Any]) -> dict[str, Any]:
-        """The options that plans depend on."""
-        return {name: used[name] for name in (*_SIZE, *_DECODING) if name in used}
-
-    def _enough_for_all(
-        self, problem: OverBudgetError, used: Mapping[str, Any], texts: Sequence[str], has_picture: bool
-    ) -> OverBudgetError:
-        """``problem``, with the budget that is enough for every network of the run, not only for the one that stopped it."""
-        found = self._run_plans({**used, "batch_count": 1}, texts, has_picture).values()
-        largest = max((one for one in found if isinstance(one, OverBudgetError)), key=_least_bytes, default=problem)
-        return problem.with_enough(max(problem, largest, key=_least_bytes))
-
-    def _run_plans(
-        self, used: Mapping[str, Any], texts: Sequence[str], has_picture: bool
-    ) -> dict[str, planner.Plan | OverBudgetError]:
-        """For each network of a run, in order, its plan or why there is none."""
-        roles = {"denoiser", "tiny_decoder" if used.get("use_taesd") else "decoder", *(["encoder"] if has_picture else [])}
-        reading = {encoder.name for encoder in self._prompts.encoders}
-        size = self._sizes(used)
-        chunks = self._prompts.chunks(texts, used.get("steps"))
-        found: dict[str, planner.Plan | OverBudgetError] = {}
-        for network in self._facts["networks"]:
-            name = network["name"]
-            if network["role"] not in roles and name not in reading:
-                continue
-            try:
-                found[name] = planner.of_engine(self._require_open().plan(name, size, chunks))
-            except OverBudgetError as problem:
-                found[name] = problem
-        return found
 
     def _encoded(self, picture: Image.Image, repainted: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
         """The latent of a picture whose sides the autoencoder takes; ``repainted`` pixels [H, W] are grey in it."""
@@ -892,18 +845,18 @@ class Pipeline:
         ``init_image`` tells whether the run begins from a picture. Raises OverBudgetError, whose ``least_bytes`` are enough for
         the whole run; InvalidArgumentError; MissingPartError.
         """
-        decoding = options.given(_DECODING, locals())
+        decoding = options.given(DECODING, locals())
         with self._alone():
             self._require_open()
-            decoding = options.checked(_DECODING, decoding)
+            decoding = options.checked(DECODING, decoding)
             self._require_parts(decoding["use_taesd"])
             self._controls = []
             self._follow(0, 0)
             used = {**self._size(width, height, batch_count, cfg_scale), **decoding}
-            found = self._run_plans(used, _jobs.prompts_of(prompt), options.switch("init_image", init_image))
+            found = self._plans.of_run(used, _jobs.prompts_of(prompt), options.switch("init_image", init_image))
         problems = [one for one in found.values() if isinstance(one, OverBudgetError)]
         if problems:
-            raise problems[0].with_enough(max(problems, key=_least_bytes))
+            raise problems[0].with_enough(max(problems, key=least_bytes))
         return {name: one for name, one in found.items() if isinstance(one, planner.Plan)}
 
     def _size(self, width: int | None, height: int | None, batch_count: int, cfg_scale: float | None) -> dict[str, Any]:
@@ -920,7 +873,7 @@ class Pipeline:
         """How many pictures are sampled together: several if layers are streamed, so that they are uploaded once for all."""
         if used.get("cache_mode", "none") != "none":
             return 1  # a picture's own predictions decide which are computed
-        return self._require_open().pictures_together({name: used[name] for name in _SIZE})
+        return self._require_open().pictures_together({name: used[name] for name in SIZE})
 
     def _sample(
         self,
@@ -958,7 +911,7 @@ class Pipeline:
 
     def _pixels(self, latent: NDArray[np.float32], used: Mapping[str, Any]) -> NDArray[np.uint8]:
         factor = self._space.factor
-        return self._require_open().decode(latent, factor, options.given(_DECODING, used), stop=self.cancel, watch=self._watch)
+        return self._require_open().decode(latent, factor, options.given(DECODING, used), stop=self.cancel, watch=self._watch)
 
     @memory_errors_told()
     def decode(
@@ -972,13 +925,13 @@ class Pipeline:
         cancel: _engine.Cancel | None = None,
     ) -> Image.Image:
         """A latent, float32 [C, h, w], to a picture; options as for `generate`. Raises BusyError within a step callback."""
-        given = options.given(_DECODING, locals())
+        given = options.given(DECODING, locals())
         with self._alone(options.cancel(cancel)), self._watching(cancel):
             self._require_open()
             array, channels = options.array("the latent", latent), self._facts["latent_channels"]
             if array.ndim != 3 or array.shape[0] != channels or 0 in array.shape:
                 raise InvalidArgumentError(f"a latent must be [{channels}, h, w], not {array.shape}")
-            return Image.fromarray(self._pixels(array, options.checked(_DECODING, given)))
+            return Image.fromarray(self._pixels(array, options.checked(DECODING, given)))
 
     @memory_errors_told()
     def upscale(

@@ -85,7 +85,7 @@ def test_the_least_that_is_told_counts_the_whole_run(prompt, more):
 def test_a_budget_that_the_decoder_exceeds_is_refused_before_the_steps():
     used = {"width": 256, "height": 256, "batch_count": 1, "cfg_scale": 4.0, "vae_tiling": False}
     with sdcpp_py.Pipeline(max_vram=1e-6, **FAST) as pipeline:
-        found = pipeline._run_plans(used, ["a star"], False)
+        found = pipeline._plans.of_run(used, ["a star"], False)
     least = {name: problem.least_bytes for name, problem in found.items()}
     others = max(bytes_ for name, bytes_ in least.items() if name != "vae.decoder")
     assert others < least["vae.decoder"]
