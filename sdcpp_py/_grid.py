@@ -38,10 +38,11 @@ def grid(
         )
     whole = Image.new("RGB", (left + across * width, top + down * height), "white")
     for number, image in enumerate(images):
-        whole.paste(image.convert("RGB"), (left + number % across * width, top + number // across * height))
+        x, y = left + number % across * width, top + number // across * height
+        whole.paste(image.convert("RGB"), (x + (width - image.width) // 2, y + (height - image.height) // 2))
     draw = ImageDraw.Draw(whole)
     for number, label in enumerate(column_labels):
-        draw.text((left + (number + 0.5) * width, top / 2), _short(label), fill="black", font=font, anchor="mm")
+        draw.text((left + (number + 0.5) * width, top / 2), _within(font, label, width), fill="black", font=font, anchor="mm")
     for number, label in enumerate(row_labels):
         draw.text((left / 2, top + (number + 0.5) * height), _short(label), fill="black", font=font, anchor="mm")
     return whole
@@ -49,6 +50,14 @@ def grid(
 
 def _short(label: str) -> str:
     return label if len(label) <= _LETTERS else f"{label[: _LETTERS - 1]}…"
+
+
+def _within(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, label: str, width: int) -> str:
+    """A label, cut to a width."""
+    text = _short(label)
+    while len(text) > 1 and font.getlength(text) > width:
+        text = f"{text[:-2]}…"
+    return text
 
 
 def _length(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, label: str) -> int:
