@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ from sdcpp_py.errors import BadFileError, InvalidArgumentError, ModelNotFoundErr
 
 _A1111_ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Clip skip")
 MAX_SIDE = 16384  # pixels
+_LONGEST_EXIF = 65_000  # bytes, of the 65 533 that one segment of a JPEG has
+logger = logging.getLogger("sdcpp_py")
 _MODES = {  # Pillow's modes that each format holds
     "PNG": ("1", "L", "LA", "I;16", "P", "RGB", "RGBA"),
     "JPEG": ("1", "L", "RGB", "CMYK"),
@@ -246,4 +249,9 @@ def _metadata(image: Image.Image, kind: str) -> dict[str, Any]:
         for key, text in texts.items():
             chunk.add_text(key, text)
         return {"pnginfo": chunk}
-    return {"exif": metadata.exif_of(texts)}
+    for kept in (texts, {key: text for key, text in texts.items() if key == "parameters"}):
+        exif = metadata.exif_of(kept)
+        if kind != "JPEG" or len(exif.tobytes()) <= _LONGEST_EXIF:
+            return {"exif": exif}
+    logger.warning("the picture's parameters are longer than a JPEG may hold, and are left out; a png takes them")
+    return {}

@@ -187,3 +187,16 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     (tmp_path / "c.png").write_bytes(whole[:40])
     with pytest.raises((BadFileError, InvalidArgumentError)):
         metadata.read(tmp_path / "c.png")
+
+
+@pytest.mark.parametrize("ending", ["jpg", "webp", "png"])
+def test_long_parameters_do_not_stop_saving(tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture) -> None:
+    for length, json_length in ((100, 60_000), (100_000, 100)):
+        picture = Image.new("RGB", (8, 8))
+        picture.info["parameters"] = "a" * length + "\nSteps: 3, Sampler: Euler, Seed: 1"
+        picture.info[metadata.KEY] = json.dumps({"prompt": "b" * json_length, "negative_prompt": "", "options": {}})
+        save(picture, tmp_path / f"a.{ending}")
+        if ending == "jpg" and length > 100:
+            assert "longer than a JPEG may hold" in caplog.text
+        else:
+            assert metadata.read(tmp_path / f"a.{ending}").prompt[0] in "ab"
