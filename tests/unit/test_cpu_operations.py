@@ -122,13 +122,13 @@ def test_an_unknown_precision_is_refused():
 
 
 LOADING = """
-import ctypes, os, sys, threading, sdcpp_py
+import _thread, ctypes, os, sys, sdcpp_py
 getenv = ctypes.CDLL(None).getenv
 getenv.restype = ctypes.c_char_p
 counts = []
 for kind in (None, "openblas", "openblas"):
     with sdcpp_py.Pipeline(threads=1, blas=kind):
-        counts.append(len(os.listdir("/proc/self/task")) - threading.active_count())  # not Python's own
+        counts.append(len(os.listdir("/proc/self/task")) - _thread._count())  # not Python's own
 print(getenv(b"OPENBLAS_NUM_THREADS"), os.environ.get("OPENBLAS_NUM_THREADS"), counts[0] == counts[1] == counts[2])
 """
 
