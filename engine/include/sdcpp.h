@@ -284,8 +284,8 @@ typedef struct sdcpp_prompt_share {
  * pictures go through the network together, with the same numbers as one by one; conditionings of one share have
  * arrays of the same shapes. The prediction is negative + cfg_scale
  * * sum(weight * (positive - negative)) over the positive shares that count at a step; `negative` is the weighted mean
- * of the negative ones (Liu et al. 2022, "Compositional visual generation"). One positive share at least and, unless
- * cfg_scale and all weights are 1, one negative share are needed. `callback` may be NULL. */
+ * of the negative ones (Liu et al. 2022, "Compositional visual generation"). At least one positive share is
+ * needed. One negative share is needed, too, unless cfg_scale and all weights are 1. `callback` may be NULL. */
 int sdcpp_sample(sdcpp_model* model, const sdcpp_prompt_share* shares, size_t count, const sdcpp_options* options,
                  sdcpp_step_callback callback, void* user_data, float* latent, sdcpp_error* error);
 

@@ -21,8 +21,8 @@ struct Guidance {
     // predictions are zero.
     bool zero_star = false;
     int zero_steps = -1;  // below 0: one for a flow, none for a diffusion
-    // Dynamic thresholding: each channel has the range that guidance of this scale would give it, past the percentile
-    // of its values cut off; `phi` is the share of this in the result. 0: none.
+    // Dynamic thresholding: each channel gets the range that guidance of this scale would give it. Values past the
+    // percentile are cut off. `phi` is the share of the result in the prediction; a scale of 0 turns it off.
     double mimic_scale = 0, percentile = 1, phi = 1;
 
     bool projects() const { return parallel != 1 || momentum != 0 || norm_threshold > 0; }
@@ -52,7 +52,7 @@ class Guided {
     Predicts what_;
     int pictures_;
     int64_t channels_;
-    std::vector<double> average_;  // of differences between clean estimates, with momentum
+    std::vector<double> average_;  // running difference of the clean estimates, with momentum
 };
 
 }  // namespace sdcpp

@@ -111,7 +111,7 @@ class EasyCache : public StepCache {
     }
 
   private:
-    Floats before_, seen_at_;  // what the network saw in the last step, and in the last one that was computed
+    Floats before_, seen_at_;  // the network's input in the last step, and in the last computed one
     double rate_ = 0, change_ = 0;
 };
 

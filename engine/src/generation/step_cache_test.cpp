@@ -54,7 +54,7 @@ TEST_CASE("EasyCache skips steps while predictions change little, within its sha
     const auto found = run({.mode = "easycache", .threshold = 0.05, .start = 0.3, .end = 0.9}, network, count);
     CHECK(count.skipped > 2);
     CHECK(network.runs == 10 - count.skipped);
-    // what the network sees goes on in a prediction that is not computed
+    // a prediction that is not computed still follows the network's input
     for (size_t step = 0; step < 3; ++step)
         CHECK(found[step][0] == doctest::Approx(1 + 0.02 * static_cast<double>(step)));
     CHECK(found[9][0] == doctest::Approx(1 + 0.02 * 9));

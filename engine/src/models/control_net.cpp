@@ -6,7 +6,7 @@
 namespace sdcpp {
 namespace {
 
-constexpr int64_t type_width = 256;  // of the sinusoids of each type's mark
+constexpr int64_t type_width = 256;  // number of sinusoids that mark a type
 
 // The convolutions' numbers go up by two. The first and the last keep the sides, as does every other one between.
 bool halves(int number, int count) { return number > 0 && number % 2 == 0 && number + 1 < count; }

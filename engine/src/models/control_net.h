@@ -16,7 +16,7 @@ struct ControlNetShape {
 
     int64_t model_channels = 0, in_channels = 0, context_width = 0, added = 0;
     int64_t hint_channels = 3, hint_factor = 8;  // pixels of the hint for a place of the latent
-    int64_t types = 0;                           // of hints, for a union; 0: it is none
+    int64_t types = 0;                           // number of hint types of a union; 0: not a union
     std::vector<int64_t> residuals;              // channels of each, the middle's last
 };
 

@@ -70,7 +70,7 @@ T2IAdapter::T2IAdapter(const ModelFiles& files) : Network(files, "t2i") {
     }
     for (int i = 0; i < s.count("body"); ++i) {
         const Scope b = s / "body" / i;
-        // those with patches of 16 pixels halve once, before the third level
+        // adapters with patches of 16 pixels halve once, before the third level
         const bool down = factor_ == 16 ? i == 2 : i > 0;
         divisor *= down ? 2 : 1;
         const int64_t in = width;

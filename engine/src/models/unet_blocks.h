@@ -14,8 +14,8 @@ namespace sdcpp {
 using Run = std::function<void(Graph&, Values&)>;
 
 std::string skip_name(size_t number);  // the value that the output blocks take
-std::string residual_name(
-    size_t number);  // what control nets add to it; the number after the last skip's is the middle
+// The control nets' addition to a skip; the number after the last skip's is the middle.
+std::string residual_name(size_t number);
 
 // What the tensors and the config say of a UNet.
 struct UNetShape {

@@ -222,7 +222,7 @@ Selection add_controls(Model& model, std::vector<Array>& inputs, size_t step, si
     const auto latent = std::find_if(inputs.begin(), inputs.end(), [](const Array& one) { return one.name == "x"; });
     const int64_t height = latent->shape[2], width = latent->shape[3];
     Selection out;
-    std::map<std::string, Array> features;  // of all adapters together
+    std::map<std::string, Array> features;  // sums over all adapters
     for (Control& control : model.controls) {
         if (!counts(control.choice, step, steps)) continue;
         std::vector<Array> seen = compute ? seen_by(control) : to_be_seen(model, control, height, width);

@@ -38,10 +38,10 @@ struct Control {
     ControlFile file;
     std::filesystem::file_time_type written;
     size_t first_stage = 0, last_stage = 0;  // the denoiser's
-    std::string in_front;                    // of its values' names
+    std::string in_front;                    // prefix of its values' names
     std::unique_ptr<Executor> hint;
     size_t outputs = 0;      // residuals or features
-    int64_t types = 0;       // of hints
+    int64_t types = 0;       // number of hint types
     int64_t factor = 8;      // sides of pictures must be whole multiples of it
     int64_t hint_width = 0;  // channels of what a ControlNet makes of the hint
     ControlChoice choice;

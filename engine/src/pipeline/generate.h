@@ -23,7 +23,7 @@ struct StepReport {
     int step = 0, steps = 0;  // from 1
     double seconds = 0;       // since sampling began
     const Floats& clean;      // the present estimate, of all pictures
-    const Floats& noisy;      // what the next step begins from, scaled as the network takes it
+    const Floats& noisy;      // the next step's start, scaled as the network takes it
 };
 // False stops the run.
 using StepObserver = std::function<bool(const StepReport&)>;
@@ -32,7 +32,7 @@ struct SampleOptions {
     std::vector<PromptShare> shares;
     int width = 0, height = 0, steps = 0;
     double eta = -1;
-    Guidance guidance_by;  // of the shares
+    Guidance guidance_by;  // combines the shares' predictions
     CacheOptions cache;
     double guidance_start = 0, guidance_end = 1;  // share of the steps with guidance
     double flow_shift = 0;                        // 0: the model's own

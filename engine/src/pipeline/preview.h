@@ -11,7 +11,7 @@ namespace sdcpp {
 struct PreviewOptions {
     std::string method = "none";  // "proj": by the latent space's matrix; "tae": the tiny decoder; "vae": the decoder
     int interval = 1;             // steps
-    bool noisy = false;           // what the next step begins from in place of the clean estimate
+    bool noisy = false;           // the next step's start in place of the clean estimate
 
     bool wanted() const { return method != "none"; }
     // Whether there is one after this step; the last one always has one.
