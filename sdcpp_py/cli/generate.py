@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from sdcpp_py._embedded import SUBJECT
 from sdcpp_py._grid import grid
 from sdcpp_py._printable import printable
 from sdcpp_py._result import Report, Result, Step
-from sdcpp_py.cli import controls, flags, outputs
+from sdcpp_py.cli import controls, flags, outputs, terminal
 from sdcpp_py.cli.sizes import seconds_text, size_text
 from sdcpp_py.errors import InvalidArgumentError, ModelNotFoundError
 from sdcpp_py.options import GENERATE, MODEL, seed_value
@@ -104,6 +105,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         flags.add_options(heading)
     preview.add_argument(
         "--preview-path", metavar="FILE", help="the file that holds the latest preview (left out: preview.png); implies --preview"
+    )
+    preview.add_argument(
+        "--preview-inline",
+        action="store_true",
+        help="show previews in the terminal, if it shows pictures (kitty, Konsole, WezTerm, iTerm2 …); implies --preview",
     )
     picture.add_argument(
         "-i",
@@ -264,20 +270,25 @@ def opening_of(arguments: argparse.Namespace) -> dict[str, Any]:
 def making_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """What pictures are made with."""
     making = flags.values(arguments, GENERATE)
-    preview_path = arguments.preview_path or ("preview.png" if making["preview"] != "none" else None)
+    inline = terminal.protocol(os.environ, sys.stderr.isatty()) if arguments.preview_inline else None
+    preview_path = arguments.preview_path
+    if preview_path is None and inline is None and making["preview"] != "none":
+        preview_path = "preview.png"
     if preview_path is not None:
         _images.check_output(Path(preview_path))
 
     def keep(step: Step) -> None:
-        assert preview_path is not None
-        _images.save(step.preview, preview_path)
+        if preview_path is not None:
+            _images.save(step.preview, preview_path)
+        if inline is not None:
+            tqdm.write(terminal.shown(step.preview, inline), file=sys.stderr)
 
     return {
         "negative_prompt": arguments.negative_prompt,
         **making,
         **{"init_image": arguments.init_image, "mask_image": arguments.mask_image, "outpaint": arguments.outpaint},
         **{"loras": _loras(arguments.loras), "controls": controls.of(arguments)},
-        **{"use_taesd": arguments.taesd is not None, "preview_callback": None if preview_path is None else keep},
+        **{"use_taesd": arguments.taesd is not None, "preview_callback": keep if preview_path or inline else None},
     }
 
 

@@ -1,3 +1,5 @@
+import base64
+import io
 import shlex
 import subprocess
 import sys
@@ -6,7 +8,8 @@ import pytest
 from PIL import Image
 
 import sdcpp_py
-from sdcpp_py import _gpu_advice, cli
+from sdcpp_py import _gpu_advice, cli, errors
+from sdcpp_py.cli import terminal
 
 SMALL = ["-W", "64", "-H", "64", "--steps", "2"]
 
@@ -242,3 +245,43 @@ def test_help_shows_examples_that_the_command_takes(command, capsys):
     for example in examples:
         words = shlex.split(example)
         assert words[:2] == ["sdcpp", command] and cli._parsed(words[1:]).run
+
+
+@pytest.mark.parametrize(
+    ("environment", "how"),
+    [
+        ({"TERM": "xterm-kitty"}, "kitty"),
+        ({"KONSOLE_VERSION": "230800"}, "kitty"),
+        ({"TERM_PROGRAM": "iTerm.app"}, "iterm2"),
+        ({"TERM_PROGRAM": "vscode"}, "iterm2"),
+    ],
+)
+def test_terminals_that_show_pictures_are_known(environment, how):
+    assert terminal.protocol(environment, True) == how
+    text = terminal.shown(Image.radial_gradient("L").resize((200, 200)), how)
+    start, end, between = {
+        "kitty": ("\x1b_Gf=100,a=T,r=12,q=2,m=1;", "\x1b\\", ";"),
+        "iterm2": ("\x1b]1337;File=inline=1;", "\x07", ":"),
+    }[how]
+    assert text.startswith(start) and text.endswith(end)
+    chunks = [part.rpartition(between)[2] for part in text.removesuffix(end).split(end)]
+    assert all(len(chunk) <= 4096 for chunk in chunks) or how == "iterm2"
+    assert Image.open(io.BytesIO(base64.b64decode("".join(chunks)))).size == (200, 200)
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "xterm"}, {"TERM": "xterm-kitty", "TMUX": "1"}])
+def test_other_terminals_are_told(environment, capsys, monkeypatch):
+    for name in ("TERM", "TERM_PROGRAM", "KITTY_WINDOW_ID", "KONSOLE_VERSION", "TMUX", "STY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(errors.InvalidArgumentError, match="not known to show pictures"):
+        terminal.protocol(environment, True)
+    status, _, err = run(capsys, "generate", "x", "--preview-inline")
+    assert status == 1 and "--preview-path" in err
+
+
+def test_previews_are_shown_in_the_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "protocol", lambda environment, is_terminal: "kitty")
+    status, _, err = run(capsys, "generate", "a red circle", *SMALL, "--preview-inline", "-o", str(tmp_path / "x.png"))
+    assert status == 0 and err.count("\x1b_Gf=100") == 2
