@@ -13,6 +13,7 @@ from sdcpp_py import _blas, _engine
 from sdcpp_py._whole_file import whole_file
 
 _LARGEST = 1 << 20  # bytes
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def cache_folder() -> Path:
@@ -26,9 +27,8 @@ def cache_folder() -> Path:
 
 def device_speed(device: str, threads: int) -> tuple[float, float]:
     """Multiplications and additions a second in large layers, and bytes a second to the device."""
-    description = next((one["description"] for one in _engine.devices()["devices"] if one["name"].lower() == device.lower()), "")
     library, _kind = _blas.choose()
-    key = f"{device} {description} threads={threads} blas={bool(library)} {_engine.version()}"
+    key = f"{device} {_hardware(device)} threads={threads} blas={bool(library)} {_engine.version()}"
     path = cache_file()
     found = _of(_read(path), key)
     if found is not None:
@@ -37,6 +37,21 @@ def device_speed(device: str, threads: int) -> tuple[float, float]:
     if path is not None:
         _remember(path, key, measured)
     return measured
+
+
+def _hardware(device: str) -> str:
+    """What the measurement holds for: the card, or the processor, and NVIDIA's driver."""
+    known = _engine.devices()["devices"]
+    name = device.partition(":")[0].lower()
+    if name == "auto":
+        found = [one for one in known if not one["is_cpu"]] or known
+    else:
+        found = [one for one in known if one["name"].lower() == name]
+    try:
+        driver = _NVIDIA_DRIVER.read_text().partition("\n")[0]
+    except OSError:
+        driver = ""
+    return " ".join([*(one["description"] for one in found), driver]).strip()
 
 
 def cache_file() -> Path | None:
