@@ -12,8 +12,9 @@ class Flux : public Denoiser {
   public:
     explicit Flux(const ModelFiles& files);
 
-    // Residuals pass the largest f16.
+    // Residuals pass the largest f16. Queries and keys are normed, and values are made of a normed input.
     bool wide_range() const override { return true; }
+    bool wide_attention() const override { return false; }
     size_t result_rank() const override { return 3; }
     int64_t in_channels() const override { return in_channels_; }
     int64_t out_channels() const override { return out_channels_; }

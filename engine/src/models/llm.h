@@ -12,6 +12,9 @@ class Llm : public TextEncoder {
   public:
     explicit Llm(const ModelFiles& files);
 
+    // A few channels of the residual pass the largest f16. Keys and values are made of a normed input.
+    bool wide_range() const override { return true; }
+    bool wide_attention() const override { return false; }
     Traits traits() const override;
     std::vector<Array> inputs(std::span<const int32_t> tokens, int64_t rows) const override;
     Selection select(const Wanted& wanted) const override { return select_layers(wanted, 0); }

@@ -1,17 +1,6 @@
 #include "models/transformer_parts.h"
 
-#include <cmath>
-#include <numbers>
-
 namespace sdcpp {
-
-// x times a sigmoid, since ggml's operation of that name goes through an f16 table on processors.
-ggml_tensor* gelu_tanh(Graph& g, ggml_tensor* x) {
-    ggml_context* c = g.context;
-    const float twice = 2 * std::sqrt(2 / std::numbers::pi_v<float>);
-    ggml_tensor* slope = ggml_scale_bias(c, ggml_sqr(c, x), twice * 0.044715f, twice);
-    return ggml_mul(c, x, ggml_sigmoid(c, ggml_mul(c, x, slope)));
-}
 
 ggml_tensor* chunk(Graph& g, ggml_tensor* x, int64_t number, int64_t count) {
     const int64_t width = x->ne[0] / count;

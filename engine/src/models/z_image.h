@@ -14,6 +14,9 @@ class ZImage : public Denoiser {
   public:
     explicit ZImage(const ModelFiles& files);
 
+    // Residuals pass the largest f16. Queries and keys are normed, and values are made of a normed input.
+    bool wide_range() const override { return true; }
+    bool wide_attention() const override { return false; }
     int64_t in_channels() const override { return channels_; }
     int64_t out_channels() const override { return channels_; }
     int64_t multiple() const override { return patch; }

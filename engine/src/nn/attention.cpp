@@ -80,7 +80,7 @@ ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
         return ggml_reshape_3d(c, tiled, channels, queries, batch);
     };
     const bool rounded = g.kernels.f16_attention;
-    if (rounded && g.wide_range) return in_tiles();
+    if (rounded && g.wide_attention) return in_tiles();
     ggml_tensor *flash_q = prepared(q, false), *flash_k = prepared(k, rounded), *flash_v = prepared(v, rounded);
     // A CPU looks at cancelling between operations, so a large product goes in several; rows do not depend on each
     // other.

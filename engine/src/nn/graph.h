@@ -24,6 +24,7 @@ struct Kernels {
     size_t patch_bytes = calibration::piece_of_work_bytes, score_tile_bytes = calibration::piece_of_work_bytes;
     double max_attention_flops = calibration::max_operation_flops;  // A larger attention goes in several operations.
     bool f16_attention = false;                                     // flash kernels multiply in f16
+    bool f32_gelu = false;  // ggml_gelu computes in f32; a CPU's goes through a table of f16
     // Ascending; heads of other sizes are padded with zeros. Empty: none are.
     std::vector<int64_t> fast_head_sizes{};
     std::function<bool(const ggml_tensor*)> supports = nullptr;  // null: everything
@@ -52,7 +53,8 @@ struct Graph {
     ggml_context* context;
     const Kernels& kernels;
     CustomOperations& custom;
-    bool wide_range = false;  // values may pass the largest f16
+    bool wide_range = false;      // values may pass the largest f16
+    bool wide_attention = false;  // and keys and values of attention may, too
 };
 
 // Values that flow between stages, by name: the hidden state "x", conditioning, skips.

@@ -1,5 +1,8 @@
 #include "nn/layers.h"
 
+#include <cmath>
+#include <numbers>
+
 #include "nn/cpu_operations.h"
 #include "nn/layer_parts.h"
 
@@ -12,7 +15,8 @@ ggml_tensor* Linear::operator()(Graph& g, ggml_tensor* x) const {
     require_input(weight_, weight_->tensor->ne[0], x->ne[0]);
     if (ggml_tensor* y = cpu::linear(g, x, weight_->tensor, tensor_of(bias_))) return y;
     ggml_tensor* y = ggml_mul_mat(g.context, weight_->tensor, x);
-    if (g.wide_range) sum_in_f32(y);
+    // bf16 has the range of f32, and devices sum its products in f32; the mark would make them copy the weights to f32
+    if (g.wide_range && weight_->tensor->type != GGML_TYPE_BF16) sum_in_f32(y);
     return bias_ ? ggml_add(g.context, y, bias_->tensor) : y;
 }
 
@@ -91,6 +95,15 @@ ggml_tensor* apply_rope(Graph& g, ggml_tensor* x, ggml_tensor* rope, int64_t hea
 ggml_tensor* geglu(Graph& g, ggml_tensor* x) {
     if (ggml_tensor* y = cpu::geglu(g, x)) return y;
     return ggml_geglu_erf_swapped(g.context, x);
+}
+
+// Without the device's own operation it is x times a sigmoid.
+ggml_tensor* gelu_tanh(Graph& g, ggml_tensor* x) {
+    ggml_context* c = g.context;
+    if (g.kernels.f32_gelu) return ggml_gelu(c, x);
+    const float twice = 2 * std::sqrt(2 / std::numbers::pi_v<float>);
+    ggml_tensor* slope = ggml_scale_bias(c, ggml_sqr(c, x), twice * 0.044715f, twice);
+    return ggml_mul(c, x, ggml_sigmoid(c, ggml_mul(c, x, slope)));
 }
 
 ggml_tensor* upsample(Graph& g, ggml_tensor* x) { return ggml_upscale(g.context, x, 2, GGML_SCALE_MODE_NEAREST); }

@@ -89,6 +89,9 @@ ggml_tensor* apply_rope(Graph& g, ggml_tensor* x, ggml_tensor* rope, int64_t hea
 // The first half of x's innermost side times gelu of the second.
 ggml_tensor* geglu(Graph& g, ggml_tensor* x);
 
+// x / 2 * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) (Hendrycks & Gimpel 2016), in f32.
+ggml_tensor* gelu_tanh(Graph& g, ggml_tensor* x);
+
 // Twice the size, nearest neighbour.
 ggml_tensor* upsample(Graph& g, ggml_tensor* x);
 

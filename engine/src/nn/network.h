@@ -76,6 +76,8 @@ class Network {
     Declaration& declaration() { return declaration_; }
     // Whether values inside may pass the largest f16, so that they must not be rounded to it.
     virtual bool wide_range() const { return false; }
+    // Whether keys and values of attention may pass it, too.
+    virtual bool wide_attention() const { return wide_range(); }
     // The number of sides of its results. The outermost side is the batch.
     virtual size_t result_rank() const { return 4; }
 

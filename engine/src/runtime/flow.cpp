@@ -88,7 +88,7 @@ Flow::Flow(const Network& network, const Kernels& kernels, const Selection& sele
     for (size_t i = 0; i < stages_.size(); ++i) {
         const Context context(max_nodes * ggml_tensor_overhead());
         CustomOperations custom;
-        Graph graph{context.get(), kernels_, custom, network_.wide_range()};
+        Graph graph{context.get(), kernels_, custom, network_.wide_range(), network_.wide_attention()};
         Values values;
         std::map<const ggml_tensor*, size_t> known;
         std::set<const ggml_tensor*> given, seen;
@@ -138,7 +138,7 @@ SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(
     for (size_t i = first; i <= last; ++i) bytes += context_bytes_[i];
     out.tensors = Context(bytes);
     ggml_context* context = out.tensors.get();
-    Graph graph{context, kernels_, out.custom, network_.wide_range()};
+    Graph graph{context, kernels_, out.custom, network_.wide_range(), network_.wide_attention()};
     Values values;
     std::map<size_t, ggml_tensor*> holders;
     for (const auto& [name, carry] : before_[first]) {
