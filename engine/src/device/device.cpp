@@ -9,6 +9,10 @@
 #include <system_error>
 #include <thread>
 
+#ifndef _WIN32
+#include <unistd.h>
+#endif
+
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -44,6 +48,17 @@ void take_log(ggml_log_level level, const char* text, void* trouble) {
         line);
 }
 
+// Whether the process was forked after devices had been looked for. GPUs' drivers do not work in it, and ggml would end
+// it.
+bool forked_since() {
+#ifndef _WIN32
+    static const pid_t first = getpid();
+    return getpid() != first;
+#else
+    return false;
+#endif
+}
+
 // ggml built with loadable backends registers none until it is asked to; the packaged build registers its own at start.
 // Gives the errors of that, ggml's only reasons for a backend without devices.
 const std::string& ensure_backends() {
@@ -53,9 +68,21 @@ const std::string& ensure_backends() {
         check_ggml_version();
         ggml_log_set(take_log, &trouble);
         if (ggml_backend_dev_count() == 0) ggml_backend_load_all();
+        forked_since();  // notes the process that devices belong to
         ggml_log_set(take_log, nullptr);
     });
     return trouble;
+}
+
+bool is_cpu(ggml_backend_dev_t device) { return ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU; }
+
+ggml_backend_dev_t usable(ggml_backend_dev_t device) {
+    if (!is_cpu(device) && forked_since())
+        fail(SDCPP_INVALID_ARGUMENT, "device ", ggml_backend_dev_name(device),
+             " cannot be used in a process that was forked after its parent had looked for devices; start it with the "
+             "method 'spawn', or let ",
+             OptionName{"device"}, " be CPU");
+    return device;
 }
 
 ggml_backend_dev_t choose(const std::string& name) {
@@ -64,13 +91,13 @@ ggml_backend_dev_t choose(const std::string& name) {
     std::string known;
     for (size_t i = 0; i < count; ++i) {
         ggml_backend_dev_t device = ggml_backend_dev_get(i);
-        if (same_name(name, ggml_backend_dev_name(device))) return device;
+        if (same_name(name, ggml_backend_dev_name(device))) return usable(device);
         known += std::string(known.empty() ? "" : ", ") + ggml_backend_dev_name(device);
     }
     if (!same_name(name, "auto"))
         fail(SDCPP_INVALID_ARGUMENT, "no device named '", name, "'; there are: auto, ", known);
     for (const auto type : {GGML_BACKEND_DEVICE_TYPE_GPU, GGML_BACKEND_DEVICE_TYPE_IGPU, GGML_BACKEND_DEVICE_TYPE_CPU})
-        if (ggml_backend_dev_t device = ggml_backend_dev_by_type(type)) return device;
+        if (ggml_backend_dev_t device = ggml_backend_dev_by_type(type)) return usable(device);
     fail(SDCPP_INTERNAL, "ggml offers no device");
 }
 
@@ -175,8 +202,8 @@ std::vector<DeviceInfo> list_devices() {
         DeviceInfo info;
         info.name = ggml_backend_dev_name(device);
         info.description = ggml_backend_dev_description(device);
-        info.is_cpu = ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
-        ggml_backend_dev_memory(device, &info.free_bytes, &info.total_bytes);
+        info.is_cpu = is_cpu(device);
+        if (info.is_cpu || !forked_since()) ggml_backend_dev_memory(device, &info.free_bytes, &info.total_bytes);
         out.push_back(std::move(info));
     }
     return out;
@@ -205,7 +232,7 @@ Device::Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* can
     name_ = ggml_backend_dev_name(handle_);
     ggml_backend_dev_props props{};
     ggml_backend_dev_get_props(handle_, &props);
-    is_cpu_ = ggml_backend_dev_type(handle_) == GGML_BACKEND_DEVICE_TYPE_CPU;
+    is_cpu_ = sdcpp::is_cpu(handle_);
     if (spec.simulated()) {
         simulated_ = true;
         is_cpu_ = false;
@@ -232,6 +259,7 @@ Device::Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* can
     if (queues_uploads()) {
         kernels_.max_attention_flops = std::numeric_limits<double>::infinity();  // kernels end within moments
         kernels_.f16_attention = true;
+        kernels_.f32_gelu = true;
         kernels_.fast_head_sizes = {64, 80, 96, 112, 128, 256};
         kernels_.pool_bytes = copies_of_product;
         const uint64_t before = unclaimed_bytes();
@@ -243,6 +271,24 @@ Device::Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* can
 void Device::count_backend_bytes(uint64_t before) {
     const uint64_t now = unclaimed_bytes();
     if (queues_uploads()) backend_bytes_ += before - std::min(before, now);
+}
+
+void Device::require_room(uint64_t pools) const {
+    if (!queues_uploads()) return;
+    const uint64_t most = pools + calibration::backend_bytes;
+    const uint64_t needed = std::max(most - std::min(most, backend_bytes_), calibration::least_backend_bytes);
+    if (const uint64_t free = free_bytes(); free < needed)
+        fail(SDCPP_OUT_OF_MEMORY, "device ", name_, " has ", free >> 20, " MiB free, and its libraries may take ",
+             needed >> 20, " MiB beside the model; lower ", OptionName{"max_vram"}, ", or end other programs on it");
+}
+
+void Device::restart_backend() {
+    if (!queues_uploads()) return;
+    const uint64_t before = free_bytes();
+    backend_.reset();
+    start_backend();
+    const uint64_t now = free_bytes();
+    backend_bytes_ -= std::min(backend_bytes_, now - std::min(now, before));
 }
 
 void Device::start_threads(int count) {

@@ -84,6 +84,11 @@ class Device {
     uint64_t unclaimed_bytes() const { return free_bytes() + memory_.held(); }
     // Counts the memory that the backend has taken since unclaimed_bytes() was `before`.
     void count_backend_bytes(uint64_t before);
+    // Throws SDCPP_OUT_OF_MEMORY if the backend may not find the memory that a network's first runs make it take;
+    // backends of GPUs end the process then. `pools`: what the network's operations take at most.
+    void require_room(uint64_t pools) const;
+    // Gives back the backend's memory, recorded graphs above all. It is taken again when it is needed.
+    void restart_backend();
 
     // Throws SDCPP_OUT_OF_MEMORY.
     DeviceBuffer allocate(MemoryClass kind, uint64_t bytes);
@@ -111,6 +116,7 @@ class Device {
     void start_threads(int count);
     static bool stop_requested(void* device);
     void choose_convolutions();
+    bool convolves_directly(ggml_type type);
 
     ggml_backend_dev_t handle_ = nullptr;
     std::shared_ptr<ggml_threadpool> threads_;  // the CPU's, kept because ggml would start them anew for every graph

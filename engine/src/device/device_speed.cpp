@@ -1,6 +1,9 @@
 // Measurements of a device: the speeds of products and of its link, the faster convolution.
 #include <algorithm>
 #include <functional>
+#include <map>
+#include <mutex>
+#include <tuple>
 
 #include "base/calibration.h"
 #include "base/clock.h"
@@ -106,10 +109,11 @@ const Device::Speed& Device::speed() {
     return speed_;
 }
 
-// Whether ggml's own convolution or products with unrolled patches are the faster way, on a small layer of a network.
-void Device::choose_convolutions() {
-    constexpr int64_t side = 32, channels = 128, kernel = 3;
-    const auto seconds = [&](ggml_type type, bool direct) {
+// Whether ggml's own convolution or products with unrolled patches are the faster way: on a small layer of a network,
+// and on a larger one if the small one is mostly its start.
+bool Device::convolves_directly(ggml_type type) {
+    constexpr int64_t kernel = 3;
+    const auto seconds = [&](int64_t side, int64_t channels, bool direct) {
         Trial trial(*this, [&](Graph& g) {
             ggml_tensor* w = ggml_new_tensor_4d(g.context, type, kernel, kernel, channels, channels);
             ggml_tensor* x = ggml_new_tensor_4d(g.context, GGML_TYPE_F32, side, side, channels, 1);
@@ -118,8 +122,22 @@ void Device::choose_convolutions() {
         });
         return trial.supported(*this) ? trial.seconds(*this, 2) : 1e9;
     };
-    kernels_.direct_convolution_f16 = seconds(GGML_TYPE_F16, true) < seconds(GGML_TYPE_F16, false);
-    kernels_.direct_convolution_f32 = seconds(GGML_TYPE_F32, true) < seconds(GGML_TYPE_F32, false);
+    const double direct = seconds(32, 128, true), unrolled = seconds(32, 128, false);
+    if (std::max(direct, unrolled) > enough_seconds) return direct < unrolled;
+    return seconds(64, 320, true) < seconds(64, 320, false);
+}
+
+// Once for all models of a process: the ways differ in the last bits, and pictures must not depend on what else the
+// device was busy with while they were measured.
+void Device::choose_convolutions() {
+    static std::mutex mutex;
+    static std::map<std::string, std::pair<bool, bool>> chosen;
+    const std::scoped_lock lock(mutex);
+    if (!chosen.contains(name_))
+        chosen[name_] = {convolves_directly(GGML_TYPE_F16), convolves_directly(GGML_TYPE_F32)};
+    else
+        product_seconds(*this, GGML_TYPE_BF16, 512);  // starts the backend's libraries, as the measurement does
+    std::tie(kernels_.direct_convolution_f16, kernels_.direct_convolution_f32) = chosen[name_];
 }
 
 }  // namespace sdcpp

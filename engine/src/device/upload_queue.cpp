@@ -14,6 +14,8 @@ namespace {
 
 constexpr size_t piece_bytes = calibration::upload_piece_bytes, alignment = 256;
 
+size_t aligned(size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
+
 // Exact to some microseconds: sleeping alone ends too late, by more than a small upload takes.
 void wait_until(Clock::time_point time) {
     std::this_thread::sleep_until(time - std::chrono::microseconds(200));
@@ -35,7 +37,10 @@ UploadQueue::UploadQueue(Device& device)
 }
 
 UploadQueue::~UploadQueue() {
-    stop_pinning_ = true;
+    {
+        const std::scoped_lock lock(pinned_mutex_);
+        to_pin_ = 0;
+    }
     if (pinning_.joinable()) pinning_.join();
     finish();
 }
@@ -46,21 +51,31 @@ ggml_backend_buffer_ptr UploadQueue::allocate_pinned(size_t bytes) const {
 }
 
 void UploadQueue::pin_ahead(uint64_t bytes) {
-    pinning_ = std::thread([this, bytes] {
-        for (uint64_t taken = 0; taken < bytes && !stop_pinning_;) {
-            const auto size = static_cast<size_t>(std::min<uint64_t>(bytes - taken, calibration::pinned_block_bytes));
+    {
+        const std::scoped_lock lock(pinned_mutex_);
+        to_pin_ += bytes;
+        if (std::exchange(pinning_now_, true)) return;
+    }
+    if (pinning_.joinable()) pinning_.join();
+    pinning_ = std::thread([this] {
+        std::unique_lock lock(pinned_mutex_);
+        while (to_pin_ > 0) {
+            const auto size = static_cast<size_t>(std::min<uint64_t>(to_pin_, calibration::pinned_block_bytes));
+            to_pin_ -= size;
+            lock.unlock();
             ggml_backend_buffer_ptr buffer = allocate_pinned(size);
+            lock.lock();
             if (!buffer) break;
             auto* start = static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer.get()));
-            taken += size;
-            const std::scoped_lock lock(pinned_mutex_);
             pinned_.push_back({std::move(buffer), start, size});
         }
+        to_pin_ = 0;
+        pinning_now_ = false;
     });
 }
 
 std::byte* UploadQueue::take_pinned(size_t bytes) {
-    bytes = (bytes + alignment - 1) / alignment * alignment;
+    bytes = aligned(bytes);
     const std::scoped_lock lock(pinned_mutex_);
     for (Pinned& block : pinned_) {
         if (block.left < bytes) continue;
@@ -68,6 +83,18 @@ std::byte* UploadQueue::take_pinned(size_t bytes) {
         return std::exchange(block.free, block.free + bytes);
     }
     return nullptr;
+}
+
+void UploadQueue::give_pinned(std::byte* part, size_t bytes) {
+    const std::scoped_lock lock(pinned_mutex_);
+    pinned_.push_back({nullptr, part, aligned(bytes)});
+}
+
+uint64_t UploadQueue::free_pinned_bytes() {
+    const std::scoped_lock lock(pinned_mutex_);
+    uint64_t sum = to_pin_;
+    for (const Pinned& block : pinned_) sum += block.left;
+    return sum;
 }
 
 // Opens the next staging piece, as soon as its last upload has arrived.
@@ -128,7 +155,7 @@ void UploadQueue::put(ggml_tensor* tensor, size_t bytes, const Source& source, c
         copy(target, at, part, source);
         copy_seconds_ += seconds_since(start);
         submit(tensor, target, at, part);
-        staged_bytes_ += (part + alignment - 1) / alignment * alignment;
+        staged_bytes_ += aligned(part);
         at += part;
         copied_bytes_ += part;
     }

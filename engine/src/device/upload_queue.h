@@ -43,11 +43,15 @@ class UploadQueue {
 
     // Whether copying to pinned memory takes longer than the uploads, so that pinned weights would be faster.
     bool waits_for_copies() const;
-    // Begins to take so many bytes of memory that put_pinned() takes, on a thread: pinning is slow, and uploads go on
-    // meanwhile.
+    // Begins to take so many bytes more of memory that put_pinned() takes, on a thread: pinning is slow, and uploads go
+    // on meanwhile.
     void pin_ahead(uint64_t bytes);
-    // A part of that memory, for as long as the queue lives; null if there is none yet.
+    // A part of that memory, until it is given back or the queue ends; null if there is none yet.
     std::byte* take_pinned(size_t bytes);
+    // Gives a part back, of the size that was taken. No upload from it may be under way.
+    void give_pinned(std::byte* part, size_t bytes);
+    // Bytes that can be taken, or will be.
+    uint64_t free_pinned_bytes();
     // Copies with several threads.
     void copy(std::byte* target, size_t bytes, const Source& source) { copy(target, 0, bytes, source); }
 
@@ -77,8 +81,9 @@ class UploadQueue {
         size_t left = 0;
     };
     std::mutex pinned_mutex_;
-    std::vector<Pinned> pinned_;
-    std::atomic<bool> stop_pinning_{false};
+    std::vector<Pinned> pinned_;  // blocks, and parts of them that were given back
+    uint64_t to_pin_ = 0;
+    bool pinning_now_ = false;
     std::thread pinning_;
     std::array<Staging, 4> staging_;
     size_t turn_ = 0, staged_bytes_ = 0;  // the open piece

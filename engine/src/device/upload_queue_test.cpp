@@ -126,6 +126,10 @@ TEST_CASE("memory that was pinned ahead is given out in aligned parts, as far as
     std::byte* second = queue.take_pinned(100);
     CHECK(second == first + 256);
     CHECK(queue.take_pinned(1000) == nullptr);
+    const uint64_t left = queue.free_pinned_bytes();
+    queue.give_pinned(second, 100);
+    CHECK(queue.free_pinned_bytes() == left + 256);
+    CHECK(queue.take_pinned(200) == second);
 }
 
 TEST_CASE("what a source throws comes out, from any of the threads that copy, and the queue works after") {

@@ -653,6 +653,7 @@ std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selecti
     const std::vector<double> before = prepared->segment_seconds;
     const std::vector<MappedFile::Hold> hold = store_.hold_mapped_files();
     store_.require_mapped_files_unchanged();
+    if (prepared->runs < calibration::settled_runs) device_.require_room(prepared->flow->scratch_bytes());
     for (int pass = 0; pass < plan.passes; ++pass) run_pass(*prepared, inputs, pass, values);
     store_.require_mapped_files_unchanged();
     interrupted_ = false;
@@ -692,6 +693,7 @@ std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selecti
         if (prepared->planned.options.budget_bytes > 0 && memory_.passed()) {
             log(SDCPP_LOG_INFO, network_->name() + ": planned again with what the device's driver takes");
             forget_plan();
+            device_.restart_backend();
             return outputs;
         }
     }
@@ -754,8 +756,12 @@ void Executor::learn(Prepared& prepared, const std::vector<double>& segment_seco
     planned.plan.predicted_step_seconds = now;
     planned.plan.limit_step_seconds = limit_seconds(measured, options);
     const bool by_times = options.policy == Policy::automatic || options.policy == Policy::pipelined;
+    const bool as_expected = std::abs(now - expected) <= calibration::surprising_share * expected;
+    // a part of the stages runs by the plan of all, which may be far from the part's own limit
+    const bool may_gain = prepared.selection.stages.size() == network_->stages().size() &&
+                          calibration::worth_a_new_plan * now > planned.plan.limit_step_seconds;
     if (!by_times || planned.plan.pieces.empty() || replans_ == calibration::max_new_plans ||
-        std::abs(now - expected) <= calibration::surprising_share * expected)
+        (as_expected && !may_gain))
         return;
     Plan better;
     try {
@@ -768,6 +774,7 @@ void Executor::learn(Prepared& prepared, const std::vector<double>& segment_seco
     ++replans_;
     log(SDCPP_LOG_INFO, network_->name() + ": planned again with measured times");
     forget_plan();
+    device_.restart_backend();  // it has recorded graphs that are not run again
 }
 
 // No graph refers to a place that a weight had, and no upload ahead of use is under way.

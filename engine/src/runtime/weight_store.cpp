@@ -232,6 +232,7 @@ void WeightStore::place(const std::vector<Place>& places, uint64_t shared_bytes,
         }
         if (!map) mappings_.clear();
         take_residents(lacking);
+        settle_pinned();
     } catch (...) {
         release();
         throw;
@@ -323,6 +324,25 @@ void WeightStore::move_to_pinned(Item& item, size_t size) {
     item.copy = target;
     item.pinned = true;
     item.converted = {};
+}
+
+// After a change of places: the pinned memory of weights that stay on the device now is for those that are streamed
+// now.
+void WeightStore::settle_pinned() {
+    if (pinning_ != Pinning::yes) return;
+    queue_->finish();  // an upload may be under way from memory that is given back
+    uint64_t wanted = 0;
+    for (size_t i = 0; i < items_.size(); ++i) {
+        Item& item = items_[i];
+        if (item.streamed && !item.copy) wanted += item.bytes + item.bytes / calibration::pinned_spare_share;
+        if (!item.resident || !item.pinned) continue;
+        queue_->give_pinned(item.copy, ggml_nbytes(network_.weights().all()[i].tensor));
+        item.copy = nullptr;
+        item.pinned = false;
+    }
+    const uint64_t left = queue_->free_pinned_bytes();
+    if (wanted > left && host_available_bytes() > calibration::kept_free_bytes + wanted - left)
+        queue_->pin_ahead(wanted - left);
 }
 
 // `again`: the weight will be uploaded more than once.

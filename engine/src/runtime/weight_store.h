@@ -89,6 +89,7 @@ class WeightStore {
     UploadQueue* queue();
     std::byte* make_copy(Item& item, size_t size, bool unchanged);
     void move_to_pinned(Item& item, size_t size);
+    void settle_pinned();
     void detach(size_t item);
     void attach(size_t item, ggml_backend_buffer_t buffer, std::byte* address);
     void map_file(size_t item);
