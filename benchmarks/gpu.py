@@ -2,7 +2,7 @@
 
 usage: python benchmarks/gpu.py --device CUDA0 --out FOLDER [--stages m0,m4] [--scale tiny|true] [--budget-seconds 420]
 
-Random weights of true size, 33 GB for all stages, are written into --models when a stage needs them. Rows are kept as soon as
+Random weights of true size, 57 GB for all stages, are written into --models when a stage needs them. Rows are kept as soon as
 they are measured. A complete stage is skipped on the next start; another goes on. Each stage is a process of its own, so
 that a crash costs one row. The JSON names what --budget-seconds left no time for. `--scale tiny` tries everything in a minute,
 also on `--device simulated` and `--device CPU`. A row's seconds are the median of its steps.

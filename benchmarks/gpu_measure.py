@@ -22,7 +22,8 @@ from sdcpp_py import errors
 from sdcpp_py._version import __version__, ggml_version
 
 GIB = 2**30
-_WARM_STEPS = 3  # the first loads, the second is measured, after which a new plan may be made
+_WARM_STEPS = 3  # the first loads; then the backend records its graphs
+_SETTLING_STEPS = 13  # under a budget: plans learn from their second and fifth runs, and two new ones may follow
 _SLOW_SECONDS = 2.0
 _SAMPLE_SECONDS = 0.004
 
@@ -211,7 +212,6 @@ def measure(
     link: float | None = None,
     policy: str = "auto",
     steps: int = 5,
-    warm: int = _WARM_STEPS,
 ) -> Row:
     """Open the job's model, warm up, and run ``steps`` steps; a budget of None keeps everything resident."""
     inputs = bench.models.inputs(job)
@@ -230,13 +230,9 @@ def measure(
 
             first = step()
             row["first_seconds"] = measured.wall[0]
-            while len(measured.wall) < warm:
+            while len(measured.wall) < (_WARM_STEPS if budget_gib is None else _SETTLING_STEPS):
                 step()
             report = pipeline._reports()[job.network]
-            if report.replanned:  # the new plan loads and is measured as well
-                for _ in range(warm):
-                    step()
-                pipeline._reports()
             slow = measured.wall[-1] > _SLOW_SECONDS
             measured.wall.clear()
             for _ in range(min(steps, 2) if slow else steps):
@@ -244,6 +240,12 @@ def measure(
                 measured.reports.append(pipeline._reports()[job.network])
             held = pipeline.take_memory()
     row |= _row_of(measured, held, memory, bench.card)
+    if budget_gib is not None:
+        row |= {"engine_share": row["engine_peak_bytes"] / (budget_gib * GIB)}
+        if row["driver_peak_bytes"] is not None:
+            taken = row["driver_peak_bytes"] - row["driver_before_bytes"]
+            excess = (taken - budget_gib * GIB) / 2**20
+            row |= {"taken_bytes": taken, "excess_mib": excess, "used_share": taken / (budget_gib * GIB)}
     row |= {"replanned": report.replanned, "finite": bool(np.isfinite(output).all())}
     return row | {"fingerprint": fingerprint(output), "steps_agree": bool(np.array_equal(first, output))}
 

@@ -23,9 +23,10 @@ import tiny
 
 SCALES = ("true", "tiny")
 _FILE_TYPES = ("bf16", "f16", "f32")
-_TEXT_TOKENS = {"sd15": 77, "sdxl": 77, "z-image": 128}
-_LATENT_CHANNELS = {"sd15": 4, "sdxl": 4, "z-image": 16}
-_TINY_PARTS = {"sd15": "unet", "sdxl": "xl_unet", "z-image": "z_transformer"}
+_TEXT_TOKENS = {"sd15": 77, "sdxl": 77, "z-image": 128, "flux": 512}
+_LATENT_CHANNELS = {"sd15": 4, "sdxl": 4, "z-image": 16, "flux": 16}
+_TINY_PARTS = {"sd15": "unet", "sdxl": "xl_unet", "z-image": "z_transformer", "flux": "f_transformer"}
+_TINY_FAMILIES = {"flux": "flux.1"}
 _LLM_TOKENS = 256
 
 
@@ -33,8 +34,8 @@ _LLM_TOKENS = 256
 class Job:
     """A network with inputs of one size. Width and height are a picture's; a language model takes no notice of them."""
 
-    model: str  #: "sd15", "sdxl" or "z-image"
-    network: str  #: the model's: "unet", "z_image", "vae.decoder", "llm"
+    model: str  #: "sd15", "sdxl", "z-image" or "flux"
+    network: str  #: the model's: "unet", "z_image", "flux", "vae.decoder", "llm"
     width: int = 1024
     height: int = 1024
     batch: int = 1
@@ -90,7 +91,8 @@ class Models:
             "timesteps": np.full(job.batch, 500.0, np.float32),
             "context": rng.standard_normal((job.batch, _TEXT_TOKENS[job.model], context), np.float32),
         }
-        return out | ({"pooled": rng.standard_normal((job.batch, pooled), np.float32)} if pooled else {})
+        out |= {"pooled": rng.standard_normal((job.batch, pooled), np.float32)} if pooled else {}
+        return out | ({"guidance": np.full(job.batch, 3.5, np.float32)} if job.model == "flux" else {})
 
     def _latent_side(self, side: int) -> int:
         return side // 8 if self.scale == "true" else max(8, side // 64 // 2 * 2)
@@ -98,11 +100,13 @@ class Models:
     def _widths(self, model: str) -> tuple[int, int]:
         """Widths of the text's states and of the pooled vector."""
         if self.scale == "true":
-            return {"sd15": (768, 0), "sdxl": (2048, 1280), "z-image": (2560, 0)}[model]
+            return {"sd15": (768, 0), "sdxl": (2048, 1280), "z-image": (2560, 0), "flux": (4096, 768)}[model]
         part = _TINY_PARTS[model]
         shapes, config = tiny.shapes()[part], tiny.configs()[part]
-        ends = ("cap_embedder.1.weight", "attn2.to_k.weight")
+        ends = ("cap_embedder.1.weight", "attn2.to_k.weight", "context_embedder.weight")
         context = next(shape[1] for name, shape in shapes.items() if name.endswith(ends))
+        if model == "flux":
+            return context, shapes["time_text_embed.text_embedder.linear_1.weight"][1]
         added = shapes.get("add_embedding.linear_1.weight")
         return context, added[1] - 6 * config["addition_time_embed_dim"] if added else 0
 
@@ -113,7 +117,7 @@ class Models:
         kinds = {"bf16": random_weights.as_bf16, "f16": lambda array: array.astype(np.float16), "f32": lambda array: array}
         if job.model == "sd15":
             return tiny.write_folder(folder, convert=kinds[job.dtype])
-        return tiny.write_family(folder, job.model, convert=kinds[job.dtype])
+        return tiny.write_family(folder, _TINY_FAMILIES.get(job.model, job.model), convert=kinds[job.dtype])
 
     def _quantized(self, job: Job) -> Path:
         path = self.folder / f"{job.model}-{job.network}-{job.dtype}.gguf"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gpu_measure import GIB, Bench, Row, fingerprint, job_facts, measure
+from gpu_measure import Bench, Row, fingerprint, job_facts, measure
 from gpu_models import SCALES, Job, Models, drop_from_cache
 from gpu_record import Record
 
@@ -29,10 +29,11 @@ Case = tuple[str, Callable[..., Row | list[Row]], tuple[Any, ...]]
 
 POLICIES = ("pipelined", "capped", "full")
 LINKS = (22.0, 12.0, 6.5)  # GB/s: an RTX 3060, a laptop with eight lanes of PCIe 4, OCuLink
-Z_IMAGE_GIB = 11.8  # weights and workspace; the tiny scale's budgets are in proportion to it
+WHOLE_GIB = {"z-image": 11.8, "flux": 23.0}  # weights and workspace; the tiny scale's budgets are in proportion to it
 
 DIT = Job("z-image", "z_image", 1024, 1024)
 DIT_PAIR = Job("z-image", "z_image", 1024, 688, batch=2)
+FLUX = Job("flux", "flux", 1024, 1024)
 SDXL = Job("sdxl", "unet", 1024, 1024)
 SDXL_GUIDED = Job("sdxl", "unet", 1024, 1024, batch=2)
 SD15 = Job("sd15", "unet", 512, 512)
@@ -130,17 +131,12 @@ def budgets_kept(bench: Bench) -> Iterator[Case]:
 
 
 def kept(bench: Bench, number: int) -> Row:
-    budget = bench.spread(SDXL, 20)[number]
-    row = measure(bench, SDXL, budget_gib=budget, steps=2)
-    if row["driver_peak_bytes"] is not None:
-        taken = row["driver_peak_bytes"] - row["driver_before_bytes"]
-        row |= {"taken_bytes": taken, "excess_mib": (taken - budget * GIB) / 2**20, "used_share": taken / (budget * GIB)}
-    return row | {"engine_share": row["engine_peak_bytes"] / (budget * GIB)}
+    return measure(bench, SDXL, budget_gib=bench.spread(SDXL, 20)[number], steps=2)
 
 
 def timed(bench: Bench, job: Job, gib: float | None = None, link: float | None = None) -> Row:
     """A row of the stages that measure time; ``gib`` is of the true scale."""
-    budget = None if gib is None else bench.budget(job, gib, Z_IMAGE_GIB)
+    budget = None if gib is None else bench.budget(job, gib, WHOLE_GIB.get(job.model, WHOLE_GIB["z-image"]))
     return measure(bench, job, budget_gib=budget, link=link)
 
 
@@ -157,14 +153,14 @@ def timed_cases(bench: Bench, job: Job, wanted: list[tuple[float | None, float |
 def published_workloads(bench: Bench) -> Iterator[Case]:
     """M3: Z-Image at the sizes that others have published times of, over its resident time."""
     yield from timed_cases(bench, DIT_PAIR, [(None, None), (7, 22), (10.6, 22)])
-    yield from timed_cases(bench, DIT, [(None, None), (4, None)])
+    yield from timed_cases(bench, DIT, [(None, None), (4, None), (2, None), (8, 22), (4, 22), (8, 12), (8, 6.5)])
 
 
 def largest_transformer(bench: Bench) -> Iterator[Case]:
-    """M4: the largest transformer there is, by budget and link."""
-    wanted = [(None, None), (4, None), (2, None), (1, None), (8, None), (0.6, None), (4, 22), (8, 22), (8, 12), (8, 6.5)]
-    rest = [(gib, link) for link in LINKS for gib in (4, 2, 1, 0.6, 8) if (gib, link) not in wanted]
-    yield from timed_cases(bench, DIT, [*wanted, *rest])
+    """M4: the largest transformer there is, FLUX.1's, by budget and link."""
+    wanted = [(None, None), (8, None), (4, None), (16, None), (2, None), (16, 22), (8, 22), (16, 12), (16, 6.5), (1.5, None)]
+    rest = [(gib, link) for link in LINKS for gib in (4, 2, 8) if (gib, link) not in wanted]
+    yield from timed_cases(bench, FLUX, [*wanted, *rest])
 
 
 def text_encoder(bench: Bench) -> Iterator[Case]:
@@ -194,7 +190,7 @@ def first_step(bench: Bench, job: Job, gib: float | None, cold: bool) -> Row:
             drop_from_cache(path)
         else:
             read_through(path)
-    budget = None if gib is None else bench.budget(job, gib, Z_IMAGE_GIB)
+    budget = None if gib is None else bench.budget(job, gib, WHOLE_GIB.get(job.model, WHOLE_GIB["z-image"]))
     row = job_facts(bench, job, budget, None, "auto") | {"cold": cold, "file_bytes": sum(path.stat().st_size for path in files)}
     inputs, start = bench.models.inputs(job), time.perf_counter()
     with bench.open(job, max_vram=budget or 0) as pipeline:
@@ -237,8 +233,8 @@ STAGES: dict[str, Stage] = {
     "m1": Stage("streamed as resident, bit for bit", bit_identity, 110, IDENTITY),
     "m2": Stage("budget kept, by the driver's count", budgets_kept, 70, (SDXL,)),
     "m8": Stage("resident networks", resident_networks, 45, (SDXL, VAE, SD15)),
-    "m4": Stage("the largest transformer, by budget and link", largest_transformer, 150, (DIT,)),
-    "m3": Stage("published workloads", published_workloads, 60, (DIT,)),
+    "m4": Stage("the largest transformer, by budget and link", largest_transformer, 180, (FLUX,)),
+    "m3": Stage("published workloads", published_workloads, 90, (DIT,)),
     "m9": Stage("time to the first step", first_steps, 80, (SDXL, DIT)),
     "m7": Stage("text encoder", text_encoder, 45, (LLM,)),
     "m11": Stage("PyTorch beside it", beside_pytorch, 120, wakes=False),

@@ -140,6 +140,33 @@ def z_image(scale: str, device: str) -> None:
         report(device, lambda x=x, w=when, s=states: network(x, w, s), **size)
 
 
+def flux(scale: str, device: str) -> None:
+    from diffusers import FluxTransformer2DModel
+
+    true = scale == "true"
+    small = {
+        "num_layers": 1,
+        "num_single_layers": 1,
+        "attention_head_dim": 16,
+        "num_attention_heads": 2,
+        "axes_dims_rope": (4, 6, 6),
+    }
+    network = random_network(lambda: FluxTransformer2DModel(guidance_embeds=True, **({} if true else small)), device)
+    side, words = (64, 512) if true else (8, 16)
+    options = {"device": device, "dtype": torch.bfloat16}
+    inputs = {
+        "hidden_states": torch.randn(1, side * side, 64, **options),
+        "encoder_hidden_states": torch.randn(1, words, 4096, **options),
+        "pooled_projections": torch.randn(1, 768, **options),
+        "timestep": torch.full((1,), 0.5, **options),
+        "guidance": torch.full((1,), 3.5, **options),
+        "img_ids": torch.cartesian_prod(torch.zeros(1), *(torch.arange(side, dtype=torch.float32),) * 2).to(device),
+        "txt_ids": torch.zeros(words, 3, device=device),
+    }
+    size = {"model": "flux", "network": "flux", "width": 16 * side, "height": 16 * side, "batch": 1}
+    report(device, lambda: network(**inputs), **size)
+
+
 def vae(scale: str, device: str) -> None:
     from diffusers import AutoencoderKL
 
@@ -159,7 +186,7 @@ def vae(scale: str, device: str) -> None:
 
 def networks(scale: str, device: str) -> None:
     """Each alone: a failure leaves a row, and the others go on."""
-    for part in (unets, z_image, vae):
+    for part in (unets, z_image, flux, vae):
         try:
             part(scale, device)
         except Exception as problem:

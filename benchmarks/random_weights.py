@@ -1,6 +1,7 @@
 """Networks of true size with random weights, written in seconds: for measuring memory and time, not for pictures.
 
-usage: python benchmarks/random_weights.py FOLDER PART... [--dtype bf16|f16|f32]       PART: sd15, sdxl, z-image, vae, qwen3-4b
+usage: python benchmarks/random_weights.py FOLDER PART... [--dtype bf16|f16|f32]       PART: sd15, sdxl, z-image, flux, vae,
+qwen3-4b
 
 Shapes of the denoisers are the package's own (`sdcpp_py/data/tensor_shapes.json.gz`); those of Stable Diffusion's VAE decoder and
 of Qwen3-4B follow from a few widths. Neither torch nor diffusers is needed. Matrices are normal with a variance of
@@ -26,6 +27,7 @@ import numpy as np
 
 Shapes = dict[str, tuple[int, ...]]
 
+_PACKED_AS = {"sd15": "sd1", "flux": "flux.1"}
 _ITEM_BYTES = {"bf16": 2, "f16": 2, "f32": 4}
 _BLOCK = 1 << 22  # values made at a time
 _SHARD_BYTES = 1 << 29  # at least
@@ -33,9 +35,9 @@ _PERIOD = (1 << 24) - 3  # the random numbers': odd, so that no two matrices get
 
 
 def denoiser(name: str) -> Shapes:
-    """The shapes of "sd15", "sdxl" or "z-image" under diffusers' names."""
+    """The shapes of "sd15", "sdxl", "z-image" or "flux" under diffusers' names."""
     packed = (resources.files("sdcpp_py") / "data" / "tensor_shapes.json.gz").read_bytes()
-    return {key: tuple(shape) for key, shape in json.loads(gzip.decompress(packed))[{"sd15": "sd1"}.get(name, name)].items()}
+    return {key: tuple(shape) for key, shape in json.loads(gzip.decompress(packed))[_PACKED_AS.get(name, name)].items()}
 
 
 def vae_decoder() -> Shapes:
@@ -92,6 +94,7 @@ PARTS: dict[str, Callable[[], Shapes]] = {
     "sd15": lambda: denoiser("sd15"),
     "sdxl": lambda: denoiser("sdxl"),
     "z-image": lambda: denoiser("z-image"),
+    "flux": lambda: denoiser("flux"),
     "vae": vae_decoder,
     "qwen3-4b": qwen3_4b,
 }

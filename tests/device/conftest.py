@@ -50,9 +50,9 @@ def wider(name, shape):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """Folders of f32 weights: "sd1" with rows of 160 and 320 values, "sdxl" and "z-image"; None is the embedded model."""
+    """Folders of f32 weights: "sd1" with rows of 160 and 320 values, "sdxl", "z-image", "flux.1"; None is the embedded model."""
     root = tmp_path_factory.mktemp("models")
-    made = {family: tiny.write_family(root / family, family) for family in ("sdxl", "z-image")}
+    made = {family: tiny.write_family(root / family, family) for family in ("sdxl", "z-image", "flux.1")}
     made["sd1"] = tiny.write_folder(root / "sd1")
     wide = {name: tiny.values(f"unet.{name}", wider(name, shape)) for name, shape in tiny.shapes()["unet"].items()}
     tiny.write_safetensors(made["sd1"] / "unet" / "diffusion_pytorch_model.safetensors", wide)
@@ -73,8 +73,8 @@ def typed(models, tmp_path_factory):
     return typed_model
 
 
-_STATES = {"embedded": (4, 96, 0), "sd1": (4, 32, 0), "sdxl": (4, 64, 32), "z-image": (16, 32, 0)}
-NETWORKS = {"embedded": "unet", "sd1": "unet", "sdxl": "unet", "z-image": "z_image"}
+_STATES = {"embedded": (4, 96, 0), "sd1": (4, 32, 0), "sdxl": (4, 64, 32), "z-image": (16, 32, 0), "flux.1": (16, 40, 32)}
+NETWORKS = {"embedded": "unet", "sd1": "unet", "sdxl": "unet", "z-image": "z_image", "flux.1": "flux"}
 
 
 def inputs(name, batch=1, side=16):
@@ -86,7 +86,8 @@ def inputs(name, batch=1, side=16):
         "timesteps": np.full(batch, 500.0, np.float32),
         "context": rng.standard_normal((batch, 77, context), np.float32),
     }
-    return found | ({"pooled": rng.standard_normal((batch, pooled), np.float32)} if pooled else {})
+    found |= {"pooled": rng.standard_normal((batch, pooled), np.float32)} if pooled else {}
+    return found | ({"guidance": np.full(batch, 3.5, np.float32)} if name == "flux.1" else {})
 
 
 @pytest.fixture(scope="session")

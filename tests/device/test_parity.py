@@ -16,7 +16,7 @@ def apart(ours, expected):
 
 
 @pytest.mark.parametrize("wtype", TOLERANCES)
-@pytest.mark.parametrize("name", ["sd1", "sdxl", "z-image"])
+@pytest.mark.parametrize("name", ["sd1", "sdxl", "z-image", "flux.1"])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_denoisers(typed, on_device, denoiser, name, wtype, batch):
     model = typed(name, wtype)

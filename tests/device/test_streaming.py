@@ -30,7 +30,7 @@ def streamed(pipeline, name, denoiser):
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("wtype", ["bf16", "f16", "q8_0", "q4_K"])
-@pytest.mark.parametrize("name", ["embedded", "sdxl", "z-image"])
+@pytest.mark.parametrize("name", ["embedded", "sdxl", "z-image", "flux.1"])
 def test_streamed_and_resident_are_bit_identical(typed, on_device, denoiser, least_gib, resident, name, wtype, policy, share):
     model = typed(name, wtype)
     if (name, wtype) not in resident:

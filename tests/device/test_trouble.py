@@ -1,6 +1,8 @@
 """Cancelled, or out of memory: the device's pipeline goes on afterwards, with the same numbers."""
 
 import contextlib
+import subprocess
+import sys
 import threading
 import time
 
@@ -79,3 +81,40 @@ def test_a_closed_pipeline_leaves_room_for_the_next(device):
             pipeline.generate("a red circle", steps=1, **PICTURE)
         with pytest.raises(errors.ClosedError):
             pipeline.generate("a red circle", steps=1, **PICTURE)
+
+
+# All of a card's memory but some MiB is taken by somebody else: before a model is opened, or after its first picture. Prints how
+# each attempt ended.
+_BESIDE_A_HOG = """
+import ctypes, sys
+import sdcpp_py
+from sdcpp_py import errors
+device, left, warm = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "warm"
+picture = {"width": 128, "height": 128, "steps": 2, "seed": 5, "cfg_scale": 1.0, "progress": False}
+runtime = ctypes.CDLL("libcudart.so.13")
+pipeline = sdcpp_py.Pipeline(device=device)
+before = pipeline.generate("a red circle", **picture).latents[0] if warm else None
+free, total, taken = ctypes.c_size_t(), ctypes.c_size_t(), ctypes.c_void_p()
+assert runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)) == 0
+assert runtime.cudaMalloc(ctypes.byref(taken), ctypes.c_size_t(max(0, free.value - left * 2**20))) == 0
+for _ in range(2):
+    try:
+        made = pipeline.generate("a red circle", **picture)
+        print("made", before is None or (made.latents[0] == before).all())
+    except errors.OutOfMemoryError as problem:
+        print("told", problem)
+assert runtime.cudaFree(taken) == 0
+after = pipeline.generate("a red circle", **picture).latents[0]
+print("after", before is None or (after == before).all())
+"""
+
+
+@pytest.mark.parametrize("left", [4, 32, 128, 512])
+@pytest.mark.parametrize("state", ["cold", "warm"])
+def test_beside_a_program_that_takes_the_memory(device, left, state):
+    if not device.upper().startswith("CUDA"):
+        pytest.skip("memory is taken by CUDA's own calls")
+    command = [sys.executable, "-c", _BESIDE_A_HOG, device, str(left), state]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "False" not in done.stdout and "after True" in done.stdout, done.stdout
