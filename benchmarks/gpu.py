@@ -1,4 +1,4 @@
-"""Streaming, planner and memory budget on a GPU: stages M0 to M11, each into a JSON file of its own.
+"""Streaming, planner and memory budget on a GPU: stages M0 to M12, each into a JSON file of its own.
 
 usage: python benchmarks/gpu.py --device CUDA0 --out FOLDER [--stages m0,m4] [--scale tiny|true] [--budget-seconds 420]
 

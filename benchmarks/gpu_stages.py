@@ -215,6 +215,30 @@ def beside_pytorch(bench: Bench) -> Iterator[Case]:
     yield "PyTorch's networks", beside, (bench, "networks")
 
 
+def operations(bench: Bench) -> Iterator[Case]:
+    """M12: the time of networks by kind of operation."""
+    for job in (FLUX, DIT, SDXL_GUIDED, VAE):
+        yield f"{job}, by operation", by_operation, (bench, job)
+
+
+def by_operation(bench: Bench, job: Job) -> list[Row]:
+    """The fourth run; each operation is waited for, which takes some 50 us."""
+    sums: dict[str, Row] = {}
+    inputs = bench.models.inputs(job)
+    with bench.open(job, max_vram=0, profile=True) as pipeline:
+        for _ in range(4):
+            pipeline.take_profile()
+            pipeline.evaluate(job.network, **inputs)
+        for row in pipeline.take_profile():
+            one = sums.setdefault(
+                row.operation, {"operation": row.operation, "runs": 0, "seconds": 0.0, "flops": 0.0, "bytes": 0.0}
+            )
+            for name in ("runs", "seconds", "flops", "bytes"):
+                one[name] += getattr(row, name)
+    facts = job_facts(bench, job, None, None, "auto")
+    return [facts | row for row in sorted(sums.values(), key=lambda row: -row["seconds"])]
+
+
 @dataclass(frozen=True)
 class Stage:
     """Cases, and what must be there before they are run."""
@@ -238,6 +262,7 @@ STAGES: dict[str, Stage] = {
     "m9": Stage("time to the first step", first_steps, 80, (SDXL, DIT)),
     "m7": Stage("text encoder", text_encoder, 45, (LLM,)),
     "m11": Stage("PyTorch beside it", beside_pytorch, 120, wakes=False),
+    "m12": Stage("time by operation", operations, 60, (FLUX, DIT, SDXL, VAE)),
     "m1-no-graphs": Stage("m1 without CUDA graphs", bit_identity, 45, IDENTITY, environment={"GGML_CUDA_DISABLE_GRAPHS": "1"}),
 }
 

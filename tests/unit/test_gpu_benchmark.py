@@ -29,7 +29,7 @@ def record(folder, stage):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("gpu")
-    run(made, "m0,m3,m7,m9")
+    run(made, "m0,m3,m7,m9,m12")
     return made
 
 
@@ -50,6 +50,12 @@ def test_the_other_stages_have_rows_of_their_own(folder):
     first = record(folder, "m9")
     assert first["complete"] and {row["cold"] for row in first["rows"]} == {True, False}
     assert all(row["to_first_step_seconds"] >= row["open_seconds"] > 0 for row in first["rows"])
+
+
+def test_operations_add_up(folder):
+    found = record(folder, "m12")
+    assert found["complete"] and {row["model"] for row in found["rows"]} == {"flux", "z-image", "sdxl"}
+    assert all(row["seconds"] >= 0 and row["runs"] > 0 for row in found["rows"])
 
 
 def test_the_summary_compares_rows_with_prediction_bound_and_resident(folder):

@@ -1,5 +1,5 @@
 // Numbers that were measured or chosen, of all rooms. Each comment gives the meaning and the origin.
-// "The Xeon" is a virtual machine with 2 cores of an Intel Xeon that has AVX-512 and AMX. "The H200" is described in
+// "The Xeon" is a virtual machine with 2 cores of an Intel Xeon that has AVX-512 and AMX. The GPUs are described in
 // docs/gpu.md.
 #pragma once
 
