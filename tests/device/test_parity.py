@@ -26,9 +26,9 @@ def test_denoisers(typed, on_device, denoiser, name, wtype, batch):
 
 
 @pytest.mark.parametrize("wtype", TOLERANCES)
-@pytest.mark.parametrize(("name", "network"), [("sdxl", "clip_l"), ("sdxl", "clip_g"), ("z-image", "llm")])
+@pytest.mark.parametrize(("name", "network"), [("sdxl", "clip_l"), ("sdxl", "clip_g"), ("z-image", "llm"), ("flux.1", "t5")])
 def test_text_encoders(typed, on_device, name, network, wtype):
-    tokens = np.random.default_rng(1).integers(0, 49000, (2, 77)).astype(np.int32)
+    tokens = np.random.default_rng(1).integers(0, 32000, (2, 77)).astype(np.int32)
     model = typed(name, wtype)
     with sdcpp_py.Pipeline(model, device="CPU") as pipeline:
         expected = pipeline.evaluate(network, tokens=tokens)
