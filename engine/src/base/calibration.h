@@ -27,7 +27,7 @@ constexpr uint64_t bookkeeping_share = 24;
 constexpr uint64_t process_drift_bytes = 8 * mib;
 
 // Memory of a GPU's backend that is not the networks': recorded graphs, libraries, the driver's rounding. Measured on
-// an H100, 2026-11-27: up to 187 MiB for FLUX.1 in 114 segments. It holds until it is measured, after the first and the
+// an H100, 2026-11-27: up to 187 MiB for 114 segments. It holds until it is measured, after the first and the
 // fifth run; a small budget counts an eighth.
 constexpr uint64_t backend_bytes = 224 * mib;
 constexpr uint64_t backend_share = 8;
