@@ -79,7 +79,7 @@ def plus(unet: str = "unet", seed: str = "plus", tokens: int = 5, width: int = 4
     context, inner = attentions(unet)[0][1], 128
     shapes: dict[str, tuple[int, ...]] = {"latents": (1, tokens, width)}
     layers = {"proj_in": (width, WIDTH), "proj_out": (context, width), "norm_out": (context,)}
-    for i in range(2):
+    for i in range(4):  # diffusers knows no other number
         layers |= {f"layers.{i}.0.norm1": (width,), f"layers.{i}.0.norm2": (width,), f"layers.{i}.1.0": (width,)}
         matrices = {"0.to_q": (inner, width), "0.to_kv": (2 * inner, width), "0.to_out": (width, inner)}
         matrices |= {"1.1": (4 * width, width), "1.3": (width, 4 * width)}

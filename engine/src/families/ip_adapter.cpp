@@ -113,8 +113,9 @@ void require_fit(const IpAdapter& adapter, const std::string& name, const Denois
     for (size_t i = 0; i < numbers.size(); ++i) own[numbers[i]] = net.attentions()[i];
     if (adapter.attentions() != own)
         fail(SDCPP_UNSUPPORTED_MODEL, name, " has keys and values for ", adapter.attentions().size(),
-             " attentions; the model, ", family, ", has ", own.size(), adapter.attentions().size() == own.size()
-                 ? " of other widths" : "", "; take one that was made for ", family);
+             " attentions; the model, ", family, ", has ", own.size(),
+             adapter.attentions().size() == own.size() ? " of other widths" : "", "; take one that was made for ",
+             family);
     const int64_t given = adapter.takes_patches() ? vision.width() : vision.projected_width();
     if (adapter.input_width() != given)
         fail(SDCPP_UNSUPPORTED_MODEL, name, " takes ", adapter.input_width(),

@@ -78,10 +78,8 @@ ClipVision::ClipVision(const ModelFiles& files) : Network(files, "clip_vision") 
         });
     stage("visual_projection", [&] {
         return [norm = LayerNorm(vision / "post_layernorm", width_),
-                project = Linear(s / "visual_projection", width_, projected_width_, WeightKind::edge)](Graph& g,
-                                                                                                       Values& v) {
-            v["x"] = project(g, norm(g, tokens_of(g, v.at("x"), 0, 1)));
-        };
+                project = Linear(s / "visual_projection", width_, projected_width_, WeightKind::edge)](
+                   Graph& g, Values& v) { v["x"] = project(g, norm(g, tokens_of(g, v.at("x"), 0, 1))); };
     });
 }
 

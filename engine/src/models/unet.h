@@ -9,8 +9,8 @@ namespace sdcpp {
 // Values in: "x" [N, C, H, W] noisy latent, "time" [N, M] sinusoids of the timestep, "context" [N, T, D], and, for XL,
 // "y" [N, A]: the pooled text and sinusoids of the picture's size. Out: "x" [N, C', H, W], the prediction. Values that
 // are added if there are any: "residual.I" to skip I or, after the last skip's number, to the middle (ControlNets);
-// "feature.I" [1, C, h, w] to the output of level I (T2I-Adapters). "picture.P.key.I" and "picture.P.value.I" [N, T, C]:
-// picture P's tokens for cross-attention I, for as many pictures as there are (IP-Adapters).
+// "feature.I" [1, C, h, w] to the output of level I (T2I-Adapters). "picture.P.key.I" and "picture.P.value.I" [N, T,
+// C]: picture P's tokens for cross-attention I, for as many pictures as there are (IP-Adapters).
 class UNet : public Denoiser {
   public:
     explicit UNet(const ModelFiles& files);

@@ -78,7 +78,8 @@ struct CrossAttention {
     }
 
     // Attends to pictures, too: each by keys and values of its own, and all that is found is added (Ye et al. 2023).
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* context, const std::vector<Picture>& pictures) const {
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* context,
+                            const std::vector<Picture>& pictures) const {
         if (pictures.empty()) return (*this)(g, x, context);
         ggml_tensor* q = to_q(g, x);
         ggml_tensor* found = attention(g, q, to_k(g, context), to_v(g, context), heads);
@@ -101,7 +102,8 @@ struct Attentions {
           norm2(s / "norm2", width),
           attn2(s / "attn2", width, context, heads) {}
 
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* context, const std::vector<Picture>& pictures) const {
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* context,
+                            const std::vector<Picture>& pictures) const {
         ggml_context* c = g.context;
         ggml_tensor* n = norm1(g, x);
         x = ggml_add(c, x, attn1(g, n, n));
@@ -318,10 +320,10 @@ void UNetBlocks::transformer(const Scope& t) {
                          " heads; give the right \"attention_head_dim\" in the model's config");
                 const size_t number = attentions_.size();
                 attentions_.push_back(width_);
-                return [number, attentions = Attentions(block, width_, shape_.context_width, count)](Graph& g,
-                                                                                                     Values& v) {
-                    v["tokens"] = attentions(g, v.at("tokens"), v.at("context"), pictures_for(v, number));
-                };
+                return
+                    [number, attentions = Attentions(block, width_, shape_.context_width, count)](Graph& g, Values& v) {
+                        v["tokens"] = attentions(g, v.at("tokens"), v.at("context"), pictures_for(v, number));
+                    };
             },
             i > 0);
         part(

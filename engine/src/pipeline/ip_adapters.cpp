@@ -69,8 +69,8 @@ Array seen_by(Model& model, const IpAdapter& adapter, const IpAdapterChoice& cho
     if (nothing && !adapter.takes_patches())
         return Array::of("x", {1, 1, eyes.projected_width()}, Floats(static_cast<size_t>(eyes.projected_width())));
     const Floats grey(nothing ? choice.picture.size() : 0);
-    const Array picture{"x", GGML_TYPE_F32, {1, 3, eyes.side(), eyes.side()},
-                        nothing ? grey.data() : choice.picture.data()};
+    const Array picture{
+        "x", GGML_TYPE_F32, {1, 3, eyes.side(), eyes.side()}, nothing ? grey.data() : choice.picture.data()};
     const auto output = adapter.takes_patches() ? ClipVision::Output::penultimate : ClipVision::Output::vector;
     return std::move(vision.run({picture}, eyes.select(output)).front());
 }
@@ -169,8 +169,7 @@ Json set_ip_adapters(Model& model, std::vector<IpAdapterChoice> choices) {
     for (const IpAdapterInUse& used : all) {
         const auto& adapter = used.executor->as<IpAdapter>();
         const int64_t tokens = adapter.tokens(model.need(Role::vision_encoder).as<ClipVision>().tokens());
-        out.emplace_back(
-            Json::Object{{"kind", Json(std::string(title_of(adapter.kind())))}, {"tokens", Json(tokens)}});
+        out.emplace_back(Json::Object{{"kind", Json(std::string(title_of(adapter.kind())))}, {"tokens", Json(tokens)}});
     }
     return Json(std::move(out));
 }
