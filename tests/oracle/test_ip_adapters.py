@@ -82,7 +82,7 @@ def test_the_vision_encoder(seeing, error, randn):
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
 def test_a_file_without_a_config(folder, error, randn, tmp_path, activation):
     """Of width 64 there is one head of 64; OpenAI's activation is that of narrow encoders."""
-    x, net = randn(1, 3, files.SIDE, files.SIDE), vision_encoder(hidden_size=64, num_attention_heads=1, intermediate_size=128)
+    x = randn(1, 3, files.SIDE, files.SIDE)
     net = vision_encoder(hidden_size=64, num_attention_heads=1, intermediate_size=128, hidden_act=activation)
     path = files.write(tmp_path / "model.safetensors", files.vision(64))
     with sdcpp_py.Pipeline(folder, clip_vision=path) as pipeline:
@@ -126,6 +126,22 @@ def test_xl(sdxl, error, randn, tmp_path, kind):
     given = {"x": x.numpy(), "timesteps": t.numpy(), "context": context.numpy(), "pooled": pooled.numpy()}
     assert error(sdxl.evaluate("unet", ip_adapters=[(path, PICTURE, 0.7)], **given), theirs) < TOLERANCE
     assert error(plain.numpy(), theirs) > 0.03
+
+
+def test_a_file_of_pytorchs(seeing, randn, tmp_path):
+    """With its two parts in dictionaries of their own, as the released ones have them."""
+    tensors, parts = files.plus(), {}
+    for name, array in tensors.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = torch.from_numpy(np.ascontiguousarray(array))
+    torch.save(parts, tmp_path / "adapter.bin")
+    files.write(tmp_path / "adapter.safetensors", tensors)
+    given = {"x": randn(1, 4, 8, 8).numpy(), "timesteps": np.array([500.0]), "context": randn(1, 77, 32).numpy()}
+    one, other = (
+        seeing.evaluate("unet", ip_adapters=[(tmp_path / f"adapter.{ending}", PICTURE)], **given)
+        for ending in ("bin", "safetensors")
+    )
+    np.testing.assert_array_equal(one, other)
 
 
 @torch.no_grad()
