@@ -330,7 +330,7 @@ int sdcpp_take_memory(sdcpp_model* model, char** json, sdcpp_error* error);
 /* Runs one network once: for tests and benchmarks. Networks: text encoders (tokens i32 [N, T]; all layers and the final
  * norm), the diffusion model (x [N, C, H, W], timesteps [N] from 0, clean, to 1000, context [N, T, D] and what else it
  * takes, such as pooled [N, P] and guidance [N]), the autoencoders' halves (x [N, C, H, W]; values as the network takes
- * them, without scaling). */
+ * them, without scaling), the vision encoder (x [N, 3, S, S]; its projected vectors). */
 int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* inputs, size_t input_count,
                    sdcpp_result** out, sdcpp_error* error);
 

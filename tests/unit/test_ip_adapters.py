@@ -1,9 +1,12 @@
 """IP-Adapters on tiny models."""
 
 import control_files
+import hollow
 import ip_adapter_files as files
+import layouts
 import numpy as np
 import pytest
+import released
 import tiny
 from adapters import unet_inputs
 from budgets import SIMULATED, least_gib
@@ -190,6 +193,32 @@ def test_a_folder_of_a_whole_model_may_hold_the_encoder(folder, kinds, seeing, t
     target = sdcpp_py.convert(None, tmp_path / "eyes.gguf", clip_vision=kinds / "image_encoder", progress=False)
     with sdcpp_py.Pipeline(folder, clip_vision=target) as pipeline:
         np.testing.assert_array_equal(made(pipeline, [adapter(kinds)]), expected)
+
+
+RELEASED = {
+    "ip-adapter_sd15": (released.ip_adapter(released.SD1_ATTENTIONS, 768, 1024), 4),
+    "ip-adapter-plus_sd15": (released.ip_adapter_plus(released.SD1_ATTENTIONS, 768, 768, 768), 16),
+    "ip-adapter-full-face_sd15": (released.ip_adapter_full_face(), 257),
+    "ip-adapter_sdxl": (released.ip_adapter(released.SDXL_ATTENTIONS, 2048, 1280), 4),
+    "ip-adapter_sdxl_vit-h": (released.ip_adapter(released.SDXL_ATTENTIONS, 2048, 1024), 4),
+    "ip-adapter-plus_sdxl_vit-h": (released.ip_adapter_plus(released.SDXL_ATTENTIONS, 2048, 1280, 1280), 16),
+}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_released_files_fit(tmp_path, name):
+    """By hollow files of their shapes, each with the encoder that it was made with."""
+    shapes, tokens = RELEASED[name]
+    model = layouts.sdxl() if "sdxl" in name else layouts.sd1()
+    eyes = released.vit_big_g() if name == "ip-adapter_sdxl" else released.vit_h()
+    paths = [
+        hollow.safetensors(tmp_path / f"{number}.safetensors", layouts.typed(part))
+        for number, part in enumerate((model, eyes, shapes))
+    ]
+    with sdcpp_py.Pipeline(paths[0], clip_vision=paths[1]) as pipeline:
+        given = ip_adapter.of_keyword([(paths[2], PICTURE)])[0].for_engine(224)
+        assert pipeline._model.set_ip_adapters([given])[0]["tokens"] == tokens
+        assert pipeline._model.plan("clip_vision", {})["stages"]
 
 
 def without(tensors, *endings):

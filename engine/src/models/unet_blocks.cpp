@@ -53,12 +53,16 @@ struct Picture {
     ggml_tensor *key, *value;
 };
 
-std::vector<Picture> pictures_for(const Values& v, size_t attention) {
+// Those for one attention; they are not needed any more then.
+std::vector<Picture> take_pictures(Values& v, size_t attention) {
     std::vector<Picture> out;
     while (true) {
         const auto key = v.find(picture_key_name(out.size(), attention));
         if (key == v.end()) return out;
-        out.push_back({key->second, v.at(picture_value_name(out.size(), attention))});
+        const auto value = v.find(picture_value_name(out.size(), attention));
+        out.push_back({key->second, value->second});
+        v.erase(key);
+        v.erase(value);
     }
 }
 
@@ -322,7 +326,7 @@ void UNetBlocks::transformer(const Scope& t) {
                 attentions_.push_back(width_);
                 return
                     [number, attentions = Attentions(block, width_, shape_.context_width, count)](Graph& g, Values& v) {
-                        v["tokens"] = attentions(g, v.at("tokens"), v.at("context"), pictures_for(v, number));
+                        v["tokens"] = attentions(g, v.at("tokens"), v.at("context"), take_pictures(v, number));
                     };
             },
             i > 0);
