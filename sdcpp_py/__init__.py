@@ -4,7 +4,7 @@ from sdcpp_py._clone import module_folders
 
 __path__ = module_folders(__path__)  # before any module that needs the engine
 
-from sdcpp_py import control, errors, metadata, sampling, wildcards
+from sdcpp_py import control, errors, ip_adapter, metadata, sampling, wildcards
 from sdcpp_py._compat import (
     GGML_TYPE_MAP,
     LORA_APPLY_MODE_MAP,
@@ -46,6 +46,7 @@ __all__ = [
     "convert",
     "devices",
     "errors",
+    "ip_adapter",
     "metadata",
     "sampling",
     "save",

@@ -68,6 +68,7 @@ _OPENING: dict[str, tuple[str, Any]] = {
     "llm_path": ("llm", ""),
     "lora_model_dir": ("lora_model_dir", ""),
     "taesd_path": ("taesd", ""),
+    "clip_vision_path": ("clip_vision", ""),
     "upscaler_path": ("upscaler", ""),
     "wtype": ("wtype", "default"),
     "tensor_type_rules": ("tensor_type_rules", ""),

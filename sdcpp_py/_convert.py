@@ -26,6 +26,7 @@ def convert(
     text_encoders: PathLike | Sequence[PathLike] | None = None,
     llm: PathLike | None = None,
     taesd: PathLike | None = None,
+    clip_vision: PathLike | None = None,
     upscaler: PathLike | None = None,
     parts: Mapping[str, PathLike] | None = None,
     wtype: str | None = None,

@@ -13,7 +13,7 @@ from sdcpp_py.errors import InvalidArgumentError, shown
 
 PathLike = str | os.PathLike[str]
 #: Keywords that name files.
-FILE_KEYWORDS = ("diffusion_model", "vae", "text_encoders", "llm", "taesd", "upscaler", "parts")
+FILE_KEYWORDS = ("diffusion_model", "vae", "text_encoders", "llm", "taesd", "clip_vision", "upscaler", "parts")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ ENCODERS_BY_FLAG = {flag.strip("-"): row.name for row in COMPONENTS for flag in 
 _DENOISERS = {"diffusion_model", *(row.name for row in COMPONENTS if row.kind == "diffusion_model")}
 
 
-_AFTER = ("vae", "taesd", "upscaler")  # keywords of parts that work on what a diffusion model has made
+_AFTER = ("vae", "taesd", "upscaler", "clip_vision")  # keywords of parts that work on pictures
 _PICTURE_PARTS = {*_AFTER, *(row.name for row in COMPONENTS if row.option in _AFTER)}
 
 

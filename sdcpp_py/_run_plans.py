@@ -26,9 +26,12 @@ class RunPlans:
         """``model`` gives the open model, ``networks`` are the rows of its report."""
         self._model, self._networks, self._prompts = model, networks, prompts
 
-    def require_later(self, used: Mapping[str, Any], later: _hires.SecondPass | None) -> None:
-        """Raise OverBudgetError if a budget is not enough for what runs after the first steps: before them."""
-        roles = {"tiny_decoder" if used.get("use_taesd") else "decoder"}
+    def require_later(self, used: Mapping[str, Any], later: _hires.SecondPass | None, sees: bool = False) -> None:
+        """Raise OverBudgetError if a budget is not enough for what runs after the first steps: before them.
+
+        ``sees``: the model's vision encoder looks at a picture.
+        """
+        roles = {"tiny_decoder" if used.get("use_taesd") else "decoder", *(["vision_encoder"] if sees else [])}
         if later:
             roles |= {"denoiser"} if later.upscaler.startswith("latent") else {"denoiser", "encoder"}
         for network in self._networks:

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from sdcpp_py import _blas as blas_library
-from sdcpp_py import _engine, _hires, _images, _inpaint, _jobs, _names, control, metadata, options
+from sdcpp_py import _engine, _hires, _images, _inpaint, _jobs, _names, control, ip_adapter, metadata, options
 from sdcpp_py._conditioning import Conditioning
 from sdcpp_py._embedded import SUBJECT, can_draw, embedded_model
 from sdcpp_py._images import Picture
@@ -58,9 +58,9 @@ class Pipeline:
     """A model, ready to make pictures.
 
     ``model`` is a checkpoint (safetensors, GGUF, .ckpt/.pt), an index of shards, a diffusers folder, or None for the small model
-    that comes with the package. ``diffusion_model``, ``vae``, ``text_encoders``, ``llm``, ``taesd`` and ``upscaler`` name files
-    or folders of one, whose tensors take the place of the model's; a model may also be given by them alone. ``parts`` does so for
-    any component by its name in `sdcpp_py._model_parts.COMPONENTS`.
+    that comes with the package. ``diffusion_model``, ``vae``, ``text_encoders``, ``llm``, ``taesd``, ``clip_vision`` and
+    ``upscaler`` name files or folders of one, whose tensors take the place of the model's; a model may also be given by them
+    alone. ``parts`` does so for any component by its name in `sdcpp_py._model_parts.COMPONENTS`.
     ``wtype`` converts linear layers' weights on load ("f32", "f16", "q8_0", "q4_K" …; None: as in the file); first and last
     layers become nothing coarser than q8_0. ``tensor_type_rules`` "pattern=type,…" does so for tensors whose canonical names
     (`sdcpp info --tensors` shows them) a regular expression is found in, such as "^vae=f32,attn=q8_0". ``threads`` None
@@ -101,6 +101,7 @@ class Pipeline:
         text_encoders: PathLike | Sequence[PathLike] | None = None,
         llm: PathLike | None = None,
         taesd: PathLike | None = None,
+        clip_vision: PathLike | None = None,
         upscaler: PathLike | None = None,
         parts: Mapping[str, PathLike] | None = None,
         wtype: str | None = None,
@@ -134,6 +135,8 @@ class Pipeline:
         self._watch: Callable[[], bool] | None = None  # the cancel of the call under way
         self._controls: list[control.Ready] = []  # of the call under way
         self._led_part: control.Part | None = None  # of their pictures
+        self._ip_adapters: list[ip_adapter.Ready] = []  # of the call under way
+        self._sees = False  # whether IP-Adapters are in use
         self._following: tuple[Any, ...] = ()  # the controls in use, their pictures' size and part
         #: Where tags in prompts find LoRAs; None: nowhere.
         self.lora_model_dir = None if lora_model_dir is None else os.fsdecode(_engine.path_bytes(lora_model_dir))
@@ -336,6 +339,7 @@ class Pipeline:
         soft_mask: bool | None = None,
         loras: Sequence[LoraLike] | None = None,
         controls: Sequence[control.ControlLike] | None = None,
+        ip_adapters: Sequence[ip_adapter.IPAdapterLike] | None = None,
         cache_mode: str = "none",
         cache_threshold: float | None = None,
         cache_start: float | None = None,
@@ -423,6 +427,9 @@ class Pipeline:
         ``controls`` are ControlNets and T2I-Adapters with the pictures that they follow: `control.Control` or (path, image,
         strength). They count for this call alone.
 
+        ``ip_adapters`` are IP-Adapters with the pictures that they show to the model, as ``clip_vision`` sees them:
+        `ip_adapter.IPAdapter` or (path, image, strength). They count for this call alone.
+
         ``vae_tiling`` None decodes large pictures in tiles of ``vae_tile_size`` latent sides that overlap by the share
         ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny autoencoder.
 
@@ -465,6 +472,7 @@ class Pipeline:
             begins = (bool(pictures) and self._space.sees != "picture") or given_latents is not None
             used = self._checked(given)
             self._controls = control.of_keyword(controls)
+            self._ip_adapters = ip_adapter.of_keyword(ip_adapters)
             self._warn(bool(away), given, used, begins, mask is not None)
             if self._space.sees == "picture":
                 self._space.check_editing(used, pictures, mask)
@@ -475,6 +483,8 @@ class Pipeline:
                 again["loras"] = [(os.fsdecode(lora.path), lora.weight) for lora in given_loras]
             if controls is not None:
                 again["controls"] = [one.again() for one in self._controls]
+            if ip_adapters is not None:
+                again["ip_adapters"] = [one.again() for one in self._ip_adapters]
             if self.model_path == embedded_model() and not all(can_draw(text.plain) for text in texts if text.given is None):
                 logger.warning("the embedded model draws %s, and nothing else", SUBJECT)
             count = used["batch_count"] * len(texts)
@@ -490,10 +500,12 @@ class Pipeline:
                 try:
                     start = time.perf_counter()
                     if self._budgeted:
-                        self._plans.require_later(self._later_options(used, later) if later else used, later)
+                        sees = bool(self._ip_adapters)
+                        self._plans.require_later(self._later_options(used, later) if later else used, later, sees)
                     box = works[0].box if works else None  # the same for all: they have one mask
                     self._led_part = None if box is None else control.Part(works[0].kept.size, box)
                     self._follow(used["width"], used["height"])
+                    self._look()
                     for text in texts:
                         text.used = self._prompts.adapt(text.loras)
                         text.shares = self._shares(text, away, used, begins)
@@ -593,6 +605,14 @@ class Pipeline:
             self._following = (None,)  # of no call, should an error come
             self._require_open().set_controls([one.for_engine(width, height, part) for one in self._controls])
             self._following = wanted
+
+    def _look(self) -> None:
+        """Let the call's IP-Adapters, and no others, be in use."""
+        adapters, before = self._ip_adapters, self._sees
+        self._sees = bool(adapters)
+        side = max(1, self._facts["vision_side"])  # without a vision encoder the engine says what is lacking
+        if adapters or before:
+            self._require_open().set_ip_adapters([one.for_engine(side) for one in adapters])
 
     def _encoded(self, picture: Image.Image, repainted: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
         """The latent of a picture whose sides the autoencoder takes; ``repainted`` pixels [H, W] are grey in it."""
@@ -727,6 +747,7 @@ class Pipeline:
             hashes = {"Lora hashes": networks.hashes_text(text.loras)}
             hashes["TI hashes"] = self._prompts.words.hashes_text([text.plain, again["negative_prompt"]])
             hashes |= {f"ControlNet {number}": one.written for number, one in enumerate(self._controls)}
+            hashes |= {f"IP-Adapter {number}": one.written for number, one in enumerate(self._ip_adapters)}
             image.info["parameters"] = _images.parameters_of(own, self.model_path.stem, hashes)
             facts = {"model": _images.file_text(self.model_path.name), "version": _engine.version()}
             made_from = [name for name in metadata.NOT_KEPT if name in again]
@@ -821,8 +842,9 @@ class Pipeline:
             model = self._require_open()
             if network is not None:
                 self._require_network(network)
-            self._controls = []
+            self._controls, self._ip_adapters = [], []
             self._follow(0, 0)
+            self._look()
             used = self._size(width, height, batch_count, cfg_scale)
             return planner.of_engine(model.plan(network or self.denoiser, used))
 
@@ -850,8 +872,9 @@ class Pipeline:
             self._require_open()
             decoding = options.checked(DECODING, decoding)
             self._require_parts(decoding["use_taesd"])
-            self._controls = []
+            self._controls, self._ip_adapters = [], []
             self._follow(0, 0)
+            self._look()
             used = {**self._size(width, height, batch_count, cfg_scale), **decoding}
             found = self._plans.of_run(used, _jobs.prompts_of(prompt), options.switch("init_image", init_image))
         problems = [one for one in found.values() if isinstance(one, OverBudgetError)]
@@ -1026,6 +1049,7 @@ class Pipeline:
         *,
         loras: Sequence[LoraLike] | None = None,
         controls: Sequence[control.ControlLike] | None = None,
+        ip_adapters: Sequence[ip_adapter.IPAdapterLike] | None = None,
         **inputs: NDArray[Any],
     ) -> NDArray[np.float32]:
         """Run one network once, for tests and benchmarks: the inputs and names that sdcpp.h gives for sdcpp_evaluate."""
@@ -1033,8 +1057,10 @@ class Pipeline:
             self._require_network(network)
             self._prompts.adapt(networks.of_keyword(loras))
             self._controls, self._led_part = control.of_keyword(controls), None
+            self._ip_adapters = ip_adapter.of_keyword(ip_adapters)
             factor, sides = self._space.factor, np.shape(inputs["x"]) if "x" in inputs else ()
             self._follow(*((sides[3] * factor, sides[2] * factor) if len(sides) == 4 else (0, 0)))
+            self._look()
             return self._require_open().evaluate(network, inputs, stop=self.cancel, watch=self._watch)
 
     @memory_errors_told()

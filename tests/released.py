@@ -437,3 +437,67 @@ def controlnet() -> Shapes:
     own = {name: shape for name, shape in sd1_unet().items() if name.startswith(("input_blocks.", "middle_block.", "time_"))}
     own |= conv("input_hint_block.0", 16, 3) | conv("zero_convs.0.0", 320, 320, 1) | conv("middle_block_out.0", 1280, 1280, 1)
     return under("control_model.", own)
+
+
+# Adapters that see pictures ---------------------------------------------------------------------------------------------------
+
+
+def vision(width: int, layers: int, inner: int, projected: int, patch: int = 14) -> Shapes:
+    """A CLIP vision encoder under transformers' names."""
+    start = "vision_model."
+    shapes: Shapes = {
+        f"{start}embeddings.class_embedding": (width,),
+        f"{start}embeddings.patch_embedding.weight": (width, 3, patch, patch),
+        f"{start}embeddings.position_embedding.weight": (257, width),
+        f"{start}embeddings.position_ids": (1, 257),
+        "visual_projection.weight": (projected, width),
+    }
+    shapes |= norm(f"{start}pre_layrnorm", width) | norm(f"{start}post_layernorm", width)
+    for i in range(layers):
+        here = f"{start}encoder.layers.{i}."
+        for part in ("q", "k", "v", "out"):
+            shapes |= linear(f"{here}self_attn.{part}_proj", width, width)
+        shapes |= norm(f"{here}layer_norm1", width) | norm(f"{here}layer_norm2", width)
+        shapes |= linear(f"{here}mlp.fc1", inner, width) | linear(f"{here}mlp.fc2", width, inner)
+    return shapes
+
+
+def vit_h() -> Shapes:
+    return vision(1280, 32, 5120, 1024)
+
+
+def vit_big_g() -> Shapes:
+    return vision(1664, 48, 8192, 1280)
+
+
+# Widths of cross-attentions as IP-Adapters count them: the first blocks, the last ones, the middle.
+SD1_ATTENTIONS = [320] * 2 + [640] * 2 + [1280] * 2 + [1280] * 3 + [640] * 3 + [320] * 3 + [1280]
+SDXL_ATTENTIONS = [640] * 4 + [1280] * 20 + [1280] * 30 + [640] * 6 + [1280] * 10
+
+
+def ip_adapter_keys(widths: list[int], context: int) -> Shapes:
+    return {
+        f"ip_adapter.{2 * i + 1}.to_{part}_ip.weight": (width, context) for i, width in enumerate(widths) for part in ("k", "v")
+    }
+
+
+def ip_adapter(widths: list[int], context: int, seen: int) -> Shapes:
+    return linear("image_proj.proj", 4 * context, seen) | norm("image_proj.norm", context) | ip_adapter_keys(widths, context)
+
+
+def ip_adapter_plus(widths: list[int], context: int, width: int, inner: int) -> Shapes:
+    shapes: Shapes = {"image_proj.latents": (1, 16, width)}
+    shapes |= linear("image_proj.proj_in", width, 1280) | linear("image_proj.proj_out", context, width)
+    shapes |= norm("image_proj.norm_out", context)
+    for i in range(4):
+        here = f"image_proj.layers.{i}."
+        shapes |= norm(f"{here}0.norm1", width) | norm(f"{here}0.norm2", width) | norm(f"{here}1.0", width)
+        shapes |= linear(f"{here}0.to_q", inner, width, bias=False) | linear(f"{here}0.to_kv", 2 * inner, width, bias=False)
+        shapes |= linear(f"{here}0.to_out", width, inner, bias=False)
+        shapes |= linear(f"{here}1.1", 4 * width, width, bias=False) | linear(f"{here}1.3", width, 4 * width, bias=False)
+    return shapes | ip_adapter_keys(widths, context)
+
+
+def ip_adapter_full_face() -> Shapes:
+    shapes = linear("image_proj.proj.0", 1280, 1280) | linear("image_proj.proj.2", 768, 1280) | norm("image_proj.proj.3", 768)
+    return shapes | ip_adapter_keys(SD1_ATTENTIONS, 768)

@@ -214,6 +214,23 @@ typedef struct sdcpp_control {
  * SDCPP_UNSUPPORTED_MODEL; after an error none is in use. */
 int sdcpp_set_controls(sdcpp_model* model, const sdcpp_control* controls, size_t count, char** json,
                        sdcpp_error* error);
+
+/* An IP-Adapter, and the picture that the result takes its content from. */
+typedef struct sdcpp_ip_adapter {
+    const char* path;     /* UTF-8; a tensor file, or a folder of one */
+    const float* picture; /* [3, side, side] less CLIP's mean, divided by its deviation; copied */
+    int32_t side;         /* vision_side of sdcpp_model_report */
+    double strength;      /* a factor of what attentions find in the picture; 0 = it is left out */
+    double start, end;    /* share of the steps, 0 to 1; all of a step must lie within */
+} sdcpp_ip_adapter;
+/* These, in this order, and no others are in use in later runs; a count of 0 gives the model alone. The model needs a
+ * CLIP vision encoder among its files. What attentions find in each picture is added to what they find in the text. The
+ * model's weights stay where they are. `json`: for each {kind, tokens}: what it is, and how many tokens it makes. A
+ * file that does not fit to the model or its vision encoder is SDCPP_UNSUPPORTED_MODEL; after an error none is in use.
+ */
+int sdcpp_set_ip_adapters(sdcpp_model* model, const sdcpp_ip_adapter* adapters, size_t count, char** json,
+                          sdcpp_error* error);
+
 /* An array that the caller owns. */
 typedef struct sdcpp_array {
     const char* name;
@@ -313,7 +330,7 @@ int sdcpp_take_memory(sdcpp_model* model, char** json, sdcpp_error* error);
 /* Runs one network once: for tests and benchmarks. Networks: text encoders (tokens i32 [N, T]; all layers and the final
  * norm), the diffusion model (x [N, C, H, W], timesteps [N] from 0, clean, to 1000, context [N, T, D] and what else it
  * takes, such as pooled [N, P] and guidance [N]), the autoencoders' halves (x [N, C, H, W]; values as the network takes
- * them, without scaling). */
+ * them, without scaling), the vision encoder (x [N, 3, S, S]; its projected vectors). */
 int sdcpp_evaluate(sdcpp_model* model, const char* network, const sdcpp_array* inputs, size_t input_count,
                    sdcpp_result** out, sdcpp_error* error);
 

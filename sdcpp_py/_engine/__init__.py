@@ -8,7 +8,7 @@ from sdcpp_py._engine.calls import Callback, error_of
 from sdcpp_py._engine.files import components, convert, listing, path_bytes, tensor
 from sdcpp_py._engine.interrupts import Cancel, caller
 from sdcpp_py._engine.machine import device_speed, devices, ggml_version, version
-from sdcpp_py._engine.model import Adapter, Conditioning, Control, Model, PartFile, Share
+from sdcpp_py._engine.model import Adapter, Conditioning, Control, IPAdapter, Model, PartFile, Share
 from sdcpp_py._engine.options import Options, option_table
 from sdcpp_py._engine.planning import plan
 from sdcpp_py._engine.samplers import noise, run_sampler, sigmas
@@ -19,6 +19,7 @@ __all__ = [
     "Cancel",
     "Conditioning",
     "Control",
+    "IPAdapter",
     "Model",
     "Options",
     "PartFile",

@@ -50,6 +50,16 @@ class Control(NamedTuple):
     type: int
 
 
+class IPAdapter(NamedTuple):
+    """An IP-Adapter and its picture, see `sdcpp_ip_adapter`."""
+
+    path: bytes
+    picture: Floats  #: [3, side, side] as CLIP takes it
+    strength: float
+    start: float
+    end: float
+
+
 class Tokens(Protocol):
     """A prompt's tokens for one text encoder."""
 
@@ -227,6 +237,17 @@ class Model:
             slot.strength, slot.start, slot.end, slot.mode, slot.type = one.strength, one.start, one.end, one.mode, one.type
             slot.weights, slot.weight_count = weights if one.weights else ffi.NULL, len(one.weights)
         return list(call_json(lib.sdcpp_set_controls, self._open, given, len(controls)))
+
+    def set_ip_adapters(self, adapters: Sequence[IPAdapter]) -> list[dict[str, Any]]:
+        """These adapters, and no others, are in use from now on; for each, what `sdcpp_set_ip_adapters` says of it."""
+        given, kept = ffi.new("sdcpp_ip_adapter[]", len(adapters)), []
+        for slot, one in zip(given, adapters):
+            path = ffi.new("char[]", one.path)
+            kept.append(path)
+            slot.path, slot.picture = path, ffi.cast("const float*", one.picture.ctypes.data)
+            slot.side = one.picture.shape[1]
+            slot.strength, slot.start, slot.end = one.strength, one.start, one.end
+        return list(call_json(lib.sdcpp_set_ip_adapters, self._open, given, len(adapters)))
 
     def encode_prompt(
         self, tokens: Sequence[Tokens], clip_skip: int, nothing: bool, *, stop: Stop, watch: Watch | None = None

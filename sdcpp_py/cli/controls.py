@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
+from sdcpp_py.cli import flags
 from sdcpp_py.control import MODES, TYPES, Control
 from sdcpp_py.errors import InvalidArgumentError
 
-# Each flag, the field of Control that it gives, its type, its unit and its help.
-_FLAGS: tuple[tuple[str, str, Any, str, str], ...] = (
+_FLAGS: tuple[flags.Row, ...] = (
     (
         "--control-net",
         "path",
@@ -26,36 +25,17 @@ _FLAGS: tuple[tuple[str, str, Any, str, str], ...] = (
 )
 
 
-def _destination(field: str) -> str:
-    return "controls" if field == "path" else f"control_{field}"
-
-
 def add(parser: argparse._ArgumentGroup) -> None:
     """Add the flags."""
-    for flag, field, kind, unit, text in _FLAGS:
-        parser.add_argument(flag, dest=_destination(field), action="append", type=kind, metavar=unit, help=text)
+    flags.add_rows(parser, _FLAGS, "control")
     parser.add_argument(
         "--canny", dest="control_canny", action="store_true", help="follow the edges of --control-image's pictures"
     )
 
 
 def of(arguments: argparse.Namespace) -> list[Control] | None:
-    """The controls that the flags give; None without any. A flag's last value counts for the nets that have none of their own."""
-    given = {field: getattr(arguments, _destination(field)) or [] for _, field, *_ in _FLAGS}
-    flags = {field: flag for flag, field, *_ in _FLAGS}
-    paths, most = given["path"], max(map(len, given.values()))
-    if not paths and (most or arguments.control_canny):
-        lonely = next((flags[field] for field, values in given.items() if values), "--canny")
-        raise InvalidArgumentError(f"{lonely} has no effect without --control-net FILE")
-    if not paths:
-        return None
-    if not given["image"]:
-        raise InvalidArgumentError("--control-net needs a picture to follow: --control-image FILE")
-    if most > len(paths):
-        many = next(flags[field] for field, values in given.items() if len(values) == most)
-        raise InvalidArgumentError(f"{many} is given {most} times, --control-net {len(paths)} times")
-    found = []
-    for number in range(len(paths)):
-        own = {field: values[min(number, len(values) - 1)] for field, values in given.items() if values}
-        found.append(Control(**own, canny=arguments.control_canny))
-    return found
+    """The controls that the flags give; None without any."""
+    rows = flags.of_rows(arguments, _FLAGS, "control", "needs a picture to follow")
+    if not rows and arguments.control_canny:
+        raise InvalidArgumentError("--canny has no effect without --control-net FILE")
+    return [Control(**row, canny=arguments.control_canny) for row in rows] or None

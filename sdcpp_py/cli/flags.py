@@ -14,6 +14,7 @@ from sdcpp_py.options import GENERATE, MODEL, Option
 _OWN = {
     "loras": "--lora",
     "controls": "--control-net",
+    "ip_adapters": "--ip-adapter",
     "lora_model_dir": "--lora-model-dir",
     "embeddings": "--embedding",
     "embedding_dir": "--embd-dir",
@@ -84,6 +85,41 @@ def parts(arguments: argparse.Namespace) -> dict[str, Any]:
     encoders = {component: getattr(arguments, word) for word, component in ENCODERS_BY_FLAG.items()}
     named = {component: path for component, path in encoders.items() if path is not None}
     return {**paths, "text_encoders": arguments.text_encoder, "parts": named or None}
+
+
+#: A flag that may be given several times, the field of an entry that it gives, its type, its unit and its help.
+Row = tuple[str, str, Any, str, str]
+
+
+def _destination(field: str, word: str) -> str:
+    return f"{word}s" if field == "path" else f"{word}_{field}"
+
+
+def add_rows(parser: Parser, rows: Sequence[Row], word: str) -> None:
+    """Flags that belong together: the paths of entries come first. ``word`` begins the names of their values."""
+    for flag, field, kind, unit, text in rows:
+        parser.add_argument(flag, dest=_destination(field, word), action="append", type=kind, metavar=unit, help=text)
+
+
+def of_rows(arguments: argparse.Namespace, rows: Sequence[Row], word: str, lacks_picture: str) -> list[dict[str, Any]]:
+    """The entries that the flags give, by field. A flag's last value counts for the entries that have none of their own.
+
+    ``lacks_picture`` says in an error that a path has no picture.
+    """
+    given = {field: getattr(arguments, _destination(field, word)) or [] for _, field, *_ in rows}
+    names = {field: flag for flag, field, *_ in rows}
+    paths, most = given["path"], max(map(len, given.values()))
+    if not paths and most:
+        lonely = next(names[field] for field, values in given.items() if values)
+        raise InvalidArgumentError(f"{lonely} has no effect without {names['path']} FILE")
+    if paths and not given["image"]:
+        raise InvalidArgumentError(f"{names['path']} {lacks_picture}: {names['image']} FILE")
+    if most > len(paths):
+        many = next(names[field] for field, values in given.items() if len(values) == most)
+        raise InvalidArgumentError(f"{many} is given {most} times, {names['path']} {len(paths)} times")
+    return [
+        {field: values[min(number, len(values) - 1)] for field, values in given.items() if values} for number in range(len(paths))
+    ]
 
 
 def values(arguments: argparse.Namespace, table: Mapping[str, Option]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from sdcpp_py._embedded import SUBJECT
 from sdcpp_py._grid import grid
 from sdcpp_py._printable import printable
 from sdcpp_py._result import Report, Result, Step
-from sdcpp_py.cli import controls, flags, outputs, terminal
+from sdcpp_py.cli import controls, flags, ip_adapters, outputs, terminal
 from sdcpp_py.cli.sizes import seconds_text, size_text
 from sdcpp_py.errors import InvalidArgumentError, ModelNotFoundError
 from sdcpp_py.options import GENERATE, MODEL, seed_value
@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model",
         "picture",
         "control",
+        "ip-adapter",
         "sampling",
         "guidance",
         "step cache",
@@ -81,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     groups = {title: parser.add_argument_group(title) for title in headings}
     model, picture, preview, machine = (groups[title] for title in ("model", "picture", "preview", "machine"))
     controls.add(groups["control"])
+    ip_adapters.add(groups["ip-adapter"])
     model.add_argument(
         "-m", "--model", metavar="PATH", help="safetensors, GGUF, .ckpt or a diffusers folder (left out: the embedded model)"
     )
@@ -287,7 +289,7 @@ def making_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "negative_prompt": arguments.negative_prompt,
         **making,
         **{"init_image": arguments.init_image, "mask_image": arguments.mask_image, "outpaint": arguments.outpaint},
-        **{"loras": _loras(arguments.loras), "controls": controls.of(arguments)},
+        **{"loras": _loras(arguments.loras), "controls": controls.of(arguments), "ip_adapters": ip_adapters.of(arguments)},
         **{"use_taesd": arguments.taesd is not None, "preview_callback": keep if preview_path or inline else None},
     }
 

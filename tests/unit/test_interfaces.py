@@ -195,11 +195,31 @@ def test_the_facade_has_the_other_packages_names_order_and_defaults(function, ex
 
 
 NOT_IN_TABLE = {
-    sdcpp_py.Pipeline: {"model", "diffusion_model", "vae", "text_encoders", "llm", "taesd", "upscaler", "parts", "rng"}
+    sdcpp_py.Pipeline: {
+        "model",
+        "diffusion_model",
+        "vae",
+        "text_encoders",
+        "llm",
+        "taesd",
+        "clip_vision",
+        "upscaler",
+        "parts",
+        "rng",
+    }
     | {"lora_model_dir"}
     | {"embeddings", "embedding_dir"},
     sdcpp_py.Pipeline.generate: {"prompt", "negative_prompt", "rng", "init_image", "mask_image", "outpaint", "loras", "controls"}
-    | {"conditioning", "negative_conditioning", "preview_callback", "picture_callback", "callback", "cancel", "progress"},
+    | {
+        "ip_adapters",
+        "conditioning",
+        "negative_conditioning",
+        "preview_callback",
+        "picture_callback",
+        "callback",
+        "cancel",
+        "progress",
+    },
     planner.plan: {"stages"},
 }
 # The package's own; what another keyword gives; the pipeline's, for all of its pictures unless a call has its own.
@@ -310,8 +330,8 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     parts = {name: f"{name}.gguf" for name in ("diffusion_model", "vae", "llm", "taesd")}
     for name, path in parts.items():
         given += ["--" + name.replace("_", "-"), path]
-    given += ["--upscale-model", "u.pth"]
-    parts["upscaler"] = "u.pth"
+    given += ["--upscale-model", "u.pth", "--clip_vision", "eyes"]
+    parts |= {"upscaler": "u.pth", "clip_vision": "eyes"}
     given += ["--clip_l", "l", "--clip_g", "g", "-m", "x.gguf", "--no-blas", "-n", "no", "-i", "photo.png", "--no-progress"]
     given += ["--mask", "mask.png", "--lora-model-dir", "styles", "--lora", "a.safetensors", "--lora", "b:c:-0.5"]
     given += ["--embedding", "w.pt", "--embd-dir", "words", "--outpaint", "1,2,3,4"]
@@ -325,7 +345,7 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     }
     picture = {name: value for name, value in expected.items() if name in options.GENERATE}
     more = {"prompt": "a cat", "negative_prompt": "no", "init_image": "photo.png", "mask_image": "mask.png"}
-    more |= {"outpaint": "1,2,3,4", "controls": None}
+    more |= {"outpaint": "1,2,3,4", "controls": None, "ip_adapters": None}
     more |= {"use_taesd": True, "progress": False, "loras": [("a.safetensors", 1.0), ("b:c", -0.5)]}
     assert callable(Recorder.made.pop("preview_callback")) and callable(Recorder.made.pop("picture_callback"))
     assert Recorder.made == {**picture, **more}

@@ -5,7 +5,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FAMILIES = ROOT / "engine" / "src" / "families"
-KEYWORDS = {"vae", "taesd", "llm"}  # keywords of `Pipeline` and flags, too: as words they are free, as quoted names not
+KEYWORDS = {
+    "vae",
+    "taesd",
+    "llm",
+    "clip_vision",
+}  # keywords of `Pipeline` and flags, too: as words they are free, as quoted names not
 # Files that quote the keywords, and decide nothing by them.
 KEYWORD_TABLES = {"sdcpp_py/_compat.py", "sdcpp_py/_names.py", "sdcpp_py/_model_parts.py", "engine/tests/fuzz_readers.cpp"}
 KEYWORD_TABLES |= {f"engine/src/pipeline/preview.{ending}" for ending in ("h", "cpp")}  # values of the option of that name

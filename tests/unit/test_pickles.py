@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hollow import pickled, torch_tensor, torch_zip, zip_file
+from hollow import pickled, torch_state, torch_tensor, torch_zip, zip_file
 
 import sdcpp_py
 from sdcpp_py.errors import BadFileError
@@ -72,6 +72,19 @@ def names(path):
 
 
 EXPECTED = {"a.weight": (2, 3), "b": (4,)}
+
+
+def test_parts_in_dictionaries_of_their_own_are_read_as_one(tmp_path):
+    """If no name comes twice; else they are versions of one thing, such as averages, and the first one counts."""
+
+    def written(**parts):
+        items = b"".join(pickled(name) + torch_state(tensors) for name, tensors in parts.items())
+        return zip_file(tmp_path / "x.ckpt", b"\x80\x02}(" + items + b"u.", {"archive/data/0": 24})
+
+    one, two = ({name: kind_shape} for name, kind_shape in TENSORS.items())
+    assert names(written(one=one, two=two)) == {"one.a.weight": (2, 3), "two.b": (4,)}
+    assert names(written(one=one, two=one)) == {"a.weight": (2, 3)}
+    assert names(written(state_dict=one, two=two)) == {"a.weight": (2, 3)}
 
 
 @pytest.mark.parametrize("kind", BESIDE)

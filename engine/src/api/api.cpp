@@ -301,6 +301,31 @@ int sdcpp_set_controls(sdcpp_model* model, const sdcpp_control* controls, size_t
     });
 }
 
+int sdcpp_set_ip_adapters(sdcpp_model* model, const sdcpp_ip_adapter* adapters, size_t count, char** json,
+                          sdcpp_error* error) {
+    return guarded(error, [&] {
+        need(model, "model");
+        if (count) need(adapters, "adapters");
+        std::vector<IpAdapterChoice> choices;
+        for (size_t i = 0; i < count; ++i) {
+            const sdcpp_ip_adapter& one = adapters[i];
+            need(one.picture, "an adapter's picture");
+            if (one.side < 1 || one.side > max_pixels_side)
+                fail(SDCPP_INVALID_ARGUMENT, "a picture of ", one.side, " x ", one.side, " cannot be used");
+            IpAdapterChoice& choice = choices.emplace_back();
+            choice.path = model_path({one.path, nullptr}).path;
+            choice.picture.assign(one.picture,
+                                  one.picture + 3 * static_cast<size_t>(one.side) * static_cast<size_t>(one.side));
+            choice.side = one.side;
+            choice.strength = one.strength;
+            choice.start = one.start;
+            choice.end = one.end;
+        }
+        const auto lock = turn(model);
+        give_json(json, [&] { return set_ip_adapters(model->model, std::move(choices)); });
+    });
+}
+
 int sdcpp_encode_prompt(sdcpp_model* model, const sdcpp_tokens* tokens, size_t count, const sdcpp_options* options,
                         int32_t nothing, sdcpp_conditioning** out, sdcpp_error* error) {
     return guarded(error, [&] {

@@ -11,7 +11,7 @@
 
 namespace sdcpp {
 
-enum class Role { text_encoder, denoiser, decoder, encoder, tiny_decoder, tiny_encoder, upscaler };
+enum class Role { text_encoder, denoiser, decoder, encoder, tiny_decoder, tiny_encoder, upscaler, vision_encoder };
 std::string_view name_of(Role role);
 
 struct Component {
@@ -61,6 +61,6 @@ std::unique_ptr<Network> make_network(const ModelFiles& files) {
 }
 
 // The components, each in its file.
-extern const Component clip_l, clip_g, clip_h, t5, llm, unet, z_image, flux, vae, taesd, esrgan, srvgg;
+extern const Component clip_l, clip_g, clip_h, clip_vision, t5, llm, unet, z_image, flux, vae, taesd, esrgan, srvgg;
 
 }  // namespace sdcpp

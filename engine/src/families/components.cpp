@@ -43,13 +43,15 @@ std::string_view name_of(Role role) {
             return "tiny_encoder";
         case Role::upscaler:
             return "upscaler";
+        case Role::vision_encoder:
+            return "vision_encoder";
     }
     return "";
 }
 
 const std::vector<const Component*>& components() {
-    static const std::vector<const Component*> all = {&clip_l,  &clip_g, &clip_h, &t5,    &llm,    &unet,
-                                                      &z_image, &flux,   &vae,    &taesd, &esrgan, &srvgg};
+    static const std::vector<const Component*> all = {&clip_l,  &clip_g, &clip_h, &clip_vision, &t5,     &llm,  &unet,
+                                                      &z_image, &flux,   &vae,    &taesd,       &esrgan, &srvgg};
     return all;
 }
 

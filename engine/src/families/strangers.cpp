@@ -44,12 +44,11 @@ constexpr Stranger strangers[] = {
      "control_model.* | controlnet_cond_embedding.conv_in.weight | input_hint_block.0.weight | "
      "controlnet_blocks.0.weight | controlnet_x_embedder.weight",
      "controls"},
-    {"an IP-Adapter", not_a_model, "ip_adapter.* | image_proj.proj.weight | image_proj_model.proj.weight"},
+    {"an IP-Adapter", lora_advice, "ip_adapter.* | image_proj.* | image_proj_model.proj.weight", "ip_adapters"},
     {"a T2I-Adapter", lora_advice,
      "body.0.block1.weight conv_in.weight | body.0.resnets.0.block1.weight | adapter.body.*", "controls"},
     {"a Redux adapter", not_a_model, "redux_up.weight redux_down.weight"},
-    {"a CLIP vision encoder", not_a_model,
-     "vision_model.embeddings.class_embedding !text_model.embeddings.token_embedding.weight | "
+    {"a CLIP vision encoder under open_clip's names", "cannot be read; take it under transformers' (vision_model.…)",
      "=visual.class_embedding !token_embedding.weight"},
     {"a motion module (AnimateDiff)", not_a_model, "down_blocks.0.motion_modules.* | mid_block.motion_modules.*"},
     {"an embedding (textual inversion)", lora_advice, "=emb_params | =clip_g | =clip_l | =*", "embeddings"},

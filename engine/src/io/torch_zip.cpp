@@ -139,6 +139,23 @@ const Value& state_dict(const Value& root) {
     return *best;
 }
 
+// Whether the dictionary holds several others, with nothing in them but tensors whose names are all different: parts of
+// one thing, as IP-Adapters are saved.
+bool holds_parts(const Value& root) {
+    if (root.kind != Value::Kind::dict || root.items.size() < 4) return false;
+    std::set<std::string_view> names;
+    for (size_t i = 0; i + 1 < root.items.size(); i += 2) {
+        const Value &key = *root.items[i], &part = *root.items[i + 1];
+        if (key.kind != Value::Kind::string || key.text == "state_dict") return false;
+        if (part.kind != Value::Kind::dict || part.items.size() < 2) return false;
+        for (size_t j = 0; j + 1 < part.items.size(); j += 2)
+            if (part.items[j]->kind != Value::Kind::string || part.items[j + 1]->kind != Value::Kind::tensor ||
+                !names.insert(part.items[j]->text).second)
+                return false;
+    }
+    return true;
+}
+
 }  // namespace
 
 TensorFile read_torch_zip(std::shared_ptr<const MappedFile> file) {
@@ -155,15 +172,22 @@ TensorFile read_torch_zip(std::shared_ptr<const MappedFile> file) {
         order != entries.end() && text(order->second) != "little")
         fail(SDCPP_BAD_FILE, "big-endian checkpoints cannot be read");
     const pickle::Pickle values(*pickled);
-    const Value& state = state_dict(values.root());
-    if (state.kind != Value::Kind::dict) fail(SDCPP_BAD_FILE, "the checkpoint holds no dictionary of tensors");
-
     TensorFile out;
     out.format = "torch";
-    std::set<std::string_view> seen;  // a key that comes again replaces the first
-    for (size_t i = state.items.size() / 2 * 2; i >= 2; i -= 2)
-        if (const Value& key = *state.items[i - 2]; key.kind == Value::Kind::string && seen.insert(key.text).second)
-            add_tensor(out, entries, folder, std::string(key.text), *state.items[i - 1]);
+    const auto add_all = [&](const Value& dict, const std::string& before) {
+        std::set<std::string_view> seen;  // a key that comes again replaces the first
+        for (size_t i = dict.items.size() / 2 * 2; i >= 2; i -= 2)
+            if (const Value& key = *dict.items[i - 2]; key.kind == Value::Kind::string && seen.insert(key.text).second)
+                add_tensor(out, entries, folder, before + std::string(key.text), *dict.items[i - 1]);
+    };
+    if (const Value& root = values.root(); holds_parts(root)) {
+        for (size_t i = root.items.size() / 2 * 2; i >= 2; i -= 2)
+            add_all(*root.items[i - 1], std::string(root.items[i - 2]->text) + ".");
+    } else {
+        const Value& state = state_dict(root);
+        if (state.kind != Value::Kind::dict) fail(SDCPP_BAD_FILE, "the checkpoint holds no dictionary of tensors");
+        add_all(state, "");
+    }
     std::reverse(out.tensors.begin(), out.tensors.end());
     if (out.tensors.empty()) fail(SDCPP_BAD_FILE, "the checkpoint holds no tensors");
     out.files.push_back(std::move(file));

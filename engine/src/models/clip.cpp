@@ -4,54 +4,11 @@
 #include <optional>
 
 #include "base/error.h"
+#include "models/clip_layer.h"
 #include "nn/layers.h"
 
 namespace sdcpp {
 namespace {
-
-using Activation = ggml_tensor* (*)(ggml_context*, ggml_tensor*);
-
-// x * sigmoid(1.702 x); ggml's own operation of that name rounds to f16.
-ggml_tensor* quick_gelu(ggml_context* c, ggml_tensor* x) {
-    return ggml_scale(c, ggml_silu(c, ggml_scale(c, x, 1.702f)), 1 / 1.702f);
-}
-
-struct SelfAttention {
-    Linear q_proj, k_proj, v_proj, out_proj;
-    int heads;
-
-    SelfAttention(const Scope& s, int64_t width, int head_count)
-        : q_proj(s / "q_proj", width, width),
-          k_proj(s / "k_proj", width, width),
-          v_proj(s / "v_proj", width, width),
-          out_proj(s / "out_proj", width, width),
-          heads(head_count) {}
-
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* mask) const {
-        return out_proj(g, attention(g, q_proj(g, x), k_proj(g, x), v_proj(g, x), heads, mask));
-    }
-};
-
-struct Layer {
-    LayerNorm layer_norm1;
-    SelfAttention self_attn;
-    LayerNorm layer_norm2;
-    Linear fc1, fc2;
-    Activation activation;
-
-    Layer(const Scope& s, int64_t width, int heads, Activation act)
-        : layer_norm1(s / "layer_norm1", width),
-          self_attn(s / "self_attn", width, heads),
-          layer_norm2(s / "layer_norm2", width),
-          fc1(s / "mlp" / "fc1", width, s.side("mlp.fc1.weight", 0)),
-          fc2(s / "mlp" / "fc2", fc1.out(), width),
-          activation(act) {}
-
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* mask) const {
-        x = ggml_add(g.context, x, self_attn(g, layer_norm1(g, x), mask));
-        return ggml_add(g.context, x, fc2(g, activation(g.context, fc1(g, layer_norm2(g, x)))));
-    }
-};
 
 // Text to one vector: open_clip keeps the matrix as [C, P], transformers as a linear layer.
 struct Projection {
@@ -87,8 +44,7 @@ ClipText::ClipText(const ModelFiles& files, const Sort& sort) : TextEncoder(file
     if (layers_ == 0) fail(SDCPP_MISSING_PART, "the text encoder has no layers (", name(), ".encoder.layers)");
     if (heads < 1 || width_ % heads != 0)
         fail(SDCPP_UNSUPPORTED_MODEL, "a text encoder of width ", width_, " with ", heads, " heads");
-    const std::string act = config.string_or("hidden_act", sort.activation);
-    const Activation activation = act == "gelu" ? ggml_gelu_erf : quick_gelu;
+    const ClipActivation activation = clip_activation(config.string_or("hidden_act", sort.activation));
     if (s.has("text_projection"))
         projected_width_ =
             s.has("text_projection.weight") ? s.side("text_projection.weight", 0) : s.side("text_projection", 1);
@@ -101,7 +57,7 @@ ClipText::ClipText(const ModelFiles& files, const Sort& sort) : TextEncoder(file
     });
     for (int i = 0; i < layers_; ++i) {
         stage("layers." + std::to_string(i), [&] {
-            return [layer = Layer(s / "encoder.layers" / i, width_, heads, activation)](Graph& g, Values& v) {
+            return [layer = ClipLayer(s / "encoder.layers" / i, width_, heads, activation)](Graph& g, Values& v) {
                 v["x"] = layer(g, v.at("x"), v.at("mask"));
             };
         });

@@ -75,6 +75,7 @@ UNet::UNet(const ModelFiles& files) : Denoiser(files, "unet") {
             v[skip_name(entry)] = with_value(g, v, v.at("x"), residual_name(entry));
         };
     });
+    before_middle_ = blocks.attentions().size();
     blocks.middle_block([&](int64_t width) -> Run {
         middle_ = width;
         return [last = residual_name(skips_.size()), feature = feature_name(features_.size())](Graph& g, Values& v) {
@@ -82,6 +83,7 @@ UNet::UNet(const ModelFiles& files) : Denoiser(files, "unet") {
             v["x"] = with_value(g, v, v.at("x"), last);
         };
     });
+    before_last_blocks_ = blocks.attentions().size();
     std::vector<int64_t> skips = skips_;
     for (int i = 0; i < s.count("output_blocks"); ++i) {
         const Scope b = s / "output_blocks" / i;
@@ -101,6 +103,7 @@ UNet::UNet(const ModelFiles& files) : Denoiser(files, "unet") {
         blocks.end_entry("output_blocks." + std::to_string(i));
         if (ends_level) blocks.end_level();
     }
+    attentions_ = blocks.attentions();
     if (!skips.empty())
         fail(SDCPP_MISSING_PART, "the UNet has ", skips.size(), " output blocks fewer than input blocks");
     blocks.stage("out", [&]() -> Run {

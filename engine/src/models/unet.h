@@ -9,7 +9,8 @@ namespace sdcpp {
 // Values in: "x" [N, C, H, W] noisy latent, "time" [N, M] sinusoids of the timestep, "context" [N, T, D], and, for XL,
 // "y" [N, A]: the pooled text and sinusoids of the picture's size. Out: "x" [N, C', H, W], the prediction. Values that
 // are added if there are any: "residual.I" to skip I or, after the last skip's number, to the middle (ControlNets);
-// "feature.I" [1, C, h, w] to the output of level I (T2I-Adapters).
+// "feature.I" [1, C, h, w] to the output of level I (T2I-Adapters). "picture.P.key.I" and "picture.P.value.I" [N, T,
+// C]: picture P's tokens for cross-attention I, for as many pictures as there are (IP-Adapters).
 class UNet : public Denoiser {
   public:
     explicit UNet(const ModelFiles& files);
@@ -37,12 +38,19 @@ class UNet : public Denoiser {
         int64_t channels = 0, divisor = 1;
     };
     const std::vector<Feature>& features() const { return features_; }
+    // The width of each cross-attention, in the order in which they run, and where they stand: so many come before the
+    // middle, and so many before the last blocks.
+    const std::vector<int64_t>& attentions() const { return attentions_; }
+    size_t attentions_before_middle() const { return before_middle_; }
+    size_t attentions_before_last_blocks() const { return before_last_blocks_; }
     static std::string feature_name(size_t number) { return "feature." + std::to_string(number); }
 
   private:
     std::vector<int64_t> skips_;
     int64_t middle_ = 0;
     std::vector<Feature> features_;
+    std::vector<int64_t> attentions_;
+    size_t before_middle_ = 0, before_last_blocks_ = 0;
     int64_t in_channels_, out_channels_, model_channels_, context_width_, multiple_ = 1;
     int64_t pooled_width_ = 0, size_width_ = 0, sizes_ = 0;
 };

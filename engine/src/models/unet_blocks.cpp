@@ -48,6 +48,24 @@ struct ResBlockOut {
     }
 };
 
+// A picture's tokens as one cross-attention takes them.
+struct Picture {
+    ggml_tensor *key, *value;
+};
+
+// Those for one attention; they are not needed any more then.
+std::vector<Picture> take_pictures(Values& v, size_t attention) {
+    std::vector<Picture> out;
+    while (true) {
+        const auto key = v.find(picture_key_name(out.size(), attention));
+        if (key == v.end()) return out;
+        const auto value = v.find(picture_value_name(out.size(), attention));
+        out.push_back({key->second, value->second});
+        v.erase(key);
+        v.erase(value);
+    }
+}
+
 struct CrossAttention {
     Linear to_q, to_k, to_v, to_out;
     int heads;
@@ -61,6 +79,17 @@ struct CrossAttention {
 
     ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* context) const {
         return to_out(g, attention(g, to_q(g, x), to_k(g, context), to_v(g, context), heads));
+    }
+
+    // Attends to pictures, too: each by keys and values of its own, and all that is found is added (Ye et al. 2023).
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* context,
+                            const std::vector<Picture>& pictures) const {
+        if (pictures.empty()) return (*this)(g, x, context);
+        ggml_tensor* q = to_q(g, x);
+        ggml_tensor* found = attention(g, q, to_k(g, context), to_v(g, context), heads);
+        for (const auto& [key, value] : pictures)
+            found = ggml_add(g.context, found, attention(g, q, key, value, heads));
+        return to_out(g, found);
     }
 };
 
@@ -77,11 +106,12 @@ struct Attentions {
           norm2(s / "norm2", width),
           attn2(s / "attn2", width, context, heads) {}
 
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* context) const {
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* context,
+                            const std::vector<Picture>& pictures) const {
         ggml_context* c = g.context;
         ggml_tensor* n = norm1(g, x);
         x = ggml_add(c, x, attn1(g, n, n));
-        return ggml_add(c, x, attn2(g, norm2(g, x), context));
+        return ggml_add(c, x, attn2(g, norm2(g, x), context, pictures));
     }
 };
 
@@ -152,6 +182,14 @@ constexpr std::array<std::string_view, 4> shared_inputs = {"x", "time", "context
 std::string skip_name(size_t number) { return "skip." + std::to_string(number); }
 
 std::string residual_name(size_t number) { return std::string(residual) + std::to_string(number); }
+
+std::string picture_key_name(size_t picture, size_t attention) {
+    return "picture." + std::to_string(picture) + ".key." + std::to_string(attention);
+}
+
+std::string picture_value_name(size_t picture, size_t attention) {
+    return "picture." + std::to_string(picture) + ".value." + std::to_string(attention);
+}
 
 ggml_tensor* sum_of(Graph& g, ggml_tensor* x, ggml_tensor* more) {
     bool fits = true;  // ggml would repeat a part, too
@@ -284,9 +322,12 @@ void UNetBlocks::transformer(const Scope& t) {
                 if (count < 1 || width_ % count != 0)
                     fail(SDCPP_UNSUPPORTED_MODEL, t.name(), ": width ", width_, " cannot be split into ", count,
                          " heads; give the right \"attention_head_dim\" in the model's config");
-                return [attentions = Attentions(block, width_, shape_.context_width, count)](Graph& g, Values& v) {
-                    v["tokens"] = attentions(g, v.at("tokens"), v.at("context"));
-                };
+                const size_t number = attentions_.size();
+                attentions_.push_back(width_);
+                return
+                    [number, attentions = Attentions(block, width_, shape_.context_width, count)](Graph& g, Values& v) {
+                        v["tokens"] = attentions(g, v.at("tokens"), v.at("context"), take_pictures(v, number));
+                    };
             },
             i > 0);
         part(

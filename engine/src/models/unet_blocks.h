@@ -16,6 +16,9 @@ using Run = std::function<void(Graph&, Values&)>;
 std::string skip_name(size_t number);  // the value that the output blocks take
 // The control nets' addition to a skip; the number after the last skip's is the middle.
 std::string residual_name(size_t number);
+// Keys and values of a picture's tokens for a cross-attention, numbered as they run; pictures are numbered from 0 on.
+std::string picture_key_name(size_t picture, size_t attention);
+std::string picture_value_name(size_t picture, size_t attention);
 
 // What the tensors and the config say of a UNet.
 struct UNetShape {
@@ -61,6 +64,8 @@ class UNetBlocks {
     const UNetShape& shape() const { return shape_; }
     int64_t width() const { return width_; }
     size_t level() const { return level_; }
+    // The width of each cross-attention so far, in the order in which they run.
+    const std::vector<int64_t>& attentions() const { return attentions_; }
 
   private:
     // A part of an entry, made when the parts before it are.
@@ -76,6 +81,7 @@ class UNetBlocks {
     std::string in_front_;
     int64_t width_ = 0;
     size_t level_ = 0;
+    std::vector<int64_t> attentions_;
     std::vector<Part> parts_;
 };
 

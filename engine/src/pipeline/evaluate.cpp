@@ -56,6 +56,7 @@ Array evaluate_denoiser(Model& model, const Array& x, const Array& timesteps, co
     std::vector<Array> all = net.inputs(noisy);
     require_hints(model, noisy.picture_width, noisy.picture_height);
     const Selection selection = add_controls(model, all, 0, 1, noisy.negative);
+    add_ip_adapters(model, all, 0, 1, noisy.negative);
     const Array out = std::move(executor.run(all, selection).front());
     return Array::of("x", {batch, net.out_channels(), x.shape[2], x.shape[3]}, net.prediction(out, noisy));
 }
@@ -91,6 +92,12 @@ Array evaluate(Model& model, const std::string& network, std::vector<Array> inpu
     }
     const Array& x = input("x", 4);
     if (role == Role::denoiser) return evaluate_denoiser(model, x, input("timesteps", 1), inputs);
+    if (role == Role::vision_encoder) {
+        const auto& vision = net.as<ClipVision>();
+        if (x.shape != std::vector<int64_t>{x.shape[0], 3, vision.side(), vision.side()})
+            fail(SDCPP_INVALID_ARGUMENT, network, " takes x [N, 3, ", vision.side(), ", ", vision.side(), "]");
+        return std::move(net.run({x}, vision.select(ClipVision::Output::vector)).front());
+    }
     const bool encodes = role == Role::encoder || role == Role::tiny_encoder;
     const int64_t channels = encodes || role == Role::upscaler ? 3 : space.channels;
     if (x.shape[1] != channels || (encodes && (x.shape[2] % space.factor || x.shape[3] % space.factor)))

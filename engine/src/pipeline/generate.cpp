@@ -91,6 +91,7 @@ class Predictor {
         std::vector<Array> inputs = net_.inputs(noisy);
         const Selection selection =
             add_controls(model_, inputs, step_of(sigma, sigmas_), sigmas_.size() - 1, noisy.negative);
+        add_ip_adapters(model_, inputs, step_of(sigma, sigmas_), sigmas_.size() - 1, noisy.negative);
         return net_.prediction(executor_.run(inputs, selection).front(), noisy);
     }
 

@@ -15,6 +15,7 @@
 #include "generation/schedule.h"
 #include "models/denoiser.h"
 #include "pipeline/controls.h"
+#include "pipeline/ip_adapters.h"
 #include "pipeline/scheduler_config.h"
 #include "runtime/executor.h"
 #include "runtime/memory.h"
@@ -79,6 +80,7 @@ struct Model {
     ModelFacts facts;
     NoiseTable diffusion;  // unless the family is a flow
     std::vector<Control> controls;
+    std::vector<IpAdapterInUse> ip_adapters;
     std::vector<Loaded> networks;  // as they run
     AdapterSet adapters;           // its networks are numbered as these
 };

@@ -33,6 +33,10 @@ Use use_of(Model& model, const std::string& network, const PictureSize& size) {
         const std::vector<int32_t> tokens(static_cast<size_t>(rows * length));
         return {encoder.inputs(tokens, rows), encoder.select({{0}, true})};
     }
+    if (loaded.role == Role::vision_encoder) {
+        const int64_t side = net.as<ClipVision>().side();
+        return {{{"x", GGML_TYPE_F32, {1, 3, side, side}}}, {}};
+    }
     model.require_size(width, height);
     const int64_t h = height / facts.latent.factor, w = width / facts.latent.factor;
     if (loaded.role == Role::denoiser) {
@@ -57,6 +61,7 @@ Use use_of(Model& model, const std::string& network, const PictureSize& size) {
         if (denoiser.takes_guidance()) noisy.more.push_back(Array::of("guidance", {noisy.rows()}, Floats(count)));
         Use use{denoiser.inputs(noisy), {}};
         use.selection = add_controls(model, use.inputs, 0, 1, noisy.negative, false);
+        add_ip_adapters(model, use.inputs, 0, 1, noisy.negative, false);
         return use;
     }
     if (loaded.role == Role::encoder) return {{{"x", GGML_TYPE_F32, {1, 3, height, width}}}, {}};

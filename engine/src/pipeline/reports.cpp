@@ -218,6 +218,7 @@ Json model_json(const Model& model) {
                              {"latent_scale", Json(facts.latent.scale)},
                              {"extra_channels", whole(model.denoiser() ? model.denoiser()->extra_channels() : 0)},
                              {"upscale_factor", whole(upscale_factor(model))},
+                             {"vision_side", whole(vision_side(model))},
                              {"size_multiple", whole(facts.size_multiple)},
                              {"v_prediction", Json(facts.predicts == Predicts::v)},
                              {"flow", Json(model.family.prediction.flow)},
@@ -296,6 +297,9 @@ Json take_runs(Model& model) {
         if (one.executor->has_run()) runs.push_back(run_json(one.name, one.executor->take_report()));
     for (const Control& control : model.controls)
         if (control.hint->has_run()) runs.push_back(run_json(control.in_front + "hint", control.hint->take_report()));
+    for (size_t i = 0; i < model.ip_adapters.size(); ++i)
+        if (Executor& executor = *model.ip_adapters[i].executor; executor.has_run())
+            runs.push_back(run_json("picture." + std::to_string(i), executor.take_report()));
     return Json(std::move(runs));
 }
 
@@ -317,6 +321,7 @@ Json take_memory(Model& model) {
         one.executor->rest();
     }
     for (const Control& control : model.controls) mapped += control.hint->mapped_weight_bytes();
+    for (const IpAdapterInUse& used : model.ip_adapters) mapped += used.executor->mapped_weight_bytes();
     return memory_json(peak, mapped);
 }
 

@@ -1,0 +1,34 @@
+// The transformer block that CLIP's text models and its vision models share (Radford et al. 2021).
+#pragma once
+
+#include <string_view>
+
+#include "nn/layers.h"
+
+namespace sdcpp {
+
+using ClipActivation = ggml_tensor* (*)(ggml_context*, ggml_tensor*);
+// By its name in configs: "gelu", else "quick_gelu".
+ClipActivation clip_activation(std::string_view name);
+
+struct ClipAttention {
+    Linear q_proj, k_proj, v_proj, out_proj;
+    int heads;
+
+    ClipAttention(const Scope& s, int64_t width, int head_count);
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* mask) const;
+};
+
+struct ClipLayer {
+    LayerNorm layer_norm1;
+    ClipAttention self_attn;
+    LayerNorm layer_norm2;
+    Linear fc1, fc2;
+    ClipActivation activation;
+
+    ClipLayer(const Scope& s, int64_t width, int heads, ClipActivation act);
+    // `mask` as attention() takes it.
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* mask = nullptr) const;
+};
+
+}  // namespace sdcpp
