@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import os
-import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +19,7 @@ from tqdm import tqdm
 from sdcpp_py import _engine, _jobs, options
 from sdcpp_py._model_parts import PathLike
 from sdcpp_py._result import Result
-from sdcpp_py._worker import serve
+from sdcpp_py._worker import END_SECONDS, Job, Worker
 from sdcpp_py.errors import (
     BusyError,
     CancelledError,
@@ -34,9 +31,7 @@ from sdcpp_py.errors import (
 )
 
 logger = logging.getLogger("sdcpp_py")
-_SPAWN = multiprocessing.get_context("spawn")  # a device's driver does not survive a fork
 _WATCHED_SECONDS = 0.05
-_END_SECONDS = 10.0  # a worker that has not stopped by then is killed
 _HERE = ("callback", "preview_callback", "picture_callback", "cancel", "progress")  # keywords that mean this process
 Picture = str | Mapping[str, Any]
 
@@ -46,12 +41,12 @@ class PipelinePool:
 
     ``devices`` has one name for each worker, as `sdcpp devices` lists them: ["CUDA0", "CUDA1"]. A name may stand there several
     times. ``model`` and all other keywords are those of `Pipeline`, the same for every worker: ``max_vram=6`` is for each of
-    them. ``threads`` None shares the physical cores out. A model's file is mapped, so that the system holds it in memory once for
-    all workers; what is on a device is there once for each.
+    them. ``threads`` None divides the physical cores. The system holds a model's file in memory once for all workers; what is on
+    a device is there once for each.
 
     A worker whose process ends, because it was killed or found no memory, is started again, and its picture is made again,
     by another worker if there is one. A picture that has ended ``tries`` workers is given up with WorkerDiedError. A worker that
-    has ended ``tries`` times and made nothing in between is left out until the next call.
+    has ended ``tries`` times in a row, over several pictures or before its pipeline was open, is left out until the next call.
 
     Processes are started anew, and not forked: a script that makes a pool needs ``if __name__ == "__main__":`` around it. The
     workers end with `close`, at the end of a ``with`` block, or when the process that made them has ended. Calls from several
@@ -65,13 +60,13 @@ class PipelinePool:
         if isinstance(devices, str) or not isinstance(devices, Sequence) or not devices:
             raise InvalidArgumentError(f"devices must be a list of names, such as ['CUDA0', 'CUDA1'], not {shown(devices)}")
         if "device" in opening:
-            raise InvalidArgumentError.of("device", "is one of devices, a list, for a pool")
+            raise InvalidArgumentError.of("device", "is for a single Pipeline; a pool takes devices, a list of names")
         if opening.get("profile"):
-            raise InvalidArgumentError.of("profile", "is for a single Pipeline")
+            raise InvalidArgumentError.of("profile", "is for a single device")
         self._tries = options.integer("tries", tries, 1, 100)
         if opening.get("threads") is None:
             opening["threads"] = max(1, _engine.physical_cores() // len(devices))
-        self._workers = [_Worker(number, {"model": model, "device": one, **opening}) for number, one in enumerate(devices)]
+        self._workers = [Worker(number, {"model": model, "device": one, **opening}) for number, one in enumerate(devices)]
         self._lock = threading.Lock()  # one call at a time
         self._at_work: int | None = None  # the thread of the call under way
         self._closed = False
@@ -181,7 +176,7 @@ class PipelinePool:
         jobs = _jobs_of(prompts, generating, seed, batch_count)
         return self._as_completed(jobs, options.cancel(cancel), options.progress(progress))
 
-    def _as_completed(self, jobs: Sequence[_Job], cancel: _engine.Cancel | None, visible: bool) -> Iterator[tuple[int, Result]]:
+    def _as_completed(self, jobs: Sequence[Job], cancel: _engine.Cancel | None, visible: bool) -> Iterator[tuple[int, Result]]:
         errors: dict[int, Exception] = {}
         with self._alone(cancel), tqdm(total=len(jobs), unit="picture", disable=not visible, leave=False) as bar:
             for job, result in self._share_out(jobs, cancel):
@@ -191,7 +186,7 @@ class PipelinePool:
                 else:
                     yield job.number, result
         if errors:
-            raise FailedPicturesError.of(errors, len(jobs)) from errors[min(errors)]
+            raise FailedPicturesError.of(dict(sorted(errors.items())), len(jobs)) from errors[min(errors)]
 
     @contextlib.contextmanager
     def _alone(self, cancel: _engine.Cancel | None) -> Iterator[None]:
@@ -211,12 +206,12 @@ class PipelinePool:
             self._at_work = None
             self._lock.release()
 
-    def _share_out(self, jobs: Sequence[_Job], cancel: _engine.Cancel | None) -> Iterator[tuple[_Job, Result | Exception]]:
+    def _share_out(self, jobs: Sequence[Job], cancel: _engine.Cancel | None) -> Iterator[_Done]:
         """Have the workers do the jobs; each comes out once, with its result or its error."""
         waiting = deque(jobs)
-        done: list[tuple[_Job, Result | Exception]] = []
+        done: list[_Done] = []
         for worker in self._workers:
-            worker.deaths = 0
+            worker.ended_over.clear()
             if not worker.runs:
                 worker.start()
         try:
@@ -236,16 +231,16 @@ class PipelinePool:
         finally:
             self._stop()
 
-    def _next(self, waiting: deque[_Job], worker: _Worker) -> _Job | None:
+    def _next(self, waiting: deque[Job], worker: Worker) -> Job | None:
         """Take the next job for a worker: one that has not ended it before, unless it has ended all that there are."""
         running = {one.number for one in self._workers if one.runs}
         for job in waiting:
-            if worker.number not in job.ended or running <= job.ended:
+            if worker.number not in job.ended or running <= set(job.ended):
                 waiting.remove(job)
                 return job
         return None
 
-    def _ready(self, cancel: _engine.Cancel | None) -> list[_Worker]:
+    def _ready(self, cancel: _engine.Cancel | None) -> list[Worker]:
         """Wait for workers that have something to say, or have ended."""
         while True:
             _raise_if_set(cancel)
@@ -256,7 +251,7 @@ class PipelinePool:
             if found:
                 return [worker for line, worker in lines.items() if line in found]
 
-    def _hear(self, worker: _Worker, waiting: deque[_Job]) -> list[tuple[_Job, Result | Exception]]:
+    def _hear(self, worker: Worker, waiting: deque[Job]) -> list[_Done]:
         """Take an answer of a worker: jobs that are done with it. A job whose worker has ended goes back to ``waiting``."""
         try:
             answer = worker.hear()
@@ -267,38 +262,37 @@ class PipelinePool:
         if not worker.is_open:  # an exception: the pipeline cannot be opened again
             return self._leave_out(worker, answer, waiting)
         job, worker.job = worker.job, None
-        worker.deaths = 0
+        worker.ended_over.clear()
         return [] if job is None else [(job, answer)]
 
-    def _after_death(
-        self, worker: _Worker, error: WorkerDiedError, waiting: deque[_Job]
-    ) -> list[tuple[_Job, Result | Exception]]:
+    def _after_death(self, worker: Worker, error: WorkerDiedError, waiting: deque[Job]) -> list[_Done]:
+        """Put the worker's job back, or give it up after too many deaths, and start the worker again."""
         job, worker.job = worker.job, None
-        worker.deaths += 1
-        given_up: list[tuple[_Job, Result | Exception]] = []
+        worker.ended_over.append(job)
+        given_up: list[_Done] = []
         if job is None:
-            logger.warning("%s; no picture was at work", error)
+            logger.warning("%s", error)
         else:
-            job.deaths += 1
-            job.ended.add(worker.number)
-            if job.deaths < self._tries:
+            job.ended.append(worker.number)
+            if len(job.ended) < self._tries:
                 logger.warning("%s; picture %d is made again", error, job.number)
                 waiting.appendleft(job)
             else:
                 logger.warning("%s; picture %d is given up", error, job.number)
-                given_up = [(job, WorkerDiedError(f"{error}; {job.deaths} workers have ended over this picture"))]
-        if worker.deaths >= self._tries:
+                given_up = [(job, WorkerDiedError(f"{error}, at try {len(job.ended)} of {self._tries}"))]
+        over = worker.ended_over
+        if len(over) >= self._tries and (job is None or len(set(over)) > 1):  # one picture alone may be to blame
             return given_up + self._leave_out(worker, error, waiting)
         worker.start()
         return given_up
 
-    def _leave_out(self, worker: _Worker, error: Exception, waiting: deque[_Job]) -> list[tuple[_Job, Result | Exception]]:
+    def _leave_out(self, worker: Worker, error: Exception, waiting: deque[Job]) -> list[_Done]:
         """Go on without a worker; if it was the last one, all jobs fail."""
         worker.end()
         if any(one.runs for one in self._workers):
             logger.warning("the worker for %s is left out: %s", worker.device, error)
             return []
-        failed: list[tuple[_Job, Result | Exception]] = [(job, error) for job in waiting]
+        failed: list[_Done] = [(job, error) for job in waiting]
         waiting.clear()
         return failed
 
@@ -308,7 +302,7 @@ class PipelinePool:
         try:
             for worker in busy:
                 worker.stop()
-            end = time.monotonic() + _END_SECONDS
+            end = time.monotonic() + END_SECONDS
             for worker in busy:
                 worker.drain(end)
         except BaseException:
@@ -317,17 +311,10 @@ class PipelinePool:
             raise
 
 
-@dataclass(eq=False)
-class _Job:
-    """One picture, and the trouble that it has made."""
-
-    number: int
-    keywords: dict[str, Any]  #: of `Pipeline.generate`
-    deaths: int = 0  #: how often a worker has ended over it
-    ended: set[int] = field(default_factory=set)  #: the numbers of these workers
+_Done = tuple[Job, Result | Exception]
 
 
-def _jobs_of(prompts: Any, generating: Mapping[str, Any], seed: Any, batch_count: Any) -> list[_Job]:
+def _jobs_of(prompts: Any, generating: Mapping[str, Any], seed: Any, batch_count: Any) -> list[Job]:
     """The pictures of a call, with their seeds. Raises InvalidArgumentError."""
     several = [prompts] if isinstance(prompts, (str, Mapping)) else prompts
     if not isinstance(several, Sequence) or not several or not all(isinstance(one, (str, Mapping)) for one in several):
@@ -345,136 +332,8 @@ def _jobs_of(prompts: Any, generating: Mapping[str, Any], seed: Any, batch_count
             raise InvalidArgumentError.of("batch_count", "is for all pictures of the call")
         own = keywords.get("seed")
         keywords["seed"] = counted if own is None else (options.seed_value(own) + number % each) % 2**64
-        jobs.append(_Job(number, keywords))
+        jobs.append(Job(number, keywords))
     return jobs
-
-
-class _Worker:
-    """A worker's process, and the line to it."""
-
-    def __init__(self, number: int, opening: Mapping[str, Any]) -> None:
-        self.number, self.device = number, opening["device"]
-        self.is_open = False  # whether its pipeline is
-        self.job: _Job | None = None
-        self.deaths = 0  # since it last made a picture
-        self.line: connection.Connection[Any, Any] | None = None  # None: it does not run
-        self._opening = opening
-        self._process: multiprocessing.process.BaseProcess | None = None
-
-    @property
-    def runs(self) -> bool:
-        return self.line is not None
-
-    @property
-    def is_idle(self) -> bool:
-        return self.line is not None and self.is_open and self.job is None and not self.line.poll()
-
-    def start(self) -> None:
-        """Start a process. Its pipeline is open when it has said so."""
-        self.end()
-        ours, theirs = _SPAWN.Pipe()
-        arguments = (theirs, self._opening, logger.getEffectiveLevel())
-        process = _SPAWN.Process(target=serve, args=arguments, daemon=True, name=f"sdcpp_py {self.device}")
-        with theirs, _without_interrupts():
-            process.start()
-        self.line, self._process = ours, process
-
-    def wait_until_open(self) -> None:
-        """Raise what opening the pipeline raised, or WorkerDiedError."""
-        while not self.is_open:
-            if isinstance(answer := self.hear(), Exception):
-                raise answer
-
-    def give(self, job: _Job) -> Exception | None:
-        """Send a job; an error if it cannot be sent. The end of the process is heard later."""
-        assert self.line is not None
-        try:
-            self.line.send(job.keywords)
-        except OSError:
-            pass
-        except Exception as error:  # whatever pickle raises
-            return error
-        except BaseException:
-            self.end()  # a part of the job may be sent
-            raise
-        self.job = job
-        return None
-
-    def hear(self) -> Any:
-        """The next answer of the worker, see `_worker.serve`. Raises WorkerDiedError if its process has ended."""
-        assert self.line is not None
-        try:
-            answer = self.line.recv()
-        except (EOFError, OSError):
-            raise self._death() from None
-        except Exception as error:  # a value of a class that this process cannot import
-            answer = error
-        except BaseException:
-            self.end()  # a part of the answer may be lost
-            raise
-        if answer is None:
-            self.is_open = True
-        elif isinstance(answer, logging.LogRecord):
-            logger.handle(answer)
-        return answer
-
-    def stop(self) -> None:
-        """Stop the picture under way."""
-        if self.line is not None:
-            with contextlib.suppress(OSError):
-                self.line.send(None)
-
-    def drain(self, end: float) -> None:
-        """Take the answer to the picture under way, which nobody wants; the process is killed at the time ``end``."""
-        while self.line is not None and self.job is not None:
-            try:
-                if not self.line.poll(max(0.0, end - time.monotonic())):
-                    self.end()
-                elif not isinstance(self.hear(), logging.LogRecord):
-                    self.job = None
-            except (OSError, WorkerDiedError):
-                self.end()
-
-    def hang_up(self) -> None:
-        """Close the line, after which the process stops its picture and ends."""
-        self.is_open, self.job = False, None
-        line, self.line = self.line, None
-        if line is not None:
-            line.close()
-
-    def end(self) -> None:
-        """End the process, if there is one."""
-        self.hang_up()
-        process, self._process = self._process, None
-        if process is not None:
-            process.join(_END_SECONDS)
-            if process.is_alive():
-                process.kill()
-                process.join()
-            process.close()
-
-    def _death(self) -> WorkerDiedError:
-        assert self._process is not None
-        self._process.join(_END_SECONDS)
-        code = self._process.exitcode
-        how = f"ended with status {code}"
-        if code is not None and code < 0:
-            name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
-            how = f"was ended by {name}" + (", which the system sends when memory runs out" if name == "SIGKILL" else "")
-        hint = "" if self.is_open else '; a script that makes a pool needs `if __name__ == "__main__":` around it'
-        when = "" if self.is_open else " before its pipeline was open"
-        return WorkerDiedError(f"the worker for {self.device} {how}{when}{hint}")
-
-
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """A process that is started within does not see Ctrl-C, which is sent to all processes of a terminal."""
-    resource_tracker.ensure_running()  # which would allow SIGINT again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _raise_if_set(cancel: _engine.Cancel | None) -> None:
