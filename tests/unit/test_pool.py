@@ -36,7 +36,7 @@ from sdcpp_py.errors import (
 
 PROMPTS = [f"a large {colour} circle on a white background" for colour in ("red", "green", "blue", "yellow")]
 SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 2}
-LONG = 2000  # steps: half a minute
+LONG = 5000  # steps: half a minute and more
 SHORT_AND_LONG: list[Any] = [{"prompt": "a star", "steps": 1}, {"prompt": "a star", "steps": LONG}]
 
 
@@ -216,7 +216,7 @@ def test_cancelling_and_leaving_early_keep_the_workers(pool: PipelinePool) -> No
         pool.map(SHORT_AND_LONG, width=64, height=64, picture_callback=lambda *_: 1 / 0)
     for _ in pool.as_completed(SHORT_AND_LONG, width=64, height=64):
         break
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20  # a moment, and not the minute that the steps take
     assert len(pool.map(PROMPTS[:2], seed=1, **SMALL)) == 2 and processes(pool) == before
 
 
@@ -269,13 +269,13 @@ def test_workers_end_with_the_process_that_made_them(tmp_path: Path, number: sig
             os.killpg(script.pid, number)  # as a terminal does
         else:
             script.kill()
-        _, problems = script.communicate(timeout=30)  # which waits until the last process that has this pipe has ended
+        _, problems = script.communicate(timeout=120)  # which waits until the last process that has this pipe has ended
     assert problems.count("Traceback") == problems.count("KeyboardInterrupt") == (1 if number == signal.SIGINT else 0), problems
 
 
 def test_a_script_without_a_guard_is_told_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT.replace('if __name__ == "__main__"', "if True"))
-    done = subprocess.run([sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and 'a pool needs `if __name__ == "__main__":`' in done.stderr
 
 
