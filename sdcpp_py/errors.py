@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
-from typing import Any
+import typing
 
 Spell = collections.abc.Callable[[str, str], str]
 
@@ -134,7 +134,7 @@ class FailedPicturesError(SdcppError, RuntimeError):
     """Some pictures of a list could not be made."""
 
     errors: collections.abc.Mapping[int, Exception] = {}  #: the reasons, by the pictures' numbers from 0
-    results: collections.abc.Mapping[int, Any] = {}  #: the `Result` of every other picture, by number
+    results: collections.abc.Mapping[int, typing.Any] = {}  #: the `Result` of every other picture, by number
 
     @classmethod
     def of(cls, errors: collections.abc.Mapping[int, Exception], count: int) -> FailedPicturesError:
