@@ -21,6 +21,7 @@ from sdcpp_py._conditioning import Conditioning
 from sdcpp_py._convert import convert
 from sdcpp_py._images import save
 from sdcpp_py._model_info import devices, summarize
+from sdcpp_py._pool import PipelinePool
 from sdcpp_py._result import Report, Result, Step
 from sdcpp_py._version import __version__
 from sdcpp_py.pipeline import Pipeline
@@ -37,6 +38,7 @@ __all__ = [
     "SD_HIRES_UPSCALER_MAP",
     "Conditioning",
     "Pipeline",
+    "PipelinePool",
     "Report",
     "Result",
     "StableDiffusion",

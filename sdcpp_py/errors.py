@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import typing
 
 Spell = collections.abc.Callable[[str, str], str]
 
@@ -123,6 +124,28 @@ class ClosedError(SdcppError, ValueError):
 
 class BusyError(SdcppError, RuntimeError):
     """The pipeline was used from within its own step callback, or by a thread that the callback seems to wait for."""
+
+
+class WorkerDiedError(SdcppError, RuntimeError):
+    """The process of a `PipelinePool`'s worker ended before its work was done: by a signal, or for lack of memory."""
+
+
+class FailedPicturesError(SdcppError, RuntimeError):
+    """Some pictures of a list could not be made."""
+
+    errors: collections.abc.Mapping[int, Exception] = {}  #: the reasons, by the pictures' numbers from 0
+    results: collections.abc.Mapping[int, typing.Any] = {}  #: the `Result` of every other picture, by number
+
+    @classmethod
+    def of(cls, errors: collections.abc.Mapping[int, Exception], count: int) -> FailedPicturesError:
+        """An error about those of ``count`` pictures that failed; the message has the first one's reason."""
+        first = min(errors)
+        reason = errors[first]
+        text = reason.args[0] if isinstance(reason, SdcppError) and reason.args else f"{type(reason).__name__}: {reason}"
+        error = cls(f"{len(errors)} of {count} pictures could not be made; picture {first}: {text}")
+        error.errors = errors
+        error.option = getattr(reason, "option", "")
+        return error
 
 
 class EngineError(SdcppError, RuntimeError):

@@ -38,7 +38,7 @@ extern "C" {
 /* cdef: begin (the Python binding reads the text between these marks, too) */
 
 /* Rises with each change to this header that callers must follow. sdcpp_abi_version gives the library's. */
-#define SDCPP_ABI_VERSION 5
+#define SDCPP_ABI_VERSION 6
 int32_t sdcpp_abi_version(void);
 
 typedef enum sdcpp_status {
@@ -75,6 +75,9 @@ typedef void (*sdcpp_log_callback)(sdcpp_log_level level, const char* message, v
 /* The engine's version and the version of the ggml it runs on; static strings. */
 const char* sdcpp_version(void);
 const char* sdcpp_ggml_version(void);
+
+/* Physical cores that this process may run on, at most as many as its control groups give time for. At least 1. */
+int32_t sdcpp_physical_cores(void);
 
 /* Messages go to `callback` from now on, from any thread; NULL: nowhere (the default). */
 void sdcpp_set_log_callback(sdcpp_log_callback callback, void* user_data);

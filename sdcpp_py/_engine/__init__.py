@@ -7,7 +7,7 @@ engine reports is raised as an exception of `sdcpp_py.errors`.
 from sdcpp_py._engine.calls import Callback, error_of
 from sdcpp_py._engine.files import components, convert, listing, path_bytes, tensor
 from sdcpp_py._engine.interrupts import Cancel, caller
-from sdcpp_py._engine.machine import device_speed, devices, ggml_version, version
+from sdcpp_py._engine.machine import device_speed, devices, ggml_version, physical_cores, version
 from sdcpp_py._engine.model import Adapter, Conditioning, Control, IPAdapter, Model, PartFile, Share
 from sdcpp_py._engine.options import Options, option_table
 from sdcpp_py._engine.planning import plan
@@ -35,6 +35,7 @@ __all__ = [
     "noise",
     "option_table",
     "path_bytes",
+    "physical_cores",
     "plan",
     "run_sampler",
     "sigmas",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sdcpp_py import _gpu_advice
 
-_ABI_VERSION = 5  # SDCPP_ABI_VERSION of the header that these sources were written for
+_ABI_VERSION = 6  # SDCPP_ABI_VERSION of the header that these sources were written for
 
 try:
     from sdcpp_py._engine._lib import ffi, lib

@@ -18,6 +18,11 @@ def ggml_version() -> str:
     return text(lib.sdcpp_ggml_version())
 
 
+def physical_cores() -> int:
+    """Physical cores that this process may run on, at most as many as its control groups give time for."""
+    return int(lib.sdcpp_physical_cores())
+
+
 def devices() -> dict[str, Any]:
     """Devices and backends of the ggml in use, and what backends said went wrong."""
     return dict(call_json(lib.sdcpp_devices))

@@ -127,6 +127,17 @@ def values(arguments: argparse.Namespace, table: Mapping[str, Option]) -> dict[s
     return {name: getattr(arguments, name) for name, option in table.items() if option.flags and hasattr(arguments, name)}
 
 
+def device_names(text: str) -> list[str]:
+    """The devices of --device, with commas between them. A device's settings have commas, too: "CUDA0:link=12,vram=6"."""
+    names: list[str] = []
+    for piece in text.split(","):
+        if names and "=" in piece and ":" not in piece.partition("=")[0]:
+            names[-1] += f",{piece}"
+        else:
+            names.append(piece.strip())
+    return names
+
+
 def spell(name: str, value: str) -> str:
     """An option as the command line writes it: its long flag."""
     known = {**GENERATE, **MODEL}

@@ -7,7 +7,8 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from sdcpp_py import _images, metadata, profile, wildcards
 from sdcpp_py._embedded import SUBJECT
 from sdcpp_py._grid import grid
+from sdcpp_py._pool import PipelinePool
 from sdcpp_py._printable import printable
 from sdcpp_py._result import Report, Result, Step
 from sdcpp_py.cli import controls, flags, ip_adapters, outputs, terminal
@@ -31,6 +33,7 @@ _EXAMPLES = """examples:
   sdcpp generate "a lighthouse at (dusk:1.2)" -n people -m model.safetensors -W 512 -H 512 --sampling-method "DPM++ 2M Karras"
   sdcpp generate "a lighthouse in a storm" -m model.safetensors -i lighthouse.png --strength 0.6 -b 4 -o storm_%d.png
   sdcpp generate "a lighthouse" -m sd_xl_base_1.0.safetensors --max-vram 6 --lora style.safetensors:0.8
+  sdcpp generate --prompt-file prompts.txt -m model.safetensors --device CUDA0,CUDA1 -o "[n]-[seed].png"
 """
 
 
@@ -163,7 +166,8 @@ def run(arguments: argparse.Namespace) -> int:
         or len(wanted) < count
         or outputs.has_places(arguments.output)
     )
-    if many:
+    devices = flags.device_names(arguments.device)
+    if many := many or len(devices) > 1:
         making |= {"seed": [one.seed for one in wanted], "batch_count": 1}
     shown = sys.stderr.isatty() if arguments.progress is None else arguments.progress
 
@@ -176,26 +180,40 @@ def run(arguments: argparse.Namespace) -> int:
         if shown:
             stack.enter_context(logging_redirect_tqdm())  # log lines come above the bar
         with _saying("opening the model", shown):
-            pipeline = stack.enter_context(Pipeline(arguments.model, **opening, rng=making.pop("rng"), whole_process=True))
+            opening |= {"rng": making.pop("rng"), "whole_process": True}
+            maker = _opened(arguments.model, devices, opening)
+            stack.enter_context(maker)
         prompt = [one.prompt for one in wanted] if many else wanted[0].prompt
         if arguments.output is None:
             paths = outputs.reserved(len(wanted))  # other runs may have taken the names meanwhile
+        making |= {"picture_callback": keep, "progress": arguments.progress}
+        start = time.perf_counter()
         try:
-            result = pipeline.generate(prompt, **making, picture_callback=keep, progress=arguments.progress)
+            results = maker.map(prompt, **making) if isinstance(maker, PipelinePool) else [maker.generate(prompt, **making)]
         finally:
             if arguments.output is None:
                 _give_back(paths)
-        rows = pipeline.take_profile()
+        seconds = time.perf_counter() - start
+        rows = maker.take_profile() if isinstance(maker, Pipeline) else []
     if arguments.grid is not None:
-        _images.save(grid(result.images), arguments.grid)
+        _images.save(grid([image for result in results for image in result.images]), arguments.grid)
         print(printable(arguments.grid))
     if arguments.verbose:
-        for network, report in result.reports.items():
+        for network, report in results[0].reports.items():
             print(f"{network}: {_memory_words(report)}", file=sys.stderr)
     if rows:
         print(profile.table(rows), file=sys.stderr)
-    print(_told(result), file=sys.stderr)
+    if len(devices) > 1:
+        print(f"{len(results)} pictures on {', '.join(devices)}: {seconds:.2f} s. The first one:", file=sys.stderr)
+    print(_told(results[0]), file=sys.stderr)
     return 0
+
+
+def _opened(model: str | None, devices: Sequence[str], opening: Mapping[str, Any]) -> Pipeline | PipelinePool:
+    """A pipeline, or several that share the pictures out if there are several devices."""
+    if len(devices) == 1:
+        return Pipeline(model, **opening)
+    return PipelinePool(model, devices=devices, **{name: value for name, value in opening.items() if name != "device"})
 
 
 def _give_back(paths: Sequence[Path]) -> None:

@@ -124,6 +124,7 @@ ModelPath model_path(const sdcpp_file& file) {
 int32_t sdcpp_abi_version(void) { return SDCPP_ABI_VERSION; }
 const char* sdcpp_version(void) { return SDCPP_VERSION; }
 const char* sdcpp_ggml_version(void) { return ggml_version(); }
+int32_t sdcpp_physical_cores(void) { return physical_cores(); }
 
 void sdcpp_set_log_callback(sdcpp_log_callback callback, void* user_data) { set_log_callback(callback, user_data); }
 
