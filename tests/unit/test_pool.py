@@ -40,6 +40,15 @@ LONG = 5000  # steps: half a minute and more
 SHORT_AND_LONG: list[Any] = [{"prompt": "a star", "steps": 1}, {"prompt": "a star", "steps": LONG}]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def workers_leave_pytest_alone() -> Iterator[None]:
+    """A worker reads the main module of its pool's process again, which takes time if that is pytest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["__main__"], "__spec__", None)
+        patch.delattr(sys.modules["__main__"], "__file__", raising=False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def pool() -> Iterator[PipelinePool]:
     with PipelinePool(devices=["CPU", "CPU"]) as made:
