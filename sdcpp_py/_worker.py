@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -168,6 +169,9 @@ def _ending(code: int | None) -> str:
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
     """A process that is started within does not see Ctrl-C, which is sent to all processes of a terminal."""
+    if sys.platform == "win32":  # it has no signals to block
+        yield
+        return
     resource_tracker.ensure_running()  # which would allow SIGINT again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
