@@ -87,6 +87,12 @@ def caches(pipe: sdcpp_py.Pipeline) -> Pictures:
     return [(mode, pipe.generate(prompt, steps=30, sampler="euler", seed=9, cache_mode=mode).image) for mode in modes]
 
 
+def loras(pipe: sdcpp_py.Pipeline) -> Pictures:
+    """Shapes become outlines by the example's LoRA."""
+    file, prompt = HERE.parent / "examples" / "outlines.safetensors", "a large blue star on a white background"
+    return [(f"weight {weight:g}", pipe.generate(prompt, seed=5, loras=[(file, weight)]).image) for weight in (0.0, 0.5, 1.0)]
+
+
 def edges(pipe: sdcpp_py.Pipeline) -> Pictures:
     """What a ControlNet for edges sees."""
     picture = pipe.generate(BOTH, seed=4).image
@@ -102,6 +108,7 @@ SECTIONS: list[tuple[str, str, Callable[[sdcpp_py.Pipeline], Pictures]]] = [
     ("Hires fix", "hires_fix.py", hires),
     ("Previews", "previews.py", previews),
     ("Step caches", "step_cache.py", caches),
+    ("LoRA", "lora.py", loras),
     ("Edges", "", edges),
 ]
 

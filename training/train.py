@@ -93,7 +93,9 @@ def tokens(text: str, rng: random.Random | None = None, length: int = TOKENS) ->
 
 
 def autocast() -> torch.autocast:
-    return torch.autocast(DEVICE.type, torch.bfloat16)
+    """bf16 if the device multiplies it; processors without it would take many times as long as in f32."""
+    fast = DEVICE.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=bool(fast))
 
 
 def log(folder: Path, text: str) -> None:

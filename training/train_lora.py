@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from train import DEVICE, Clock, alphas_cumprod, autocast, learning_rate, log, set_rate, tokens, training_scene
 
-BATCH = 32
+BATCH = 16
 
 
 class LowRank(nn.Module):
@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--kept-rank", type=int, default=7, help="how many of the strongest directions are written")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "examples" / "outlines.safetensors")
     options = parser.parse_args()
     rng, clock, step = random.Random(11), Clock(options.minutes), 0
@@ -99,16 +100,25 @@ def main() -> None:
         if clock.every(60) or clock.fraction >= 1:
             log(options.dir, f"lora {step} loss {np.mean(losses):.4f} at {clock.fraction:.3f} of the time")
             losses = []
-            save(changes, options.rank, options.out)
+            save(changes, options.kept_rank, options.out)
+
+
+def strongest(down: Tensor, up: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The best change of so low a rank: the first directions of the whole change's singular value decomposition."""
+    u, s, v = torch.linalg.svd(up.flatten(1).float() @ down.flatten(1).float(), full_matrices=False)
+    rank = min(rank, down.shape[0])
+    root = s[:rank].sqrt()
+    kept_down, kept_up = root[:, None] * v[:rank], u[:, :rank] * root
+    return kept_down.reshape(rank, *down.shape[1:]), kept_up.reshape(up.shape[0], rank, *up.shape[2:])
 
 
 def save(changes: dict[str, LowRank], rank: int, path: Path) -> None:
     """Write the changes under ComfyUI's names, in f16."""
     tensors = {}
     for name, change in changes.items():
-        stem = f"diffusion_model.{name}"
-        tensors[f"{stem}.lora_down.weight"] = change.down.weight.half().contiguous()  # type: ignore[union-attr, operator]
-        tensors[f"{stem}.lora_up.weight"] = change.up.weight.half().contiguous()  # type: ignore[union-attr, operator]
+        down, up = strongest(change.down.weight.detach(), change.up.weight.detach(), rank)  # type: ignore[arg-type]
+        tensors[f"diffusion_model.{name}.lora_down.weight"] = down.half().contiguous()
+        tensors[f"diffusion_model.{name}.lora_up.weight"] = up.half().contiguous()
     metadata = {"ss_output_name": path.stem, "licence": "MIT", "ss_network_dim": str(rank)}
     save_file({key: value.detach().cpu() for key, value in tensors.items()}, path, metadata)
 

@@ -104,6 +104,6 @@ EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_run(path, quick, capsys):
     assert len(path.read_text().splitlines()) < 40
-    exec(compile(path.read_text(), path.name, "exec"), {"__name__": "__main__"})
+    exec(compile(path.read_text(), path.name, "exec"), {"__name__": "__main__", "__file__": str(path)})
     told = capsys.readouterr().out
     assert "same: False" not in told

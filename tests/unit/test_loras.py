@@ -1,6 +1,7 @@
 """LoRA and its kin on tiny models, against weights that numpy has changed."""
 
 import hashlib
+from pathlib import Path
 
 import adapters
 import numpy as np
@@ -282,3 +283,31 @@ def test_the_command_line_takes_them(folder, lora, tmp_path, capsys):
     assert np.array_equal(first, second)
     assert cli.main([*given, "--lora", str(tmp_path / "absent.safetensors")]) != 0
     assert "no such file" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Eight shapes by the embedded model alone, and with the example's LoRA."""
+    lora = Path(__file__).parents[2] / "examples" / "outlines.safetensors"
+    assert lora.stat().st_size <= 1 << 20
+    prompts = [f"a large {colour} {shape} on a white background" for colour in COLOURS for shape in ("circle", "square")]
+    with sdcpp_py.Pipeline(device="CPU") as pipeline:
+        given = {"seed": list(range(20, 20 + len(prompts))), "progress": False}
+        return [
+            [np.asarray(image, np.float32) for image in pipeline.generate(prompts, loras=loras, **given).images]
+            for loras in (None, [(lora, 1.0)])
+        ]
+
+
+COLOURS = ("red", "blue", "green", "purple")
+
+
+def test_the_examples_lora_draws_outlines(drawn):
+    """The middle of a shape is the background's colour, and there is still a shape around it."""
+    hollow = 0
+    for filled, outlined in zip(*drawn):
+        middle, corner = (slice(60, 68), slice(60, 68)), (slice(0, 8), slice(0, 8))
+        assert np.abs(filled[middle].mean((0, 1)) - filled[corner].mean((0, 1))).max() > 80
+        shape = (np.abs(outlined - outlined[corner].mean((0, 1))).max(-1) > 60).mean()
+        hollow += np.abs(outlined[middle].mean((0, 1)) - outlined[corner].mean((0, 1))).max() < 40 and shape > 0.03
+    assert hollow >= 7, hollow
