@@ -134,10 +134,14 @@ def kept(bench: Bench, number: int) -> Row:
     return measure(bench, SDXL, budget_gib=bench.spread(SDXL, 20)[number], steps=2)
 
 
+def budget_of(bench: Bench, job: Job, gib: float | None) -> float | None:
+    """A budget of the true scale, on the scale of the run."""
+    return None if gib is None else bench.budget(job, gib, WHOLE_GIB.get(job.model, WHOLE_GIB["z-image"]))
+
+
 def timed(bench: Bench, job: Job, gib: float | None = None, link: float | None = None) -> Row:
     """A row of the stages that measure time; ``gib`` is of the true scale."""
-    budget = None if gib is None else bench.budget(job, gib, WHOLE_GIB.get(job.model, WHOLE_GIB["z-image"]))
-    return measure(bench, job, budget_gib=budget, link=link)
+    return measure(bench, job, budget_gib=budget_of(bench, job, gib), link=link)
 
 
 def timed_cases(bench: Bench, job: Job, wanted: list[tuple[float | None, float | None]]) -> Iterator[Case]:
@@ -190,7 +194,7 @@ def first_step(bench: Bench, job: Job, gib: float | None, cold: bool) -> Row:
             drop_from_cache(path)
         else:
             read_through(path)
-    budget = None if gib is None else bench.budget(job, gib, WHOLE_GIB.get(job.model, WHOLE_GIB["z-image"]))
+    budget = budget_of(bench, job, gib)
     row = job_facts(bench, job, budget, None, "auto") | {"cold": cold, "file_bytes": sum(path.stat().st_size for path in files)}
     inputs, start = bench.models.inputs(job), time.perf_counter()
     with bench.open(job, max_vram=budget or 0) as pipeline:

@@ -307,7 +307,7 @@ class PipelinePool:
                 worker.drain(end)
         except BaseException:
             for worker in busy:
-                worker.end()  # what it says next would be taken for the answer to another job
+                worker.end()  # its next answer would be taken for that to another job
             raise
 
 

@@ -32,7 +32,7 @@ class Job:
     """One picture, and the trouble that it has made."""
 
     number: int
-    keywords: dict[str, Any]  #: of `Pipeline.generate`
+    keywords: dict[str, Any]  #: those of `Pipeline.generate`
     ended: list[int] = field(default_factory=list)  #: the numbers of the workers that have ended over it
 
 

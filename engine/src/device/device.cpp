@@ -245,7 +245,7 @@ Device::Device(const DeviceSpec& spec, int threads, const std::atomic<bool>* can
     paced_link_ = spec.link_gb_per_s * 1e9;
     maps_host_memory_ = is_cpu_ && props.caps.buffer_from_host_ptr;
     set_threads_ = device_function<ggml_backend_set_n_threads_t>(handle_, "ggml_backend_set_n_threads");
-    if (!gemm.library.empty() && ggml_backend_dev_type(handle_) == GGML_BACKEND_DEVICE_TYPE_CPU) {
+    if (!gemm.library.empty() && sdcpp::is_cpu(handle_)) {
         kernels_.gemm = std::make_shared<Gemm>(gemm);
         if (gemm.bf16 && kernels_.gemm->large().pair() == 1)
             log(SDCPP_LOG_WARNING, "this processor does not compute with bf16: matrices are multiplied in f32");
