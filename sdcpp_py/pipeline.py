@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from sdcpp_py import _beside, _engine, _hires, _images, _inpaint, _jobs, _names, control, ip_adapter, metadata, options
 from sdcpp_py import _blas as blas_library
-from sdcpp_py import _engine, _hires, _images, _inpaint, _jobs, _names, control, ip_adapter, metadata, options
 from sdcpp_py._conditioning import Conditioning
 from sdcpp_py._embedded import SUBJECT, can_draw, embedded_model
 from sdcpp_py._images import Picture
@@ -135,7 +135,7 @@ class Pipeline:
         self._watch: Callable[[], bool] | None = None  # the cancel of the call under way
         self._controls: list[control.Ready] = []  # of the call under way
         self._led_part: control.Part | None = None  # of their pictures
-        self._ip_adapters: list[ip_adapter.Ready] = []  # of the call under way
+        self._ip_adapters: list[ip_adapter.Ready] = []  # the call under way has these
         self._sees = False  # whether IP-Adapters are in use
         self._following: tuple[Any, ...] = ()  # the controls in use, their pictures' size and part
         #: Where tags in prompts find LoRAs; None: nowhere.
@@ -482,9 +482,9 @@ class Pipeline:
             if loras is not None:
                 again["loras"] = [(os.fsdecode(lora.path), lora.weight) for lora in given_loras]
             if controls is not None:
-                again["controls"] = [one.again() for one in self._controls]
+                again["controls"] = [_beside.again(one.given) for one in self._controls]
             if ip_adapters is not None:
-                again["ip_adapters"] = [one.again() for one in self._ip_adapters]
+                again["ip_adapters"] = [_beside.again(one.given) for one in self._ip_adapters]
             if self.model_path == embedded_model() and not all(can_draw(text.plain) for text in texts if text.given is None):
                 logger.warning("the embedded model draws %s, and nothing else", SUBJECT)
             count = used["batch_count"] * len(texts)
@@ -613,6 +613,12 @@ class Pipeline:
         side = max(1, self._facts["vision_side"])  # without a vision encoder the engine says what is lacking
         if adapters or before:
             self._require_open().set_ip_adapters([one.for_engine(side) for one in adapters])
+
+    def _look_at_nothing(self) -> None:
+        """Let no controls and no IP-Adapters be in use."""
+        self._controls, self._ip_adapters = [], []
+        self._follow(0, 0)
+        self._look()
 
     def _encoded(self, picture: Image.Image, repainted: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
         """The latent of a picture whose sides the autoencoder takes; ``repainted`` pixels [H, W] are grey in it."""
@@ -842,9 +848,7 @@ class Pipeline:
             model = self._require_open()
             if network is not None:
                 self._require_network(network)
-            self._controls, self._ip_adapters = [], []
-            self._follow(0, 0)
-            self._look()
+            self._look_at_nothing()
             used = self._size(width, height, batch_count, cfg_scale)
             return planner.of_engine(model.plan(network or self.denoiser, used))
 
@@ -872,9 +876,7 @@ class Pipeline:
             self._require_open()
             decoding = options.checked(DECODING, decoding)
             self._require_parts(decoding["use_taesd"])
-            self._controls, self._ip_adapters = [], []
-            self._follow(0, 0)
-            self._look()
+            self._look_at_nothing()
             used = {**self._size(width, height, batch_count, cfg_scale), **decoding}
             found = self._plans.of_run(used, _jobs.prompts_of(prompt), options.switch("init_image", init_image))
         problems = [one for one in found.values() if isinstance(one, OverBudgetError)]

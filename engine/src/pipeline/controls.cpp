@@ -12,27 +12,10 @@
 namespace sdcpp {
 namespace {
 
-constexpr size_t max_choices = 16;
 constexpr double softness = 0.825;  // a block's factor for each step away from the middle (A1111)
 
-std::filesystem::file_time_type written_at(const std::filesystem::path& path) {
-    std::error_code problem;
-    return std::filesystem::last_write_time(path, problem);
-}
-
-bool still_open(const Control& control, const ControlChoice& choice) {
-    const auto& files = control.file.files->files();
-    return control.choice.path == choice.path && control.written == written_at(choice.path) &&
-           std::none_of(files.begin(), files.end(), [](const auto& file) { return file->changed(); });
-}
-
-void require_choice(const ControlChoice& choice) {
+void require_values(const ControlChoice& choice) {
     const std::string name = choice.path.filename().string();
-    if (!std::isfinite(choice.strength))
-        fail(SDCPP_INVALID_ARGUMENT, "the strength of ", name, " is not a finite number");
-    if (!(choice.start >= 0 && choice.start <= choice.end && choice.end <= 1))
-        fail(SDCPP_INVALID_ARGUMENT, "start and end of ", name, " are ", choice.start, " and ", choice.end,
-             "; they are shares of the steps, 0 to 1, the start first");
     for (const double weight : choice.weights)
         if (!std::isfinite(weight)) fail(SDCPP_INVALID_ARGUMENT, "a weight of ", name, " is not a finite number");
     for (const float value : choice.hint)
@@ -78,12 +61,8 @@ Control opened(Model& model, const ControlChoice& choice, size_t number) {
         hint = std::make_unique<ControlHint>(files);
     }
     require_outputs(out, choice);
-    const StreamingOptions streaming{model.options.policy, model.options.stream_layers != 0,
-                                     model.options.offload_to_cpu != 0, model.options.gpu_layers};
-    const TypeRules types(model.options.wtype, model.options.tensor_type_rules);
     change_sources(out.file, hint->weights(), 0);
-    out.hint = std::make_unique<Executor>(model.device, model.memory, std::move(hint), types, streaming);
-    if (model.options.profile) out.hint->set_profile(&model.profile);
+    out.hint = model.executor_of(std::move(hint));
     out.first_stage = denoiser.network().stages().size();
     if (out.file.kind != ControlKind::t2i_adapter)
         denoiser.extend([&](Declaration& declaration) {
@@ -105,14 +84,9 @@ double weight_of(const Control& control, size_t number) {
     return weight;
 }
 
-// As diffusers counts.
-bool counts(const ControlChoice& choice, size_t step, size_t steps) {
-    const auto n = static_cast<double>(steps);
-    const double begin = static_cast<double>(step) / n, end = static_cast<double>(step + 1) / n;
+bool all_weights_are_zero(const ControlChoice& choice) {
     const auto zero = [](double weight) { return weight == 0; };
-    const bool none = choice.strength == 0 ||
-                      (!choice.weights.empty() && std::all_of(choice.weights.begin(), choice.weights.end(), zero));
-    return !none && !(begin < choice.start || end > choice.end);
+    return !choice.weights.empty() && std::all_of(choice.weights.begin(), choice.weights.end(), zero);
 }
 
 // [C * f * f, H/f, W/f] from a hint, grey if C is 1.
@@ -168,10 +142,11 @@ std::vector<Array> to_be_seen(const Model& model, const Control& control, int64_
 }  // namespace
 
 Json set_controls(Model& model, std::vector<ControlChoice> choices) {
-    if (choices.size() > max_choices)
-        fail(SDCPP_INVALID_ARGUMENT, choices.size(), " ControlNets are too many; ", max_choices,
-             " are possible at a time");
-    for (const ControlChoice& choice : choices) require_choice(choice);
+    require_count(choices.size(), "ControlNets");
+    for (const ControlChoice& choice : choices) {
+        require_choice(choice);
+        require_values(choice);
+    }
     std::vector<Control>& controls = model.controls;
     if (!choices.empty()) require_controllable(model.denoiser(), model.family.title);
     const auto cut = [&](size_t count) {
@@ -179,9 +154,7 @@ Json set_controls(Model& model, std::vector<ControlChoice> choices) {
         model.need(Role::denoiser).cut(controls[count].first_stage);
         controls.erase(controls.begin() + static_cast<std::ptrdiff_t>(count), controls.end());
     };
-    size_t same = 0;
-    while (same < std::min(choices.size(), controls.size()) && still_open(controls[same], choices[same])) ++same;
-    cut(same);
+    cut(still_open(controls, choices));
     try {
         for (size_t i = 0; i < choices.size(); ++i) {
             if (i >= controls.size()) controls.push_back(opened(model, choices[i], i));
@@ -224,7 +197,7 @@ Selection add_controls(Model& model, std::vector<Array>& inputs, size_t step, si
     Selection out;
     std::map<std::string, Array> features;  // sums over all adapters
     for (Control& control : model.controls) {
-        if (!counts(control.choice, step, steps)) continue;
+        if (!counts(control.choice, step, steps) || all_weights_are_zero(control.choice)) continue;
         std::vector<Array> seen = compute ? seen_by(control) : to_be_seen(model, control, height, width);
         if (control.file.kind == ControlKind::t2i_adapter) {
             for (size_t i = 0; i < seen.size(); ++i) {

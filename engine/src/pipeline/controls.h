@@ -9,6 +9,7 @@
 
 #include "families/control.h"
 #include "generation/samplers.h"
+#include "pipeline/beside.h"
 #include "runtime/executor.h"
 
 namespace sdcpp {
@@ -22,12 +23,9 @@ enum class ControlMode {
     control  // likewise, and not at all for negative prompts
 };
 
-struct ControlChoice {
-    std::filesystem::path path;
+struct ControlChoice : BesideChoice {
     Floats hint;  // [3, height, width] in 0 to 1
     int height = 0, width = 0;
-    double strength = 1;
-    double start = 0, end = 1;  // share of the steps: all of a step must lie within
     ControlMode mode = ControlMode::balanced;
     std::vector<double> weights;  // a factor for each residual or feature; empty: 1
     int type = -1;                // a union's type of hint; -1: none

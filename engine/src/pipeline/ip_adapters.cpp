@@ -11,26 +11,8 @@
 namespace sdcpp {
 namespace {
 
-constexpr size_t max_choices = 16;
-
-std::filesystem::file_time_type written_at(const std::filesystem::path& path) {
-    std::error_code problem;
-    return std::filesystem::last_write_time(path, problem);
-}
-
-bool still_open(const IpAdapterInUse& used, const IpAdapterChoice& choice) {
-    const auto& files = used.file.files->files();
-    return used.choice.path == choice.path && used.written == written_at(choice.path) &&
-           std::none_of(files.begin(), files.end(), [](const auto& file) { return file->changed(); });
-}
-
-void require_choice(const IpAdapterChoice& choice, int64_t side) {
+void require_picture(const IpAdapterChoice& choice, int64_t side) {
     const std::string name = choice.path.filename().string();
-    if (!std::isfinite(choice.strength))
-        fail(SDCPP_INVALID_ARGUMENT, "the strength of ", name, " is not a finite number");
-    if (!(choice.start >= 0 && choice.start <= choice.end && choice.end <= 1))
-        fail(SDCPP_INVALID_ARGUMENT, "start and end of ", name, " are ", choice.start, " and ", choice.end,
-             "; they are shares of the steps, 0 to 1, the start first");
     if (choice.side != side || choice.picture.size() != 3 * static_cast<size_t>(side * side))
         fail(SDCPP_INVALID_ARGUMENT, "the picture of ", name, " is ", choice.side, " x ", choice.side,
              "; the CLIP vision encoder takes ", side, " x ", side);
@@ -46,19 +28,8 @@ IpAdapterInUse opened(Model& model, const IpAdapterChoice& choice) {
     require_fit(*network, out.file.name, *model.denoiser(), model.need(Role::vision_encoder).as<ClipVision>(),
                 model.family.title);
     log(SDCPP_LOG_INFO, out.file.name + ": an " + std::string(title_of(network->kind())));
-    const StreamingOptions streaming{model.options.policy, model.options.stream_layers != 0,
-                                     model.options.offload_to_cpu != 0, model.options.gpu_layers};
-    const TypeRules types(model.options.wtype, model.options.tensor_type_rules);
-    out.executor = std::make_unique<Executor>(model.device, model.memory, std::move(network), types, streaming);
-    if (model.options.profile) out.executor->set_profile(&model.profile);
+    out.executor = model.executor_of(std::move(network));
     return out;
-}
-
-// As diffusers counts.
-bool counts(const IpAdapterChoice& choice, size_t step, size_t steps) {
-    const auto n = static_cast<double>(steps);
-    return choice.strength != 0 && static_cast<double>(step) / n >= choice.start &&
-           static_cast<double>(step + 1) / n <= choice.end;
 }
 
 // What the vision encoder sees: of the picture or, for the way away from it, of nothing. The authors take zeros in
@@ -136,9 +107,7 @@ int vision_side(const Model& model) {
 }
 
 Json set_ip_adapters(Model& model, std::vector<IpAdapterChoice> choices) {
-    if (choices.size() > max_choices)
-        fail(SDCPP_INVALID_ARGUMENT, choices.size(), " IP-Adapters are too many; ", max_choices,
-             " are possible at a time");
+    require_count(choices.size(), "IP-Adapters");
     std::vector<IpAdapterInUse>& all = model.ip_adapters;
     const auto cut = [&](size_t count) {
         if (count < all.size()) all.erase(all.begin() + static_cast<std::ptrdiff_t>(count), all.end());
@@ -147,11 +116,12 @@ Json set_ip_adapters(Model& model, std::vector<IpAdapterChoice> choices) {
         if (!choices.empty()) {
             require_takes_pictures(model.denoiser(), model.family.title);
             const int64_t side = model.need(Role::vision_encoder).as<ClipVision>().side();
-            for (const IpAdapterChoice& choice : choices) require_choice(choice, side);
+            for (const IpAdapterChoice& choice : choices) {
+                require_choice(choice);
+                require_picture(choice, side);
+            }
         }
-        size_t same = 0;
-        while (same < std::min(choices.size(), all.size()) && still_open(all[same], choices[same])) ++same;
-        cut(same);
+        cut(still_open(all, choices));
         for (size_t i = 0; i < choices.size(); ++i) {
             if (i >= all.size()) all.push_back(opened(model, choices[i]));
             IpAdapterInUse& used = all[i];

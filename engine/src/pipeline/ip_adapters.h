@@ -9,18 +9,16 @@
 
 #include "families/ip_adapter.h"
 #include "generation/samplers.h"
+#include "pipeline/beside.h"
 #include "runtime/executor.h"
 
 namespace sdcpp {
 
 struct Model;
 
-struct IpAdapterChoice {
-    std::filesystem::path path;
+struct IpAdapterChoice : BesideChoice {
     Floats picture;  // [3, side, side], as the vision encoder takes it
     int side = 0;
-    double strength = 1;
-    double start = 0, end = 1;  // share of the steps: all of a step must lie within
 };
 
 // A file that is in use. Its network and the vision encoder run once a picture; steps take what they have made.

@@ -17,15 +17,11 @@ Model::Model(const ModelOptions& wanted)
       device(options.device, options.threads, &cancelled, options.gemm),
       memory(device, Budget::from_gib(options.max_vram, options.whole_process)),
       family(family_of(files)) {
-    const TypeRules types(options.wtype, options.tensor_type_rules);
-    const StreamingOptions streaming{options.policy, options.stream_layers != 0, options.offload_to_cpu != 0,
-                                     options.gpu_layers};
     std::vector<NamedNetwork> parts = make_networks(files);
     require_fit(parts, family);
     warn_of_unused(files, parts);
     for (NamedNetwork& made : parts) {
-        auto executor = std::make_unique<Executor>(device, memory, std::move(made.network), types, streaming);
-        if (options.profile) executor->set_profile(&profile);
+        auto executor = executor_of(std::move(made.network));
         adapters.add(component_of(*made.part).naming, made.part->role == Role::text_encoder, executor->weights());
         networks.push_back({std::string(made.part->name), made.part->role, std::move(executor)});
     }
@@ -85,6 +81,15 @@ Model::Model(const ModelOptions& wanted)
     if (options.stream_layers == 1 && options.offload_to_cpu == 0)
         log(SDCPP_LOG_WARNING, "stream_layers is ignored while the weights stay on the device; add offload_to_cpu");
     memory.begin();
+}
+
+std::unique_ptr<Executor> Model::executor_of(std::unique_ptr<Network> network) {
+    const StreamingOptions streaming{options.policy, options.stream_layers != 0, options.offload_to_cpu != 0,
+                                     options.gpu_layers};
+    const TypeRules types(options.wtype, options.tensor_type_rules);
+    auto executor = std::make_unique<Executor>(device, memory, std::move(network), types, streaming);
+    if (options.profile) executor->set_profile(&profile);
+    return executor;
 }
 
 const Denoiser* Model::denoiser() const {

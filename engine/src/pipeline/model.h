@@ -60,6 +60,8 @@ struct Model {
     Executor* by_role(Role role) const;
     Executor& need(Role role) const;
     const Denoiser* denoiser() const;
+    // Runs a network by the model's options, under its budget.
+    std::unique_ptr<Executor> executor_of(std::unique_ptr<Network> network);
 
     // The value of a generation option: the config's, else the family's; "" if neither has one.
     std::string default_of(const std::string& option) const;
