@@ -92,6 +92,21 @@ _FAMILIES: dict[str, tuple[dict[str, tuple[str, str]], dict[str, object]]] = {  
             "shift": 3.0,
         },
     ),
+    "krea-2": (
+        {
+            "transformer": ("diffusers", "k_transformer"),
+            "vae": ("diffusers", "wan_vae"),
+            "text_encoder": ("transformers", "k_text_encoder"),
+        },
+        {
+            "_class_name": "FlowMatchEulerDiscreteScheduler",
+            "use_dynamic_shifting": True,
+            "base_shift": 0.5,
+            "max_shift": 1.15,
+            "base_image_seq_len": 256,
+            "max_image_seq_len": 6400,
+        },
+    ),
 }
 
 

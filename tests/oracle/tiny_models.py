@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLQwenImage,
     AutoencoderTiny,
     FluxTransformer2DModel,
+    Krea2Transformer2DModel,
     UNet2DConditionModel,
     ZImageTransformer2DModel,
 )
@@ -33,6 +35,8 @@ CONFIGS = {
     "z_vae": {"norm_num_groups": 8, "scaling_factor": 0.3611, "shift_factor": 0.1159},
     "z_text_encoder": {"rms_norm_eps": 1e-6, "rope_theta": 1e6},
     "f_transformer": {"axes_dims_rope": [4, 6, 6]},
+    "k_transformer": {"axes_dims_rope": [4, 6, 6]},
+    "k_text_encoder": {"rms_norm_eps": 1e-6, "rope_theta": 5e6},
     "f_text_encoder_2": {"layer_norm_epsilon": 1e-6, "relative_attention_max_distance": 128},
 }
 
@@ -144,18 +148,22 @@ def z_vae() -> AutoencoderKL:
     return _autoencoder("z_vae", 16, use_quant_conv=False, use_post_quant_conv=False)
 
 
-def z_text_encoder() -> Qwen3Model:
+def _qwen3(name: str, width: int, layers: int) -> Qwen3Model:
     config = Qwen3Config(
         vocab_size=151936,
-        hidden_size=32,
+        hidden_size=width,
         intermediate_size=48,
-        num_hidden_layers=3,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=16,
-        **CONFIGS["z_text_encoder"],
+        **CONFIGS[name],
     )
-    return _filled("z_text_encoder", Qwen3Model(config))
+    return _filled(name, Qwen3Model(config))
+
+
+def z_text_encoder() -> Qwen3Model:
+    return _qwen3("z_text_encoder", 32, 3)
 
 
 def f_transformer(guided: bool = True) -> FluxTransformer2DModel:
@@ -187,7 +195,38 @@ def f_text_encoder_2() -> T5EncoderModel:
     return _filled("f_text_encoder_2", T5EncoderModel(config))
 
 
+def k_transformer() -> Krea2Transformer2DModel:
+    net = Krea2Transformer2DModel(
+        in_channels=64,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=56,
+        timestep_embed_dim=32,
+        text_hidden_dim=24,
+        num_text_layers=12,
+        text_num_attention_heads=3,
+        text_num_key_value_heads=3,
+        text_intermediate_size=40,
+        num_layerwise_text_blocks=2,
+        num_refiner_text_blocks=1,
+        **CONFIGS["k_transformer"],
+    )
+    return _filled("k_transformer", net)
+
+
+def k_text_encoder() -> Qwen3Model:
+    """The language part of Qwen3-VL, which is Qwen3 with another base of positions."""
+    return _qwen3("k_text_encoder", 24, 36)
+
+
+def wan_vae() -> AutoencoderKLQwenImage:
+    return _filled("wan_vae", AutoencoderKLQwenImage(base_dim=8, z_dim=16, dim_mult=[1, 2, 2, 3], num_res_blocks=1))
+
+
 NETWORKS = {"unet": unet, "vae": vae, "text_encoder": text_encoder, "taesd": taesd}
 NETWORKS |= {"xl_unet": xl_unet, "xl_text_encoder_2": xl_text_encoder_2}
 NETWORKS |= {"z_transformer": z_transformer, "z_vae": z_vae, "z_text_encoder": z_text_encoder}
 NETWORKS |= {"f_transformer": f_transformer, "f_text_encoder_2": f_text_encoder_2}
+NETWORKS |= {"k_transformer": k_transformer, "k_text_encoder": k_text_encoder, "wan_vae": wan_vae}

@@ -1,11 +1,12 @@
 #include "families/family.h"
 
 #include <algorithm>
+#include <cctype>
 
 namespace sdcpp {
 
 const std::vector<const Family*>& families() {
-    static const std::vector<const Family*> all = {&sd1, &sd2, &sdxl, &sdxl_refiner, &z_image_family, &flux_1};
+    static const std::vector<const Family*> all = {&sd1, &sd2, &sdxl, &sdxl_refiner, &z_image_family, &flux_1, &krea_2};
     return all;
 }
 
@@ -31,6 +32,15 @@ std::vector<std::string_view> TextRecipe::encoders() const {
         for (const TextStates& one : row) add(one.encoder);
     for (const PooledFrom& one : pooled) add(one.encoder);
     return out;
+}
+
+bool denoiser_is_named(const ModelFiles& files, const Family& family, std::string_view word) {
+    const auto first = files.tensors().lower_bound(std::string(family.denoiser) + ".");
+    if (first == files.tensors().end()) return false;
+    std::string name = files.file_of(first->second.bytes).path().filename().string();
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
+    return name.find(word) != std::string::npos;
 }
 
 bool marked_v(const ModelFiles& files) { return files.find("mark.v_pred") != nullptr; }

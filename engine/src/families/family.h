@@ -2,6 +2,7 @@
 // file and one entry in families.cpp.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <span>
@@ -19,6 +20,15 @@ struct TextStates {
     std::string_view encoder;       // a component
     std::vector<int> layers_off{};  // states without so many last layers, side by side; empty: by the user's clip_skip
     bool normed = false;            // by the encoder's final norm
+    std::vector<int> layers{};      // in place of layers_off: states after so many layers
+    // How many states lie side by side.
+    size_t count() const { return layers.empty() ? std::max<size_t>(1, layers_off.size()) : layers.size(); }
+};
+
+// What tells language models of one shape apart: the base of their rotary positions.
+struct LanguageModel {
+    std::string_view title;  // for people
+    double rotary_base = 1e6;
 };
 
 struct TextRecipe {
@@ -33,6 +43,8 @@ struct TextRecipe {
     bool zeros_for_empty_negative = false;
     bool mixes_lengths = false;        // texts of different lengths may go through the denoiser together
     std::string_view chat_template{};  // for language models; "{}" stands for the prompt
+    int left_out = 0;                  // so many first tokens, which are the template's, do not go on
+    LanguageModel language_model{};    // that it takes; no title: any
     // Tokens that an encoder's prompts are padded to.
     std::map<std::string_view, int (*)(const ModelFiles&)> lengths{};
 
@@ -46,6 +58,7 @@ struct FlowShift {
     // Grows with the number of patches of 2x2, linear in its logarithm, from `low` at `few` to `high` at `many`.
     bool dynamic = false;
     double few = 256, many = 4096, low = 0.5, high = 1.15;
+    bool settled = false;  // whatever a scheduler's config says
 };
 
 // The denoiser's kind of prediction, and the levels of noise that it knows.
@@ -80,15 +93,18 @@ const Family& default_family();
 using Defaults = std::map<std::string, std::string>;
 
 // The families, each in its file.
-extern const Family sd1, sd2, sdxl, sdxl_refiner, z_image_family, flux_1;
+extern const Family sd1, sd2, sdxl, sdxl_refiner, z_image_family, flux_1, krea_2;
 
 // Shared by families of one descent.
 namespace latents {
 LatentSpace sd();    // four channels
 LatentSpace sdxl();  // four channels of another autoencoder
 LatentSpace flux();  // sixteen, with a shift
+LatentSpace wan();   // sixteen, with a mean and a deviation for each
 }  // namespace latents
 
+// Whether the denoiser's file is named so: its name holds `word`, whatever its case.
+bool denoiser_is_named(const ModelFiles& files, const Family& family, std::string_view word);
 // Whether the files carry the mark of models that predict v.
 bool marked_v(const ModelFiles& files);
 // Noise levels of "Align Your Steps" (Sabour et al. 2024).

@@ -20,8 +20,8 @@ int64_t text_width(const std::vector<NamedNetwork>& networks, const Family& fami
             const auto found = std::find_if(networks.begin(), networks.end(),
                                             [&](const NamedNetwork& named) { return named.part->name == one.encoder; });
             if (found == networks.end()) return 0;
-            width += static_cast<const TextEncoder&>(*found->network).traits().width *
-                     std::max<int64_t>(1, static_cast<int64_t>(one.layers_off.size()));
+            width +=
+                static_cast<const TextEncoder&>(*found->network).traits().width * static_cast<int64_t>(one.count());
         }
         widest = std::max(widest, width);
     }
@@ -55,10 +55,14 @@ void require_fit(const std::vector<NamedNetwork>& networks, const Family& family
         channels = net.out_channels();
     }
     for (const Role role : {Role::tiny_decoder, Role::tiny_encoder})
-        if (const NamedNetwork* tiny = find(role); tiny && (denoiser || decoder))
+        if (const NamedNetwork* tiny = find(role); tiny && (denoiser || decoder)) {
+            if (family.latent.tiny_autoencoder.empty())
+                fail(SDCPP_UNSUPPORTED_MODEL, "the ", tiny->part->title, " does not decode latents of ", family.title,
+                     "; leave it out");
             if (const int64_t own = static_cast<const Taesd&>(*tiny->network).latent_channels(); own != channels)
                 fail(SDCPP_UNSUPPORTED_MODEL, "the ", tiny->part->title, " takes latents of ", own,
                      " channels, the model's have ", channels, "; it belongs to another family of models");
+        }
 }
 
 }  // namespace sdcpp

@@ -105,8 +105,6 @@ constexpr Stranger strangers[] = {
     {"Kolors", later, "encoder_hid_proj.weight add_embedding.linear_1.weight"},
     {"Kandinsky 2", later, "encoder_hid_proj.image_embeds.weight"},
     // their autoencoders
-    {"a VAE of Wan or Qwen-Image", later,
-     "decoder.middle.0.residual.0.gamma | decoder.mid_block.resnets.0.norm1.gamma"},
     {"Sana's VAE (DC-AE)", later, "encoder.down_blocks.0.0.*"},
 };
 
@@ -258,7 +256,7 @@ void refuse_strangers(const TensorFile& file, const ModelPath& path) {
 }
 
 bool is_leftover(std::string_view name) {
-    // averages of weights, losses of training, other halves of text encoders
+    // averages of weights, losses of training, other halves of text encoders, layers that join or part frames
     static constexpr std::array<std::string_view, 20> starts = {
         "model_ema.",    "loss.",          "denoiser.",      "optimizer",     "vision_model.",
         "visual.",       "visual_proj",    "t5.decoder.",    "t5.lm_head.",   "llm.lm_head.",
@@ -284,6 +282,7 @@ bool is_leftover(std::string_view name) {
                                                                "scale_factor",
                                                                "v_pred",
                                                                "ztsnr"};
+    if (name.find(".time_conv.") != std::string_view::npos) return true;
     return std::any_of(starts.begin(), starts.end(), [&](auto start) { return name.starts_with(start); }) ||
            std::any_of(endings.begin(), endings.end(), [&](auto end) { return name.ends_with(end); }) ||
            std::find(alone.begin(), alone.end(), name) != alone.end();

@@ -12,7 +12,8 @@ bool holds(const ModelFiles& files, const Component::NetworkRow& part) { return 
 std::vector<const Component*> missing_components(const ModelFiles& files, const Family& family, bool tiny) {
     std::vector<const Component*> needed = {find_component(family.denoiser)};
     for (const std::string_view name : family.text.encoders()) needed.push_back(find_component(name));
-    needed.push_back(find_component(tiny ? family.latent.tiny_autoencoder : family.autoencoder));
+    if (const Component* coder = find_component(tiny ? family.latent.tiny_autoencoder : family.autoencoder))
+        needed.push_back(coder);
     std::erase_if(needed, [&](const Component* component) { return holds(files, network_of(*component)); });
     return needed;
 }

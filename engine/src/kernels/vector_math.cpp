@@ -170,6 +170,14 @@ Moments moments(const float* x, int64_t count) {
     return out;
 }
 
+SDCPP_VECTOR_CODE void add_squares(const float* x, float* sums, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) sums[i] += x[i] * x[i];
+}
+
+SDCPP_VECTOR_CODE void multiply(const float* x, const float* factors, float* y, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) y[i] = x[i] * factors[i];
+}
+
 SDCPP_VECTOR_CODE void scale_and_shift(const float* x, float* y, int64_t count, float scale, float shift, bool silu) {
     if (!silu) {
         for (int64_t i = 0; i < count; ++i) y[i] = x[i] * scale + shift;

@@ -14,6 +14,10 @@ void widen(ggml_type type, const void* source, float* out, int64_t count);
 float exp2_below(float* p, int64_t count, float top);
 float largest(const float* p, int64_t count);
 void multiply_by(float* p, int64_t count, float factor);
+// sums += x * x
+void add_squares(const float* x, float* sums, int64_t count);
+// y = x * factors
+void multiply(const float* x, const float* factors, float* y, int64_t count);
 // p += other * factor
 void add_half(float* p, const ggml_fp16_t* other, int64_t count, float factor);
 // y = x with each pair of neighbours rotated: `factors` [2, count] as in nn/layers.h.

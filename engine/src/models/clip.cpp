@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "models/clip_layer.h"
+#include "models/masks.h"
 #include "nn/layers.h"
 
 namespace sdcpp {

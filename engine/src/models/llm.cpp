@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "models/masks.h"
 #include "nn/layers.h"
 
 namespace sdcpp {
@@ -84,7 +85,7 @@ struct MlpHalf {
     }
 };
 
-Shape shape_of(const Scope& s, int64_t width, const Json& config) {
+Shape shape_of(const Scope& s, int64_t width, const Json& config, double rotary_base) {
     const int64_t queries = s.side("layers.0.self_attn.q_proj.weight", 0);
     const int64_t keys = s.side("layers.0.self_attn.k_proj.weight", 0);
     const bool normed = s.has("layers.0.self_attn.q_norm.weight");
@@ -93,26 +94,37 @@ Shape shape_of(const Scope& s, int64_t width, const Json& config) {
     if (head < 2 || head % 2 != 0 || queries % head != 0 || keys % head != 0 || keys == 0 || queries % keys != 0)
         fail(SDCPP_UNSUPPORTED_MODEL, "a language model with ", queries, " values of queries and ", keys,
              " of keys in heads of ", head, "; give \"num_attention_heads\" in its config");
-    const double theta = config.number_or("rope_theta", config["rope_parameters"].number_or("rope_theta", 1e6));
+    const double own = Llm::rotary_base_of(config);
     return {width,
             queries / head,
             keys / head,
             head,
             static_cast<float>(config.number_or("rms_norm_eps", 1e-6)),
-            static_cast<float>(theta)};
+            static_cast<float>(own > 0 ? own : rotary_base)};
+}
+
+// A model that sees, too, keeps its language model's part apart.
+const Json& language_part(const Json& config) {
+    const Json& part = config["text_config"];
+    return part.object() ? part : config;
 }
 
 }  // namespace
 
-Llm::Llm(const ModelFiles& files) : TextEncoder(files, "llm") {
+double Llm::rotary_base_of(const Json& config) {
+    const Json& part = language_part(config);
+    return part.number_or("rope_theta", part["rope_parameters"].number_or("rope_theta", 0));
+}
+
+Llm::Llm(const ModelFiles& files, double rotary_base) : TextEncoder(files, "llm") {
     const Scope s = root();
-    const Json& config = files.config()["text_encoder"];
+    const Json& config = language_part(files.config()["text_encoder"]);
     vocabulary_ = s.side("embed_tokens.weight", 0);
     width_ = s.side("embed_tokens.weight", 1);
     declare_embeddings(s, "embed_tokens.weight", vocabulary_, width_);
     layers_ = s.count("layers");
     if (layers_ == 0) fail(SDCPP_MISSING_PART, "the language model has no layers");
-    const Shape shape = shape_of(s, width_, config);
+    const Shape shape = shape_of(s, width_, config, rotary_base);
     for (int i = 0; i < layers_; ++i) {
         block(
             "layers." + std::to_string(i), [&] { return AttentionHalf(s / "layers" / i, shape); },

@@ -10,7 +10,11 @@ namespace sdcpp {
 // "states.K" [N, T, C] those of K layers.
 class Llm : public TextEncoder {
   public:
-    explicit Llm(const ModelFiles& files);
+    // `rotary_base`: of its positions, if its config does not say.
+    explicit Llm(const ModelFiles& files, double rotary_base = 1e6);
+
+    // The base that a language model's config names; 0: none.
+    static double rotary_base_of(const Json& config);
 
     // A few channels of the residual pass the largest f16. Keys and values are made of a normed input.
     bool wide_range() const override { return true; }

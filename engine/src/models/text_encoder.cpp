@@ -1,7 +1,6 @@
 #include "models/text_encoder.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "base/error.h"
 
@@ -41,15 +40,6 @@ Selection TextEncoder::select_layers(const Wanted& wanted, size_t first) const {
     }
     if (wanted.normed) out.stages.push_back(first + 3 * layers);
     return out;
-}
-
-Array causal_mask(int64_t tokens) {
-    std::vector<ggml_fp16_t> mask(static_cast<size_t>(tokens * tokens), ggml_fp32_to_fp16(0));
-    const ggml_fp16_t hidden = ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity());
-    for (int64_t row = 0; row < tokens; ++row)
-        for (int64_t column = row + 1; column < tokens; ++column)
-            mask[static_cast<size_t>(row * tokens + column)] = hidden;
-    return Array::of("mask", {tokens, tokens}, std::move(mask), true);
 }
 
 }  // namespace sdcpp

@@ -52,7 +52,4 @@ class TextEncoder : public Network {
     const Weight* embeddings_ = nullptr;
 };
 
-// A lower triangle: each token sees itself and those before it. f16, zeros and minus infinities, shared by a batch.
-Array causal_mask(int64_t tokens);
-
 }  // namespace sdcpp

@@ -103,11 +103,6 @@ struct FeedForwardHalf {
     }
 };
 
-ggml_tensor* value_or_null(const Values& v, const std::string& name) {
-    const auto found = v.find(name);
-    return found == v.end() ? nullptr : found->second;
-}
-
 }  // namespace
 
 ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {

@@ -27,4 +27,7 @@ ggml_tensor* geglu(Graph& g, ggml_tensor* x);
 ggml_tensor* group_norm(Graph& g, ggml_tensor* x, ggml_tensor* weight, ggml_tensor* bias, int groups, float eps,
                         bool silu);
 
+// x [N, C, H, W] as ChannelNorm in nn/layers.h.
+ggml_tensor* channel_norm(Graph& g, ggml_tensor* x, ggml_tensor* gamma, bool silu);
+
 }  // namespace sdcpp::cpu

@@ -39,6 +39,9 @@ void sum_in_f32(Tensor* y) {
         ggml_mul_mat_set_prec(y, GGML_PREC_F32);
 }
 
+// Keeps the mean square of places that hold nothing but zeros from dividing by zero.
+constexpr float smallest_square = 1e-24f;
+
 // Whether the device computes `op`.
 inline bool can(const Graph& g, const ggml_tensor* op) { return !g.kernels.supports || g.kernels.supports(op); }
 

@@ -53,12 +53,30 @@ ggml_tensor* LayerNorm::operator()(Graph& g, ggml_tensor* x) const {
     return ggml_add(g.context, ggml_mul(g.context, y, weight_->tensor), bias_->tensor);
 }
 
-RmsNorm::RmsNorm(const Scope& scope, int64_t channels, float eps)
-    : weight_(scope.weight("weight", WeightKind::vector, {channels})), eps_(eps) {}
+RmsNorm::RmsNorm(const Scope& scope, int64_t channels, float eps, float offset)
+    : weight_(scope.weight("weight", WeightKind::vector, {channels})), eps_(eps), offset_(offset) {}
 
 ggml_tensor* RmsNorm::operator()(Graph& g, ggml_tensor* x) const {
     require_input(weight_, weight_->tensor->ne[0], x->ne[0]);
-    return ggml_mul(g.context, ggml_rms_norm(g.context, x, eps_), weight_->tensor);
+    ggml_tensor* weight = weight_->tensor;
+    if (offset_ != 0) weight = ggml_scale_bias(g.context, weight, 1, offset_);
+    return ggml_mul(g.context, ggml_rms_norm(g.context, x, eps_), weight);
+}
+
+ChannelNorm::ChannelNorm(const Scope& scope, int64_t channels)
+    : gamma_(scope.weight("gamma", WeightKind::vector, {channels})) {}
+
+ggml_tensor* ChannelNorm::operator()(Graph& g, ggml_tensor* x) const { return apply(g, x, false); }
+
+ggml_tensor* ChannelNorm::silu(Graph& g, ggml_tensor* x) const { return apply(g, x, true); }
+
+ggml_tensor* ChannelNorm::apply(Graph& g, ggml_tensor* x, bool silu) const {
+    require_input(gamma_, gamma_->tensor->ne[0], x->ne[2]);
+    if (ggml_tensor* y = cpu::channel_norm(g, x, gamma_->tensor, silu)) return y;
+    ggml_context* c = g.context;
+    ggml_tensor* y = ggml_mul(c, ggml_rms_norm(c, to_tokens(g, x), smallest_square), gamma_->tensor);
+    y = from_tokens(g, y, x->ne[0], x->ne[1]);
+    return silu ? ggml_silu(c, y) : y;
 }
 
 ggml_tensor* to_tokens(Graph& g, ggml_tensor* x) {

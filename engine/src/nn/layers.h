@@ -59,15 +59,29 @@ class LayerNorm {
     float eps_;
 };
 
-// y = x / rms(x) * weight over the innermost side (Zhang & Sennrich 2019).
+// y = x / rms(x) * (weight + offset) over the innermost side (Zhang & Sennrich 2019). Some models store weights less
+// one.
 class RmsNorm {
   public:
-    RmsNorm(const Scope& scope, int64_t channels, float eps);
+    RmsNorm(const Scope& scope, int64_t channels, float eps, float offset = 0);
     ggml_tensor* operator()(Graph& g, ggml_tensor* x) const;  // [..., C]
 
   private:
     const Weight* weight_;
-    float eps_;
+    float eps_, offset_;
+};
+
+// y = x / rms(x) * gamma over the channels of [N, C, H, W]. silu(): and then y * sigmoid(y).
+class ChannelNorm {
+  public:
+    ChannelNorm(const Scope& scope, int64_t channels);
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const;
+    ggml_tensor* silu(Graph& g, ggml_tensor* x) const;
+
+  private:
+    ggml_tensor* apply(Graph& g, ggml_tensor* x, bool silu) const;
+
+    const Weight* gamma_;
 };
 
 // softmax(q k^T / sqrt(d)) v over heads of size d = C / heads that lie side by side: q [N, Tq, C], k and v [N, Tk, C'].

@@ -45,6 +45,17 @@ std::vector<Array> inputs_of(const TextEncoder& encoder, std::span<const int32_t
     return inputs;
 }
 
+// States after so many layers as those without so many last ones.
+std::vector<int> layers_off(const TextEncoder& encoder, const std::vector<int>& after) {
+    const int layers = encoder.traits().layers, most = *std::max_element(after.begin(), after.end());
+    if (most > layers)
+        fail(SDCPP_UNSUPPORTED_MODEL, "the text encoder ", encoder.name(), " has ", layers,
+             " layers; the model takes its states after ", most);
+    std::vector<int> out;
+    for (const int layer : after) out.push_back(layers - layer);
+    return out;
+}
+
 Encoded encoded(Executor& executor, const PromptTokens& tokens, const TextEncoder::Wanted& wanted) {
     const TextEncoder& encoder = executor.as<TextEncoder>();
     const TextEncoder::Traits traits = encoder.traits();
@@ -117,6 +128,7 @@ Conditioning encode_prompt(Model& model, std::span<const PromptTokens> tokens, i
             for (const TextStates& one : row) {
                 if (one.encoder != name) continue;
                 wanted.layers_off = one.layers_off.empty() ? std::vector<int>{clip_skip - 1} : one.layers_off;
+                if (!one.layers.empty()) wanted.layers_off = layers_off(*encoders[i], one.layers);
                 wanted.normed = one.normed;
             }
         for (const TextRecipe::PooledFrom& one : recipe.pooled)

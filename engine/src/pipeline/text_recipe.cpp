@@ -14,7 +14,8 @@ struct Row {
 };
 
 // All states that a row of the recipe names, side by side along their channels.
-Row side_by_side(const std::vector<TextStates>& row, const EncodedTexts& texts) {
+// Without the `first` tokens.
+Row side_by_side(const std::vector<TextStates>& row, const EncodedTexts& texts, int64_t first) {
     Row out;
     out.tokens = texts.at(row.front().encoder).tokens;
     for (const TextStates& one : row) {
@@ -23,14 +24,17 @@ Row side_by_side(const std::vector<TextStates>& row, const EncodedTexts& texts) 
             fail(SDCPP_INVALID_ARGUMENT, "a prompt must have as many chunks for every text encoder");
         out.width += text.width * static_cast<int64_t>(text.states.size());
     }
-    for (int64_t token = 0; token < out.tokens; ++token)
+    for (int64_t token = first; token < out.tokens; ++token)
         for (const TextStates& one : row) {
             const Encoded& text = texts.at(one.encoder);
             for (const Floats& states : text.states) {
-                const auto first = states.begin() + token * text.width;
-                out.states.insert(out.states.end(), first, first + text.width);
+                const auto begin = states.begin() + token * text.width;
+                out.states.insert(out.states.end(), begin, begin + text.width);
             }
         }
+    out.tokens -= first;
+    if (out.tokens < 1)
+        fail(SDCPP_INVALID_ARGUMENT, "a prompt of ", out.tokens + first, " tokens has nothing but the template's");
     return out;
 }
 
@@ -49,7 +53,7 @@ Conditioning assembled(const TextRecipe& recipe, const EncodedTexts& texts) {
     std::vector<Row> rows;
     int64_t width = 0, tokens = 0;
     for (const auto& row : recipe.context) {
-        rows.push_back(side_by_side(row, texts));
+        rows.push_back(side_by_side(row, texts, recipe.left_out));
         width = std::max(width, rows.back().width);
         tokens += rows.back().tokens;
     }

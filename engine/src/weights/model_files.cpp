@@ -48,6 +48,9 @@ ModelFiles::ModelFiles(const std::vector<ModelPath>& paths, const Namings& namin
         const fs::path scheduler = paths[i].path / "scheduler" / "scheduler_config.json";
         if (paths[i].role.part.empty() && fs::exists(scheduler))
             add_config("scheduler", Json::parse(MappedFile(scheduler).text()));
+        const fs::path index = paths[i].path / "model_index.json";
+        if (paths[i].role.part.empty() && fs::exists(index))
+            add_config("pipeline", Json::parse(MappedFile(index).text()));
     }
 }
 

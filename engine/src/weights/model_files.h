@@ -35,9 +35,9 @@ class ModelFiles {
     // The file in which a tensor's bytes lie.
     const MappedFile& file_of(std::span<const std::byte> bytes) const;
 
-    // Objects with the keys of diffusers' config files, one under each component's name for it, "scheduler", and
-    // "defaults" for generation options; from a diffusers folder, the metadata key "sdcpp.config", or a config.json
-    // in a file's folder.
+    // Objects with the keys of diffusers' config files, one under each component's name for it, "scheduler", "pipeline"
+    // (model_index.json), and "defaults" for generation options; from a diffusers folder, the metadata key
+    // "sdcpp.config", or a config.json in a file's folder.
     const Json& config() const { return config_; }
 
   private:

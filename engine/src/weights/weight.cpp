@@ -71,13 +71,23 @@ int Scope::count(std::string_view name) const {
 const Weight* Scope::weight(std::string_view name, WeightKind kind, const std::vector<int64_t>& shape) const {
     const TensorInfo& found = tensor(name);
     std::string full = prefix_ + "." + std::string(name);
-    if (squeezed(found.shape) != squeezed(shape))
+    // a kernel with a side for time: of one frame, with zeros before it, a causal convolution sees the last slice alone
+    const bool timed =
+        kind == WeightKind::convolution && found.shape.size() == 5 && shape.size() == 4 && found.shape[2] > 1;
+    std::vector<int64_t> own = found.shape;
+    if (timed) own.erase(own.begin() + 2);
+    if (squeezed(own) != squeezed(shape))
         fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", full, " has shape ", shape_text(found.shape), ", expected ",
              shape_text(shape));
     if (!dtype_is_numeric(found.type))
         fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", full, " has type ", dtype_name(found.type),
              ", which holds no weights");
-    auto source = source_of(files(), found);
+    WeightSourcePtr source = source_of(files(), found);
+    if (timed) {
+        const int64_t slice = shape[2] * shape[3];
+        source = std::make_shared<SlicedSource>(std::move(source), found.shape[2] * slice, (found.shape[2] - 1) * slice,
+                                                slice);
+    }
     return list_->add({std::move(full), std::move(source), kind, shape, nullptr});
 }
 

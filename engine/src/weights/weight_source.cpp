@@ -67,6 +67,23 @@ bool ScaledSource::fits_f16() const {
     return base_->fits_f16() && (ones_ || (largest <= 65504.0f && largest >= 0x1p-12f));
 }
 
+void SlicedSource::rows(int64_t first, int64_t count, float* out) const {
+    const int64_t together = std::max<int64_t>(1, (int64_t{1} << 16) / group_);
+    std::vector<float> values;
+    for (int64_t at = first; at < first + count;) {
+        const int64_t number = at / length_, groups = std::min(together, (first + count - 1) / length_ - number + 1);
+        values.resize(static_cast<size_t>(groups * group_));
+        base_->rows(number * group_, groups * group_, values.data());
+        for (const int64_t end = std::min(first + count, (number + groups) * length_); at < end; ++at)
+            *out++ = values[static_cast<size_t>((at / length_ - number) * group_ + first_ + at % length_)];
+    }
+}
+
+void SlicedSource::forget(int64_t first, int64_t count) const {
+    const int64_t begin = first / length_, end = (first + count + length_ - 1) / length_;
+    base_->forget(begin * group_, (end - begin) * group_);
+}
+
 void ScaledSource::rows(int64_t first, int64_t count, float* out) const {
     base_->rows(first, count, out);
     for (int64_t i = 0; i < count;) {

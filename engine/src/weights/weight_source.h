@@ -83,4 +83,24 @@ class ScaledSource : public WeightSource {
     bool ones_ = true;
 };
 
+// Of each `group` values of another source, one behind the other, the `length` from `first` on.
+class SlicedSource : public WeightSource {
+  public:
+    SlicedSource(WeightSourcePtr base, int64_t group, int64_t first, int64_t length)
+        : base_(std::move(base)), group_(group), first_(first), length_(length) {}
+
+    DType type() const override { return base_->type(); }
+    int64_t count() const override { return base_->count() / group_ * length_; }
+    std::span<const std::byte> bytes_as(ggml_type) const override { return {}; }
+    void rows(int64_t first, int64_t count, float* out) const override;
+    void forget(int64_t first, int64_t count) const override;
+    bool fits_f16() const override { return base_->fits_f16(); }
+    const MappedFile* file() const override { return base_->file(); }
+    uint64_t generation() const override { return base_->generation(); }
+
+  private:
+    WeightSourcePtr base_;
+    int64_t group_, first_, length_;
+};
+
 }  // namespace sdcpp

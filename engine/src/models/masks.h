@@ -1,0 +1,18 @@
+// Masks of attention, to be added to scores: f16, 0 for what is seen and minus infinity for what is not.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "nn/array.h"
+
+namespace sdcpp {
+
+// A lower triangle [tokens, tokens]: each token sees itself and those before it. Shared by a batch.
+Array causal_mask(int64_t tokens);
+
+// [texts, 1, T, T] with T = `longest` + `behind`: text n's tokens from texts[n] to `longest`, which are padding, are
+// seen by none. `behind` tokens, which all are seen, follow each text.
+Array padding_mask(std::string name, const std::vector<int64_t>& texts, int64_t longest, int64_t behind);
+
+}  // namespace sdcpp
