@@ -21,6 +21,8 @@ _SAFETENSORS_TYPES = {"f4": "F32", "f2": "F16", "u2": "BF16", "u1": "F8_E4M3", "
 def values(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Random f32 weights of sensible size, always the same for the same name."""
     normal = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32)
+    if name.endswith("running_var"):
+        return np.abs(normal) + np.float32(0.5)
     if len(shape) >= 2:
         return normal / np.float32(np.sqrt(np.prod(shape[1:])))
     return normal * np.float32(0.1) + np.float32("norm" in name and name.endswith("weight"))
@@ -91,6 +93,14 @@ _FAMILIES: dict[str, tuple[dict[str, tuple[str, str]], dict[str, object]]] = {  
             "max_image_seq_len": 4096,
             "shift": 3.0,
         },
+    ),
+    "flux.2": (
+        {
+            "transformer": ("diffusers", "f2_transformer"),
+            "vae": ("diffusers", "f2_vae"),
+            "text_encoder": ("transformers", "f2_text_encoder"),
+        },
+        {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True, "shift": 3.0},
     ),
     "krea-2": (
         {

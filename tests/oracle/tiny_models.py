@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     AutoencoderTiny,
+    Flux2Transformer2DModel,
     FluxTransformer2DModel,
     Krea2Transformer2DModel,
     UNet2DConditionModel,
@@ -35,6 +37,9 @@ CONFIGS = {
     "z_vae": {"norm_num_groups": 8, "scaling_factor": 0.3611, "shift_factor": 0.1159},
     "z_text_encoder": {"rms_norm_eps": 1e-6, "rope_theta": 1e6},
     "f_transformer": {"axes_dims_rope": [4, 6, 6]},
+    "f2_transformer": {"axes_dims_rope": [4, 4, 4, 4]},
+    "f2_vae": {"norm_num_groups": 8, "batch_norm_eps": 1e-4},
+    "f2_text_encoder": {"rms_norm_eps": 1e-6, "rope_theta": 1e6},
     "k_transformer": {"axes_dims_rope": [4, 6, 6]},
     "k_text_encoder": {"rms_norm_eps": 1e-6, "rope_theta": 5e6},
     "f_text_encoder_2": {"layer_norm_epsilon": 1e-6, "relative_attention_max_distance": 128},
@@ -195,6 +200,31 @@ def f_text_encoder_2() -> T5EncoderModel:
     return _filled("f_text_encoder_2", T5EncoderModel(config))
 
 
+def f2_transformer(guided: bool = False) -> Flux2Transformer2DModel:
+    net = Flux2Transformer2DModel(
+        in_channels=128,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        joint_attention_dim=72,
+        timestep_guidance_channels=32,
+        guidance_embeds=guided,
+        **CONFIGS["f2_transformer"],
+    )
+    return _filled("f2_transformer", net)
+
+
+def f2_vae() -> AutoencoderKLFlux2:
+    """The statistics of its latents are buffers, not weights; a variance is above 0."""
+    net = AutoencoderKLFlux2(block_out_channels=(16, 16, 32, 32), layers_per_block=1, **CONFIGS["f2_vae"])
+    return _filled("f2_vae", net)
+
+
+def f2_text_encoder() -> Qwen3Model:
+    return _qwen3("f2_text_encoder", 24, 28)
+
+
 def k_transformer() -> Krea2Transformer2DModel:
     net = Krea2Transformer2DModel(
         in_channels=64,
@@ -229,4 +259,5 @@ NETWORKS = {"unet": unet, "vae": vae, "text_encoder": text_encoder, "taesd": tae
 NETWORKS |= {"xl_unet": xl_unet, "xl_text_encoder_2": xl_text_encoder_2}
 NETWORKS |= {"z_transformer": z_transformer, "z_vae": z_vae, "z_text_encoder": z_text_encoder}
 NETWORKS |= {"f_transformer": f_transformer, "f_text_encoder_2": f_text_encoder_2}
+NETWORKS |= {"f2_transformer": f2_transformer, "f2_vae": f2_vae, "f2_text_encoder": f2_text_encoder}
 NETWORKS |= {"k_transformer": k_transformer, "k_text_encoder": k_text_encoder, "wan_vae": wan_vae}

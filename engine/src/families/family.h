@@ -59,6 +59,8 @@ struct FlowShift {
     bool dynamic = false;
     double few = 256, many = 4096, low = 0.5, high = 1.15;
     bool settled = false;  // whatever a scheduler's config says
+    // In place of these: the logarithm for so many patches and steps.
+    double (*logarithm)(double patches, int steps) = nullptr;
 };
 
 // The denoiser's kind of prediction, and the levels of noise that it knows.
@@ -93,14 +95,15 @@ const Family& default_family();
 using Defaults = std::map<std::string, std::string>;
 
 // The families, each in its file.
-extern const Family sd1, sd2, sdxl, sdxl_refiner, z_image_family, flux_1, krea_2;
+extern const Family sd1, sd2, sdxl, sdxl_refiner, z_image_family, flux_1, krea_2, flux_2_family;
 
 // Shared by families of one descent.
 namespace latents {
-LatentSpace sd();    // four channels
-LatentSpace sdxl();  // four channels of another autoencoder
-LatentSpace flux();  // sixteen, with a shift
-LatentSpace wan();   // sixteen, with a mean and a deviation for each
+LatentSpace sd();      // four channels
+LatentSpace sdxl();    // four channels of another autoencoder
+LatentSpace flux();    // sixteen, with a shift
+LatentSpace flux_2();  // thirty-two in patches of 2x2, which the autoencoder norms
+LatentSpace wan();     // sixteen, with a mean and a deviation for each
 }  // namespace latents
 
 // Whether the denoiser's file is named so: its name holds `word`, whatever its case.

@@ -44,6 +44,25 @@ LatentSpace flux() {
     return out;
 }
 
+LatentSpace flux_2() {
+    LatentSpace out;
+    out.channels = 128;
+    out.factor = 16;
+    // a patch shows the mean of its four places
+    const std::vector<float> places =
+        shares({58,  113,  73,   495,  443,  836,  -99,  96,  644,   2144,  3009,  3652, 166,  -39,  -54,  157,
+                103, -160, -398, 902,  -235, -52,  95,   109, -3527, -2712, -1666, -301, -356, -180, -107, 78,
+                13,  746,  90,   -941, 156,  169,  70,   -34, -40,   -114,  32,    181,  80,   -939, -8,   186,
+                18,  43,   104,  284,  56,   -127, -24,  -22, -30,   1207,  -26,   65,   128,  101,  142,  137,
+                -72, -7,   95,   92,   -59,  0,    -77,  -49, -465,  -204,  -312,  95,   12,   -66,  290,  -34,
+                25,  220,  169,  -48,  -332, -457, -468, -85, 389,   609,   -76,   3,    -43,  -111, -460, -614});
+    for (size_t channel = 0; channel < places.size() / 3; ++channel)
+        for (int place = 0; place < 4; ++place)
+            for (size_t colour = 0; colour < 3; ++colour) out.rgb.push_back(places[3 * channel + colour] / 4);
+    out.rgb_bias = shares({-329, -718, -851});
+    return out;
+}
+
 LatentSpace wan() {
     LatentSpace out;
     out.channels = 16;

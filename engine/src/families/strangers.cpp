@@ -70,9 +70,6 @@ constexpr Stranger strangers[] = {
      "is not supported yet: without it pictures would be wrong",
      "time_embedding.cond_proj.weight | time_embed.cond_proj.weight"},
     // other families
-    {"FLUX.2", later,
-     "single_stream_modulation.lin.weight | double_stream_modulation_img.lin.weight | "
-     "single_stream_modulation.linear.weight"},
     {"Chroma", later, "distilled_guidance_layer.in_proj.bias | distilled_guidance_layer.in_proj.weight"},
     {"Stable Diffusion 3 or 3.5", later,
      "joint_blocks.0.context_block.adaLN_modulation.1.bias | joint_blocks.0.x_block.attn.qkv.weight | "

@@ -46,6 +46,13 @@ std::string from_diffusers(std::string name, int levels) {
 }
 
 Renamer renamer(const FileNames& file) {
+    // FLUX.2's file keeps the convolutions within the halves.
+    if (file.has("decoder.post_quant_conv.weight") || file.has("encoder.quant_conv.weight"))
+        return [](std::string name) {
+            replace_start(name,
+                          {{"decoder.post_quant_conv.", "post_quant_conv."}, {"encoder.quant_conv.", "quant_conv."}});
+            return name;
+        };
     const int levels = std::max(file.count("decoder.up_blocks."), file.count("encoder.down_blocks."));
     if (levels == 0) return nullptr;
     return [levels](const std::string& name) { return from_diffusers(name, levels); };
@@ -61,7 +68,7 @@ const Component vae = {
                .config = "vae",
                .recognises = recognises,
                .renamer = renamer,
-               .networks = {{"vae.decoder.", "vae.post_quant_conv."}, {"vae.encoder.", "vae.quant_conv."}}},
+               .networks = {{"vae.decoder.", "vae.post_quant_conv.", "vae.bn."}, {"vae.encoder.", "vae.quant_conv."}}},
     .networks = {{"vae.decoder", "VAE decoder", Role::decoder, "vae.decoder.", make_network<VaeDecoder>},
                  {"vae.encoder", "VAE encoder", Role::encoder, "vae.encoder.", make_network<VaeEncoder>}},
     .public_prefix = "first_stage_model.",

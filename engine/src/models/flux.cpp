@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "models/flux_parts.h"
 #include "models/patches.h"
 #include "models/rope.h"
 #include "models/transformer_parts.h"
@@ -13,54 +14,11 @@
 namespace sdcpp {
 namespace {
 
-constexpr float eps = 1e-6f;
-
-struct Embedding {
-    Linear in_layer, out_layer;
-
-    Embedding(const Scope& s, int64_t in, int64_t width)
-        : in_layer(s / "in_layer", in, width, WeightKind::edge),
-          out_layer(s / "out_layer", width, width, WeightKind::edge) {}
-
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const {
-        return out_layer(g, ggml_silu(g.context, in_layer(g, x)));
-    }
-};
-
-// x normed over its channels, times one plus a scale, plus a shift.
-ggml_tensor* modulated(Graph& g, ggml_tensor* x, ggml_tensor* shift, ggml_tensor* scale) {
-    ggml_context* c = g.context;
-    return ggml_add(c, ggml_mul(c, ggml_norm(c, x, eps), one_plus(g, scale)), shift);
-}
-
-// A stream's part of attention: queries and keys normed by head, with rotary positions.
-struct Projections {
-    Linear to_q, to_k, to_v;
-    RmsNorm query_norm, key_norm;
-    int64_t head;
-
-    Projections(const Scope& s, const Scope& norms, int64_t width, int64_t size)
-        : to_q(s / "to_q", width, width),
-          to_k(s / "to_k", width, width),
-          to_v(s / "to_v", width, width),
-          query_norm(norms / "query_norm", size, eps),
-          key_norm(norms / "key_norm", size, eps),
-          head(size) {}
-
-    ggml_tensor* normed(Graph& g, ggml_tensor* x, const RmsNorm& norm) const {
-        ggml_tensor* split = ggml_reshape_4d(g.context, x, head, x->ne[0] / head, x->ne[1], x->ne[2]);
-        return ggml_reshape_3d(g.context, norm(g, split), x->ne[0], x->ne[1], x->ne[2]);
-    }
-    ggml_tensor* q(Graph& g, ggml_tensor* x) const { return normed(g, to_q(g, x), query_norm); }
-    ggml_tensor* k(Graph& g, ggml_tensor* x) const { return normed(g, to_k(g, x), key_norm); }
-    ggml_tensor* v(Graph& g, ggml_tensor* x) const { return to_v(g, x); }
-};
-
 // One of a double block's two streams. Its modulation is six vectors: shift, scale and gate of the attention and of the
 // feed-forward layers.
 struct StreamAttention {
     Linear mod;
-    Projections projections;
+    FluxProjections projections;
     Linear proj;
 
     StreamAttention(const Scope& s, const std::string& stream, int64_t width, int64_t head)
@@ -83,18 +41,12 @@ struct DoubleAttention {
         v["img_mod"] = img_mod;
         v["txt_mod"] = txt_mod;
         ggml_tensor *x = v.at("x"), *context = v.at("context");
-        ggml_tensor* xn = modulated(g, x, chunk(g, img_mod, 0, 6), chunk(g, img_mod, 1, 6));
-        ggml_tensor* cn = modulated(g, context, chunk(g, txt_mod, 0, 6), chunk(g, txt_mod, 1, 6));
-        ggml_tensor* q = ggml_concat(c, txt.projections.q(g, cn), img.projections.q(g, xn), 1);
-        ggml_tensor* k = ggml_concat(c, txt.projections.k(g, cn), img.projections.k(g, xn), 1);
-        ggml_tensor* values = ggml_concat(c, txt.projections.v(g, cn), img.projections.v(g, xn), 1);
-        q = apply_rope(g, q, v.at("rope"), heads);
-        k = apply_rope(g, k, v.at("rope"), heads);
-        ggml_tensor* attended = attention(g, q, k, values, heads);
-        ggml_tensor* to_text = tokens_of(g, attended, 0, context->ne[1]);
-        ggml_tensor* to_picture = tokens_of(g, attended, context->ne[1], x->ne[1]);
-        v["x"] = ggml_add(c, x, ggml_mul(c, img.proj(g, to_picture), chunk(g, img_mod, 2, 6)));
-        v["context"] = ggml_add(c, context, ggml_mul(c, txt.proj(g, to_text), chunk(g, txt_mod, 2, 6)));
+        ggml_tensor* xn = modulated_norm(g, x, chunk(g, img_mod, 0, 6), chunk(g, img_mod, 1, 6));
+        ggml_tensor* cn = modulated_norm(g, context, chunk(g, txt_mod, 0, 6), chunk(g, txt_mod, 1, 6));
+        const JointlyAttended attended =
+            attend_jointly(g, txt.projections, cn, img.projections, xn, v.at("rope"), heads);
+        v["x"] = ggml_add(c, x, ggml_mul(c, img.proj(g, attended.picture), chunk(g, img_mod, 2, 6)));
+        v["context"] = ggml_add(c, context, ggml_mul(c, txt.proj(g, attended.text), chunk(g, txt_mod, 2, 6)));
     }
 };
 
@@ -106,7 +58,7 @@ struct DoubleFeedForward {
 
         ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* mod) const {
             ggml_context* c = g.context;
-            ggml_tensor* n = modulated(g, x, chunk(g, mod, 3, 6), chunk(g, mod, 4, 6));
+            ggml_tensor* n = modulated_norm(g, x, chunk(g, mod, 3, 6), chunk(g, mod, 4, 6));
             return ggml_add(c, x, ggml_mul(c, out(g, gelu_tanh(g, in(g, n))), chunk(g, mod, 5, 6)));
         }
     };
@@ -125,7 +77,7 @@ struct DoubleFeedForward {
 // A single block's attention and the first of its feed-forward layers, side by side; the second half joins them.
 struct SingleIn {
     Linear modulation;
-    Projections projections;
+    FluxProjections projections;
     Linear mlp;
     int64_t heads;
 
@@ -138,7 +90,7 @@ struct SingleIn {
     void operator()(Graph& g, Values& v) const {
         ggml_context* c = g.context;
         ggml_tensor* mod = modulation(g, ggml_silu(c, v.at("vec")));
-        ggml_tensor* n = modulated(g, v.at("x"), chunk(g, mod, 0, 3), chunk(g, mod, 1, 3));
+        ggml_tensor* n = modulated_norm(g, v.at("x"), chunk(g, mod, 0, 3), chunk(g, mod, 1, 3));
         ggml_tensor* q = apply_rope(g, projections.q(g, n), v.at("rope"), heads);
         ggml_tensor* k = apply_rope(g, projections.k(g, n), v.at("rope"), heads);
         v["attended"] = attention(g, q, k, projections.v(g, n), heads);
@@ -186,12 +138,12 @@ Flux::Flux(const ModelFiles& files) : Denoiser(files, "flux") {
 
     stage("embedders", [&] {
         struct Embedders {
-            Embedding time, vector;
-            std::optional<Embedding> guidance;
+            FluxEmbedding time, vector;
+            std::optional<FluxEmbedding> guidance;
         };
         const auto made =
-            std::make_shared<Embedders>(Embedders{Embedding(s / "time_in", sinusoids_, width_),
-                                                  Embedding(s / "vector_in", pooled_width_, width_), std::nullopt});
+            std::make_shared<Embedders>(Embedders{FluxEmbedding(s / "time_in", sinusoids_, width_),
+                                                  FluxEmbedding(s / "vector_in", pooled_width_, width_), std::nullopt});
         if (guided_) made->guidance.emplace(s / "guidance_in", sinusoids_, width_);
         return [made](Graph& g, Values& v) {
             ggml_tensor* vec = made->time(g, v.at("time"));
@@ -234,7 +186,7 @@ Flux::Flux(const ModelFiles& files) : Denoiser(files, "flux") {
             ggml_tensor* x = v.at("x");
             const int64_t text = v.at("context")->ne[1];
             x = tokens_of(g, x, text, x->ne[1] - text);
-            v["x"] = linear(g, modulated(g, x, chunk(g, shift(g, vec), 0, 1), chunk(g, scale(g, vec), 0, 1)));
+            v["x"] = linear(g, modulated_norm(g, x, chunk(g, shift(g, vec), 0, 1), chunk(g, scale(g, vec), 0, 1)));
         };
     });
 }
@@ -258,11 +210,7 @@ std::vector<Array> Flux::inputs(const Noisy& noisy) const {
                                         patches(noisy.x, noisy.shape, patch, PatchOrder::channel_first)),
                               Array::of("time", {noisy.rows(), sinusoids_}, sinusoids(noisy.timesteps, sinusoids_)),
                               std::move(context), joined(noisy.conditionings, "pooled"), rope_};
-    if (guided_) {
-        std::vector<float> scales(noisy.find("guidance")->floats().begin(), noisy.find("guidance")->floats().end());
-        for (float& scale : scales) scale *= 1000;
-        out.push_back(Array::of("guidance", {noisy.rows(), sinusoids_}, sinusoids(scales, sinusoids_)));
-    }
+    if (guided_) out.push_back(guidance_sinusoids(noisy, sinusoids_));
     return out;
 }
 

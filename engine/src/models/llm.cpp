@@ -137,13 +137,13 @@ Llm::Llm(const ModelFiles& files, double rotary_base) : TextEncoder(files, "llm"
     });
 }
 
-TextEncoder::Traits Llm::traits() const { return {"qwen2", 0, vocabulary_, width_, layers_, 0}; }
+TextEncoder::Traits Llm::traits() const { return {"qwen2", 0, vocabulary_, width_, layers_, padding}; }
 
 std::vector<Array> Llm::inputs(std::span<const int32_t> tokens, int64_t rows) const {
     const auto length = static_cast<int64_t>(tokens.size()) / rows;
     std::vector<int32_t> positions(static_cast<size_t>(length));
     std::iota(positions.begin(), positions.end(), 0);
-    return {Array::of("x", {rows, length, width_}, embedded(tokens)), causal_mask(length),
+    return {Array::of("x", {rows, length, width_}, embedded(tokens)), causal_mask(tokens, rows, padding),
             Array::of("positions", {length}, std::move(positions), true)};
 }
 

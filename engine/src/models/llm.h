@@ -24,6 +24,8 @@ class Llm : public TextEncoder {
     Selection select(const Wanted& wanted) const override { return select_layers(wanted, 0); }
 
   private:
+    static constexpr int32_t padding = 151643;  // "<|endoftext|>"; at a text's end no token sees it
+
     int64_t width_, vocabulary_;
     int layers_;
 };

@@ -2,6 +2,7 @@
 
 #include <ggml.h>
 
+#include <algorithm>
 #include <limits>
 
 namespace sdcpp {
@@ -18,6 +19,23 @@ Array causal_mask(int64_t tokens) {
         for (int64_t column = row + 1; column < tokens; ++column)
             mask[static_cast<size_t>(row * tokens + column)] = hidden();
     return Array::of("mask", {tokens, tokens}, std::move(mask), true);
+}
+
+Array causal_mask(std::span<const int32_t> tokens, int64_t rows, int32_t padding) {
+    const auto length = static_cast<int64_t>(tokens.size()) / rows;
+    std::vector<int64_t> seen_of;  // a row's tokens before the padding
+    for (int64_t row = 0; row < rows; ++row) {
+        int64_t count = length;
+        while (count > 1 && tokens[static_cast<size_t>(row * length + count - 1)] == padding) --count;
+        seen_of.push_back(count);
+    }
+    if (std::all_of(seen_of.begin(), seen_of.end(), [&](int64_t count) { return count == length; }))
+        return causal_mask(length);
+    std::vector<ggml_fp16_t> mask;
+    for (const int64_t count : seen_of)
+        for (int64_t query = 0; query < length; ++query)
+            for (int64_t key = 0; key < length; ++key) mask.push_back(key <= query && key < count ? seen() : hidden());
+    return Array::of("mask", {rows, 1, length, length}, std::move(mask));
 }
 
 Array padding_mask(std::string name, const std::vector<int64_t>& texts, int64_t longest, int64_t behind) {

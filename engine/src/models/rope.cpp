@@ -27,8 +27,8 @@ void RopeTable::append(std::vector<float>& into, std::span<const int64_t> places
         }
 }
 
-bool splits_head(const std::vector<int>& axes, int64_t head) {
-    return axes.size() == 3 &&
+bool splits_head(const std::vector<int>& axes, int64_t head, size_t count) {
+    return axes.size() == count &&
            std::all_of(axes.begin(), axes.end(), [](int axis) { return axis >= 2 && axis % 2 == 0; }) &&
            std::accumulate(axes.begin(), axes.end(), 0) == head;
 }

@@ -25,7 +25,7 @@ class RopeTable {
     std::vector<Axis> axes_;
 };
 
-// Whether heads of `head` values can be split so: three axes of even sizes that add up to a head.
-bool splits_head(const std::vector<int>& axes, int64_t head);
+// Whether heads of `head` values can be split so: `count` axes of even sizes that add up to a head.
+bool splits_head(const std::vector<int>& axes, int64_t head, size_t count = 3);
 
 }  // namespace sdcpp

@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "nn/layer_parts.h"
 #include "nn/layers.h"
 
 namespace sdcpp {
@@ -75,10 +76,71 @@ struct Downsample {
     ggml_tensor* operator()(Graph& g, ggml_tensor* x) const { return conv(g, ggml_pad(g.context, x, 1, 1, 0, 0)); }
 };
 
+// [N, 4 C, h, w] to [N, C, 2 h, 2 w]: channels c * 4 + dy * 2 + dx become places.
+ggml_tensor* patches_to_places(Graph& g, ggml_tensor* x) {
+    ggml_context* c = g.context;
+    const int64_t w = x->ne[0], h = x->ne[1], channels = x->ne[2] / 4, n = x->ne[3];
+    x = ggml_reshape_4d(c, x, w, h, 2, 2 * channels * n);  // x, y, dx, rest
+    x = ggml_reshape_4d(c, ggml_cont(c, ggml_permute(c, x, 1, 2, 0, 3)), 2 * w, h, 2,
+                        channels * n);  // row, y, dy, rest
+    return ggml_reshape_4d(c, ggml_cont(c, ggml_permute(c, x, 0, 2, 1, 3)), 2 * w, 2 * h, channels, n);
+}
+
+ggml_tensor* places_to_patches(Graph& g, ggml_tensor* x) {
+    ggml_context* c = g.context;
+    const int64_t w = x->ne[0] / 2, h = x->ne[1] / 2, channels = x->ne[2], n = x->ne[3];
+    x = ggml_reshape_4d(c, x, 2 * w, 2, h, channels * n);  // row, dy, y, rest
+    x = ggml_reshape_4d(c, ggml_cont(c, ggml_permute(c, x, 0, 2, 1, 3)), 2, w, h, 2 * channels * n);  // dx, x, y, rest
+    return ggml_reshape_4d(c, ggml_cont(c, ggml_permute(c, x, 2, 0, 1, 3)), w, h, 4 * channels, n);
+}
+
+// The statistics that patches are normed by.
+struct Statistics {
+    const Weight *mean, *variance;
+    float least;
+
+    Statistics(const Scope& s, int64_t channels, float smallest)
+        : mean(s.weight("running_mean", WeightKind::vector, {channels})),
+          variance(s.weight("running_var", WeightKind::vector, {channels})),
+          least(smallest) {}
+
+    ggml_tensor* deviation(Graph& g) const {
+        ggml_tensor* root = ggml_sqrt(g.context, ggml_scale_bias(g.context, variance->tensor, 1, least));
+        return ggml_reshape_4d(g.context, root, 1, 1, root->ne[0], 1);
+    }
+    ggml_tensor* restored(Graph& g, ggml_tensor* x) const {
+        return ggml_add(g.context, ggml_mul(g.context, x, deviation(g)), per_channel(g, mean));
+    }
+    ggml_tensor* normed(Graph& g, ggml_tensor* x) const {
+        return ggml_div(g.context, ggml_sub(g.context, x, per_channel(g, mean)), deviation(g));
+    }
+};
+
+struct FromPatches {
+    Statistics bn;
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const { return patches_to_places(g, bn.restored(g, x)); }
+};
+
+// Means, and log variances behind them, of which the means are normed.
+struct ToPatches {
+    Statistics bn;
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const {
+        ggml_context* c = g.context;
+        const int64_t channels = x->ne[2] / 2;
+        const auto half = [&](int64_t number) {
+            return ggml_cont(c, ggml_view_4d(c, x, x->ne[0], x->ne[1], channels, x->ne[3], x->nb[1], x->nb[2], x->nb[3],
+                                             static_cast<size_t>(number * channels) * x->nb[2]));
+        };
+        return ggml_concat(c, bn.normed(g, places_to_patches(g, half(0))), places_to_patches(g, half(1)), 2);
+    }
+};
+
 }  // namespace
 
 VaeHalf::VaeHalf(const ModelFiles& files)
-    : Autoencoder(files, "vae"), groups_(per_level(files.config()["vae"].integers("norm_num_groups"), 0, 32)) {}
+    : Autoencoder(files, "vae"),
+      groups_(per_level(files.config()["vae"].integers("norm_num_groups"), 0, 32)),
+      batch_norm_eps_(static_cast<float>(files.config()["vae"].number_or("batch_norm_eps", 1e-4))) {}
 
 void VaeHalf::resnet_stage(const Scope& s, int64_t& width) {
     stage(s.name(), [&] {
@@ -98,10 +160,16 @@ VaeDecoder::VaeDecoder(const ModelFiles& files) : VaeHalf(files) {
     int64_t width = s.side("conv_in.weight", 0);
     latent_channels_ = s.side("conv_in.weight", 1);
 
+    const int64_t latent = latent_channels_;
+    if (root_scope.has("bn")) {
+        factor_ = 2;
+        latent_channels_ = 4 * latent;
+        stage("bn",
+              [&] { return on_x(FromPatches{Statistics(root_scope / "bn", latent_channels_, batch_norm_eps_)}); });
+    }
     if (root_scope.has("post_quant_conv"))
-        stage("post_quant_conv",
-              [&] { return on_x(Conv2d(root_scope / "post_quant_conv", latent_channels_, latent_channels_, 1)); });
-    stage("conv_in", [&] { return on_x(Conv2d(s / "conv_in", latent_channels_, width)); });
+        stage("post_quant_conv", [&] { return on_x(Conv2d(root_scope / "post_quant_conv", latent, latent, 1)); });
+    stage("conv_in", [&] { return on_x(Conv2d(s / "conv_in", latent, width)); });
     middle_stages(s, width);
     for (int level = s.count("up") - 1; level >= 0; --level) {
         const Scope up = s / "up" / level;
@@ -138,6 +206,11 @@ VaeEncoder::VaeEncoder(const ModelFiles& files) : VaeHalf(files) {
     });
     if (root_scope.has("quant_conv"))
         stage("quant_conv", [&] { return on_x(Conv2d(root_scope / "quant_conv", out, out, 1)); });
+    if (root_scope.has("bn")) {
+        factor_ *= 2;
+        latent_channels_ *= 4;
+        stage("bn", [&] { return on_x(ToPatches{Statistics(root_scope / "bn", latent_channels_, batch_norm_eps_)}); });
+    }
 }
 
 }  // namespace sdcpp

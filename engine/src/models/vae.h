@@ -19,7 +19,11 @@ class VaeHalf : public Autoencoder {
 
     int64_t latent_channels_ = 0, factor_ = 1;
     int groups_;  // groups of the group norms
+    float batch_norm_eps_;
 };
+
+// FLUX.2's autoencoder has its latents in patches of 2x2 places, each value of a patch normed by statistics of its own
+// ("bn"). Here the patches are the latents: four times the channels, and half as many places along each side.
 
 // Values in: "x" [N, latent, h, w], already divided by the scaling factor. Out: "x" [N, 3, h*f, w*f] in -1..1.
 class VaeDecoder : public VaeHalf {

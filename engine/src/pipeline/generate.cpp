@@ -142,10 +142,12 @@ NoiseTable noise_table(const Model& model, const SampleOptions& options) {
     if (!model.family.prediction.flow) return model.diffusion;
     const Json& config = model.files.config()["scheduler"];
     const FlowShift own = model.family.prediction.flow_shift(model.files);
+    const double patches = static_cast<double>(options.height / model.facts.size_multiple) *
+                           static_cast<double>(options.width / model.facts.size_multiple);
+    if (own.logarithm && options.flow_shift <= 0)
+        return NoiseTable::flow(std::exp(own.logarithm(patches, options.steps)));
     double shift = own.settled ? own.fixed : config.number_or("shift", own.fixed);
     if (!own.settled && config.boolean_or("use_dynamic_shifting", own.dynamic)) {
-        const double patches = static_cast<double>(options.height / model.facts.latent.factor / 2) *
-                               static_cast<double>(options.width / model.facts.latent.factor / 2);
         const double few = config.number_or("base_image_seq_len", own.few),
                      many = config.number_or("max_image_seq_len", own.many);
         const double low = config.number_or("base_shift", own.low), high = config.number_or("max_shift", own.high);

@@ -178,7 +178,7 @@ Json text_encoders_json(const Model& model) {
     for (const TextEncoder* encoder : text_encoders(model)) {
         const TextEncoder::Traits traits = encoder->traits();
         const int64_t length = padded_length(model, encoder->name()).value_or(0);
-        const bool talks = traits.positions == 0 && length == 0;
+        const bool talks = traits.positions == 0;
         out.emplace_back(Json::Object{
             {"name", Json(encoder->name())},
             {"tokenizer", Json(traits.tokenizer)},
