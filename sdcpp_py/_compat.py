@@ -52,8 +52,7 @@ _NO_EFFECT = {
     *("verbose", "flash_attn", "diffusion_flash_attn", "enable_mmap", "vae_decode_only", "diffusion_conv_direct"),
     *("vae_conv_direct", "keep_clip_on_cpu", "keep_control_net_on_cpu", "keep_vae_on_cpu", "force_sdxl_vae_conv_scale"),
     *("lora_apply_mode", "chroma_use_dit_mask", "chroma_use_t5_mask", "chroma_t5_mask_pad"),
-    *("qwen_image_zero_cond_t", "auto_resize_ref_image", "increase_ref_index", "skip_layers"),
-    *("skip_layer_start", "skip_layer_end", "pm_style_strength"),
+    *("qwen_image_zero_cond_t", "auto_resize_ref_image", "increase_ref_index", "pm_style_strength"),
     *("cache_error_decay_rate",),
     *("cache_use_relative_threshold", "cache_reset_error_on_compute", "cache_Fn_compute_blocks", "cache_Bn_compute_blocks"),
     *("cache_residual_diff_threshold", "cache_max_warmup_steps", "cache_max_continuous_cached_steps"),
@@ -112,7 +111,7 @@ _OWN = {
     *("control_net_path", "control_image", "control_strength", "canny"),
     *("upscale_tile_size", "embedding_paths", "hires", "hires_path", "hires_upscaler", "hires_scale", "hires_width"),
     *("hires_height", "hires_steps", "hires_denoising_strength", "hires_upscale_tile_size", "upscale_factor"),
-    *("preview_callback",),
+    *("preview_callback", "slg_scale", "skip_layers", "skip_layer_start", "skip_layer_end"),
 }
 _USUAL_TILE = 128  # their default for upscalers, which is ours where memory allows no larger one
 
@@ -344,6 +343,9 @@ class StableDiffusion:
         if mask_image is not None:  # which that package neither blurs nor pastes over
             mask = _inpaint.mask_of(mask_image)
             making |= {"mask_image": self._fitted(mask, width, height), "mask_blur": 0.0, "paste_back": False}
+        if not _equal(slg_scale, 0):
+            making |= {"slg_scale": slg_scale, "skip_layers": skip_layers}
+            making |= {"skip_layer_start": skip_layer_start, "skip_layer_end": skip_layer_end}
         if control_image is not None:
             if self._control_net is None:
                 raise InvalidArgumentError("control_image needs a ControlNet: open the model with control_net_path")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdcpp_py import _inpaint, _jobs, options, sampling
+from sdcpp_py import _depth, _inpaint, _jobs, options, sampling
 from sdcpp_py.errors import InvalidArgumentError
 
 Floats = NDArray[np.float32]
@@ -67,7 +67,7 @@ class Space:
 
     def masked(self, job: _jobs.Job, number: int, works: Sequence[_inpaint.Work], used: Mapping[str, Any]) -> _jobs.Job:
         """A picture to be made with its mask, and with what its repainted part begins as."""
-        mask = works[number].latent_mask(self.factor, bool(used.get("soft_mask")))
+        mask = works[number].latent_mask(self.factor, bool(used.get("soft_mask") or used.get("soft_inpainting")))
         latent = job.init_latent
         assert latent is not None
         if used["mask_fill"] in ("noise", "nothing"):
@@ -79,9 +79,20 @@ class Space:
 
     @property
     def sees(self) -> str:
-        """What the diffusion model sees beside the latent: "", the "picture" that it edits, or the "mask" and what it keeps."""
-        extra, channels = self.extra_channels, self.channels
-        return {0: "", channels: "picture"}.get(extra, "mask")
+        """What the diffusion model sees beside the latent.
+
+        "", the "depth", the "picture" that it edits, or the "mask" and what it keeps.
+        """
+        return {0: "", 1: "depth", self.channels: "picture"}.get(self.extra_channels, "mask")
+
+    def check_depth(self, depth: Image.Image | None, used: Mapping[str, Any]) -> None:
+        """Raise InvalidArgumentError for depths that the model does not take, or that it lacks."""
+        if depth is None and self.sees == "depth":
+            raise InvalidArgumentError.of("depth_image", "is needed: this model follows a picture of depths, near is bright")
+        if depth is not None and self.sees != "depth":
+            raise InvalidArgumentError.of("depth_image", "has no use: this model takes no depths; a ControlNet for them may do")
+        if depth is not None and used.get("only_masked"):
+            raise InvalidArgumentError.of("only_masked", "has no use with depth_image, which shows the whole picture")
 
     def check_editing(self, used: dict[str, Any], pictures: Sequence[Image.Image], mask: Image.Image | None) -> None:
         """For a model that edits a picture; defaults are added to ``used``. Raises InvalidArgumentError."""
@@ -96,9 +107,16 @@ class Space:
         used.setdefault("image_cfg_scale", _PICTURE_GUIDANCE)
 
     def extras(
-        self, latents: Sequence[Floats], works: Sequence[_inpaint.Work], used: Mapping[str, Any], encode: Encode
+        self,
+        latents: Sequence[Floats],
+        works: Sequence[_inpaint.Work],
+        used: Mapping[str, Any],
+        encode: Encode,
+        depth: Image.Image | None,
     ) -> list[Floats]:
         """What the diffusion model sees beside the latent, for each picture in turn."""
+        if depth is not None:
+            return [_depth.seen(depth, used["width"], used["height"], self.factor)]
         if self.sees == "picture":  # which such models take as the encoder gives it
             return [np.asarray(latent / np.float32(self.scale), np.float32) for latent in latents]
         if self.sees == "mask":

@@ -17,7 +17,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from sdcpp_py import _beside, _engine, _hires, _images, _inpaint, _jobs, _names, control, ip_adapter, metadata, options
+from sdcpp_py import (
+    _beside,
+    _depth,
+    _engine,
+    _hires,
+    _images,
+    _inpaint,
+    _jobs,
+    _names,
+    _soft,
+    control,
+    ip_adapter,
+    metadata,
+    options,
+)
 from sdcpp_py import _blas as blas_library
 from sdcpp_py._conditioning import Conditioning
 from sdcpp_py._embedded import SUBJECT, can_draw, embedded_model
@@ -47,10 +61,23 @@ from sdcpp_py.text import loras as networks
 logger = logging.getLogger("sdcpp_py")
 LoraLike = PathLike | tuple[PathLike, float | Mapping[str, float]]
 _UPSCALING = {name: option for name, option in options.GENERATE.items() if option.group == "upscaling"}
-_MASKING = ("mask_blur", "mask_invert", "mask_fill", "only_masked", "only_masked_padding", "paste_back", "soft_mask")
+_SOFT = [name for name in options.GENERATE if name.startswith("soft_") and name not in ("soft_mask", "soft_inpainting")]
+_MASKING = [
+    *("mask_blur", "mask_invert", "mask_fill", "only_masked", "only_masked_padding", "paste_back", "soft_mask"),
+    *("soft_inpainting", *_SOFT),
+]
 _GUIDANCE = [name for name, option in options.GENERATE.items() if option.group == "guidance"]
-_NEEDED = {("threshold_percentile", "threshold_phi"): "mimic_scale", ("zero_init_steps",): "cfg_zero_star"}
-_OF_CACHE = {"cache_threshold": "easycache", "cache_interval": "taylorseer", "cache_order": "taylorseer"}
+_BESIDE_GUIDANCE = ("slg_scale", "skip_layers", "skip_layer_start", "skip_layer_end")  # which have an effect without it
+_NEEDED = {
+    ("threshold_percentile", "threshold_phi"): "mimic_scale",
+    ("zero_init_steps",): "cfg_zero_star",
+    _BESIDE_GUIDANCE[1:]: "slg_scale",
+}
+_OF_CACHE = {
+    "cache_threshold": ("easycache", "first_block"),
+    "cache_interval": ("taylorseer",),
+    "cache_order": ("taylorseer",),
+}
 _CALLBACK_SECONDS = 5.0  # a step callback that takes longer may be waiting for those who wait for the pipeline
 
 
@@ -312,6 +339,10 @@ class Pipeline:
         mimic_scale: float | None = None,
         threshold_percentile: float | None = None,
         threshold_phi: float | None = None,
+        slg_scale: float | None = None,
+        skip_layers: Sequence[int] | str | None = None,
+        skip_layer_start: float | None = None,
+        skip_layer_end: float | None = None,
         sampler: str | None = None,
         scheduler: str | None = None,
         seed: int | Sequence[int] | None = None,
@@ -337,6 +368,14 @@ class Pipeline:
         only_masked_padding: int | None = None,
         paste_back: bool | None = None,
         soft_mask: bool | None = None,
+        soft_inpainting: bool | None = None,
+        soft_schedule_bias: float | None = None,
+        soft_preservation: float | None = None,
+        soft_contrast_boost: float | None = None,
+        soft_mask_influence: float | None = None,
+        soft_difference_threshold: float | None = None,
+        soft_difference_contrast: float | None = None,
+        depth_image: _depth.Depth | None = None,
         loras: Sequence[LoraLike] | None = None,
         controls: Sequence[control.ControlLike] | None = None,
         ip_adapters: Sequence[ip_adapter.IPAdapterLike] | None = None,
@@ -399,7 +438,8 @@ class Pipeline:
         ``cache_mode`` takes predictions of some steps from those before, which is faster and changes the picture a little:
         "easycache" (2507.02860) while they change less than ``cache_threshold`` (None: 0.2), "taylorseer" (2503.06923, of the
         network's result) computes one step in ``cache_interval`` (None: 3) and goes on by a series of ``cache_order`` (None:
-        1). ``cache_start`` and ``cache_end`` are the share of the steps in between.
+        1), "first_block" runs a transformer's first block alone while its work changes less than ``cache_threshold`` (None:
+        0.08). ``cache_start`` and ``cache_end`` are the share of the steps in between.
 
         ``denoising_end`` leaves the rest of the schedule to another pipeline, such as a refiner's, which goes on with
         ``init_latent`` from the same ``denoising_start``; the latent is noisy in between.
@@ -410,7 +450,8 @@ class Pipeline:
         what the repainted part begins as: "original", "fill" (the colours around it), "noise" or "nothing"; all but the first
         want a strength near 1. ``only_masked`` works on the mask's surroundings at width x height and puts the result back into
         the picture; ``only_masked_padding`` is how many pixels to each side count (None: 32). ``soft_mask``: grey says how much
-        may change.
+        may change. ``soft_inpainting`` mixes the picture and the result at the mask's border, as A1111's web UI does, and keeps
+        the pixels of what has hardly changed; ``soft_…`` are its settings.
 
         ``outpaint`` is how many pixels ``init_image`` grows to the left, top, right and bottom, or text "64,0,64,0". The new
         parts grow on until the sides are multiples that the model takes. Kept pixels are the picture's own but for 40 pixels
@@ -418,7 +459,8 @@ class Pipeline:
 
         A checkpoint for inpainting (nine input channels) sees the mask and what it keeps; without a mask it paints all. One
         that edits pictures (eight; InstructPix2Pix) sees ``init_image``, begins from noise, and stays with the picture by
-        ``image_cfg_scale`` (None: 1.5).
+        ``image_cfg_scale`` (None: 1.5). One for depths (five; Stable Diffusion 2 depth) follows ``depth_image``, a picture of
+        depths, or [H, W] numbers: near is bright. It goes with ``init_image``, or without one.
 
         ``loras`` are LoRA files and their kin: [(path, weight)], or (path, {"denoiser": weight, "te": weight}) for the diffusion
         model and the text encoders by themselves; ``<lora:name:weight>`` in the prompt does the same, see ``lora_model_dir``.
@@ -436,7 +478,8 @@ class Pipeline:
         ``guidance_start`` and ``guidance_end`` are the share of the steps with guidance. ``guidance_rescale`` gives the guided
         prediction the range of the prompt's own (2305.08891), ``apg_…`` are those of adaptive projected guidance (2410.02416),
         ``cfg_zero_star`` and ``zero_init_steps`` those of CFG-Zero* (2503.18886), ``mimic_scale`` and ``threshold_…`` those of
-        dynamic thresholding.
+        dynamic thresholding. ``slg_scale`` leads a transformer away from what it makes without ``skip_layers`` (None: 7, 8 and
+        9) in the share of the steps from ``skip_layer_start`` (None: 0.01) to ``skip_layer_end`` (None: 0.2).
 
         ``callback`` is called after each step with a `Step`, on this thread; what it raises comes out of this call.
         ``preview_callback`` likewise, after every ``preview_interval`` steps, and with a picture: ``preview`` says how it is
@@ -464,6 +507,7 @@ class Pipeline:
                 away = one
             pictures = _images.pictures_of(init_image)
             mask = None if mask_image is None else _inpaint.mask_of(mask_image)
+            depth = None if depth_image is None else _depth.depth_of(depth_image)
             if outpaint is not None:
                 pictures, mask = self._space.outpainted(pictures, mask, _inpaint.sides_of(outpaint), given)
             if pictures:
@@ -476,6 +520,7 @@ class Pipeline:
             self._warn(bool(away), given, used, begins, mask is not None)
             if self._space.sees == "picture":
                 self._space.check_editing(used, pictures, mask)
+            self._space.check_depth(depth, used)
             works = self._space.works(pictures, mask, used)
             later = self._second_pass(used, bool(works))
             again = self._again(locals())
@@ -513,7 +558,7 @@ class Pipeline:
                             text.later_shares = self._shares(text, away, self._later_options(used, later), True, used["steps"])
                     fitted = [_images.fitted(picture, used["width"], used["height"]) for picture in pictures]
                     latents: list[Any] = [self._encoded(picture) for picture in ([work.picture for work in works] or fitted)]
-                    extras = self._space.extras(latents, works, used, self._encoded)
+                    extras = self._space.extras(latents, works, used, self._encoded, depth)
                     if self._space.sees == "picture":
                         latents = []
                     if given_latents is not None:
@@ -526,7 +571,7 @@ class Pipeline:
                         jobs = [self._space.masked(job, number % len(works), works, used) for number, job in enumerate(jobs)]
                     if extras:
                         jobs = [replace(job, extra=extras[number % len(extras)]) for number, job in enumerate(jobs)]
-                    return self._run(jobs, again, used, texts, timings, watchers, bar, works, later)
+                    return self._run(jobs, again, used, texts, timings, watchers, bar, works, later, depth)
                 except OverBudgetError as problem:
                     plain = [*(text.plain for text in texts), unwanted]
                     largest = self._later_options(used, later) if later else used
@@ -593,8 +638,8 @@ class Pipeline:
     @staticmethod
     def _again(values: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call that `options` do not hold and that are needed to repeat it."""
-        names = ("conditioning", "negative_conditioning", "noise", "init_latent", "init_image", "mask_image", "outpaint")
-        given = {name: values[name] for name in ("prompt", *names) if values[name] is not None}
+        names = ("conditioning", "negative_conditioning", "noise", "init_latent", "init_image", "mask_image")
+        given = {name: values[name] for name in ("prompt", *names, "outpaint", "depth_image") if values[name] is not None}
         return {**given, "negative_prompt": values["unwanted"]}
 
     def _follow(self, width: int, height: int) -> None:
@@ -680,7 +725,7 @@ class Pipeline:
         if unwanted and used["cfg_scale"] == 1.0:
             logger.warning("the negative prompt has no effect at a %s of 1; take one above 1", OptionName("cfg_scale"))
         if used["cfg_scale"] == 1.0:
-            for name in _GUIDANCE:
+            for name in (name for name in _GUIDANCE if name not in _BESIDE_GUIDANCE):
                 if given[name] != options.GENERATE[name].keyword_default:
                     logger.warning("%s has no effect at a %s of 1", OptionName(name), OptionName("cfg_scale"))
         for names, needed in _NEEDED.items():
@@ -688,8 +733,8 @@ class Pipeline:
                 if given[name] is not None and not given[needed]:
                     logger.warning("%s has no effect without %s", OptionName(name), OptionName(needed))
         for name in (name for name in options.GENERATE if name.startswith("cache_") and name != "cache_mode"):
-            wanted = _OF_CACHE.get(name, used["cache_mode"])
-            if given[name] is not None and (used["cache_mode"] == "none" or used["cache_mode"] != wanted):
+            wanted = _OF_CACHE.get(name, (used["cache_mode"],))
+            if given[name] is not None and (used["cache_mode"] == "none" or used["cache_mode"] not in wanted):
                 logger.warning("%s has no effect with %s %s", OptionName(name), OptionName("cache_mode"), used["cache_mode"])
         if given["guidance"] is not None and not self._facts["takes_guidance"]:
             own, other = OptionName("guidance"), OptionName("cfg_scale")
@@ -703,6 +748,9 @@ class Pipeline:
             logger.warning("%s and %s have no effect with %s", *map(OptionName, ("steps", "scheduler", "sigmas")))
         if given["vae_tiling"] is False and (given["vae_tile_size"], given["vae_tile_overlap"]) != (None, None):
             logger.warning("the size and overlap of tiles have no effect without %s", OptionName("vae_tiling"))
+        for name in _SOFT:
+            if has_mask and not given["soft_inpainting"] and used.pop(name, None) is not None:
+                logger.warning("%s has no effect without %s", OptionName(name), OptionName("soft_inpainting"))
         for name in () if has_mask else _MASKING:
             if used.pop(name, None) is not None:
                 logger.warning("%s has no effect without %s", OptionName(name), OptionName("mask_image"))
@@ -734,6 +782,7 @@ class Pipeline:
         bar: Any,
         works: Sequence[_inpaint.Work],
         later: _hires.SecondPass | None,
+        depth: Image.Image | None,
     ) -> Result:
         latents: list[NDArray[np.float32]] = []
         pictures: list[Image.Image] = []
@@ -747,7 +796,11 @@ class Pipeline:
             image = Image.fromarray(self._pixels(latents[number], used))
             one = jobs[number]
             if works and used["paste_back"]:
-                image = works[one.work].pasted(image)
+                work = works[one.work]
+                if used.get("soft_inpainting"):
+                    assert one.init_latent is not None
+                    work = _soft.by_change(work, one.init_latent, latents[number], self._space.factor, used)
+                image = work.pasted(image)
             text = texts[one.text]
             own = {**used, "prompt": text.written, "negative_prompt": again["negative_prompt"], "seed": one.seed}
             hashes = {"Lora hashes": networks.hashes_text(text.loras)}
@@ -772,7 +825,7 @@ class Pipeline:
             shares = together([texts[job.text].shares for job in group])
             made = list(self._sample(used, shares, group, len(latents), watchers, bar))
             if later:
-                made = self._larger(made, group, used, later, texts, len(latents), watchers, bar)
+                made = self._larger(made, group, used, later, texts, len(latents), watchers, bar, depth)
             latents.extend(made)
             timings["sample"] += time.perf_counter() - start
             if most == 1:
@@ -796,11 +849,12 @@ class Pipeline:
         first: int,
         watchers: Watchers,
         bar: Any,
+        depth: Image.Image | None,
     ) -> list[NDArray[np.float32]]:
         """The second pass over a group's latents."""
         own = self._later_options(used, later)
         extra = next(
-            iter(self._space.extras([], (), own, self._encoded)), None
+            iter(self._space.extras([], (), own, self._encoded, depth)), None
         )  # a checkpoint for inpainting paints all in both passes
         jobs = []
         for job, latent in zip(group, latents):

@@ -41,6 +41,29 @@ def vision(width: int = WIDTH, projected: int = PROJECTED) -> dict[str, np.ndarr
     return {name: tiny.values(f"vision.{name}", shape) for name, shape in shapes.items()}
 
 
+def open_clip(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A vision encoder under open_clip's names, which keep q, k and v together and the projection the other way round."""
+    names = [
+        ("vision_model.embeddings.class_embedding", "class_embedding"),
+        ("vision_model.embeddings.patch_embedding", "conv1"),
+        ("vision_model.embeddings.position_embedding.weight", "positional_embedding"),
+        ("vision_model.pre_layrnorm", "ln_pre"),
+        ("vision_model.post_layernorm", "ln_post"),
+        ("vision_model.encoder.layers", "transformer.resblocks"),
+        ("layer_norm1", "ln_1"),
+        ("layer_norm2", "ln_2"),
+        ("mlp.fc1", "mlp.c_fc"),
+        ("mlp.fc2", "mlp.c_proj"),
+        ("self_attn", "attn"),
+    ]
+    tensors = tiny.rename(tensors, names)
+    for end in ("weight", "bias"):
+        parts = [f"attn.{letter}_proj.{end}" for letter in "qkv"]
+        tensors = tiny.fused(tensors, parts[0], parts, f"attn.in_proj_{end}")
+    tensors["proj"] = np.ascontiguousarray(tensors.pop("visual_projection.weight").T)
+    return {f"visual.{name}": array for name, array in tensors.items()}
+
+
 def write_vision(folder: Path, tensors: dict[str, np.ndarray] | None = None) -> Path:
     """The encoder as a folder, with its config."""
     folder.mkdir(exist_ok=True)

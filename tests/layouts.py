@@ -1063,7 +1063,7 @@ def sdxl_inpainting(folder: Path) -> Files:
     return one(folder, sdxl(r.sdxl_unet(9)))
 
 
-@layout("512-depth-ema: five input channels", refusal="5 input channels")
+@layout("512-depth-ema: five input channels", family="sd2")
 def sd2_depth(folder: Path) -> Files:
     return one(folder, sd2(into=5) | {"depth_model.model.pretrained.model.cls_token": (1, 1, 768)})
 

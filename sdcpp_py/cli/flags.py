@@ -21,6 +21,7 @@ _OWN = {
     "preview_callback": "--preview-path",
     "init_image": "--init-img",
     "mask_image": "--mask",
+    "depth_image": "--depth-image",
     "network": "--network",
     "prompt": "--prompt",
     "negative_prompt": "--negative-prompt",

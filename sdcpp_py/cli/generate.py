@@ -127,6 +127,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mask", dest="mask_image", metavar="FILE", help="repaint the white part of this picture, which is as large as -i's"
     )
     picture.add_argument(
+        "--depth-image", metavar="FILE", help="a picture of depths, near is bright, for a model that follows one"
+    )
+    picture.add_argument(
         "--outpaint", metavar="L,T,R,B", help="let -i's picture grow by so many pixels to the left, top, right and bottom"
     )
     picture.add_argument(
@@ -307,6 +310,7 @@ def making_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "negative_prompt": arguments.negative_prompt,
         **making,
         **{"init_image": arguments.init_image, "mask_image": arguments.mask_image, "outpaint": arguments.outpaint},
+        "depth_image": arguments.depth_image,
         **{"loras": _loras(arguments.loras), "controls": controls.of(arguments), "ip_adapters": ip_adapters.of(arguments)},
         **{"use_taesd": arguments.taesd is not None, "preview_callback": keep if preview_path or inline else None},
     }

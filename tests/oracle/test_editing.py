@@ -7,6 +7,7 @@ import tiny_models
 import torch
 from diffusers import (
     EulerDiscreteScheduler,
+    StableDiffusionDepth2ImgPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionInstructPix2PixPipeline,
     UNet2DConditionModel,
@@ -125,4 +126,38 @@ def test_checkpoints_that_edit(tmp_path, same_pictures, text, image):
         image_guidance_scale=image,
         latents=torch.from_numpy(noise)[None],
         num_inference_steps=8,
+    )
+
+
+@pytest.mark.parametrize("strength", [0.6, 0.9])
+def test_checkpoints_for_depths(tmp_path, same_pictures, monkeypatch, strength):
+    noise = sampling.noise((4, 8, 12), 23, rng="cpu")
+    depth = np.random.default_rng(5).random((8, 12)).astype(np.float32)
+    steps = 10
+    with sdcpp_py.Pipeline(tiny.write_wide_folder(tmp_path, 5)) as ours:
+        found = ours.generate(
+            "a red circle",
+            negative_prompt="blurry",
+            init_image=picture(),
+            depth_image=depth,
+            cfg_scale=4.0,
+            noise=noise,
+            steps=steps,
+            strength=strength - 0.05,  # theirs runs int(strength * steps), ours one more
+            sampler="euler",
+        ).images[0]
+    scheduler = EulerDiscreteScheduler(**tiny.NOISE)
+    kind = "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_depth2img.randn_tensor"
+    monkeypatch.setattr(kind, lambda *_, **__: torch.from_numpy(noise)[None])
+    theirs = StableDiffusionDepth2ImgPipeline(mean_vae(), None, None, wide_unet(5), scheduler, None, None)
+    same_pictures(
+        found,
+        theirs,
+        image=picture(),
+        depth_map=torch.from_numpy(depth)[None],
+        prompt_embeds=embed("a red circle"),
+        negative_prompt_embeds=embed("blurry"),
+        guidance_scale=4.0,
+        strength=strength,
+        num_inference_steps=steps,
     )

@@ -93,6 +93,22 @@ def test_stochastic_samplers_equal_k_diffusion(name, function, eta):
     assert close(sampling.sample(denoise, start(), SIGMAS, sampler=name, eta=eta, seed=3), theirs)
 
 
+@pytest.mark.parametrize("rng", ["cpu", "cuda"])
+@pytest.mark.parametrize("steps", [4, 9])
+def test_2m_sde_with_a_brownian_tree_equals_k_diffusion(steps, rng, monkeypatch):
+    """torchsde draws on the CPU; for a GPU's noise it is given that generator's draws."""
+    if rng == "cuda":
+        draws = lambda size, dtype, device, seed: torch.from_numpy(sampling.noise(tuple(size), int(seed), rng="cuda"))  # noqa: E731
+        monkeypatch.setattr("torchsde._brownian.brownian_interval._randn", draws)
+    sigmas = sampling.sigmas("karras", steps)
+    x = sampling.noise(SHAPE, 5) * sigmas[0]
+    start, levels = torch.from_numpy(x), torch.from_numpy(sigmas)
+    tree = reference.BrownianTreeNoiseSampler(start, levels[levels > 0].min(), levels.max(), seed=2**33 + 3)
+    theirs = reference.sample_dpmpp_2m_sde(model, start, levels, disable=True, eta=1.0, noise_sampler=tree)
+    ours = sampling.sample(denoise, x, sigmas, sampler="dpm++2m_sde_bt", eta=1.0, seed=2**33 + 3, rng=rng)
+    assert close(ours, theirs)
+
+
 def test_ipndm_equals_diffusers():
     levels = SIGMAS[:-1]
     scheduler = IPNDMScheduler()
@@ -243,6 +259,14 @@ def test_beta_equals_scipys_quantiles(steps):
 def test_align_your_steps_gives_the_published_levels():
     published = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152]
     assert np.allclose(sampling.sigmas("ays", 10)[:-1], published, rtol=4e-3)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 20])
+def test_logit_normal_equals_diffusers(steps):
+    from diffusers.modular_pipelines.ideogram4.before_denoise import _logit_normal_sigmas
+
+    found = sampling.sigmas("logit_normal", steps, flow_shift=1.0)
+    assert close(found, torch.cat([_logit_normal_sigmas(steps, 0.0, 1.5), torch.zeros(1)]))
 
 
 FLOW = sampling.sigmas("simple", 9, flow_shift=3.0)

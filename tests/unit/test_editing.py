@@ -11,7 +11,7 @@ from PIL import Image
 
 from sdcpp_py import Pipeline, _inpaint, metadata
 from sdcpp_py.cli import main
-from sdcpp_py.errors import InvalidArgumentError, UnsupportedModelError
+from sdcpp_py.errors import InvalidArgumentError, SdcppError, UnsupportedModelError
 
 SETTINGS = {"steps": 2, "seed": 5, "sampler": "euler"}
 
@@ -75,6 +75,57 @@ def test_editing_checkpoints_need_a_picture_and_nothing_else(editor: Path) -> No
         for wrong in ({}, {"init_image": picture(), "mask_image": half()}, {"init_image": picture(), "cfg_scale": 0}):
             with pytest.raises(InvalidArgumentError):
                 pipe.generate("x", **wrong, **SETTINGS)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_wide_folder(tmp_path_factory.mktemp("five"), 5)
+
+
+def depths(width: int = 64, height: int = 64) -> np.ndarray:
+    return (np.arange(width)[None, :] + np.arange(height)[:, None]).astype(np.float32)
+
+
+def test_a_checkpoint_for_depths_follows_them(deep: Path, tmp_path: Path) -> None:
+    given = {"width": 64, "height": 64, **SETTINGS}
+    with Pipeline(deep) as pipe:
+        made = pipe.generate("x", depth_image=depths(), **given)  # type: ignore[arg-type]
+        away = pipe.generate("x", depth_image=-depths(), **given)  # type: ignore[arg-type]
+        assert not np.array_equal(made.latents[0], away.latents[0])
+        same = pipe.generate("x", depth_image=7 + 30 * depths(), **given)  # type: ignore[arg-type]
+        np.testing.assert_allclose(same.latents[0], made.latents[0], atol=1e-4)  # their range is theirs
+        Image.fromarray((500 * depths()).astype(np.uint16)).save(tmp_path / "depth.png")
+        fine = pipe.generate("x", depth_image=tmp_path / "depth.png", **given)  # type: ignore[arg-type]
+        np.testing.assert_allclose(fine.latents[0], made.latents[0], atol=1e-3)
+        again = pipe.generate(**made.parameters)
+        assert np.array_equal(again.latents[0], made.latents[0])
+        assert metadata.read(made.image).lacking == ["depth_image"]
+        begun = pipe.generate("x", init_image=picture(), depth_image=depths(), **SETTINGS)  # type: ignore[arg-type]
+        masked = pipe.generate("x", init_image=picture(), mask_image=half(), depth_image=depths(), mask_blur=0, **SETTINGS)  # type: ignore[arg-type]
+        assert not np.array_equal(begun.latents[0], made.latents[0])
+        assert np.array_equal(np.asarray(masked.image)[:, 40:], np.asarray(picture())[:, 40:])
+        larger = pipe.generate("x", depth_image=depths(), hires=True, hires_scale=1.5, **given)  # type: ignore[arg-type]
+        assert larger.image.size == (96, 96)
+        needed = pipe.plan(width=64, height=64).peak_bytes / 2**30
+        for wrong, says in (
+            (None, "is needed"),
+            (np.ones((8, 8)), "same everywhere"),
+            (np.full((8, 8), np.nan), "finite"),
+            ("nowhere.png", "no such file"),
+            ("x" * 3, "no such file"),
+        ):
+            with pytest.raises(SdcppError, match=says):
+                pipe.generate("x", depth_image=wrong, **given)  # type: ignore[arg-type]
+        with pytest.raises(InvalidArgumentError, match="only_masked"):
+            more = {"init_image": picture(), "mask_image": half(), "only_masked": True}
+            pipe.generate("x", depth_image=depths(), **more, **SETTINGS)  # type: ignore[arg-type]
+    with Pipeline(deep, device="simulated:vram=1,link=12", max_vram=0.9 * needed) as pipe:
+        streamed = pipe.generate("x", depth_image=depths(), **given)  # type: ignore[arg-type]
+        assert np.array_equal(streamed.latents[0], made.latents[0])
+    with Pipeline() as pipe, pytest.raises(InvalidArgumentError, match="depth_image has no use"):
+        pipe.generate("x", depth_image=depths(), **SETTINGS)  # type: ignore[arg-type]
+    words = ["generate", "x", "-m", str(deep), "--depth-image", str(tmp_path / "depth.png"), "-W", "64", "-H", "64"]
+    assert main([*words, "--steps", "2", "-o", str(tmp_path / "b.png")]) == 0
 
 
 def test_other_widths_are_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import sdcpp_py
-from sdcpp_py import _inpaint, cli, errors
+from sdcpp_py import _inpaint, _soft, cli, errors
 
 PROMPT = "a red circle left of a green star on a white background"
 SMALL = {"steps": 4, "seed": 5, "progress": False}
@@ -91,6 +91,78 @@ def test_streamed_is_resident(picture, mask, policy):
     with sdcpp_py.Pipeline(device="simulated:vram=1,link=2", max_vram=0.008, plan_policy=policy) as pipeline:
         streamed = pipeline.generate(PROMPT, **given)
         assert streamed.reports["unet"].uploaded_bytes_per_step > 0
+    assert np.array_equal(resident.latents[0], streamed.latents[0])
+
+
+def soft_step(pipeline, picture, mask, **settings):
+    """One step of soft inpainting, and its formula in numpy from the same model's plain estimate."""
+    given = {"init_image": picture, "strength": 1, "steps": 1, "seed": 5, "sampler": "euler", "progress": False}
+    found = pipeline.generate(PROMPT, mask_image=mask, soft_inpainting=True, **settings, **given).latents[0]
+    made = pipeline.generate(PROMPT, **given).latents[0].astype(float)
+    kept = pipeline.encode(picture).astype(float)
+    sigma = float(sdcpp_py.sampling.sigmas("discrete", 1)[0])
+    blurred = _inpaint.blurred(np.asarray(mask, np.float32) / 255, 4.0)
+    shares = blurred.reshape(16, 8, 16, 8).mean((1, 3))
+    bias, strength = settings.get("soft_schedule_bias", 1), settings.get("soft_preservation", 0.5)
+    boost = settings.get("soft_contrast_boost", 4)
+    t = shares ** (sigma**bias * strength)
+    between = (1 - t) * kept + t * made
+    length = [np.linalg.norm(one, axis=0) for one in (kept, made, between)]
+    wanted = ((1 - t) * length[0] ** boost + t * length[1] ** boost) ** (1 / boost)
+    return found, between * wanted / length[2]
+
+
+@pytest.mark.parametrize("settings", [{}, {"soft_schedule_bias": 0.3, "soft_preservation": 0.2, "soft_contrast_boost": 2}])
+def test_soft_inpainting_follows_its_formula(pipeline, picture, mask, settings):
+    found, expected = soft_step(pipeline, picture, mask, **settings)
+    np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
+
+
+def test_soft_inpainting_keeps_what_has_not_changed(pipeline, picture, mask):
+    given = {"init_image": picture, "mask_image": mask, "mask_fill": "noise", "strength": 1, "steps": 12, "seed": 5}
+    made = pipeline.generate(PROMPT, soft_inpainting=True, mask_blur=8, progress=False, **given)
+    different = changed(made.image, picture)
+    assert different[50:80, 80:105].mean() > 0.5 and not different[:, :30].any()
+    again = pipeline.generate(**made.parameters)
+    assert not changed(again.image, made.image).any()
+    text = made.image.info["parameters"]
+    assert "Soft inpainting enabled: True" in text
+    small = pipeline.generate(
+        PROMPT, soft_inpainting=True, only_masked=True, soft_mask_influence=0.5, soft_preservation=1, progress=False, **given
+    )
+    assert not changed(small.image, picture)[:, :20].any() and changed(small.image, picture).any()
+
+
+def test_soft_inpaintings_share_is_half_at_the_threshold():
+    before = np.zeros((4, 20, 20), np.float32)
+    after = np.full((4, 20, 20), 0.25, np.float32)  # half of the threshold for each channel: 0.5 in all
+    mask = np.ones((20, 20), np.float32)
+    assert _soft.seen_share(before, after, mask, {})[10, 10] == pytest.approx(0.5, abs=1e-4)
+    assert _soft.seen_share(before, before, mask, {}).max() == 0
+    assert _soft.seen_share(before, 100 * after, mask, {}).min() > 0.999
+    steep = {"soft_difference_contrast": 8.0, "soft_difference_threshold": 0.25}
+    assert _soft.seen_share(before, after, mask, steep)[10, 10] > 0.99
+    led = {"soft_mask_influence": 1.0}
+    assert _soft.seen_share(before, after, mask, led).min() > 0.999, "the mask repaints here"
+    assert _soft.seen_share(before, after, 0 * mask, led).max() < 0.001
+
+
+def test_soft_inpaintings_options_without_it_are_told(pipeline, picture, mask, caplog):
+    pipeline.generate(PROMPT, init_image=picture, mask_image=mask, soft_preservation=0.2, **SMALL)
+    assert "soft_preservation has no effect without soft_inpainting" in caplog.text
+    with pytest.raises(errors.InvalidArgumentError, match="soft_mask and soft_inpainting"):
+        pipeline.generate(PROMPT, init_image=picture, mask_image=mask, soft_mask=True, soft_inpainting=True, **SMALL)
+    with pytest.raises(errors.InvalidArgumentError, match="soft_contrast_boost"):
+        pipeline.generate(PROMPT, init_image=picture, mask_image=mask, soft_inpainting=True, soft_contrast_boost=0, **SMALL)
+
+
+@pytest.mark.parametrize("policy", ["capped", "pipelined"])
+def test_soft_inpainting_streamed_is_resident(picture, mask, policy):
+    given = {"init_image": picture, "mask_image": mask, "soft_inpainting": True, **SMALL}
+    with sdcpp_py.Pipeline(device="simulated:vram=1,link=2") as pipeline:
+        resident = pipeline.generate(PROMPT, **given)
+    with sdcpp_py.Pipeline(device="simulated:vram=1,link=2", max_vram=0.008, plan_policy=policy) as pipeline:
+        streamed = pipeline.generate(PROMPT, **given)
     assert np.array_equal(resident.latents[0], streamed.latents[0])
 
 

@@ -214,6 +214,7 @@ NOT_IN_TABLE = {
         "ip_adapters",
         "conditioning",
         "negative_conditioning",
+        "depth_image",
         "preview_callback",
         "picture_callback",
         "callback",
@@ -273,6 +274,8 @@ def test_keywords_have_the_tables_types(function, table):
             expected = Sequence[int] | expected
         if name == "sigmas":
             expected = Sequence[float] | str | None
+        if name == "skip_layers":
+            expected = Sequence[int] | str | None
         assert set(typing.get_args(hints[name]) or [hints[name]]) == (
             set(typing.get_args(expected)) if isinstance(expected, types.UnionType) else {expected}
         ), name
@@ -316,6 +319,8 @@ def other_value(option):
         return not option.flags[0].startswith("--no-")
     if option.kind == "choice":
         return option.choices[-1]
+    if option.kind == "number" and option.least > 0.25:
+        return option.least
     return {"integer": 9, "number": 0.25, "text": "f16", "budget": "3.5", "numbers": "3,0"}[option.kind]
 
 
@@ -334,7 +339,7 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     parts |= {"upscaler": "u.pth", "clip_vision": "eyes"}
     given += ["--clip_l", "l", "--clip_g", "g", "-m", "x.gguf", "--no-blas", "-n", "no", "-i", "photo.png", "--no-progress"]
     given += ["--mask", "mask.png", "--lora-model-dir", "styles", "--lora", "a.safetensors", "--lora", "b:c:-0.5"]
-    given += ["--embedding", "w.pt", "--embd-dir", "words", "--outpaint", "1,2,3,4"]
+    given += ["--embedding", "w.pt", "--embd-dir", "words", "--outpaint", "1,2,3,4", "--depth-image", "deep.png"]
     assert cli.main(["generate", "a cat", *given]) == 0
     rng = {"rng": expected.pop("rng")}
     model = {name: value for name, value in expected.items() if name in options.MODEL}
@@ -345,7 +350,7 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     }
     picture = {name: value for name, value in expected.items() if name in options.GENERATE}
     more = {"prompt": "a cat", "negative_prompt": "no", "init_image": "photo.png", "mask_image": "mask.png"}
-    more |= {"outpaint": "1,2,3,4", "controls": None, "ip_adapters": None}
+    more |= {"outpaint": "1,2,3,4", "depth_image": "deep.png", "controls": None, "ip_adapters": None}
     more |= {"use_taesd": True, "progress": False, "loras": [("a.safetensors", 1.0), ("b:c", -0.5)]}
     assert callable(Recorder.made.pop("preview_callback")) and callable(Recorder.made.pop("picture_callback"))
     assert Recorder.made == {**picture, **more}
@@ -404,6 +409,9 @@ def test_the_facade_passes_every_keyword_on(monkeypatch):
     expected = {renamed.get(name, name): value for name, value in given.items()}
     expected |= {"vae_tile_size": 24, "init_image": "photo.png", "strength": 0.5}
     assert Recorder.made == {"prompt": "a cat", **expected, "use_taesd": True, "callback": None}
+    model.generate_image("a cat", slg_scale=2.5)
+    layers = {name: Recorder.made[name] for name in ("slg_scale", "skip_layers", "skip_layer_start", "skip_layer_end")}
+    assert layers == {"slg_scale": 2.5, "skip_layers": (7, 8, 9), "skip_layer_start": 0.01, "skip_layer_end": 0.2}
     sdcpp_py.StableDiffusion(taesd_path="t.gguf", tae_preview_only=True).generate_image("x")
     assert not Recorder.made["use_taesd"]
 
@@ -427,7 +435,6 @@ def test_the_facade_takes_every_keyword_at_the_other_packages_default(monkeypatc
 
 REFUSED = {
     "ref_images": ["r.png"],
-    "slg_scale": 2.5,
     "timestep_shift": 250,
     "pm_id_images": ["a.png"],
     "vae_relative_tile_size": "0.5x0.5",
@@ -492,6 +499,10 @@ WRITTEN += [
 WRITTEN += ["Hires upscaler", "Hires upscale", "Hires steps", "Hires denoising strength"]
 WRITTEN += ["Zero init steps", "Mimic scale", "Threshold percentile", "Interpolate Phi"]
 WRITTEN += ["Cache threshold", "Cache interval"]
+WRITTEN += ["SLG scale", "Skip layers", "Skip layer start", "Skip layer end"]
+WRITTEN += ["Soft inpainting enabled", "Soft inpainting schedule bias", "Soft inpainting preservation strength"]
+WRITTEN += ["Soft inpainting transition contrast boost", "Soft inpainting mask influence"]
+WRITTEN += ["Soft inpainting difference threshold", "Soft inpainting difference contrast"]
 WRITTEN += ["Mask blur", "Masked content", "Masked area padding"]
 
 

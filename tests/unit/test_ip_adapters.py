@@ -68,6 +68,20 @@ def test_a_picture_may_be_an_array_a_picture_or_a_file(seeing, kinds, tmp_path):
     np.testing.assert_array_equal(made(seeing, [(str(path), PICTURE, 1.0)]), led)
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_encoder_under_open_clips_names_is_the_same(folder, seeing, kinds, tmp_path, whole):
+    """Alone, or with the text model that open_clip's files hold beside it."""
+    tensors = files.open_clip(files.vision())
+    if whole:
+        tensors |= tiny.open_clip(tiny.part("xl_text_encoder_2"))
+    eyes = files.write_vision(tmp_path / "eyes", tensors)
+    x = np.random.RandomState(1).standard_normal((2, 3, files.SIDE, files.SIDE)).astype(np.float32)
+    with sdcpp_py.Pipeline(folder, clip_vision=eyes) as pipeline:
+        np.testing.assert_allclose(pipeline.evaluate("clip_vision", x=x), seeing.evaluate("clip_vision", x=x), atol=1e-5)
+        found = pipeline.generate("a cat", ip_adapters=[adapter(kinds, "plus")], **SMALL).latents[0]
+    np.testing.assert_array_equal(found, seeing.generate("a cat", ip_adapters=[adapter(kinds, "plus")], **SMALL).latents[0])
+
+
 def test_strength_changes_without_a_reload(seeing, kinds):
     """What the networks made of the picture is kept, and counts by the strength."""
     inputs = unet_inputs()

@@ -1,5 +1,7 @@
 """Samplers on data whose denoiser is known exactly: their errors are those of the published rules, computed in f64 apart."""
 
+import statistics
+
 import numpy as np
 import pytest
 
@@ -61,7 +63,8 @@ def test_er_sde_gives_the_datas_spread(steps, expected):
 
 
 def test_every_sampler_is_tried():
-    apart = {"er_sde", "lcm", "dpm++2m_v2", "tcd"}  # tcd, v2 and lcm beside their references, in the oracle's tests
+    # all but er_sde beside their references, in the oracle's tests
+    apart = {"er_sde", "lcm", "dpm++2m_v2", "tcd", "dpm++2m_sde_bt"}
     like_euler = {"ddim", "euler_a", "euler_cfg_pp", "euler_a_cfg_pp"}
     assert set(SAMPLERS) == {*ERRORS, *SECOND_ORDER, *like_euler, *apart}
     for name in like_euler:
@@ -111,3 +114,26 @@ def test_schedules_follow_their_formulas():
 
     pieces = [between(arc(np.arange(first), first), 1, 0.5)[:-1], between(arc(np.arange(every - first), 0), 0.5, 0)]
     np.testing.assert_allclose(sampling.sigmas("bong_tangent", 10), np.concatenate(pieces) * table[-1], rtol=1e-5, atol=1e-6)
+
+
+def test_logit_normal_spreads_the_logarithm_of_noise_to_signal():
+    quantiles = [statistics.NormalDist().inv_cdf(1 - i / 8) for i in range(1, 8)]
+    expected = [0.99987661, *(1 / (1 + np.exp(-1.5 * one)) for one in quantiles)]
+    np.testing.assert_allclose(sampling.sigmas("logit_normal", 8, flow_shift=1.0)[:-1], expected, rtol=1e-6)
+    diffusion = sampling.sigmas("logit_normal", 8)
+    assert diffusion[0] == pytest.approx(14.6146, rel=1e-4) and (np.diff(diffusion) < 0).all()
+
+
+def test_a_brownian_motion_does_not_depend_on_the_number_of_steps():
+    """The same seed goes a similar way with twice the steps; with fresh noise it does not."""
+
+    def made(name, steps):
+        x = np.full(4096, 3, np.float32)
+        return sampling.sample(denoise, x, levels(steps), sampler=name, eta=1.0, seed=7)
+
+    def likeness(name):
+        return np.corrcoef(made(name, 40), made(name, 80))[0, 1]
+
+    assert likeness("dpm++2m_sde_bt") > 0.9
+    assert likeness("dpm++2m_sde") < 0.5
+    np.testing.assert_array_equal(made("dpm++2m_sde_bt", 20), made("dpm++2m_sde_bt", 20))

@@ -41,11 +41,11 @@ void require_fit(const std::vector<NamedNetwork>& networks, const Family& family
     if (decoder) channels = static_cast<const Autoencoder&>(*decoder->network).latent_channels();
     if (denoiser) {
         const auto& net = static_cast<const Denoiser&>(*denoiser->network);
-        // none; a picture to be edited; a mask and the picture under it
+        // none; depths; a picture to be edited; a mask and the picture under it
         const int64_t extra = net.extra_channels(), latent = net.out_channels();
-        if (extra != 0 && extra != latent && extra != latent + 1)
-            fail(SDCPP_UNSUPPORTED_MODEL, "a diffusion model with ", net.in_channels(),
-                 " input channels, such as for depth or inpainting: not supported yet");
+        if (extra != 0 && extra != 1 && extra != latent && extra != latent + 1)
+            fail(SDCPP_UNSUPPORTED_MODEL, "a diffusion model with ", net.in_channels(), " input channels and ", latent,
+                 " output channels: none beside the latent's, one for depths, as many, or one more are supported");
         if (decoder && net.out_channels() != channels)
             fail(SDCPP_UNSUPPORTED_MODEL, "the diffusion model makes latents of ", net.out_channels(),
                  " channels, the VAE takes ", channels);

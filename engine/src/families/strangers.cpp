@@ -48,8 +48,6 @@ constexpr Stranger strangers[] = {
     {"a T2I-Adapter", lora_advice,
      "body.0.block1.weight conv_in.weight | body.0.resnets.0.block1.weight | adapter.body.*", "controls"},
     {"a Redux adapter", not_a_model, "redux_up.weight redux_down.weight"},
-    {"a CLIP vision encoder under open_clip's names", "cannot be read; take it under transformers' (vision_model.…)",
-     "=visual.class_embedding !token_embedding.weight"},
     {"a motion module (AnimateDiff)", not_a_model, "down_blocks.0.motion_modules.* | mid_block.motion_modules.*"},
     {"an embedding (textual inversion)", lora_advice, "=emb_params | =clip_g | =clip_l | =*", "embeddings"},
     {"an upscaler of another kind than ESRGAN and SRVGG", not_a_model,
@@ -253,8 +251,10 @@ void refuse_strangers(const TensorFile& file, const ModelPath& path) {
 }
 
 bool is_leftover(std::string_view name) {
-    // averages of weights, losses of training, other halves of text encoders, layers that join or part frames
-    static constexpr std::array<std::string_view, 20> starts = {
+    // averages of weights, losses of training, estimators of depth, other halves of text encoders, layers that join or
+    // part frames
+    static constexpr std::array<std::string_view, 21> starts = {
+        "depth_model.",
         "model_ema.",    "loss.",          "denoiser.",      "optimizer",     "vision_model.",
         "visual.",       "visual_proj",    "t5.decoder.",    "t5.lm_head.",   "llm.lm_head.",
         "llm.visual.",   "llm.vision_",    "clip_l.vision_", "clip_l.visual", "clip_g.vision_",

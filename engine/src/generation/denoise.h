@@ -25,11 +25,13 @@ struct Guide {
     bool negative = false;
     double weight = 1;          // may be below 0
     double start = 0, end = 1;  // share of the steps in which it counts
+    bool skips_blocks = false;  // a positive's once more, for skip-layer guidance
 };
 
 // Guidance of predictions by several conditionings. The positive side is negative + the sum of weight * (its prediction
 // - negative) over the guides that count at the present step (Liu et al. 2022, "Compositional visual generation"); the
 // negative side is the weighted mean of its guides. If no negative counts, the positive's weighted mean stands alone.
+// Guides that skip blocks are asked in the steps of skip-layer guidance alone, and stand behind all others in `which`.
 // `predict` returns the predictions for the guides `which`, one behind the other. `sigmas`: the run's. `negative`, if
 // it is not null, gets the negative side's prediction with each call, or becomes empty if there is none.
 using PredictFor = std::function<Floats(const Floats& x, double sigma, const std::vector<size_t>& which)>;

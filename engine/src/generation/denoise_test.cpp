@@ -54,3 +54,22 @@ TEST_CASE("guidance goes from the negative through the positive, by weights, in 
     for (const double sigma : {2.0, 1.5, 1.0}) CHECK(at(late, 7, sigma) == doctest::Approx(2 - 7));
     CHECK(throws(SDCPP_INVALID_ARGUMENT, [&] { (void)at({{.end = 0.5}}, 7, 1); }));
 }
+
+TEST_CASE("guides that skip blocks are asked last, in their share of the steps, with the positives' weights") {
+    std::vector<std::vector<size_t>> asked;
+    const PredictFor predict = [&](const Floats&, double, const std::vector<size_t>& which) {
+        asked.push_back(which);
+        Floats out;
+        for (const size_t number : which) out.push_back(static_cast<float>(number * number + 1));
+        return out;
+    };
+    const std::vector<Guide> guides = {{.weight = 0.5}, {.negative = true}, {.weight = 0.5, .skips_blocks = true}};
+    const Guided combine({.scale = 7, .skip_scale = 3, .skip_start = 0.2, .skip_end = 0.6}, Predicts::noise, 1, 1);
+    const Predict whole = guided(predict, guides, combine, {8, 4, 2, 1, 0});
+    const double plain = 2 + 7 * 0.5 * (1 - 2);
+    CHECK(whole({0}, 8).front() == doctest::Approx(plain));
+    CHECK(asked.back() == std::vector<size_t>{0, 1});
+    CHECK(whole({0}, 4).front() == doctest::Approx(plain + 3 * 0.5 * (1 - 5)));
+    CHECK(asked.back() == std::vector<size_t>{0, 1, 2});
+    CHECK(whole({0}, 1).front() == doctest::Approx(plain));
+}

@@ -44,8 +44,26 @@ double mean_of(Seen values) {
 }  // namespace
 
 std::vector<double> Guided::operator()(const Sides& sides, const Floats& x, double sigma, size_t step) {
+    const bool both = !sides.negative.empty();
     const size_t each = x.size() / static_cast<size_t>(pictures_);
-    if (guidance_.zero_star && static_cast<int>(step) < guidance_.zero_steps) return Doubles(x.size(), 0.0);
+    if (both && guidance_.zero_star && static_cast<int>(step) < guidance_.zero_steps) return Doubles(x.size(), 0.0);
+    Doubles out = sides.positive;
+    if (both) guide(out, sides, x, sigma);
+    if (!sides.skipped.empty())
+        for (size_t i = 0; i < out.size(); ++i) out[i] += guidance_.skip_scale * (sides.positive[i] - sides.skipped[i]);
+    if (guidance_.rescale > 0 && (both || !sides.skipped.empty()))
+        for (size_t first = 0; first < out.size(); first += each) {
+            const Part own = Part(out).subspan(first, each);
+            const double given = deviation(own), wanted = deviation(Seen(sides.positive).subspan(first, each));
+            const double factor = guidance_.rescale * (given > 0 ? wanted / given : 1) + 1 - guidance_.rescale;
+            for (double& value : own) value *= factor;
+        }
+    return out;
+}
+
+// By the two sides.
+void Guided::guide(Doubles& out, const Sides& sides, const Floats& x, double sigma) {
+    const size_t each = x.size() / static_cast<size_t>(pictures_);
     Doubles negative;
     if (guidance_.zero_star) {
         negative = sides.negative;
@@ -56,8 +74,7 @@ std::vector<double> Guided::operator()(const Sides& sides, const Floats& x, doub
             for (double& value : own) value *= nearest;
         }
     }
-    const Sides used{sides.positive, guidance_.zero_star ? negative : sides.negative};
-    Doubles out(x.size());
+    const Sides used{sides.positive, guidance_.zero_star ? negative : sides.negative, sides.skipped};
     if (guidance_.mimic_scale > 0)
         threshold(out, used, x, sigma);
     else if (guidance_.projects())
@@ -67,14 +84,6 @@ std::vector<double> Guided::operator()(const Sides& sides, const Floats& x, doub
             const float difference = static_cast<float>(used.positive[i]) - static_cast<float>(used.negative[i]);
             out[i] = used.negative[i] + guidance_.scale * static_cast<double>(difference);
         }
-    if (guidance_.rescale > 0)
-        for (size_t first = 0; first < out.size(); first += each) {
-            const Part own = Part(out).subspan(first, each);
-            const double given = deviation(own), wanted = deviation(Seen(used.positive).subspan(first, each));
-            const double factor = guidance_.rescale * (given > 0 ? wanted / given : 1) + 1 - guidance_.rescale;
-            for (double& value : own) value *= factor;
-        }
-    return out;
 }
 
 // On clean estimates D: D+ + (scale - 1) * (what is orthogonal to D+, and the share of what is parallel).

@@ -24,14 +24,20 @@ struct Guidance {
     // Dynamic thresholding: each channel gets the range that guidance of this scale would give it. Values past the
     // percentile are cut off. `phi` is the share of the result in the prediction; a scale of 0 turns it off.
     double mimic_scale = 0, percentile = 1, phi = 1;
+    // Skip-layer guidance (Stability AI 2024, for Stable Diffusion 3.5): away from what the network predicts for the
+    // prompt without some of its blocks, by so much, within a share of the steps. 0 turns it off.
+    double skip_scale = 0, skip_start = 0.01, skip_end = 0.2;
 
     bool projects() const { return parallel != 1 || momentum != 0 || norm_threshold > 0; }
+    // As the pipeline of Stable Diffusion 3 counts in diffusers: never in the first step.
+    bool skips_at(double share) const { return skip_scale != 0 && share > skip_start && share < skip_end; }
 };
 
 // The predictions of a batch's pictures for both sides of guidance, one picture behind the other.
 struct Sides {
     const std::vector<double>& positive;
-    const std::vector<double>& negative;
+    const std::vector<double>& negative;  // empty: there is none
+    const std::vector<double>& skipped;   // the positive's without some blocks; empty: there is none
 };
 
 // The guided prediction. `step`: from 0.
@@ -41,10 +47,11 @@ class Guided {
     Guided(const Guidance& guidance, Predicts what, int pictures, int64_t channels)
         : guidance_(guidance), what_(what), pictures_(pictures), channels_(channels) {}
 
-    double scale() const { return guidance_.scale; }
+    const Guidance& how() const { return guidance_; }
     std::vector<double> operator()(const Sides& sides, const Floats& x, double sigma, size_t step);
 
   private:
+    void guide(std::vector<double>& out, const Sides& sides, const Floats& x, double sigma);
     void project(std::vector<double>& out, const Sides& sides, const Floats& x, double sigma);
     void threshold(std::vector<double>& out, const Sides& sides, const Floats& x, double sigma) const;
 

@@ -12,6 +12,7 @@ namespace {
 const std::vector<double> positive = {0.5, -1, 2, 0.25, 1.5, -0.5, 0.75, -2};
 const std::vector<double> negative = {0.25, -0.5, 1, 0.5, -1, 0.5, 0.25, -1};
 const Floats x = {1, 2, -1, 0.5f, 0.25f, -0.75f, 3, 1.5f};
+const std::vector<double> none;
 constexpr double sigma = 2, scale = 4;
 
 void check(const std::vector<double>& found, const std::vector<double>& wanted) {
@@ -21,7 +22,7 @@ void check(const std::vector<double>& found, const std::vector<double>& wanted) 
 
 std::vector<double> guided(Guidance how, Predicts what = Predicts::noise) {
     how.scale = scale;
-    return Guided(how, what, 2, 2)({positive, negative}, x, sigma, 0);
+    return Guided(how, what, 2, 2)({positive, negative, none}, x, sigma, 0);
 }
 
 }  // namespace
@@ -62,4 +63,20 @@ TEST_CASE("projected guidance weakens what is parallel to the estimate, and has 
 
 TEST_CASE("dynamic thresholding keeps the range of a smaller scale") {
     check(guided({.mimic_scale = 2, .percentile = 0.9, .phi = 0.8}), {0.65, -1.9, 4.0, 0.5, 6.2, -0.7, 1.05, -3.8});
+}
+
+TEST_CASE("skip-layer guidance leads away from what is made without some layers, with a negative side or without") {
+    const std::vector<double> skipped = {0.4, -0.5, 1.5, 0.25, 1, -1, 0.5, -1};
+    std::vector<double> both, alone;
+    for (size_t i = 0; i < x.size(); ++i) {
+        const double away = 2.8 * (positive[i] - skipped[i]);
+        both.push_back(negative[i] + scale * (positive[i] - negative[i]) + away);
+        alone.push_back(positive[i] + away);
+    }
+    const Guidance how{.scale = scale, .skip_scale = 2.8};
+    check(Guided(how, Predicts::velocity, 2, 2)({positive, negative, skipped}, x, sigma, 0), both);
+    check(Guided(how, Predicts::velocity, 2, 2)({positive, none, skipped}, x, sigma, 0), alone);
+    CHECK_FALSE(how.skips_at(0));
+    CHECK(how.skips_at(0.05));
+    CHECK_FALSE(how.skips_at(0.2));
 }

@@ -17,6 +17,8 @@ class Philox : public Rng {
   public:
     explicit Philox(uint64_t seed) : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)} {}
 
+    std::vector<Origin> origins() const override { return {{"cuda", uint64_t{key_[1]} << 32 | key_[0]}}; }
+
     void normal(std::span<float> out) override {
         for (size_t i = 0; i < out.size(); ++i) {
             std::array<uint32_t, 4> counter = {offset_, 0, static_cast<uint32_t>(i), 0};
@@ -44,7 +46,9 @@ class Philox : public Rng {
 // mt19937 with PyTorch's two ways to normal numbers: blocks of 16 in f32 for 16 or more, pairs in f64 below that.
 class Mersenne : public Rng {
   public:
-    explicit Mersenne(uint64_t seed) : engine_(static_cast<uint32_t>(seed)) {}
+    explicit Mersenne(uint64_t seed) : seed_(seed), engine_(static_cast<uint32_t>(seed)) {}
+
+    std::vector<Origin> origins() const override { return {{"cpu", seed_}}; }
 
     void normal(std::span<float> out) override {
         if (out.size() < 16) {
@@ -82,6 +86,7 @@ class Mersenne : public Rng {
         return radius * std::cos(angle);
     }
 
+    uint64_t seed_;
     std::mt19937 engine_;
     std::optional<double> spare_;
 };

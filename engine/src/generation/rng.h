@@ -10,10 +10,18 @@
 
 namespace sdcpp {
 
+// A generator's name and seed.
+struct Origin {
+    std::string rng;
+    uint64_t seed;
+};
+
 class Rng {
   public:
     virtual ~Rng() = default;
     virtual void normal(std::span<float> out) = 0;
+    // Each picture's.
+    virtual std::vector<Origin> origins() const = 0;
 };
 
 // "cuda": torch.randn on a CUDA device (Philox 4x32-10); "cpu": torch.randn on the CPU (mt19937).

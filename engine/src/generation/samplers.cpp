@@ -25,6 +25,7 @@ const std::vector<Sampler>& samplers() {
         {"dpm++2m", dpmpp_2m},
         {"dpm++2m_v2", dpmpp_2m_v2},
         {"dpm++2m_sde", dpmpp_2m_sde, true},
+        {"dpm++2m_sde_bt", dpmpp_2m_sde_bt, true},
         {"dpm++3m_sde", dpmpp_3m_sde, true},
         {"dpm++sde", dpmpp_sde, true},
         {"lms", lms},

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <functional>
+#include <numbers>
 
 #include "base/error.h"
 #include "base/names.h"
@@ -217,6 +218,32 @@ std::vector<double> linear_quadratic(int steps, const NoiseTable& table) {
     return out;
 }
 
+// The place below which a share of the standard normal distribution lies.
+double normal_quantile(double share) {
+    double low = -40, high = 40;
+    for (int i = 0; i < 100; ++i) {
+        const double middle = (low + high) / 2;
+        (std::erfc(-middle / std::numbers::sqrt2) / 2 < share ? low : high) = middle;
+    }
+    return (low + high) / 2;
+}
+
+// Ideogram 4's schedule (2026, as diffusers has it): the logarithm of noise to signal is spread normally, about a mean
+// that grows with the picture, between the levels of a signal of -15 and of 18 (logarithms of signal to noise). Levels
+// beyond a diffusion's own range, which repeat its ends, are left out.
+std::vector<double> logit_normal(int steps, const NoiseTable& table) {
+    constexpr double spread = 1.5, most = 18 / 2.0, least = -15 / 2.0;
+    std::vector<double> out;
+    for (int i = 0; i < steps; ++i) {
+        const double place = table.logit_mean + spread * normal_quantile(1 - static_cast<double>(i) / steps);
+        const double ratio = std::exp(std::clamp(place, least, most));
+        const double sigma =
+            table.is_flow() ? ratio / (1 + ratio) : std::clamp(ratio, table.sigma_min(), table.sigma_max());
+        if (out.empty() || sigma < out.back()) out.push_back(sigma);
+    }
+    return out;
+}
+
 // The KL-optimal schedule of "Align Your Steps", equation 14: arctangents spaced evenly.
 std::vector<double> kl_optimal(int steps, const NoiseTable& table) {
     return mapped(linspace(std::atan(table.sigma_max()), std::atan(table.sigma_min()), steps),
@@ -236,6 +263,7 @@ const std::vector<std::pair<std::string, Schedule>>& schedules() {
                                                                       {"smoothstep", smoothstep},
                                                                       {"bong_tangent", bong_tangent},
                                                                       {"linear_quadratic", linear_quadratic},
+                                                                      {"logit_normal", logit_normal},
                                                                       {"kl_optimal", kl_optimal},
                                                                       {"leading", leading},
                                                                       {"trailing", trailing},

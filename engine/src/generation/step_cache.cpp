@@ -24,23 +24,30 @@ using Predictions = std::map<size_t, Floats>;
 
 class StepCache {
   public:
-    StepCache(PredictFor predict, CacheOptions options, std::vector<double> sigmas, bool flow, CacheCount& count)
+    StepCache(PredictFor predict, CacheOptions options, std::vector<double> sigmas, bool flow, Others others,
+              CacheCount& count)
         : predict_(std::move(predict)),
           options_(std::move(options)),
           sigmas_(std::move(sigmas)),
           flow_(flow),
+          others_(std::move(others)),
           count_(count) {}
     virtual ~StepCache() = default;
 
     Floats operator()(const Floats& x, double sigma, const std::vector<size_t>& which) {
         const size_t step = step_of(sigma, sigmas_);
         const double share = static_cast<double>(step) / static_cast<double>(sigmas_.size() - 1);
+        if (std::vector<bool> now = others_ ? others_(step) : std::vector<bool>(); now != present_) {
+            present_ = std::move(now);
+            known_.clear();
+            forget();
+        }
         const bool known = std::all_of(which.begin(), which.end(), [&](size_t one) { return known_.contains(one); });
         Floats seen = x;
         if (!flow_)
             for (float& value : seen) value = static_cast<float>(value / std::hypot(1.0, sigma));
         ++count_.all;
-        if (known && share >= options_.start && share < options_.end && skips(seen, which)) {
+        if (known && options_.counts_at(share) && skips(seen, which)) {
             ++count_.skipped;
             Floats out;
             for (const size_t one : which) {
@@ -63,6 +70,8 @@ class StepCache {
     virtual Floats guessed(size_t guide, const Floats& seen) = 0;
     // A prediction that was computed; `first`: of the step's first guide.
     virtual void learn(size_t guide, bool first, const Floats& seen, Floats prediction) = 0;
+    // What was learned does not hold any more.
+    virtual void forget() = 0;
 
     Predictions known_;  // the last ones that were computed
     const CacheOptions& options() const { return options_; }
@@ -72,6 +81,8 @@ class StepCache {
     CacheOptions options_;
     std::vector<double> sigmas_;
     bool flow_;
+    Others others_;
+    std::vector<bool> present_;
     CacheCount& count_;
 };
 
@@ -87,9 +98,9 @@ class EasyCache : public StepCache {
             return false;
         }
         const double size = mean_size(known_.at(which.front()));
-        change_ += size > 0 ? rate_ * mean_distance(seen, before_) / size : options().threshold;
+        change_ += size > 0 ? rate_ * mean_distance(seen, before_) / size : threshold();
         before_ = seen;
-        return change_ < options().threshold;
+        return change_ < threshold();
     }
     Floats guessed(size_t guide, const Floats& seen) override {
         Floats out = known_.at(guide);
@@ -109,8 +120,11 @@ class EasyCache : public StepCache {
         }
         known_[guide] = std::move(prediction);
     }
+    void forget() override { rate_ = change_ = 0; }
 
   private:
+    double threshold() const { return options().threshold_or(0.2); }
+
     Floats before_, seen_at_;  // the network's input in the last step, and in the last computed one
     double rate_ = 0, change_ = 0;
 };
@@ -153,6 +167,10 @@ class TaylorSeer : public StepCache {
         series = std::move(next);
         known_[guide] = std::move(prediction);
     }
+    void forget() override {
+        series_.clear();
+        ahead_ = 0;
+    }
 
   private:
     std::map<size_t, std::vector<Floats>> series_;  // by guide: the prediction, and its differences by rising order
@@ -162,18 +180,20 @@ class TaylorSeer : public StepCache {
 }  // namespace
 
 const std::vector<std::string>& cache_names() {
-    static const std::vector<std::string> names = {"none", "easycache", "taylorseer"};
+    static const std::vector<std::string> names = {"none", "easycache", "taylorseer", "first_block"};
     return names;
 }
 
-PredictFor cached(PredictFor predict, const CacheOptions& options, std::vector<double> sigmas, bool flow,
+PredictFor cached(PredictFor predict, const CacheOptions& options, std::vector<double> sigmas, bool flow, Others others,
                   CacheCount& count) {
-    if (!options.on()) return predict;
+    if (!options.on() || options.by_first_block()) return predict;
     std::shared_ptr<StepCache> cache;
     if (options.mode == "taylorseer")
-        cache = std::make_shared<TaylorSeer>(std::move(predict), options, std::move(sigmas), flow, count);
+        cache = std::make_shared<TaylorSeer>(std::move(predict), options, std::move(sigmas), flow, std::move(others),
+                                             count);
     else
-        cache = std::make_shared<EasyCache>(std::move(predict), options, std::move(sigmas), flow, count);
+        cache =
+            std::make_shared<EasyCache>(std::move(predict), options, std::move(sigmas), flow, std::move(others), count);
     return
         [cache](const Floats& x, double sigma, const std::vector<size_t>& which) { return (*cache)(x, sigma, which); };
 }

@@ -26,10 +26,10 @@ struct Network {
     }
 };
 
-std::vector<Floats> run(const CacheOptions& options, Network& network, CacheCount& count) {
+std::vector<Floats> run(const CacheOptions& options, Network& network, CacheCount& count, Others others = nullptr) {
     const PredictFor predict =
         cached([&](const Floats& x, double s, const std::vector<size_t>& w) { return network(x, s, w); }, options,
-               sigmas, true, count);
+               sigmas, true, others, count);
     std::vector<Floats> out;
     for (size_t step = 0; step + 1 < sigmas.size(); ++step)
         out.push_back(predict({static_cast<float>(1 + 0.01 * static_cast<double>(step)), 0.5f}, sigmas[step], {0, 1}));
@@ -73,4 +73,17 @@ TEST_CASE("TaylorSeer goes on along the line between computed steps") {
         for (size_t guide : {size_t{0}, size_t{1}})
             CHECK(found[step][2 * guide] ==
                   doctest::Approx(1.0 + static_cast<double>(guide) + 0.1 * static_cast<double>(step)).epsilon(1e-5));
+}
+
+TEST_CASE("a cache begins anew when something else takes part in the steps") {
+    const Others late = [](size_t step) { return std::vector<bool>{step >= 5}; };
+    for (const CacheOptions& options : {CacheOptions{.mode = "easycache", .threshold = 9, .start = 0, .end = 1},
+                                        CacheOptions{.mode = "taylorseer", .start = 0, .end = 1, .interval = 9}}) {
+        Network usual{.slope = 0.02}, changing{.slope = 0.02};
+        CacheCount saved, less;
+        run(options, usual, saved);
+        run(options, changing, less, late);
+        CHECK(saved.skipped == 8);  // it learns from two steps
+        CHECK(less.skipped == 6);
+    }
 }

@@ -1,7 +1,6 @@
 #include "models/clip.h"
 
 #include <algorithm>
-#include <optional>
 
 #include "base/error.h"
 #include "models/clip_layer.h"
@@ -10,24 +9,6 @@
 
 namespace sdcpp {
 namespace {
-
-// Text to one vector: open_clip keeps the matrix as [C, P], transformers as a linear layer.
-struct Projection {
-    const Weight* matrix = nullptr;
-    std::optional<Linear> linear;
-
-    Projection(const Scope& s, int64_t width, int64_t out) {
-        if (s.has("text_projection.weight"))
-            linear.emplace(s / "text_projection", width, out, WeightKind::edge);
-        else
-            matrix = s.weight("text_projection", WeightKind::vector, {width, out});
-    }
-
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const {
-        if (linear) return (*linear)(g, x);
-        return ggml_mul_mat(g.context, ggml_cont(g.context, ggml_transpose(g.context, matrix->tensor)), x);
-    }
-};
 
 constexpr int32_t end_of_text = 49407;
 
@@ -46,9 +27,7 @@ ClipText::ClipText(const ModelFiles& files, const Sort& sort) : TextEncoder(file
     if (heads < 1 || width_ % heads != 0)
         fail(SDCPP_UNSUPPORTED_MODEL, "a text encoder of width ", width_, " with ", heads, " heads");
     const ClipActivation activation = clip_activation(config.string_or("hidden_act", sort.activation));
-    if (s.has("text_projection"))
-        projected_width_ =
-            s.has("text_projection.weight") ? s.side("text_projection.weight", 0) : s.side("text_projection", 1);
+    projected_width_ = ClipProjection::width_of(s, "text_projection");
 
     declare_embeddings(s, "embeddings.token_embedding.weight", vocabulary_, width_);
     stage("embeddings", [&] {
@@ -72,7 +51,7 @@ ClipText::ClipText(const ModelFiles& files, const Sort& sort) : TextEncoder(file
           [] { return [](Graph& g, Values& v) { v["pooled"] = ggml_get_rows(g.context, v.at("x"), v.at("ends")); }; });
     if (projected_width_ > 0)
         stage("text_projection", [&] {
-            return [project = Projection(s, width_, projected_width_)](Graph& g, Values& v) {
+            return [project = ClipProjection(s, "text_projection", width_, projected_width_)](Graph& g, Values& v) {
                 v["pooled"] = project(g, v.at("pooled"));
             };
         });

@@ -36,4 +36,21 @@ ggml_tensor* ClipLayer::operator()(Graph& g, ggml_tensor* x, ggml_tensor* mask) 
     return ggml_add(g.context, x, fc2(g, activation(g.context, fc1(g, layer_norm2(g, x)))));
 }
 
+ClipProjection::ClipProjection(const Scope& s, const std::string& name, int64_t width, int64_t out) {
+    if (s.has(name + ".weight"))
+        linear.emplace(s / name, width, out, WeightKind::edge);
+    else
+        matrix = s.weight(name, WeightKind::vector, {width, out});
+}
+
+int64_t ClipProjection::width_of(const Scope& s, const std::string& name) {
+    if (!s.has(name)) return 0;
+    return s.has(name + ".weight") ? s.side(name + ".weight", 0) : s.side(name, 1);
+}
+
+ggml_tensor* ClipProjection::operator()(Graph& g, ggml_tensor* x) const {
+    if (linear) return (*linear)(g, x);
+    return ggml_mul_mat(g.context, ggml_cont(g.context, ggml_transpose(g.context, matrix->tensor)), x);
+}
+
 }  // namespace sdcpp

@@ -1,6 +1,8 @@
 // The transformer block that CLIP's text models and its vision models share (Radford et al. 2021).
 #pragma once
 
+#include <optional>
+#include <string>
 #include <string_view>
 
 #include "nn/layers.h"
@@ -29,6 +31,17 @@ struct ClipLayer {
     ClipLayer(const Scope& s, int64_t width, int heads, ClipActivation act);
     // `mask` as attention() takes it.
     ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* mask = nullptr) const;
+};
+
+// One state to a vector: open_clip keeps the matrix as [C, P], transformers as a linear layer.
+struct ClipProjection {
+    const Weight* matrix = nullptr;
+    std::optional<Linear> linear;
+
+    ClipProjection(const Scope& s, const std::string& name, int64_t width, int64_t out);
+    // P of the tensor of this name; 0 if there is none.
+    static int64_t width_of(const Scope& s, const std::string& name);
+    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const;
 };
 
 }  // namespace sdcpp

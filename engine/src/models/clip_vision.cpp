@@ -62,7 +62,9 @@ ClipVision::ClipVision(const ModelFiles& files) : Network(files, "clip_vision") 
              R"( heads; give the right "num_attention_heads" in a config.json beside its file)");
     const ClipActivation activation =
         clip_activation(config.string_or("hidden_act", width_ <= widest_of_openai ? "quick_gelu" : "gelu"));
-    projected_width_ = s.side("visual_projection.weight", 0);
+    projected_width_ = ClipProjection::width_of(s, "visual_projection");
+    if (projected_width_ == 0)
+        fail(SDCPP_MISSING_PART, "the CLIP vision encoder lacks its visual_projection; give a file that has it");
 
     stage("embeddings", [&] {
         return [layer = VisionEmbeddings(embeddings, width_, patch, tokens_),
@@ -78,8 +80,9 @@ ClipVision::ClipVision(const ModelFiles& files) : Network(files, "clip_vision") 
         });
     stage("visual_projection", [&] {
         return [norm = LayerNorm(vision / "post_layernorm", width_),
-                project = Linear(s / "visual_projection", width_, projected_width_, WeightKind::edge)](
-                   Graph& g, Values& v) { v["x"] = project(g, norm(g, tokens_of(g, v.at("x"), 0, 1))); };
+                project = ClipProjection(s, "visual_projection", width_, projected_width_)](Graph& g, Values& v) {
+            v["x"] = project(g, norm(g, tokens_of(g, v.at("x"), 0, 1)));
+        };
     });
 }
 

@@ -31,6 +31,14 @@ struct Noisy {
     }
 };
 
+// Blocks of one form, one behind the other, and the stages around them, by the stages' names.
+struct BlockList {
+    std::string name;                 // "layers": the blocks are the stages "layers.0", "layers.0.1", "layers.1" …
+    std::string before, after;        // the stage ahead of the first block; the one behind all blocks, the last
+    std::vector<std::string> shared;  // stages whose values blocks take
+    std::vector<std::string> states;  // values that blocks change; the first has the picture's tokens at its end
+};
+
 class Denoiser : public Network {
   public:
     using Network::Network;
@@ -55,6 +63,9 @@ class Denoiser : public Network {
     }
     // Whether it was distilled to take a scale of guidance (an array "guidance" [rows]).
     virtual bool takes_guidance() const { return false; }
+
+    // Its blocks, of which some can be left out; no name: it has no such list.
+    virtual BlockList blocks() const { return {}; }
 
     virtual std::vector<Array> inputs(const Noisy& noisy) const = 0;
     // The network's result as [rows, C, frames, height, width].

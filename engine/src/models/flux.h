@@ -23,6 +23,9 @@ class Flux : public Denoiser {
         return {{"context", context_width_}, {"pooled", pooled_width_}};
     }
     bool takes_guidance() const override { return guided_; }
+    BlockList blocks() const override {
+        return {"double_blocks", "txt_in", "final_layer", {"embedders"}, {"x", "context"}};
+    }
     std::vector<Array> inputs(const Noisy& noisy) const override;
     std::vector<float> prediction(const Array& result, const Noisy& noisy) const override;
 

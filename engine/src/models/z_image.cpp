@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -142,16 +141,15 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
             v["x"] = more == 0 ? x : ggml_concat(c, x, ggml_repeat_4d(c, pad->tensor, x->ne[0], more, x->ne[2], 1), 1);
         };
     });
-    // Blocks that work on the value `x`; `before` goes ahead of the first.
+    // Blocks that work on the value `x`.
     const auto blocks = [&](const std::string& list, const std::string& x, const std::string& rope,
-                            const std::string& mask, const std::function<void(Graph&, Values&)>& before = nullptr) {
+                            const std::string& mask) {
         for (int i = 0; i < s.count(list); ++i) {
             const Scope own = s / list / i;
             const std::string name = list + "." + std::to_string(i);
             stage(name, [&] {
                 const auto half = std::make_shared<AttentionHalf>(own, width_, head_, time);
                 return [=](Graph& g, Values& v) {
-                    if (before && i == 0) before(g, v);
                     if (half->modulation) v["modulation"] = (*half->modulation)(g, v.at("time"));
                     v[x] = (*half)(g, v.at(x), v.at(rope), value_or_null(v, mask), value_or_null(v, "modulation"));
                 };
@@ -182,10 +180,12 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
             };
     });
     blocks("context_refiner", "context", "context_rope", "context_mask");
-    blocks("layers", "x", "rope", "mask", [](Graph& g, Values& v) {
-        v["x"] = ggml_concat(g.context, v.at("x"), v.at("context"), 1);
-        v["rope"] = ggml_concat(g.context, v.at("x_rope"), v.at("context_rope"), 1);
+    stage("positions", [] {
+        return [](Graph& g, Values& v) { v["rope"] = ggml_concat(g.context, v.at("x_rope"), v.at("context_rope"), 1); };
     });
+    stage("join",
+          [] { return [](Graph& g, Values& v) { v["x"] = ggml_concat(g.context, v.at("x"), v.at("context"), 1); }; });
+    blocks("layers", "x", "rope", "mask");
     stage("final_layer", [&] {
         const Scope f = s / "final_layer";
         return [modulation = Linear(f / "adaLN_modulation.1", time, width_, WeightKind::edge),

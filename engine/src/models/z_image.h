@@ -22,6 +22,7 @@ class ZImage : public Denoiser {
     int64_t multiple() const override { return patch; }
     std::vector<Taken> conditioning() const override { return {{"context", context_width_}}; }
     size_t result_rank() const override { return 3; }
+    BlockList blocks() const override { return {"layers", "join", "final_layer", {"t_embedder", "positions"}, {"x"}}; }
     std::vector<Array> inputs(const Noisy& noisy) const override;
     std::vector<float> prediction(const Array& result, const Noisy& noisy) const override;
 

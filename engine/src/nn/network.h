@@ -12,11 +12,25 @@
 
 namespace sdcpp {
 
-// A part of a network to run: its stages by number (empty: all), and the names of the values that are wanted.
+// A value as it is behind a stage, which later stages may change.
+struct Tap {
+    std::string value;
+    size_t stage = 0;
+    bool operator==(const Tap&) const = default;
+};
+
+// A part of a network to run: its stages by number (empty: all), and the names of the values that are wanted: those at
+// the end, then those of taps.
 struct Selection {
     std::vector<size_t> stages{};
     std::vector<std::string> results = {"x"};
+    std::vector<Tap> taps{};
     bool operator==(const Selection&) const = default;
+
+    size_t wanted() const { return results.size() + taps.size(); }
+    const std::string& name_of(size_t result) const {
+        return result < results.size() ? results[result] : taps[result - results.size()].value;
+    }
 };
 
 // Networks declare into this: their weights, and their stages in the order in which they run. Several may declare into

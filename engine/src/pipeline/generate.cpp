@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "generation/mask.h"
+#include "pipeline/block_cache.h"
 #include "pipeline/checks.h"
 #include "pipeline/generate.h"
 
@@ -20,6 +20,11 @@ class BatchRng : public Rng {
         const size_t part = out.size() / each_.size();
         for (size_t i = 0; i < each_.size(); ++i) each_[i]->normal(out.subspan(i * part, part));
     }
+    std::vector<Origin> origins() const override {
+        std::vector<Origin> out;
+        for (const auto& one : each_) out.push_back(one->origins().front());
+        return out;
+    }
 
   private:
     std::vector<std::unique_ptr<Rng>> each_;
@@ -28,14 +33,20 @@ class BatchRng : public Rng {
 // A denoiser's predictions for latents of one run.
 class Predictor {
   public:
-    Predictor(Model& model, const NoiseTable& table, const SampleOptions& options, const std::vector<double>& sigmas)
+    Predictor(Model& model, const NoiseTable& table, const SampleOptions& options, std::vector<PromptShare> shares,
+              const std::vector<double>& sigmas, CacheCount& saved)
         : model_(model),
           executor_(model.need(Role::denoiser)),
           net_(executor_.as<Denoiser>()),
           facts_(model.facts),
           table_(table),
           options_(options),
-          sigmas_(sigmas) {
+          shares_(std::move(shares)),
+          sigmas_(sigmas),
+          saved_(saved) {
+        if (options.guidance_by.skip_scale != 0) skipping_ = without_blocks(net_, options.skip_layers);
+        if (options.cache.by_first_block())
+            blocks_ = std::make_shared<BlockCache>(executor_, options.cache.threshold_or(0.08));
         if (const int64_t channels = net_.extra_channels()) {
             if (options.extra.empty())
                 fail(SDCPP_INVALID_ARGUMENT, OptionName{"extra"}, " is needed: the diffusion model has ", channels,
@@ -49,22 +60,31 @@ class Predictor {
 
     // For each of `which` of the run's conditionings, one behind the other; together if they can be a batch.
     Floats operator()(const Floats& x, double sigma, const std::vector<size_t>& which) const {
-        std::vector<const PromptShare*> shares;
-        for (const size_t number : which) shares.push_back(&options_.shares[number]);
-        if (std::all_of(shares.begin(), shares.end(), [&](const PromptShare* share) {
-                return joinable(*share->conditionings.front(), *shares.front()->conditionings.front());
-            }))
-            return together(x, sigma, shares);
+        const auto skips = [&](size_t number) { return shares_[number].guide.skips_blocks; };
+        const auto middle = std::find_if(which.begin(), which.end(), skips);
         Floats out;
-        for (const PromptShare* share : shares) {
-            const Floats one = together(x, sigma, {share});
-            out.insert(out.end(), one.begin(), one.end());
+        for (const std::vector<size_t>& part :
+             {std::vector<size_t>(which.begin(), middle), std::vector<size_t>(middle, which.end())}) {
+            const bool joined = std::all_of(part.begin(), part.end(), [&](size_t number) {
+                return joinable(*shares_[number].conditionings.front(), *shares_[part.front()].conditionings.front());
+            });
+            if (joined && !part.empty()) {
+                const Floats all = together(x, sigma, part);
+                out.insert(out.end(), all.begin(), all.end());
+                continue;
+            }
+            for (const size_t number : part) {
+                const Floats one = together(x, sigma, {number});
+                out.insert(out.end(), one.begin(), one.end());
+            }
         }
         return out;
     }
 
   private:
-    Floats together(const Floats& x, double sigma, const std::vector<const PromptShare*>& shares) const {
+    Floats together(const Floats& x, double sigma, const std::vector<size_t>& which) const {
+        std::vector<const PromptShare*> shares;
+        for (const size_t number : which) shares.push_back(&shares_[number]);
         const double scale = table_.is_flow() ? 1 : 1 / std::sqrt(sigma * sigma + 1);
         const auto batch = static_cast<size_t>(options_.batch);
         const size_t each = x.size() / batch, extra_each = extra_.size() / batch;
@@ -89,9 +109,18 @@ class Predictor {
             noisy.more.push_back(
                 Array::of("guidance", {noisy.rows()}, Floats(noisy.conditionings.size(), options_.guidance)));
         std::vector<Array> inputs = net_.inputs(noisy);
-        const Selection selection =
-            add_controls(model_, inputs, step_of(sigma, sigmas_), sigmas_.size() - 1, noisy.negative);
-        add_ip_adapters(model_, inputs, step_of(sigma, sigmas_), sigmas_.size() - 1, noisy.negative);
+        const size_t step = step_of(sigma, sigmas_), steps = sigmas_.size() - 1;
+        if (shares.front()->guide.skips_blocks) return net_.prediction(executor_.run(inputs, skipping_).front(), noisy);
+        if (blocks_) {
+            bool skipped = false;
+            const bool may_skip = options_.cache.counts_at(static_cast<double>(step) / static_cast<double>(steps));
+            const Array out = blocks_->run(inputs, which, may_skip, skipped);
+            saved_.skipped += skipped;
+            ++saved_.all;
+            return net_.prediction(out, noisy);
+        }
+        const Selection selection = add_controls(model_, inputs, step, steps, noisy.negative);
+        add_ip_adapters(model_, inputs, step, steps, noisy.negative);
         return net_.prediction(executor_.run(inputs, selection).front(), noisy);
     }
 
@@ -101,8 +130,12 @@ class Predictor {
     const ModelFacts& facts_;
     const NoiseTable& table_;
     const SampleOptions& options_;
+    std::vector<PromptShare> shares_;
     std::vector<double> sigmas_;
-    Floats extra_;  // all pictures'; empty if the denoiser has no extra channels
+    CacheCount& saved_;
+    Selection skipping_;                  // the blocks that run with guides that skip some
+    std::shared_ptr<BlockCache> blocks_;  // null: every block runs in each step
+    Floats extra_;                        // all pictures'; empty if the denoiser has no extra channels
 };
 
 void require_conditionings(const SampleOptions& options, const Denoiser& net) {
@@ -117,7 +150,7 @@ void require_conditionings(const SampleOptions& options, const Denoiser& net) {
     if ((options.guidance_by.scale != 1 || !plain) && count(true) == 0)
         fail(SDCPP_INVALID_ARGUMENT, "cfg_scale and weights other than 1 need a negative conditioning");
     for (const PromptShare& share : options.shares) {
-        const auto& [negative, weight, start, end] = share.guide;
+        const auto& [negative, weight, start, end, skips] = share.guide;
         if (!std::isfinite(weight) || (negative ? weight <= 0 : weight == 0))
             fail(SDCPP_INVALID_ARGUMENT, "a conditioning's weight must be a finite number, ",
                  negative ? "above 0 if it is negative" : "and not 0");
@@ -139,7 +172,12 @@ void require_conditionings(const SampleOptions& options, const Denoiser& net) {
 
 // The family's levels of noise, moved for a flow by the user's shift, else the config's, else the family's.
 NoiseTable noise_table(const Model& model, const SampleOptions& options) {
-    if (!model.family.prediction.flow) return model.diffusion;
+    const double logit_mean = std::log(options.width / 512.0 * options.height / 512.0) / 2;
+    if (!model.family.prediction.flow) {
+        NoiseTable out = model.diffusion;
+        out.logit_mean = logit_mean;
+        return out;
+    }
     const Json& config = model.files.config()["scheduler"];
     const FlowShift own = model.family.prediction.flow_shift(model.files);
     const double patches = static_cast<double>(options.height / model.facts.size_multiple) *
@@ -153,7 +191,9 @@ NoiseTable noise_table(const Model& model, const SampleOptions& options) {
         const double low = config.number_or("base_shift", own.low), high = config.number_or("max_shift", own.high);
         shift = std::exp(low + (high - low) * (patches - few) / (many - few));
     }
-    return NoiseTable::flow(options.flow_shift > 0 ? options.flow_shift : shift);
+    NoiseTable out = NoiseTable::flow(options.flow_shift > 0 ? options.flow_shift : shift);
+    out.logit_mean = logit_mean;
+    return out;
 }
 
 // What a mask keeps of the latents, which has one number for all channels of a place.
@@ -163,12 +203,21 @@ Kept kept_part(const SampleOptions& options, Floats latent, Floats noise, const 
     const Floats masks = for_each_picture(options.mask, place, options.batch, "mask");
     if (latent.empty())
         fail(SDCPP_INVALID_ARGUMENT, OptionName{"mask"}, " needs init_latent, of which it keeps a part");
-    Kept kept{std::move(latent), std::move(noise), {}, table.is_flow()};
+    Kept kept;
+    kept.latent = std::move(latent);
+    kept.noise = std::move(noise);
+    kept.flow = table.is_flow();
     for (auto own = masks.begin(); own != masks.end(); own += static_cast<std::ptrdiff_t>(place))
         for (int64_t c = 0; c < shape.channels; ++c)
             kept.mask.insert(kept.mask.end(), own, own + static_cast<std::ptrdiff_t>(place));
     for (const float value : kept.mask)
         if (!(value >= 0 && value <= 1)) fail(SDCPP_INVALID_ARGUMENT, OptionName{"mask"}, " has values outside 0 to 1");
+    kept.soft = options.soft_inpainting;
+    kept.pictures = static_cast<size_t>(options.batch);
+    kept.channels = static_cast<size_t>(shape.channels);
+    if (options.soft_mask && kept.soft.on)
+        fail(SDCPP_INVALID_ARGUMENT, OptionName{"soft_mask"}, " and ", OptionName{"soft_inpainting"},
+             " are two ways to repaint softly; take one");
     if (options.soft_mask) {
         const double first = table.timestep_of(sigmas.front());
         const double last = table.timestep_of(std::max(sigmas.back(), table.sigma_min()));
@@ -257,8 +306,12 @@ Floats generate(Model& model, const SampleOptions& options) {
         if (whole && !landings.empty()) landings.back() = sigmas.back();
     }
 
+    std::vector<PromptShare> shares = options.shares;
+    if (options.guidance_by.skip_scale != 0)
+        for (const PromptShare& share : options.shares)
+            if (!share.guide.negative) shares.emplace_back(share).guide.skips_blocks = true;
     std::vector<Guide> guides;
-    for (const PromptShare& share : options.shares) {
+    for (const PromptShare& share : shares) {
         Guide guide = share.guide;
         if (guide.negative) {
             guide.start = std::max(guide.start, options.guidance_start);
@@ -269,12 +322,18 @@ Floats generate(Model& model, const SampleOptions& options) {
     Guidance how = options.guidance_by;
     if (how.zero_steps < 0) how.zero_steps = table.is_flow() ? 1 : 0;
     const Guided combine(how, facts.predicts, options.batch, shape.channels);
-    const Predictor predictor(model, table, options, sigmas);
-    std::vector<double> negative_prediction;
     CacheCount saved;
+    const Predictor predictor(model, table, options, std::move(shares), sigmas, saved);
+    std::vector<double> negative_prediction;
     Floats negative;
-    const Denoise clean = predicted(guided(cached(predictor, options.cache, sigmas, table.is_flow(), saved), guides,
-                                           combine, sigmas, &negative_prediction),
+    const Others others = [&model, steps = sigmas.size() - 1](size_t step) {
+        std::vector<bool> out;
+        for (const Control& control : model.controls) out.push_back(counts(control.choice, step, steps));
+        for (const IpAdapterInUse& adapter : model.ip_adapters) out.push_back(counts(adapter.choice, step, steps));
+        return out;
+    };
+    const Denoise clean = predicted(guided(cached(predictor, options.cache, sigmas, table.is_flow(), others, saved),
+                                           guides, combine, sigmas, &negative_prediction),
                                     facts.predicts);
     const auto estimated = [&](const Floats& noisy, double sigma) {
         Floats out = clean(noisy, sigma);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "generation/mask.h"
 #include "generation/start.h"
 #include "generation/step_cache.h"
 #include "models/conditioning.h"
@@ -32,7 +33,8 @@ struct SampleOptions {
     std::vector<PromptShare> shares;
     int width = 0, height = 0, steps = 0;
     double eta = -1;
-    Guidance guidance_by;  // combines the shares' predictions
+    Guidance guidance_by;                      // combines the shares' predictions
+    std::vector<int> skip_layers = {7, 8, 9};  // left out for skip-layer guidance
     CacheOptions cache;
     double guidance_start = 0, guidance_end = 1;  // share of the steps with guidance
     double flow_shift = 0;                        // 0: the model's own
@@ -46,7 +48,8 @@ struct SampleOptions {
     double denoising_start = 0, denoising_end = 1;  // the share of the noise that this run takes away
     Floats mask;   // [h, w] in 0 to 1, or one for each picture: 1 is repainted over the start's latent; empty: all
     Floats extra;  // [channels, h, w] for the denoiser's extra channels, or one for each picture
-    bool soft_mask = false;               // a mask's numbers are how much may change
+    bool soft_mask = false;  // a mask's numbers are how much may change
+    SoftInpainting soft_inpainting;
     std::vector<StepObserver> observers;  // called in this order
 };
 

@@ -78,6 +78,14 @@ struct Executor::Laid {
 
 namespace {
 
+std::vector<Array> without_data(std::vector<Array> inputs) {
+    for (Array& input : inputs) {
+        input.data = nullptr;
+        input.owner = nullptr;
+    }
+    return inputs;
+}
+
 int64_t batch_of(const std::vector<Array>& inputs) {
     for (const Array& input : inputs)
         if (!input.shared) return input.shape.front();
@@ -118,6 +126,7 @@ void Executor::extend(const std::function<void(Declaration&)>& declare) {
 // No graph refers to a weight that goes, and no upload is under way.
 void Executor::cut(size_t stages) {
     forget_plan();
+    whole_.reset();  // it may have run stages that go
     const auto& all = network_->stages();
     const size_t weights = stages < all.size() ? all[stages].first_weight : network_->weights().all().size();
     store_.cut(stages, weights);
@@ -414,6 +423,11 @@ Executor::Prepared& Executor::prepare(const std::vector<Array>& inputs, const Se
     for (const auto& known : prepared_)
         if (known->shapes == shapes && known->selection == selection) return *known;
 
+    const bool part = selection.stages.size() < own_stages_;
+    if (!part)
+        whole_ = Whole{without_data(inputs), selection};
+    else if (!placed_ && whole_)
+        place_whole();
     const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
     const Memory::Limit all = limit(flow, selection.stages, static_cast<int>(batch_of(inputs)));
     if (prepared_.size() >= max_prepared) prepared_.erase(prepared_.begin());
@@ -421,6 +435,16 @@ Executor::Prepared& Executor::prepare(const std::vector<Array>& inputs, const Se
         if (auto adopted = adopt(inputs, selection, flow, all)) return *prepared_.emplace_back(std::move(adopted));
     if (all.plan_bytes > 0 || placed_) forget_plan();
     return *prepared_.emplace_back(plan_anew(inputs, selection, flow, all));
+}
+
+// Parts of the network run by the plan of all of it, so that weights stay where they are from part to part.
+void Executor::place_whole() {
+    const auto& [inputs, selection] = *whole_;
+    const Flow flow(*network_, device_.kernels(), selection, inputs, 1);
+    const Memory::Limit all = limit(flow, selection.stages, static_cast<int>(batch_of(inputs)));
+    if (all.plan_bytes == 0) return;
+    forget_plan();
+    prepared_.push_back(plan_anew(inputs, selection, flow, all));
 }
 
 // Weights keep the places of a plan for other inputs, or come back there, if the memory for these inputs fits in
@@ -648,7 +672,7 @@ std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selecti
     if (std::exchange(interrupted_, false) || store_.stale()) give_workspace();
     Prepared* prepared = &prepare(inputs, selection);
     const Plan& plan = prepared->planned.plan;
-    std::vector<std::vector<float>> values(selection.results.size());
+    std::vector<std::vector<float>> values(selection.wanted());
     interrupted_ = true;
     const std::vector<double> before = prepared->segment_seconds;
     const std::vector<MappedFile::Hold> hold = store_.hold_mapped_files();
@@ -663,7 +687,7 @@ std::vector<Array> Executor::run(const std::vector<Array>& inputs, const Selecti
         const auto rank = static_cast<std::ptrdiff_t>(network_->result_rank());
         std::vector<int64_t> shape(ne.rend() - rank, ne.rend());
         shape.front() = prepared->batch();
-        outputs.push_back(Array::of(selection.results[i], std::move(shape), std::move(values[i])));
+        outputs.push_back(Array::of(selection.name_of(i), std::move(shape), std::move(values[i])));
     }
 
     const Prefetcher::Counts counts = prepared->prefetcher->take_counts();

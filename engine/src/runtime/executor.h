@@ -116,6 +116,7 @@ class Executor : public MemoryUser {
         std::shared_ptr<Prefetcher> prefetcher;  // null: none stands within a pass
     };
     Prepared& prepare(const std::vector<Array>& inputs, const Selection& selection);
+    void place_whole();
     std::unique_ptr<Prepared> adopt(const std::vector<Array>& inputs, const Selection& selection, const Flow& flow,
                                     const Memory::Limit& limit);
     std::unique_ptr<Prepared> plan_anew(const std::vector<Array>& inputs, const Selection& selection, const Flow& flow,
@@ -151,6 +152,11 @@ class Executor : public MemoryUser {
     WeightStore store_;
     StreamingOptions options_;
     std::optional<Placed> placed_;
+    struct Whole {
+        std::vector<Array> inputs;
+        Selection selection;
+    };
+    std::optional<Whole> whole_;  // the last run of all own stages; its inputs have no data
     std::vector<std::unique_ptr<Prepared>> prepared_;
     bool interrupted_ = false;  // a prefetcher stands somewhere within a pass
     RunReport report_;

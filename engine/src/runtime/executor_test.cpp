@@ -163,3 +163,34 @@ TEST_CASE("runs that upload enough measure the link") {
     CHECK(net->take_report().plan.streamed_bytes_per_step > calibration::telling_upload_bytes);
     CHECK(models.device.speed().link_bytes_per_s > 1e6);
 }
+
+TEST_CASE("taps give values as they were behind a stage, streamed or not") {
+    for (const uint64_t budget : {uint64_t{0}, 4 * each}) {
+        Models models(budget);
+        Toy toy({2, 0.5f, 4, 2, 8, 0.25f});
+        const auto net = models.executor(toy);
+        for (int run = 0; run < 3; ++run) {
+            const auto made = net->run({Toy::ones()}, {{0, 1, 2, 3, 4, 5}, {"x"}, {{"x", 0}, {"x", 4}}});
+            REQUIRE(made.size() == 3);
+            CHECK(first(made[0]) == 16);
+            CHECK(first(made[1]) == 2);
+            CHECK(first(made[2]) == 64);
+        }
+    }
+}
+
+TEST_CASE("parts run by the plan of the whole, also when it has been forgotten") {
+    Models models(4 * each);
+    Toy toy({2, 0.5f, 4, 2, 8, 0.25f});
+    const auto net = models.executor(toy);
+    CHECK(first(net->run({Toy::ones()})) == 16);
+    const RunReport whole = net->take_report();
+    net->forget_plan();
+    for (int run = 0; run < 3; ++run) {
+        CHECK(first(net->run({Toy::ones()}, {{0, 1}, {"x"}}).front()) == 1);
+        CHECK(first(net->run({Toy::ones()}, {{2, 3, 4, 5}, {"x"}}).front()) == 16);
+    }
+    const RunReport parts = net->take_report();
+    CHECK(parts.plan.resident_bytes == whole.plan.resident_bytes);
+    CHECK(parts.uploaded_bytes <= whole.plan.resident_bytes + 4 * whole.plan.streamed_bytes_per_step);
+}

@@ -129,12 +129,21 @@ Flow::Flow(const Network& network, const Kernels& kernels, const Selection& sele
         results_.push_back(before_.back().at(name));
         carries_[results_.back()].last_use = static_cast<int>(stages_.size());
     }
+    for (const Tap& tap : selection.taps) {
+        const auto at = std::find(stages_.begin(), stages_.end(), tap.stage);
+        if (at == stages_.end()) fail(SDCPP_INTERNAL, "a value of a stage that does not run is wanted");
+        const auto place = static_cast<size_t>(at - stages_.begin());
+        results_.push_back(before_[place + 1].at(tap.value));
+        carries_[results_.back()].last_use = static_cast<int>(stages_.size());
+        taps_.emplace(place, TapHere{tap.value, results_.back()});
+    }
 }
 
 SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(size_t)>& place) const {
     SegmentGraph out;
     // in addition to the stages' own tensors: a mark for each, and copies of views that leave
-    size_t bytes = (last - first + 1 + before_[last + 1].size() + before_[first].size()) * ggml_tensor_overhead();
+    size_t bytes =
+        (last - first + 1 + before_[last + 1].size() + before_[first].size() + taps_.size()) * ggml_tensor_overhead();
     for (size_t i = first; i <= last; ++i) bytes += context_bytes_[i];
     out.tensors = Context(bytes);
     ggml_context* context = out.tensors.get();
@@ -147,23 +156,25 @@ SegmentGraph Flow::build(size_t first, size_t last, const std::function<Address(
         if (!tensor) tensor = placeholder(context, carries_[carry], read ? place(carry) : Address{});
         values[name] = tensor;
     }
+    std::map<size_t, ggml_tensor*> made;
+    const auto leave = [&](size_t carry, ggml_tensor* tensor) {
+        const Carry& c = carries_[carry];
+        if (c.born < static_cast<int>(first) || c.last_use <= static_cast<int>(last) || made.contains(carry)) return;
+        if (tensor->view_src) tensor = ggml_set_name(ggml_cont(context, tensor), tensor->name);
+        put(tensor, place(carry));
+        ggml_set_output(tensor);  // backends fuse operations and leave out what nothing else reads
+        made[carry] = tensor;
+    };
     for (size_t i = first; i <= last; ++i) {
         const Stage& stage = network_.stages().at(stages_[i]);
         ggml_tensor* mark = ggml_new_tensor_1d(context, GGML_TYPE_F32, 1);
         stage.build(graph, values);
         while ((mark = ggml_get_next_tensor(context, mark))) ggml_set_name(mark, stage.name.c_str());
+        const auto [some, none] = taps_.equal_range(i);
+        for (auto tap = some; tap != none; ++tap) leave(tap->second.carry, values.at(tap->second.value));
     }
 
-    std::map<size_t, ggml_tensor*> made;
-    for (const auto& [name, carry] : before_[last + 1]) {
-        const Carry& c = carries_[carry];
-        if (c.born < static_cast<int>(first) || c.last_use <= static_cast<int>(last) || made.contains(carry)) continue;
-        ggml_tensor* tensor = values.at(name);
-        if (tensor->view_src) tensor = ggml_set_name(ggml_cont(context, tensor), tensor->name);
-        put(tensor, place(carry));
-        ggml_set_output(tensor);  // backends fuse operations and leave out what nothing else reads
-        made[carry] = tensor;
-    }
+    for (const auto& [name, carry] : before_[last + 1]) leave(carry, values.at(name));
     size_t nodes = 16;
     for (ggml_tensor* t = ggml_get_first_tensor(context); t; t = ggml_get_next_tensor(context, t)) ++nodes;
     nodes += network_.weights().all().size();

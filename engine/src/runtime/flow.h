@@ -44,7 +44,7 @@ class Flow {
 
     size_t count() const { return stages_.size(); }
     const std::vector<Carry>& carries() const { return carries_; }
-    // The carry of input `number`, and the carries of the results in the selection's order.
+    // The carry of input `number`, and the carries of the results and taps in the selection's order.
     size_t input_carry(size_t number) const { return input_carries_[number]; }
     const std::vector<size_t>& results() const { return results_; }
 
@@ -71,6 +71,11 @@ class Flow {
     std::vector<size_t> context_bytes_;  // each stage's tensors' in a context of ggml
     uint64_t scratch_bytes_ = 0;
     std::vector<size_t> results_;
+    struct TapHere {
+        std::string value;
+        size_t carry;
+    };
+    std::multimap<size_t, TapHere> taps_;  // by the place of their stage in the selection
 };
 
 // Multiplications and additions of one of ggml's operations.

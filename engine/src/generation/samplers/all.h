@@ -22,6 +22,7 @@ void dpmpp_2s_a(SamplerRun& run, Floats& x);
 void dpmpp_2m(SamplerRun& run, Floats& x);
 void dpmpp_2m_v2(SamplerRun& run, Floats& x);
 void dpmpp_2m_sde(SamplerRun& run, Floats& x);
+void dpmpp_2m_sde_bt(SamplerRun& run, Floats& x);
 void dpmpp_3m_sde(SamplerRun& run, Floats& x);
 void dpmpp_sde(SamplerRun& run, Floats& x);
 // multistep.cpp

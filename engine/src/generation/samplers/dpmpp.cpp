@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "generation/brownian.h"
 #include "generation/samplers/all.h"
 #include "generation/samplers/steps.h"
 
@@ -46,8 +47,9 @@ static void dpmpp_2m_with(SamplerRun& run, Floats& x, bool v2) {
 void dpmpp_2m(SamplerRun& run, Floats& x) { dpmpp_2m_with(run, x, false); }
 void dpmpp_2m_v2(SamplerRun& run, Floats& x) { dpmpp_2m_with(run, x, true); }
 
-// SDE-DPM-Solver++(2M) (Lu et al. 2022b), midpoint form; noise of different steps is independent.
-void dpmpp_2m_sde(SamplerRun& run, Floats& x) {
+// SDE-DPM-Solver++(2M) (Lu et al. 2022b), midpoint form. `add` puts noise of a size in, between two levels.
+template <typename Add>
+static void dpmpp_2m_sde_with(SamplerRun& run, Floats& x, Add add) {
     const double eta = run.eta_or(1);
     Floats before;
     double h_before = 0;
@@ -60,9 +62,35 @@ void dpmpp_2m_sde(SamplerRun& run, Floats& x) {
         const double noisy = eta > 0 ? eta * h : 0, part = -signal * std::expm1(-h - noisy);
         x = mix(next / now * std::exp(-noisy), x, part, denoised);
         if (!before.empty()) x = mix(1, x, 0.5 * part * h / h_before, mix(1, denoised, -1, before));
-        if (eta > 0) add_noise(run, x, next * std::sqrt(-std::expm1(-2 * noisy)));
+        if (eta > 0) add(now, next, next * std::sqrt(-std::expm1(-2 * noisy)));
         before = denoised;
         h_before = h;
+    });
+}
+
+// Noise of different steps is independent.
+void dpmpp_2m_sde(SamplerRun& run, Floats& x) {
+    dpmpp_2m_sde_with(run, x, [&](double, double, double size) { add_noise(run, x, size); });
+}
+
+// Noise is that of one Brownian motion over the levels, so that runs of one seed go a similar way, however many steps
+// they take.
+void dpmpp_2m_sde_bt(SamplerRun& run, Floats& x) {
+    double least = run.sigmas.front();
+    for (const double sigma : run.sigmas)
+        if (sigma > 0) least = std::min(least, sigma);
+    const std::vector<Origin> origins = run.rng.origins();
+    const size_t each = x.size() / origins.size();
+    std::vector<BrownianTree> motions;
+    for (const Origin& origin : origins) motions.emplace_back(origin, least, run.sigmas.front(), each);
+    dpmpp_2m_sde_with(run, x, [&](double now, double next, double size) {
+        for (size_t picture = 0; picture < motions.size(); ++picture) {
+            const Floats noise = motions[picture].step(now, next);
+            for (size_t i = 0; i < each; ++i) {
+                float& value = x[picture * each + i];
+                value = static_cast<float>(value + size * noise[i]);
+            }
+        }
     });
 }
 
