@@ -790,7 +790,7 @@ def with_bitsandbytes_4(path: Path, shapes: Mapping, kind: str, nested: bool) ->
     contents: dict[str, bytes] = {}
     for name, (own, shape) in typed(shapes).items():
         tensors[name] = (own, shape)
-        if len(shape) == 2 and re.search(r"blocks\.\d+\..*weight$", name):
+        if len(shape) == 2 and re.search(r"blocks\.\d+\..*\.weight$", name):
             parts, text = bitsandbytes_4(name, shape, kind, nested)
             tensors |= parts
             contents |= text

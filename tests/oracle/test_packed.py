@@ -46,9 +46,12 @@ def bitsandbytes_4(nested, kind):
     functional = pytest.importorskip("bitsandbytes.functional")
 
     def pack(x, weight):
-        codes, state = functional.quantize_4bit(torch.from_numpy(weight), quant_type=kind, compress_statistics=nested)
+        # blocks are of the weight written as one row; on the processor bitsandbytes takes rows that are no blocks apart
+        blocks = torch.from_numpy(weight.reshape(-1, 64))
+        codes, state = functional.quantize_4bit(blocks, quant_type=kind, compress_statistics=nested)
+        values = functional.dequantize_4bit(codes, state).numpy().reshape(weight.shape)
+        state.shape = torch.Size(weight.shape)
         parts = {f"{x}.weight": codes} | {f"{x}.weight.{end}": one for end, one in state.as_dict(packed=True).items()}
-        values = functional.dequantize_4bit(codes, state).numpy()
         return {name: numpy_of(one) for name, one in parts.items()}, None, values
 
     return pack
@@ -81,6 +84,7 @@ MAKERS = {
 }
 #: What a row must be whole multiples of.
 WHOLE = {"w4a4": 64, "w4a8": 16, "w6a8": 32, "int8 ConvRot": 16}
+EXACT = ("int8", "int8 rows", "nvfp4", "mxfp8", "nf4")
 FAMILIES = {
     "sd1": ("unet", "attn", {}),
     "z-image": ("z_transformer", "layers", {"steps": 3}),
@@ -124,9 +128,9 @@ def test_values_equal_the_makers(tmp_path, kind):
     found, expected = (packed.read_gguf(path.with_suffix(".gguf")) for path in files)
     assert found.keys() == expected.keys()
     for name, values in expected.items():
-        limit = 1e-6 * np.abs(values).max()
-        if kind in ("int8", "int8 rows", "nvfp4", "mxfp8", "nf4"):
-            limit = 0
+        # torch sums the 256 products of a rotation in f32
+        share = 0 if kind in EXACT else 2e-6 if kind in ("int8 ConvRot", "w4a4", "w4a8", "w6a8") else 1e-6
+        limit = share * np.abs(values).max()
         assert np.abs(found[name] - values).max() <= limit, name
 
 
