@@ -12,6 +12,7 @@ import pickle
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 Tensors = Mapping[str, tuple[str, Sequence[int]]]
 
@@ -29,8 +30,11 @@ GGML = {  # number, values in a block, bytes of a block
 STORAGES = {"F32": "FloatStorage", "F16": "HalfStorage", "BF16": "BFloat16Storage", "I64": "LongStorage", "U8": "ByteStorage"}
 
 
-def safetensors(path: Path, tensors: Tensors, metadata: Mapping[str, str] | None = None) -> Path:
-    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+def safetensors(
+    path: Path, tensors: Tensors, metadata: Mapping[str, str] | None = None, contents: Mapping[str, bytes] | None = None
+) -> Path:
+    """`contents` are the bytes of tensors that are not zeros, such as marks."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     at = 0
     for name, (kind, shape) in tensors.items():
         size = math.prod(shape) * BYTES[kind]
@@ -42,6 +46,9 @@ def safetensors(path: Path, tensors: Tensors, metadata: Mapping[str, str] | None
     with path.open("wb") as out:
         out.write(struct.pack("<Q", len(text)) + text)
         out.truncate(8 + len(text) + at)
+        for name, data in (contents or {}).items():
+            out.seek(8 + len(text) + header[name]["data_offsets"][0])
+            out.write(data)
     return path
 
 

@@ -643,21 +643,32 @@ def z_image_fp8_scaled_old(folder: Path) -> Files:
     return z_parts(folder) | {"diffusion_model": own}
 
 
-def comfy_quant(x: str, _: object) -> dict:
-    text = json.dumps({"format": "float8_e4m3fn"})
-    return {f"{x}.weight_scale": ("F32", ()), f"{x}.input_scale": ("F32", ()), f"{x}.comfy_quant": ("U8", (len(text),))}
+def written_with(folder: Path, name: str, tensors: Mapping, mark: Mapping[str, Any], in_metadata: bool = False) -> Path:
+    """A file with ComfyUI's mark on each matrix that has a scale, as a tensor or in the metadata."""
+    ends = (".weight_scale", ".weight_s_rel")
+    layers = [end.rpartition(".")[0] for end in tensors if end.endswith(ends)]
+    if in_metadata:
+        metadata = {"_quantization_metadata": json.dumps({"format_version": "1.0", "layers": dict.fromkeys(layers, mark)})}
+        return hollow.safetensors(folder / name, tensors, metadata)
+    text = json.dumps(mark).encode()
+    marks = {f"{x}.comfy_quant": ("U8", (len(text),)) for x in layers}
+    return hollow.safetensors(folder / name, {**tensors, **marks}, contents=dict.fromkeys(marks, text))
+
+
+def scaled(x: str, _: object) -> dict:
+    return {f"{x}.weight_scale": ("F32", ()), f"{x}.input_scale": ("F32", ())}
 
 
 @layout("scaled f8, second convention: *.weight_scale, *.comfy_quant", family="z-image")
 def z_image_fp8_scaled_new(folder: Path) -> Files:
-    tensors = companions(f8(r.z_image()), comfy_quant)
-    return z_parts(folder) | {"diffusion_model": hollow.safetensors(folder / "z.safetensors", tensors)}
+    tensors = companions(f8(r.z_image()), scaled)
+    return z_parts(folder) | {"diffusion_model": written_with(folder, "z.safetensors", tensors, {"format": "float8_e4m3fn"})}
 
 
 @layout("the language model in that convention", family="z-image")
 def qwen_fp8_scaled(folder: Path) -> Files:
-    tensors = companions(f8(r.qwen3_4b()), comfy_quant)
-    return z_image_comfy_parts(folder) | {"llm": hollow.safetensors(folder / "qwen_fp8.safetensors", tensors)}
+    tensors = companions(f8(r.qwen3_4b()), scaled)
+    return z_image_comfy_parts(folder) | {"llm": written_with(folder, "qwen_fp8.safetensors", tensors, {"format": "float8_e4m3fn"})}
 
 
 @layout("Qwen3-4B-FP8: a scale for 128 x 128 values", family="z-image")
@@ -667,6 +678,133 @@ def qwen_fp8_official(folder: Path) -> Files:
 
     tensors = companions(f8(r.qwen3_4b()), blocks)
     return z_image_comfy_parts(folder) | {"llm": hollow.safetensors(folder / "qwen_fp8.safetensors", tensors)}
+
+
+# Packed weights ---------------------------------------------------------------------------------------------------------------
+
+CONVROT = {"format": "int8_tensorwise", "convrot": True, "convrot_groupsize": 256}
+
+
+def up(side: int, to: int) -> int:
+    return -(-side // to) * to
+
+
+def tiles(shape: tuple[int, ...], side: int) -> tuple[int, int]:
+    """The shape of scales of blocks in tiles of 128 x 4."""
+    return up(shape[0], 128), up(-(-shape[1] // side), 4)
+
+
+def packed(shapes: Mapping, of: Callable[[str, tuple[int, ...]], Mapping]) -> dict:
+    """The blocks' matrices as `of` makes them from a name without ".weight" and a shape, the rest in bf16."""
+    out: dict[str, Any] = {}
+    for name, (kind, shape) in f8(shapes).items():
+        out |= {name: (kind, shape)} if kind == "BF16" else of(name.removesuffix(".weight"), shape)
+    return out
+
+
+def int8_rows(x: str, shape: tuple[int, ...]) -> dict:
+    return {f"{x}.weight": ("I8", shape), f"{x}.weight_scale": ("F32", (shape[0], 1))}
+
+
+def nvfp4_tiled(x: str, shape: tuple[int, ...]) -> dict:
+    more = {f"{x}.weight_scale_2": ("F32", ()), f"{x}.weight_scale": ("F8_E4M3", tiles(shape, 16))}
+    return {f"{x}.weight": ("U8", (shape[0], shape[1] // 2))} | more
+
+
+def nvfp4_plain(x: str, shape: tuple[int, ...]) -> dict:
+    more = {f"{x}.weight_scale_2": ("F32", ()), f"{x}.weight_scale": ("F8_E4M3", (shape[0], shape[1] // 16))}
+    return {f"{x}.weight": ("U8", (shape[0], shape[1] // 2)), f"{x}.input_scale": ("F32", ())} | more
+
+
+def w4a8(x: str, shape: tuple[int, ...]) -> dict:
+    more = {f"{x}.weight_s_rel": ("F8_E4M3", (shape[0], shape[1] // 16)), f"{x}.weight_s_channel": ("F32", (shape[0],))}
+    return {f"{x}.weight": ("I8", (shape[0], shape[1] // 2)), f"{x}.weight_codebook": ("F32", (16,))} | more
+
+
+@layout("z_image_turbo_int8_convrot: rows of int8 with a scale each, rotated, *.comfy_quant", family="z-image")
+def z_image_int8_convrot(folder: Path) -> Files:
+    return z_parts(folder) | {
+        "diffusion_model": written_with(folder, "z.safetensors", packed(r.z_image(), int8_rows), CONVROT)
+    }
+
+
+@layout("z_image_turbo_nvfp4: two values a byte, tiled scales of 16, marks in the metadata", family="z-image")
+def z_image_nvfp4(folder: Path) -> Files:
+    tensors = packed(r.z_image(), nvfp4_tiled)
+    return z_parts(folder) | {"diffusion_model": written_with(folder, "z.safetensors", tensors, {"format": "nvfp4"}, True)}
+
+
+@layout("nvfp4 of ModelOpt: scales in rows, no marks", family="z-image")
+def z_image_nvfp4_plain(folder: Path) -> Files:
+    return z_parts(folder) | {"diffusion_model": hollow.safetensors(folder / "z.safetensors", packed(r.z_image(), nvfp4_plain))}
+
+
+@layout("mxfp8: f8 with tiled powers of two for 32 values", family="z-image")
+def z_image_mxfp8(folder: Path) -> Files:
+    def scales(x: str, shape: tuple[int, ...]) -> dict:
+        return {f"{x}.weight": ("F8_E4M3", shape), f"{x}.weight_scale": ("U8", tiles(shape, 32))}
+
+    tensors = packed(r.z_image(), scales)
+    return z_parts(folder) | {"diffusion_model": written_with(folder, "z.safetensors", tensors, {"format": "mxfp8"})}
+
+
+@layout("w4a4: four bits with a scale a row, rotated", family="z-image")
+def z_image_w4a4(folder: Path) -> Files:
+    def scales(x: str, shape: tuple[int, ...]) -> dict:
+        return {f"{x}.weight": ("I8", (shape[0], shape[1] // 2)), f"{x}.weight_scale": ("F32", (shape[0],))}
+
+    mark = {"format": "convrot_w4a4", "convrot_groupsize": 256}
+    return z_parts(folder) | {"diffusion_model": written_with(folder, "z.safetensors", packed(r.z_image(), scales), mark)}
+
+
+@layout("the language model as int8 with ConvRot", family="z-image")
+def qwen_int8_convrot(folder: Path) -> Files:
+    tensors = packed(r.qwen3_4b(), int8_rows)
+    return z_image_comfy_parts(folder) | {"llm": written_with(folder, "qwen_int8.safetensors", tensors, CONVROT)}
+
+
+@layout("the language model as w4a8", family="z-image")
+def qwen_w4a8(folder: Path) -> Files:
+    mark = {"format": "asym_w4a8_int8", "group_size": 16, "convrot_groupsize": 256}
+    tensors = packed(r.qwen3_4b(), w4a8)
+    return z_image_comfy_parts(folder) | {"llm": written_with(folder, "qwen_w4a8.safetensors", tensors, mark)}
+
+
+def bitsandbytes_4(name: str, shape: tuple[int, ...], kind: str, nested: bool) -> tuple[dict, dict]:
+    """The tensors of a packed matrix, and the contents of its state."""
+    count = math.prod(shape)
+    state = {"quant_type": kind, "blocksize": 64, "dtype": "bfloat16", "shape": list(shape)}
+    more = {name: ("U8", (count // 2, 1)), f"{name}.absmax": ("U8" if nested else "F32", (-(-count // 64),))}
+    more |= {f"{name}.quant_map": ("F32", (16,))}
+    if nested:
+        state |= {"nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": 0.03}
+        more |= {f"{name}.nested_absmax": ("F32", (-(-count // 64 // 256),)), f"{name}.nested_quant_map": ("F32", (256,))}
+    text = json.dumps(state).encode()
+    mark = f"{name}.quant_state.bitsandbytes__{kind}"
+    return more | {mark: ("U8", (len(text),))}, {mark: text}
+
+
+def with_bitsandbytes_4(path: Path, shapes: Mapping, kind: str, nested: bool) -> Path:
+    """Matrices of blocks in four bits, the rest in f16."""
+    tensors: dict[str, Any] = {}
+    contents: dict[str, bytes] = {}
+    for name, (own, shape) in typed(shapes).items():
+        tensors[name] = (own, shape)
+        if len(shape) == 2 and re.search(r"blocks\.\d+\..*\.weight$", name):
+            parts, text = bitsandbytes_4(name, shape, kind, nested)
+            tensors |= parts
+            contents |= text
+    return hollow.safetensors(path, tensors, contents=contents)
+
+
+@layout("an nf4 checkpoint of bitsandbytes, its scales packed, too", family="sdxl")
+def sdxl_bnb_nf4(folder: Path) -> Files:
+    return {"model": with_bitsandbytes_4(folder / "model.safetensors", sdxl(), "nf4", True)}
+
+
+@layout("fp4 of bitsandbytes", family="sdxl")
+def sdxl_bnb_fp4(folder: Path) -> Files:
+    return {"model": with_bitsandbytes_4(folder / "model.safetensors", sdxl(), "fp4", False)}
 
 
 # FLUX.1 -----------------------------------------------------------------------------------------------------------------------
@@ -720,6 +858,29 @@ def flux_fp8_scaled(folder: Path) -> Files:
     return flux_texts(folder) | {"diffusion_model": own}
 
 
+@layout("flux1-dev in f8 with a scale a row (fp8r)", family="flux.1")
+def flux_fp8_rows(folder: Path) -> Files:
+    tensors = companions(f8(r.flux()), lambda x, shape: {f"{x}.weight_scale": ("F32", (shape[0],))})
+    return flux_texts(folder) | {"diffusion_model": hollow.safetensors(folder / "flux.safetensors", tensors)}
+
+
+@layout("flux1-dev-bnb-nf4-v2: nf4 in the blocks, plain scales", family="flux.1")
+def flux_bnb_nf4(folder: Path) -> Files:
+    shapes = r.under(UNET, r.flux())
+    return flux_texts(folder) | {"diffusion_model": with_bitsandbytes_4(folder / "flux.safetensors", shapes, "nf4", False)}
+
+
+@layout("T5 as int8 of bitsandbytes", family="flux.1")
+def flux_t5_bnb_int8(folder: Path) -> Files:
+    tensors = typed(r.t5())
+    for name, (_, shape) in list(tensors.items()):
+        if ".block." in name and len(shape) == 2 and "relative" not in name:
+            x = name.removesuffix(".weight")
+            tensors |= {name: ("I8", shape), f"{x}.SCB": ("F32", (shape[0],)), f"{x}.weight_format": ("U8", ())}
+    t5 = hollow.safetensors(folder / "t5_int8.safetensors", tensors)
+    return flux_dev_parts(folder) | {"text_encoders": [text_files(folder, "clip_l")[0], t5]}
+
+
 @layout("t5xxl_fp8_e4m3fn_scaled, with its tokenizer as a tensor", family="flux.1")
 def flux_t5_fp8_scaled(folder: Path) -> Files:
     tensors = companions(typed(r.t5(), "F8_E4M3", "F16"), lambda x, _: {f"{x}.scale_weight": ("F32", ())})
@@ -745,18 +906,6 @@ def flux_diffusers_folder(folder: Path) -> Files:
 # To be refused by name --------------------------------------------------------------------------------------------------------
 
 
-@layout("an nf4 checkpoint of bitsandbytes", refusal="nf4 of bitsandbytes")
-def sdxl_bnb_nf4(folder: Path) -> Files:
-    more = {}
-    for name, shape in sdxl().items():
-        if name.startswith(UNET) and len(shape) == 2 and "transformer_blocks" in name:
-            count = math.prod(shape)
-            more |= {name: ("U8", (count // 2, 1)), f"{name}.absmax": ("U8", (count // 64,)), f"{name}.quant_map": ("F32", (16,))}
-            more |= {f"{name}.nested_absmax": ("F32", (count // 64 // 256 + 1,)), f"{name}.nested_quant_map": ("F32", (256,))}
-            more |= {f"{name}.quant_state.bitsandbytes__nf4": ("U8", (91,))}
-    return one(folder, sdxl(), more=more)
-
-
 def quantized_blocks(folder: Path, of: Callable[[str, tuple[int, ...]], Mapping]) -> Files:
     """SDXL whose blocks' matrices are replaced by what `of` makes of a name without ".weight" and a shape."""
     shapes: dict[str, Any] = typed(sdxl())
@@ -765,15 +914,6 @@ def quantized_blocks(folder: Path, of: Callable[[str, tuple[int, ...]], Mapping]
             del shapes[name]
             shapes |= of(name.removesuffix(".weight"), shape)
     return {"model": hollow.safetensors(folder / "model.safetensors", shapes)}
-
-
-@layout("fp4 of bitsandbytes", refusal="fp4 of bitsandbytes")
-def sdxl_bnb_fp4(folder: Path) -> Files:
-    def parts(x: str, shape: tuple[int, ...]) -> dict:
-        packed = {f"{x}.weight": ("U8", (math.prod(shape) // 2, 1)), f"{x}.weight.quant_state.bitsandbytes__fp4": ("U8", (91,))}
-        return packed | {f"{x}.weight.absmax": ("F32", (math.prod(shape) // 64,))}
-
-    return quantized_blocks(folder, parts)
 
 
 @layout("GPTQ: packed columns, zeros and scales of groups of 128", refusal="GPTQ")
@@ -805,26 +945,16 @@ def flux_svdquant(folder: Path) -> Files:
     return {"diffusion_model": hollow.safetensors(folder / "svdq.safetensors", shapes), "vae": vae_file(folder)}
 
 
-def z_other(folder: Path, kind: str, share: int, of: Callable[[str, tuple[int, ...]], Mapping]) -> Files:
-    tensors = {
-        name: (k if k == "BF16" else kind, s if k == "BF16" else (s[0], s[1] // share))
-        for name, (k, s) in f8(r.z_image()).items()
-    }
-    return z_parts(folder) | {"diffusion_model": hollow.safetensors(folder / "z.safetensors", companions(tensors, of))}
+@layout("int8 matrices with a scale a row and no marks", refusal="int8 of an unknown format")
+def z_image_int8_unmarked(folder: Path) -> Files:
+    return z_parts(folder) | {"diffusion_model": hollow.safetensors(folder / "z.safetensors", packed(r.z_image(), int8_rows))}
 
 
-@layout("nvfp4: two values a byte, f8 scales of 16, a scale of the whole", refusal="nvfp4")
-def z_image_nvfp4(folder: Path) -> Files:
-    def scales(x: str, shape: tuple[int, ...]) -> dict:
-        kind = {f"{x}.comfy_quant": ("U8", (20,)), f"{x}.weight_scale_2": ("F32", ())}
-        return kind | {f"{x}.weight_scale": ("F8_E4M3", (shape[0], shape[1] // 8))}
-
-    return z_other(folder, "U8", 2, scales)
-
-
-@layout("int8 matrices with a scale a row", refusal="int8")
-def z_image_int8(folder: Path) -> Files:
-    return z_other(folder, "I8", 1, lambda x, s: {f"{x}.weight_scale": ("F32", (s[0], 1)), f"{x}.comfy_quant": ("U8", (28,))})
+@layout("SVDQuant as ComfyUI packs it", refusal="svdquant_w4a4")
+def z_image_svdquant(folder: Path) -> Files:
+    tensors = packed(r.z_image(), int8_rows)
+    mark = {"format": "svdquant_w4a4"}
+    return z_parts(folder) | {"diffusion_model": written_with(folder, "z.safetensors", tensors, mark, True)}
 
 
 @layout("playground-v2.5: SDXL's tensors, another noise process", refusal="EDM")

@@ -37,12 +37,12 @@ def configs() -> dict[str, dict]:
     return json.loads((GOLDENS / "tiny_shapes.json").read_text())["configs"]
 
 
-def write_safetensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> Path:
-    """The arrays unchanged; uint16 stands for BF16 and uint8 for F8_E4M3."""
+def write_safetensors(path: Path, tensors: dict, metadata: dict[str, str] | None = None) -> Path:
+    """The arrays unchanged; uint16 stands for BF16 and uint8 for F8_E4M3. A pair is another type and an array."""
     header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
     at = 0
     for name, array in tensors.items():
-        kind = _SAFETENSORS_TYPES[array.dtype.str[1:]]
+        kind, array = array if isinstance(array, tuple) else (_SAFETENSORS_TYPES[array.dtype.str[1:]], array)
         header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
         at += array.nbytes
     text = json.dumps(header).encode()
@@ -50,7 +50,7 @@ def write_safetensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict
     with path.open("wb") as out:
         out.write(struct.pack("<Q", len(text)) + text)
         for array in tensors.values():
-            out.write(np.ascontiguousarray(array).tobytes())
+            out.write(np.ascontiguousarray(array[1] if isinstance(array, tuple) else array).tobytes())
     return path
 
 

@@ -8,6 +8,8 @@
 #include "io/json.h"
 #include "io/tensor_file.h"
 #include "weights/names.h"
+#include "weights/packed/packed_source.h"
+#include "weights/packed/packed_weights.h"
 #include "weights/scales.h"
 #include "weights/weight_source.h"
 
@@ -25,14 +27,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         if (strange_title(read).empty()) {
             TensorFile scaled = read;
             TensorFile* const files[] = {&scaled};
+            (void)attach_packings(files, namings());
             attach_scales(files, namings());
             for (const NamedTensor& named : canonical_tensors(scaled, {}, namings())) {
                 const TensorInfo& tensor = named.tensor;
                 const int64_t count = tensor.count();
-                if (!tensor.scales || count == 0 || count > 1 << 16) continue;
+                if (count == 0 || count > 1 << 16) continue;
                 std::vector<float> values(static_cast<size_t>(count));
+                if (tensor.packing) PackedSource(tensor, *file, *file).rows(0, count, values.data());
+                if (!tensor.scales) continue;
                 const ScaledSource source(std::make_shared<MappedSource>(tensor, *file), tensor.scales,
-                                          count / tensor.shape.front(), tensor.scales_row);
+                                          count / tensor.shape.front(), tensor.first_row);
                 source.rows(0, count, values.data());
             }
         }

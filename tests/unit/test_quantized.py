@@ -226,11 +226,11 @@ def test_other_formats_of_comfyui_are_named(tmp_path, place):
     }
     metadata = {}
     if place == "tensor":
-        tensors["layers.0.attention.qkv.comfy_quant"] = np.frombuffer(b'{"format": "mxfp8"}', np.uint8)
+        tensors["layers.0.attention.qkv.comfy_quant"] = np.frombuffer(b'{"format": "svdquant_w4a4"}', np.uint8)
     else:
-        metadata["_quantization_metadata"] = json.dumps({"layers": {"layers.0.attention.qkv": {"format": "mxfp8"}}})
+        metadata["_quantization_metadata"] = json.dumps({"layers": {"layers.0.attention.qkv": {"format": "svdquant_w4a4"}}})
     path = write_u8_safetensors(tmp_path / "x.safetensors", tensors, metadata)
-    with pytest.raises(errors.UnsupportedModelError, match="quantized as mxfp8"):
+    with pytest.raises(errors.UnsupportedModelError, match="quantized as svdquant_w4a4"):
         sdcpp_py.Pipeline(diffusion_model=path)
 
 

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "families/family.h"
+#include "weights/packed/packed_weights.h"
 
 namespace sdcpp {
 namespace {
@@ -54,11 +55,9 @@ constexpr Stranger strangers[] = {
      "conv_first.weight conv_last.weight !body.0.rdb1.conv1.weight !RRDB_trunk.0.RDB1.conv1.weight | "
      "layers.0.residual_group.*"},
     // number formats
-    {"quantized as nf4 of bitsandbytes", other_numbers, "*.quant_state.bitsandbytes__nf4"},
-    {"quantized as fp4 of bitsandbytes", other_numbers, "*.quant_state.bitsandbytes__fp4"},
-    {"quantized as int8 of bitsandbytes", other_numbers, "*.SCB"},
-    {"quantized as nvfp4", other_numbers, "*.weight_scale_2"},
     {"quantized by SVDQuant (Nunchaku)", other_numbers, "*.qweight *.wscales"},
+    {"quantized by torchao", other_numbers, "*weight_qdata | *weight:qdata"},
+    {"quantized by optimum-quanto", other_numbers, "*.weight._data"},
     {"quantized by GPTQ or AWQ", other_numbers, "*.qweight *.qzeros | *.qweight *.scales"},
     // other mathematics
     {"made for EDM's levels of noise (edm_mean, edm_std), as Playground 2.5 is, which", wrong_pictures,
@@ -145,39 +144,6 @@ class Names {
     std::unordered_set<std::string> names_;
 };
 
-// The format that a JSON value names, if it is none of those that can be read.
-std::string other_format(const Json& json) {
-    const std::string format = json.string_or("format", "");
-    return format.empty() || format == "float8_e4m3fn" || format == "float8_e5m2" ? "" : format;
-}
-
-// Number formats that ComfyUI writes: "X.comfy_quant" beside each weight, or one object in the metadata.
-std::string odd_format(const TensorFile& file) {
-    for (const TensorInfo& tensor : file.tensors) {
-        if (!tensor.name.ends_with(".comfy_quant") || tensor.bytes.size() > 4096 || tensor.bytes.empty()) continue;
-        if (static_cast<char>(tensor.bytes[0]) != '{') continue;
-        const std::string_view text(reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size());
-        if (const std::string format = other_format(Json::parse(text)); !format.empty()) return format;
-    }
-    const auto listed = file.metadata.find("_quantization_metadata");
-    if (listed == file.metadata.end()) return "";
-    const Json json = Json::parse(listed->second);
-    const Json::Object* layers = json["layers"].object();
-    for (const auto& [name, layer] : layers ? *layers : Json::Object{})
-        if (const std::string format = other_format(layer); !format.empty()) return format;
-    return "";
-}
-
-// A matrix of whole numbers.
-std::string integer_format(const TensorFile& file) {
-    for (const TensorInfo& tensor : file.tensors)
-        if (tensor.name.ends_with(".weight") && tensor.shape.size() == 2 && tensor.count() > 1) {
-            if (tensor.type == from_ggml(GGML_TYPE_I8)) return "int8";
-            if (tensor.type == DType::u8) return "packed bytes of an unknown format";
-        }
-    return "";
-}
-
 struct Found {
     std::string title, advice;
     std::string_view option{};
@@ -188,8 +154,8 @@ std::optional<Found> stranger_in(const TensorFile& file) {
     for (const Stranger& stranger : strangers)
         if (names.show(stranger))
             return Found{std::string(stranger.title), std::string(stranger.advice), stranger.option};
-    for (const std::string& format : {odd_format(file), integer_format(file)})
-        if (!format.empty()) return Found{"quantized as " + format, std::string(other_numbers)};
+    if (const std::string format = unreadable_format(file); !format.empty())
+        return Found{"quantized as " + format, std::string(other_numbers)};
     return std::nullopt;
 }
 

@@ -39,6 +39,12 @@ std::string dtype_name(DType type) {
             return "u8";
         case DType::boolean:
             return "bool";
+        case DType::codes_4:
+            return "4-bit codes";
+        case DType::codes_6:
+            return "6-bit codes";
+        case DType::codes_8:
+            return "8-bit codes";
     }
     return ggml_type_name(to_ggml(type));
 }
@@ -69,8 +75,14 @@ std::optional<DType> dtype_from_name(const std::string& name) {
     return std::nullopt;
 }
 
-int64_t dtype_block(DType type) { return is_ggml(type) ? ggml_blck_size(to_ggml(type)) : 1; }
-size_t dtype_block_bytes(DType type) { return is_ggml(type) ? ggml_type_size(to_ggml(type)) : 1; }
+int64_t dtype_block(DType type) {
+    if (is_ggml(type)) return ggml_blck_size(to_ggml(type));
+    return type == DType::codes_4 ? 2 : type == DType::codes_6 ? 4 : 1;
+}
+size_t dtype_block_bytes(DType type) {
+    if (is_ggml(type)) return ggml_type_size(to_ggml(type));
+    return type == DType::codes_6 ? 3 : 1;
+}
 
 bool dtype_is_numeric(DType type) {
     if (!is_ggml(type)) return type == DType::f8_e4m3 || type == DType::f8_e5m2;

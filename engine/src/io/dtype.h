@@ -16,6 +16,10 @@ enum class DType : int {
     f8_e5m2 = 1001,
     u8 = 1002,
     boolean = 1003,
+    // Codes of packed formats (weights/packed/packing.h): what they stand for is told beside them.
+    codes_4 = 1004,
+    codes_6 = 1005,
+    codes_8 = 1006,
 };
 
 constexpr DType from_ggml(ggml_type type) { return static_cast<DType>(type); }

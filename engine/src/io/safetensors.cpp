@@ -60,7 +60,12 @@ TensorFile read_safetensors(std::shared_ptr<const MappedFile> file) {
         if (name == "__metadata__") {
             if (const Json::Object* pairs = entry.object())
                 for (const auto& [key, value] : *pairs)
-                    if (const std::string* text = value.string()) out.metadata[key] = *text;
+                    if (const std::string* text = value.string()) {
+                        if (key == "_quantization_metadata")
+                            out.quantization.push_back(*text);
+                        else
+                            out.metadata[key] = *text;
+                    }
             continue;
         }
         const Json::Array* shape = entry["shape"].array();

@@ -39,6 +39,8 @@ void TensorFile::append(TensorFile other) {
     tensors.insert(tensors.end(), std::make_move_iterator(other.tensors.begin()),
                    std::make_move_iterator(other.tensors.end()));
     metadata.merge(other.metadata);
+    quantization.insert(quantization.end(), std::make_move_iterator(other.quantization.begin()),
+                        std::make_move_iterator(other.quantization.end()));
 }
 
 int64_t checked_count(const std::string& name, const std::vector<int64_t>& shape, DType type, size_t& bytes) {

@@ -22,13 +22,16 @@ struct ScaleGrid {
     int64_t row_side = 0, column_side = 0;  // rows and columns of the tensor that share a factor
 };
 
+struct Packing;  // weights/packed/packing.h
+
 struct TensorInfo {
     std::string name;
     DType type{};
     std::vector<int64_t> shape;                 // outermost first, as PyTorch writes it
     std::span<const std::byte> bytes;           // contiguous, row-major
     std::shared_ptr<const ScaleGrid> scales{};  // null: none
-    int64_t scales_row = 0;                     // the grid counts rows from so many before this tensor's first
+    std::shared_ptr<const Packing> packing{};   // what the codes of a packed tensor stand for; null: it is not packed
+    int64_t first_row = 0;                      // scales and packing count rows from so many before this tensor's first
 
     int64_t count() const {
         int64_t n = 1;
@@ -41,7 +44,8 @@ struct TensorFile {
     std::vector<std::shared_ptr<const MappedFile>> files;
     std::vector<TensorInfo> tensors;
     std::map<std::string, std::string> metadata;
-    std::string format;  // "safetensors", "gguf" or "torch"
+    std::vector<std::string> quantization;  // ComfyUI's `_quantization_metadata` of each file, which is JSON
+    std::string format;                     // "safetensors", "gguf" or "torch"
 
     // Takes over another file's tensors, and metadata whose keys are not here yet.
     void append(TensorFile other);

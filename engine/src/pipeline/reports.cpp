@@ -14,6 +14,8 @@
 #include "pipeline/upscale.h"
 #include "weights/adapters/adapter_file.h"
 #include "weights/names.h"
+#include "weights/packed/packed_weights.h"
+#include "weights/packed/packing.h"
 #include "weights/scales.h"
 
 namespace sdcpp {
@@ -54,20 +56,31 @@ void add_tensors(Json::Array& out, std::string& format, std::string& strange, Js
     TensorFile used = file;
     if (const std::string title = strange_title(file); title.empty()) {
         TensorFile* const files[] = {&used};
-        attach_scales(files, namings());
+        try {
+            attach_packings(files, namings());
+            attach_scales(files, namings());
+        } catch (const Error&) {  // opening tells it
+            used = file;
+        }
     } else {
         strange = title;
         if (const AdapterContents found = adapter_contents(file); found.layers > 0) adapter = adapter_json(file, found);
     }
     for (const NamedTensor& named : canonical_tensors(used, path.role, namings()))
         canonical[named.tensor.name] = named.name;
+    std::map<std::string_view, const TensorInfo*> packed;
+    for (const TensorInfo& tensor : used.tensors)
+        if (tensor.packing) packed.emplace(tensor.name, &tensor);
     format = file.format;
     for (const TensorInfo& tensor : file.tensors) {
         const auto found = canonical.find(tensor.name);
+        const auto own = packed.find(tensor.name);
+        const TensorInfo& true_one = own == packed.end() ? tensor : *own->second;
+        const std::string type = own == packed.end() ? dtype_name(tensor.type) : true_one.packing->format;
         out.emplace_back(Json::Object{{"name", Json(prefix + tensor.name)},
                                       {"canonical", Json(found == canonical.end() ? std::string() : found->second)},
-                                      {"type", Json(std::string(dtype_name(tensor.type)))},
-                                      {"shape", json_list(tensor.shape)},
+                                      {"type", Json(type)},
+                                      {"shape", json_list(true_one.shape)},
                                       {"bytes", whole(tensor.bytes.size())}});
     }
 }

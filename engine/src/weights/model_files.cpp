@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "weights/packed/packed_weights.h"
 #include "weights/scales.h"
 
 namespace sdcpp {
@@ -39,8 +40,10 @@ ModelFiles::ModelFiles(const std::vector<ModelPath>& paths, const Namings& namin
         std::map<fs::path, std::vector<TensorFile*>> together;  // by folder: the shards of a component
         for (auto& [file, path] : opened.back()) together[path.path.parent_path()].push_back(&file);
         for (const auto& [folder, files] : together) {
+            const std::set<std::string> scaled = attach_packings(files, namings_);
             attach_scales(files, namings_);
-            require_scales(files);
+            require_packings(files);
+            require_scales(files, scaled);
         }
     }
     for (size_t i = 0; i < paths.size(); ++i) {

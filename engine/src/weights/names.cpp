@@ -50,7 +50,7 @@ std::optional<TensorInfo> cut(const TensorInfo& whole, const Fusion& fusion, siz
     TensorInfo out = whole;
     out.shape[0] = unit * *at;
     out.bytes = whole.bytes.subspan(static_cast<size_t>(before) * unit_bytes, static_cast<size_t>(*at) * unit_bytes);
-    out.scales_row += unit * before;
+    out.first_row += unit * before;
     return out;
 }
 

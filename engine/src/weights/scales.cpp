@@ -36,24 +36,13 @@ std::optional<std::string> belongs_to(const std::string& name) {
 bool is_mark(const std::string& name) {
     const size_t dot = name.rfind('.');
     return name.substr(dot == std::string::npos ? 0 : dot + 1) == "scaled_fp8" ||
+           name.find(".comfy_attention.") != std::string::npos ||
            std::any_of(marks.begin(), marks.end(), [&](std::string_view ending) { return name.ends_with(ending); });
 }
 
 bool is_f8(const TensorInfo& tensor) {
     return (tensor.type == DType::f8_e4m3 || tensor.type == DType::f8_e5m2) && tensor.shape.size() > 1 &&
            std::string_view(tensor.name).ends_with(weight);
-}
-
-// `name` without the longest prefix under which files keep a component.
-std::string_view without_prefix(std::string_view name, const Namings& namings) {
-    size_t longest = 0;
-    const auto look = [&](std::string_view prefix) {
-        if (name.starts_with(prefix)) longest = std::max(longest, prefix.size());
-    };
-    for (const std::string_view prefix : other_prefixes) look(prefix);
-    for (const Naming* naming : namings)
-        for (const std::string_view prefix : naming->prefixes) look(prefix);
-    return name.substr(longest);
 }
 
 int64_t blocks(int64_t side) { return (side + block_side - 1) / block_side; }
@@ -75,13 +64,25 @@ std::shared_ptr<const ScaleGrid> grid_of(const TensorInfo& of, const TensorInfo&
     }
     if (!numbers || grid.columns == 0 || of.shape.empty() || columns == 0)
         fail(SDCPP_UNSUPPORTED_MODEL, "the factors ", scales.name, " do not fit to ", of.name,
-             ": one, one a row, or one for 128 x 128 values are known");
+             ": one, one a row, or one for 128 x 128 values are known",
+             scales.type == DType::u8 ? ", and mxfp8 if it is marked (comfy_quant, _quantization_metadata)" : "");
     grid.factors.resize(static_cast<size_t>(count));
     to_f32(scales.type, scales.bytes.data(), grid.factors.data(), count);
     return std::make_shared<const ScaleGrid>(std::move(grid));
 }
 
 }  // namespace
+
+std::string_view without_prefix(std::string_view name, const Namings& namings) {
+    size_t longest = 0;
+    const auto look = [&](std::string_view prefix) {
+        if (name.starts_with(prefix)) longest = std::max(longest, prefix.size());
+    };
+    for (const std::string_view prefix : other_prefixes) look(prefix);
+    for (const Naming* naming : namings)
+        for (const std::string_view prefix : naming->prefixes) look(prefix);
+    return name.substr(longest);
+}
 
 void attach_scales(std::span<TensorFile* const> files, const Namings& namings) {
     std::unordered_map<std::string, const TensorInfo*> scales;  // by the name of what they belong to
@@ -122,7 +123,7 @@ void attach_scales(std::span<TensorFile* const> files, const Namings& namings) {
     }
 }
 
-void require_scales(std::span<TensorFile* const> files) {
+void require_scales(std::span<TensorFile* const> files, const std::set<std::string>& marked) {
     const TensorInfo *stray = nullptr, *bare = nullptr;
     for (const TensorFile* file : files)
         for (const TensorInfo& tensor : file->tensors) {
@@ -133,6 +134,11 @@ void require_scales(std::span<TensorFile* const> files) {
         fail(SDCPP_UNSUPPORTED_MODEL, "this is a file of scaled f8 weights, but the factors of ", bare->name,
              " are missing, and ", stray->name,
              " belongs to no weight; take a file whose factors are named as its weights are");
+    for (const TensorFile* file : files)
+        for (const TensorInfo& tensor : file->tensors)
+            if (is_f8(tensor) && !tensor.scales && marked.contains(tensor.name))
+                fail(SDCPP_BAD_FILE, tensor.name, " is marked as scaled f8, but has no weight_scale beside it",
+                     "; the file is damaged or not whole: download it again");
 }
 
 }  // namespace sdcpp

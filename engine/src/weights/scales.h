@@ -1,7 +1,10 @@
 // Scaled weights: files that keep matrices in f8, and beside each the factors of its values.
 #pragma once
 
+#include <set>
 #include <span>
+#include <string>
+#include <string_view>
 
 #include "io/tensor_file.h"
 #include "weights/naming.h"
@@ -14,7 +17,11 @@ namespace sdcpp {
 // such files; those that belong to no weight stay. Throws SDCPP_UNSUPPORTED_MODEL for factors of other shapes.
 void attach_scales(std::span<TensorFile* const> files, const Namings& namings);
 
-// Throws SDCPP_UNSUPPORTED_MODEL if, after that, f8 weights have no factors while factors belong to no weight.
-void require_scales(std::span<TensorFile* const> files);
+// Throws SDCPP_UNSUPPORTED_MODEL if, after that, f8 weights have no factors while factors belong to no weight, or
+// SDCPP_BAD_FILE if the f8 weights of `marked` have none.
+void require_scales(std::span<TensorFile* const> files, const std::set<std::string>& marked);
+
+// `name` without the longest prefix under which files keep a component.
+std::string_view without_prefix(std::string_view name, const Namings& namings);
 
 }  // namespace sdcpp

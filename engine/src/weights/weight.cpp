@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "weights/packed/packed_source.h"
 
 namespace sdcpp {
 namespace {
@@ -24,6 +25,15 @@ std::vector<int64_t> squeezed(std::vector<int64_t> shape) {
     return shape;
 }
 
+// Whether a packed tensor is a matrix of this shape whose sides are padded.
+bool is_padded_to(const TensorInfo& tensor, const std::vector<int64_t>& shape) {
+    if (!tensor.packing || tensor.packing->padding == 1 || tensor.shape.size() != 2 || shape.size() != 2) return false;
+    const int64_t padding = tensor.packing->padding;
+    const bool whole = tensor.shape[0] == tensor.packing->rows;  // a part of a fused tensor must fit
+    return (tensor.shape[0] == shape[0] || (whole && shape[0] > tensor.shape[0] - padding)) &&
+           shape[0] <= tensor.shape[0] && shape[1] <= tensor.shape[1] && shape[1] > tensor.shape[1] - padding;
+}
+
 void convert_row_block(const Weight& weight, ggml_type type, const RowBlock& piece, std::byte* out) {
     const int64_t row = std::max<int64_t>(1, weight.shape.back());
     const std::unique_ptr<float[]> values(new float[static_cast<size_t>(piece.count)]);
@@ -34,10 +44,15 @@ void convert_row_block(const Weight& weight, ggml_type type, const RowBlock& pie
 }  // namespace
 
 WeightSourcePtr source_of(const ModelFiles& files, const TensorInfo& tensor) {
+    if (tensor.packing) {
+        const MappedFile& file = files.file_of(tensor.bytes);
+        const auto& blocks = tensor.packing->blocks;
+        return std::make_shared<PackedSource>(tensor, file, blocks ? files.file_of(blocks->bytes) : file);
+    }
     auto values = std::make_shared<MappedSource>(tensor, files.file_of(tensor.bytes));
     if (!tensor.scales) return values;
     const int64_t columns = tensor.count() / tensor.shape.front();
-    return std::make_shared<ScaledSource>(std::move(values), tensor.scales, columns, tensor.scales_row);
+    return std::make_shared<ScaledSource>(std::move(values), tensor.scales, columns, tensor.first_row);
 }
 
 bool Scope::has(std::string_view name) const {
@@ -69,8 +84,9 @@ int Scope::count(std::string_view name) const {
 }
 
 const Weight* Scope::weight(std::string_view name, WeightKind kind, const std::vector<int64_t>& shape) const {
-    const TensorInfo& found = tensor(name);
+    TensorInfo found = tensor(name);
     std::string full = prefix_ + "." + std::string(name);
+    if (is_padded_to(found, shape)) found.shape = shape;
     // a kernel with a side for time: of one frame, with zeros before it, a causal convolution sees the last slice alone
     const bool timed =
         kind == WeightKind::convolution && found.shape.size() == 5 && shape.size() == 4 && found.shape[2] > 1;
@@ -79,7 +95,7 @@ const Weight* Scope::weight(std::string_view name, WeightKind kind, const std::v
     if (squeezed(own) != squeezed(shape))
         fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", full, " has shape ", shape_text(found.shape), ", expected ",
              shape_text(shape));
-    if (!dtype_is_numeric(found.type))
+    if (!found.packing && !dtype_is_numeric(found.type))
         fail(SDCPP_UNSUPPORTED_MODEL, "tensor ", full, " has type ", dtype_name(found.type),
              ", which holds no weights");
     WeightSourcePtr source = source_of(files(), found);
