@@ -331,6 +331,7 @@ class Pipeline:
         guidance_start: float | None = None,
         guidance_end: float | None = None,
         guidance_rescale: float | None = None,
+        guidance_norm: float | None = None,
         apg_eta: float | None = None,
         apg_momentum: float | None = None,
         apg_norm_threshold: float | None = None,
@@ -476,7 +477,7 @@ class Pipeline:
         ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny autoencoder.
 
         ``guidance_start`` and ``guidance_end`` are the share of the steps with guidance. ``guidance_rescale`` gives the guided
-        prediction the range of the prompt's own (2305.08891), ``apg_…`` are those of adaptive projected guidance (2410.02416),
+        prediction the range of the prompt's own (2305.08891), ``guidance_norm`` each of its patches their norm, ``apg_…`` are those of adaptive projected guidance (2410.02416),
         ``cfg_zero_star`` and ``zero_init_steps`` those of CFG-Zero* (2503.18886), ``mimic_scale`` and ``threshold_…`` those of
         dynamic thresholding. ``slg_scale`` leads a transformer away from what it makes without ``skip_layers`` (None: 7, 8 and
         9) in the share of the steps from ``skip_layer_start`` (None: 0.01) to ``skip_layer_end`` (None: 0.2).

@@ -102,6 +102,22 @@ _FAMILIES: dict[str, tuple[dict[str, tuple[str, str]], dict[str, object]]] = {  
         },
         {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True, "shift": 3.0},
     ),
+    "qwen-image": (
+        {
+            "transformer": ("diffusers", "q_transformer"),
+            "vae": ("diffusers", "wan_vae"),
+            "text_encoder": ("transformers", "q_text_encoder"),
+        },
+        {
+            "_class_name": "FlowMatchEulerDiscreteScheduler",
+            "use_dynamic_shifting": True,
+            "base_shift": 0.5,
+            "max_shift": 0.9,
+            "base_image_seq_len": 256,
+            "max_image_seq_len": 8192,
+            "shift_terminal": 0.02,
+        },
+    ),
     "krea-2": (
         {
             "transformer": ("diffusers", "k_transformer"),

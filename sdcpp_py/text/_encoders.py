@@ -29,6 +29,7 @@ class TextEncoder:
     layers: int
     padding: int  #: the padding token
     template: str  #: "{}" stands for the prompt
+    for_empty: str  #: the text in place of an empty prompt
     file: Path  #: with its weights
 
 
@@ -61,7 +62,7 @@ TOKENIZERS: dict[str, Callable[[Path | None], Tokenizer]] = {
 def _one_chunk(encoder: TextEncoder, text: str) -> prompt.Tokens:
     prompt.check(text)
     tokenizer = TOKENIZERS[encoder.tokenizer](encoder.file)
-    ids = tokenizer.encode(encoder.template.replace("{}", text), add_special_tokens=bool(encoder.length)).ids
+    ids = tokenizer.encode(encoder.template.replace("{}", text or encoder.for_empty), add_special_tokens=bool(encoder.length)).ids
     most = encoder.length or MAX_TOKENS
     if len(ids) > most:
         raise InvalidArgumentError(f"the prompt has {len(ids)} tokens for {encoder.name}; up to {most} are possible")

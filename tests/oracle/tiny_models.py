@@ -13,6 +13,7 @@ from diffusers import (
     Flux2Transformer2DModel,
     FluxTransformer2DModel,
     Krea2Transformer2DModel,
+    QwenImageTransformer2DModel,
     UNet2DConditionModel,
     ZImageTransformer2DModel,
 )
@@ -21,6 +22,8 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    Qwen2Config,
+    Qwen2Model,
     Qwen3Config,
     Qwen3Model,
     T5Config,
@@ -40,6 +43,8 @@ CONFIGS = {
     "f2_transformer": {"axes_dims_rope": [4, 4, 4, 4]},
     "f2_vae": {"norm_num_groups": 8, "batch_norm_eps": 1e-4},
     "f2_text_encoder": {"rms_norm_eps": 1e-6, "rope_theta": 1e6},
+    "q_transformer": {"axes_dims_rope": [4, 6, 6]},
+    "q_text_encoder": {"rms_norm_eps": 1e-6, "rope_theta": 1e6, "num_attention_heads": 4},
     "k_transformer": {"axes_dims_rope": [4, 6, 6]},
     "k_text_encoder": {"rms_norm_eps": 1e-6, "rope_theta": 5e6},
     "f_text_encoder_2": {"layer_norm_epsilon": 1e-6, "relative_attention_max_distance": 128},
@@ -251,6 +256,32 @@ def k_text_encoder() -> Qwen3Model:
     return _qwen3("k_text_encoder", 24, 36)
 
 
+def q_transformer() -> QwenImageTransformer2DModel:
+    net = QwenImageTransformer2DModel(
+        in_channels=64,
+        out_channels=16,
+        num_layers=3,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        joint_attention_dim=40,
+        **CONFIGS["q_transformer"],
+    )
+    return _filled("q_transformer", net)
+
+
+def q_text_encoder() -> Qwen2Model:
+    """The language part of Qwen2.5-VL, which is Qwen2."""
+    config = Qwen2Config(
+        vocab_size=151936,
+        hidden_size=40,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_key_value_heads=2,
+        **CONFIGS["q_text_encoder"],
+    )
+    return _filled("q_text_encoder", Qwen2Model(config))
+
+
 def wan_vae() -> AutoencoderKLQwenImage:
     return _filled("wan_vae", AutoencoderKLQwenImage(base_dim=8, z_dim=16, dim_mult=[1, 2, 2, 3], num_res_blocks=1))
 
@@ -260,4 +291,5 @@ NETWORKS |= {"xl_unet": xl_unet, "xl_text_encoder_2": xl_text_encoder_2}
 NETWORKS |= {"z_transformer": z_transformer, "z_vae": z_vae, "z_text_encoder": z_text_encoder}
 NETWORKS |= {"f_transformer": f_transformer, "f_text_encoder_2": f_text_encoder_2}
 NETWORKS |= {"f2_transformer": f2_transformer, "f2_vae": f2_vae, "f2_text_encoder": f2_text_encoder}
+NETWORKS |= {"q_transformer": q_transformer, "q_text_encoder": q_text_encoder}
 NETWORKS |= {"k_transformer": k_transformer, "k_text_encoder": k_text_encoder, "wan_vae": wan_vae}

@@ -245,7 +245,11 @@ BAD = {
     "an int8 mark of floats": ("nvfp4", mark(format="int8_tensorwise"), "has the type u8"),
     "nvfp4 without its scale": ("nvfp4", without(".weight_scale_2"), "weight_scale_2 is missing"),
     "nvfp4 without scales": ("nvfp4", without(".weight_scale"), "weight_scale is missing"),
-    "nvfp4 with few scales": ("nvfp4", put(".weight_scale", ("F8_E4M3", np.zeros((64, 4), np.uint8))), "256 values in place of 1024"),
+    "nvfp4 with few scales": (
+        "nvfp4",
+        put(".weight_scale", ("F8_E4M3", np.zeros((64, 4), np.uint8))),
+        "256 values in place of 1024",
+    ),
     "nvfp4 with f32 scales": ("nvfp4", put(".weight_scale", np.zeros((256, 4), np.float32)), "has the type f32"),
     "plain nvfp4 with few": ("nvfp4 plain", put(".weight_scale", ("F8_E4M3", np.zeros((64, 4), np.uint8))), "in place of 768"),
     "nvfp4 with no number": ("nvfp4", spoiled(".weight_scale", 0x7F), "a factor in .*weight_scale is -?nan"),

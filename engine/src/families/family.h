@@ -43,6 +43,7 @@ struct TextRecipe {
     bool zeros_for_empty_negative = false;
     bool mixes_lengths = false;        // texts of different lengths may go through the denoiser together
     std::string_view chat_template{};  // for language models; "{}" stands for the prompt
+    std::string_view for_empty{};      // the text that stands for an empty prompt
     int left_out = 0;                  // so many first tokens, which are the template's, do not go on
     LanguageModel language_model{};    // that it takes; no title: any
     // Tokens that an encoder's prompts are padded to.
@@ -61,6 +62,7 @@ struct FlowShift {
     bool settled = false;  // whatever a scheduler's config says
     // In place of these: the logarithm for so many patches and steps.
     double (*logarithm)(double patches, int steps) = nullptr;
+    double terminal = 0;  // levels are stretched so that the last one above zero is this; 0: they are not
 };
 
 // The denoiser's kind of prediction, and the levels of noise that it knows.
@@ -95,7 +97,7 @@ const Family& default_family();
 using Defaults = std::map<std::string, std::string>;
 
 // The families, each in its file.
-extern const Family sd1, sd2, sdxl, sdxl_refiner, z_image_family, flux_1, krea_2, flux_2_family;
+extern const Family sd1, sd2, sdxl, sdxl_refiner, z_image_family, flux_1, krea_2, flux_2_family, qwen_image_family;
 
 // Shared by families of one descent.
 namespace latents {

@@ -71,7 +71,6 @@ constexpr Stranger strangers[] = {
     {"Stable Diffusion 3 or 3.5", later,
      "joint_blocks.0.context_block.adaLN_modulation.1.bias | joint_blocks.0.x_block.attn.qkv.weight | "
      "transformer_blocks.0.attn.add_q_proj.weight pos_embed.proj.weight"},
-    {"Qwen-Image", later, "transformer_blocks.0.attn.add_k_proj.weight txt_in.weight"},
     {"Wan", later,
      "head.modulation blocks.0.cross_attn.norm_k.weight | scale_shift_table "
      "condition_embedder.time_embedder.linear_1.weight"},
@@ -220,11 +219,10 @@ bool is_leftover(std::string_view name) {
     // averages of weights, losses of training, estimators of depth, other halves of text encoders, layers that join or
     // part frames
     static constexpr std::array<std::string_view, 21> starts = {
-        "depth_model.",
-        "model_ema.",    "loss.",          "denoiser.",      "optimizer",     "vision_model.",
-        "visual.",       "visual_proj",    "t5.decoder.",    "t5.lm_head.",   "llm.lm_head.",
-        "llm.visual.",   "llm.vision_",    "clip_l.vision_", "clip_l.visual", "clip_g.vision_",
-        "clip_g.visual", "clip_h.vision_", "clip_h.visual",  "vae.loss.",     "vae.model_ema."};
+        "depth_model.",  "model_ema.",     "loss.",         "denoiser.",      "optimizer",     "vision_model.",
+        "visual.",       "visual_proj",    "t5.decoder.",   "t5.lm_head.",    "llm.lm_head.",  "llm.visual.",
+        "llm.vision_",   "clip_l.vision_", "clip_l.visual", "clip_g.vision_", "clip_g.visual", "clip_h.vision_",
+        "clip_h.visual", "vae.loss.",      "vae.model_ema."};
     static constexpr std::array<std::string_view, 7> endings = {
         "position_ids",           "logit_scale",         "norm_final.weight", "text_projection",
         "text_projection.weight", "num_batches_tracked", "spiece_model"};

@@ -49,6 +49,7 @@ std::vector<double> Guided::operator()(const Sides& sides, const Floats& x, doub
     if (both && guidance_.zero_star && static_cast<int>(step) < guidance_.zero_steps) return Doubles(x.size(), 0.0);
     Doubles out = sides.positive;
     if (both) guide(out, sides, x, sigma);
+    if (both && guidance_.norm > 0) keep_norms(out, sides);
     if (!sides.skipped.empty())
         for (size_t i = 0; i < out.size(); ++i) out[i] += guidance_.skip_scale * (sides.positive[i] - sides.skipped[i]);
     if (guidance_.rescale > 0 && (both || !sides.skipped.empty()))
@@ -59,6 +60,28 @@ std::vector<double> Guided::operator()(const Sides& sides, const Floats& x, doub
             for (double& value : own) value *= factor;
         }
     return out;
+}
+
+// Of all channels of a patch together, which a transformer sees as one token.
+void Guided::keep_norms(Doubles& out, const Sides& sides) const {
+    const auto pictures = static_cast<size_t>(pictures_), channels = static_cast<size_t>(channels_);
+    const auto columns = static_cast<size_t>(guidance_.columns), side = static_cast<size_t>(guidance_.patch);
+    const size_t plane = out.size() / (pictures * channels), rows = plane / columns;
+    const size_t across = columns / side, patches = rows / side * across;
+    Doubles given(pictures * patches), wanted(pictures * patches);
+    const auto patch_of = [&](size_t i) {
+        const size_t place = i % plane, picture = i / (plane * channels);
+        return picture * patches + place / columns / side * across + place % columns / side;
+    };
+    for (size_t i = 0; i < out.size(); ++i) {
+        given[patch_of(i)] += out[i] * out[i];
+        wanted[patch_of(i)] += sides.positive[i] * sides.positive[i];
+    }
+    for (size_t i = 0; i < out.size(); ++i) {
+        const size_t own = patch_of(i);
+        const double ratio = given[own] > 0 ? std::sqrt(wanted[own] / given[own]) : 1;
+        out[i] *= guidance_.norm * ratio + 1 - guidance_.norm;
+    }
 }
 
 // By the two sides.

@@ -14,6 +14,9 @@ struct Guidance {
     double scale = 1;
     // Lin et al. 2023 (2305.08891): the share with which the result's standard deviation becomes the positive's.
     double rescale = 0;
+    // Qwen team 2025, for Qwen-Image: the share with which the norm of each patch becomes the positive's.
+    double norm = 0;
+    int64_t patch = 1, columns = 0;  // the sides of patches, and the latent's width
     // Sadat et al. 2024 (2410.02416), on clean estimates: of the difference between the sides, the share that is
     // parallel to the positive, the share of the step before that is added, and its greatest norm (0: any).
     double parallel = 1, momentum = 0, norm_threshold = 0;
@@ -51,6 +54,7 @@ class Guided {
     std::vector<double> operator()(const Sides& sides, const Floats& x, double sigma, size_t step);
 
   private:
+    void keep_norms(std::vector<double>& out, const Sides& sides) const;
     void guide(std::vector<double>& out, const Sides& sides, const Floats& x, double sigma);
     void project(std::vector<double>& out, const Sides& sides, const Floats& x, double sigma);
     void threshold(std::vector<double>& out, const Sides& sides, const Floats& x, double sigma) const;

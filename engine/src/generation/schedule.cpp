@@ -347,6 +347,9 @@ std::vector<double> make_sigmas(const std::string& scheduler, int steps, const N
     for (const auto& [name, schedule] : schedules()) {
         if (name != scheduler) continue;
         std::vector<double> sigmas = schedule(steps, table);
+        // as diffusers' FlowMatchEulerDiscreteScheduler has it
+        if (const double signal = 1 - sigmas.back(); table.terminal > 0 && signal > 0)
+            for (double& sigma : sigmas) sigma = 1 - (1 - sigma) * (1 - table.terminal) / signal;
         sigmas.push_back(0);
         return sigmas;
     }

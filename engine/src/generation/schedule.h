@@ -17,6 +17,7 @@ class NoiseTable {
     // A flow, with a signal of 1 - sigma: sigma is the share t of the way to noise, moved to shift t / (1 + (shift - 1)
     // t) (Esser et al. 2024).
     static NoiseTable flow(double shift);
+    double terminal = 0;  // schedules are stretched so that their last level above zero is this; 0: they are not
 
     bool is_flow() const { return shift_ > 0; }
     const std::vector<double>& sigmas() const { return sigmas_; }

@@ -14,66 +14,6 @@
 namespace sdcpp {
 namespace {
 
-// One of a double block's two streams. Its modulation is six vectors: shift, scale and gate of the attention and of the
-// feed-forward layers.
-struct StreamAttention {
-    Linear mod;
-    FluxProjections projections;
-    Linear proj;
-
-    StreamAttention(const Scope& s, const std::string& stream, int64_t width, int64_t head)
-        : mod(s / (stream + "_mod.lin"), width, 6 * width),
-          projections(s / (stream + "_attn"), s / (stream + "_attn.norm"), width, head),
-          proj(s / (stream + "_attn.proj"), width, width) {}
-};
-
-struct DoubleAttention {
-    StreamAttention img, txt;
-    int64_t heads;
-
-    DoubleAttention(const Scope& s, int64_t width, int64_t head)
-        : img(s, "img", width, head), txt(s, "txt", width, head), heads(width / head) {}
-
-    void operator()(Graph& g, Values& v) const {
-        ggml_context* c = g.context;
-        ggml_tensor* vec = ggml_silu(c, v.at("vec"));
-        ggml_tensor *img_mod = img.mod(g, vec), *txt_mod = txt.mod(g, vec);
-        v["img_mod"] = img_mod;
-        v["txt_mod"] = txt_mod;
-        ggml_tensor *x = v.at("x"), *context = v.at("context");
-        ggml_tensor* xn = modulated_norm(g, x, chunk(g, img_mod, 0, 6), chunk(g, img_mod, 1, 6));
-        ggml_tensor* cn = modulated_norm(g, context, chunk(g, txt_mod, 0, 6), chunk(g, txt_mod, 1, 6));
-        const JointlyAttended attended =
-            attend_jointly(g, txt.projections, cn, img.projections, xn, v.at("rope"), heads);
-        v["x"] = ggml_add(c, x, ggml_mul(c, img.proj(g, attended.picture), chunk(g, img_mod, 2, 6)));
-        v["context"] = ggml_add(c, context, ggml_mul(c, txt.proj(g, attended.text), chunk(g, txt_mod, 2, 6)));
-    }
-};
-
-struct DoubleFeedForward {
-    struct Stream {
-        Linear in, out;
-
-        Stream(const Scope& s, int64_t width) : in(s / 0, width, s.side("0.weight", 0)), out(s / 2, in.out(), width) {}
-
-        ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* mod) const {
-            ggml_context* c = g.context;
-            ggml_tensor* n = modulated_norm(g, x, chunk(g, mod, 3, 6), chunk(g, mod, 4, 6));
-            return ggml_add(c, x, ggml_mul(c, out(g, gelu_tanh(g, in(g, n))), chunk(g, mod, 5, 6)));
-        }
-    };
-    Stream img, txt;
-
-    DoubleFeedForward(const Scope& s, int64_t width) : img(s / "img_mlp", width), txt(s / "txt_mlp", width) {}
-
-    void operator()(Graph& g, Values& v) const {
-        v["x"] = img(g, v.at("x"), v.at("img_mod"));
-        v["context"] = txt(g, v.at("context"), v.at("txt_mod"));
-        v.erase("img_mod");
-        v.erase("txt_mod");
-    }
-};
-
 // A single block's attention and the first of its feed-forward layers, side by side; the second half joins them.
 struct SingleIn {
     Linear modulation;
@@ -164,8 +104,8 @@ Flux::Flux(const ModelFiles& files) : Denoiser(files, "flux") {
     for (int i = 0; i < s.count("double_blocks"); ++i) {
         const Scope block = s / "double_blocks" / i;
         const std::string name = "double_blocks." + std::to_string(i);
-        stage(name, [&] { return DoubleAttention(block, width_, head_); });
-        stage(name + ".1", [&] { return DoubleFeedForward(block, width_); }, true);
+        stage(name, [&] { return JointAttention(block, width_, head_); });
+        stage(name + ".1", [&] { return JointFeedForward(block, width_); }, true);
     }
     stage("join",
           [] { return [](Graph& g, Values& v) { v["x"] = ggml_concat(g.context, v.at("context"), v.at("x"), 1); }; });

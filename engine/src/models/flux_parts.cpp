@@ -31,4 +31,32 @@ JointlyAttended attend_jointly(Graph& g, const FluxProjections& of_text, ggml_te
     return {tokens_of(g, attended, 0, text->ne[1]), tokens_of(g, attended, text->ne[1], picture->ne[1])};
 }
 
+void JointAttention::operator()(Graph& g, Values& v) const {
+    ggml_context* c = g.context;
+    ggml_tensor* vec = ggml_silu(c, v.at("vec"));
+    ggml_tensor *img_mod = img.mod(g, vec), *txt_mod = txt.mod(g, vec);
+    v["img_mod"] = img_mod;
+    v["txt_mod"] = txt_mod;
+    ggml_tensor *x = v.at("x"), *context = v.at("context");
+    ggml_tensor* xn = modulated_norm(g, x, chunk(g, img_mod, 0, 6), chunk(g, img_mod, 1, 6));
+    ggml_tensor* cn = modulated_norm(g, context, chunk(g, txt_mod, 0, 6), chunk(g, txt_mod, 1, 6));
+    const JointlyAttended attended =
+        attend_jointly(g, txt.projections, cn, img.projections, xn, v.at("rope"), heads, value_or_null(v, "mask"));
+    v["x"] = ggml_add(c, x, ggml_mul(c, img.proj(g, attended.picture), chunk(g, img_mod, 2, 6)));
+    v["context"] = ggml_add(c, context, ggml_mul(c, txt.proj(g, attended.text), chunk(g, txt_mod, 2, 6)));
+}
+
+ggml_tensor* JointFeedForward::Stream::operator()(Graph& g, ggml_tensor* x, ggml_tensor* mod) const {
+    ggml_context* c = g.context;
+    ggml_tensor* n = modulated_norm(g, x, chunk(g, mod, 3, 6), chunk(g, mod, 4, 6));
+    return ggml_add(c, x, ggml_mul(c, out(g, gelu_tanh(g, in(g, n))), chunk(g, mod, 5, 6)));
+}
+
+void JointFeedForward::operator()(Graph& g, Values& v) const {
+    v["x"] = img(g, v.at("x"), v.at("img_mod"));
+    v["context"] = txt(g, v.at("context"), v.at("txt_mod"));
+    v.erase("img_mod");
+    v.erase("txt_mod");
+}
+
 }  // namespace sdcpp

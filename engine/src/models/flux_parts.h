@@ -1,6 +1,8 @@
 // What the transformers of the FLUX family share.
 #pragma once
 
+#include <string>
+
 #include "models/denoiser.h"
 #include "nn/layers.h"
 
@@ -58,5 +60,42 @@ struct JointlyAttended {
 JointlyAttended attend_jointly(Graph& g, const FluxProjections& of_text, ggml_tensor* text,
                                const FluxProjections& of_picture, ggml_tensor* picture, ggml_tensor* rope,
                                int64_t heads, ggml_tensor* mask = nullptr);
+
+// The halves of a block of two streams, a text's and a picture's, which attend together. Each stream has a modulation
+// of its own, six vectors: shift, scale and gate of the attention and of the feed-forward layers.
+struct JointAttention {
+    struct Stream {
+        Linear mod;
+        FluxProjections projections;
+        Linear proj;
+
+        Stream(const Scope& s, const std::string& stream, int64_t width, int64_t head)
+            : mod(s / (stream + "_mod.lin"), width, 6 * width),
+              projections(s / (stream + "_attn"), s / (stream + "_attn.norm"), width, head),
+              proj(s / (stream + "_attn.proj"), width, width) {}
+    };
+    Stream img, txt;
+    int64_t heads;
+
+    JointAttention(const Scope& s, int64_t width, int64_t head)
+        : img(s, "img", width, head), txt(s, "txt", width, head), heads(width / head) {}
+
+    // On "x", "context", "vec" (the modulations' source), "rope" and, if there is one, "mask".
+    void operator()(Graph& g, Values& v) const;
+};
+
+struct JointFeedForward {
+    struct Stream {
+        Linear in, out;
+
+        Stream(const Scope& s, int64_t width) : in(s / 0, width, s.side("0.weight", 0)), out(s / 2, in.out(), width) {}
+        ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* mod) const;
+    };
+    Stream img, txt;
+
+    JointFeedForward(const Scope& s, int64_t width) : img(s / "img_mlp", width), txt(s / "txt_mlp", width) {}
+
+    void operator()(Graph& g, Values& v) const;
+};
 
 }  // namespace sdcpp

@@ -6,12 +6,14 @@
 
 namespace sdcpp {
 
-RopeTable::RopeTable(const std::vector<int>& axes, double theta, const std::vector<int64_t>& counts) {
+RopeTable::RopeTable(const std::vector<int>& axes, double theta, const std::vector<int64_t>& counts,
+                     const std::vector<int64_t>& first) {
     for (size_t number = 0; number < axes.size(); ++number) {
-        Axis& axis = axes_.emplace_back(Axis{axes[number], {}, {}});
+        Axis& axis = axes_.emplace_back(Axis{axes[number], first.empty() ? 0 : first[number], {}, {}});
         for (int64_t place = 0; place < counts[number]; ++place)
             for (int i = 0; i < axis.size; i += 2) {
-                const double angle = static_cast<double>(place) * std::pow(theta, -static_cast<double>(i) / axis.size);
+                const double angle =
+                    static_cast<double>(axis.first + place) * std::pow(theta, -static_cast<double>(i) / axis.size);
                 const auto cosine = static_cast<float>(std::cos(angle)), sine = static_cast<float>(std::sin(angle));
                 axis.cosines.insert(axis.cosines.end(), {cosine, cosine});
                 axis.sines.insert(axis.sines.end(), {-sine, sine});
@@ -22,8 +24,9 @@ RopeTable::RopeTable(const std::vector<int>& axes, double theta, const std::vect
 void RopeTable::append(std::vector<float>& into, std::span<const int64_t> places) const {
     for (const auto table : {&Axis::cosines, &Axis::sines})
         for (size_t number = 0; number < axes_.size(); ++number) {
-            const auto first = (axes_[number].*table).begin() + places[number] * axes_[number].size;
-            into.insert(into.end(), first, first + axes_[number].size);
+            const Axis& axis = axes_[number];
+            const auto begin = (axis.*table).begin() + (places[number] - axis.first) * axis.size;
+            into.insert(into.end(), begin, begin + axis.size);
         }
 }
 

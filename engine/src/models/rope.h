@@ -10,8 +10,9 @@ namespace sdcpp {
 // The factors of apply_rope() for places along axes, from tables.
 class RopeTable {
   public:
-    // `axes`: how many values of a head each axis rotates; `counts`: places of each axis, from 0 on.
-    RopeTable(const std::vector<int>& axes, double theta, const std::vector<int64_t>& counts);
+    // `axes`: how many values of a head each axis rotates; `counts`: places of each axis, from 0 on or from `first` on.
+    RopeTable(const std::vector<int>& axes, double theta, const std::vector<int64_t>& counts,
+              const std::vector<int64_t>& first = {});
 
     // Adds one token's factors: for each of a head's values its cosine, then for each its sine, negative for the first
     // of a pair. `places`: one for each axis.
@@ -20,6 +21,7 @@ class RopeTable {
   private:
     struct Axis {
         int size;
+        int64_t first;                      // place
         std::vector<float> cosines, sines;  // [places, size]
     };
     std::vector<Axis> axes_;

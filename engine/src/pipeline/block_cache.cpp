@@ -47,7 +47,8 @@ double mean_size(std::span<const float> values) {
 // The inputs, some of them replaced by others of the same names, and others added.
 std::vector<Array> with(std::vector<Array> inputs, const std::vector<Array>& others) {
     for (const Array& other : others) {
-        const auto at = std::find_if(inputs.begin(), inputs.end(), [&](const Array& one) { return one.name == other.name; });
+        const auto at =
+            std::find_if(inputs.begin(), inputs.end(), [&](const Array& one) { return one.name == other.name; });
         if (at == inputs.end())
             inputs.push_back(other);
         else

@@ -182,8 +182,6 @@ NoiseTable noise_table(const Model& model, const SampleOptions& options) {
     const FlowShift own = model.family.prediction.flow_shift(model.files);
     const double patches = static_cast<double>(options.height / model.facts.size_multiple) *
                            static_cast<double>(options.width / model.facts.size_multiple);
-    if (own.logarithm && options.flow_shift <= 0)
-        return NoiseTable::flow(std::exp(own.logarithm(patches, options.steps)));
     double shift = own.settled ? own.fixed : config.number_or("shift", own.fixed);
     if (!own.settled && config.boolean_or("use_dynamic_shifting", own.dynamic)) {
         const double few = config.number_or("base_image_seq_len", own.few),
@@ -191,8 +189,10 @@ NoiseTable noise_table(const Model& model, const SampleOptions& options) {
         const double low = config.number_or("base_shift", own.low), high = config.number_or("max_shift", own.high);
         shift = std::exp(low + (high - low) * (patches - few) / (many - few));
     }
+    if (own.logarithm) shift = std::exp(own.logarithm(patches, options.steps));
     NoiseTable out = NoiseTable::flow(options.flow_shift > 0 ? options.flow_shift : shift);
     out.logit_mean = logit_mean;
+    out.terminal = config.number_or("shift_terminal", own.terminal);
     return out;
 }
 
@@ -320,6 +320,8 @@ Floats generate(Model& model, const SampleOptions& options) {
         guides.push_back(guide);
     }
     Guidance how = options.guidance_by;
+    how.columns = shape.width;
+    how.patch = facts.size_multiple / facts.latent.factor;
     if (how.zero_steps < 0) how.zero_steps = table.is_flow() ? 1 : 0;
     const Guided combine(how, facts.predicts, options.batch, shape.channels);
     CacheCount saved;

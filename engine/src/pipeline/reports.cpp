@@ -202,6 +202,7 @@ Json text_encoders_json(const Model& model) {
             {"layers", whole(traits.layers)},
             {"padding", whole(traits.padding)},
             {"template", Json(std::string(talks && !recipe.chat_template.empty() ? recipe.chat_template : "{}"))},
+            {"for_empty", Json(std::string(talks ? recipe.for_empty : ""))},
             {"file", Json(encoder->table_file().path().string())}});
     }
     return Json(std::move(out));
