@@ -94,6 +94,22 @@ _FAMILIES: dict[str, tuple[dict[str, tuple[str, str]], dict[str, object]]] = {  
             "shift": 3.0,
         },
     ),
+    "chroma": (
+        {
+            "transformer": ("diffusers", "c_transformer"),
+            "vae": ("diffusers", "z_vae"),
+            "text_encoder": ("transformers", "f_text_encoder_2"),
+        },
+        {
+            "_class_name": "FlowMatchEulerDiscreteScheduler",
+            "use_dynamic_shifting": True,
+            "base_shift": 0.5,
+            "max_shift": 1.15,
+            "base_image_seq_len": 256,
+            "max_image_seq_len": 4096,
+            "shift": 3.0,
+        },
+    ),
     "flux.2": (
         {
             "transformer": ("diffusers", "f2_transformer"),

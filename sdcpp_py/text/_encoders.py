@@ -25,7 +25,7 @@ class TextEncoder:
     vocabulary: int  #: rows of its table of embeddings
     width: int  #: their length
     positions: int  #: tokens in a chunk; 0: any number
-    length: int  #: tokens that a prompt is padded to; 0: none
+    length: int  #: tokens that a prompt is padded to; 0: none; -1: one token of padding follows
     layers: int
     padding: int  #: the padding token
     template: str  #: "{}" stands for the prompt
@@ -63,10 +63,11 @@ def _one_chunk(encoder: TextEncoder, text: str) -> prompt.Tokens:
     prompt.check(text)
     tokenizer = TOKENIZERS[encoder.tokenizer](encoder.file)
     ids = tokenizer.encode(encoder.template.replace("{}", text or encoder.for_empty), add_special_tokens=bool(encoder.length)).ids
-    most = encoder.length or MAX_TOKENS
+    most = encoder.length if encoder.length > 0 else MAX_TOKENS
     if len(ids) > most:
         raise InvalidArgumentError(f"the prompt has {len(ids)} tokens for {encoder.name}; up to {most} are possible")
-    return prompt.Tokens((*ids, *[encoder.padding] * (encoder.length - len(ids))), (), 1)
+    padding = 1 if encoder.length < 0 else encoder.length - len(ids)
+    return prompt.Tokens((*ids, *[encoder.padding] * padding), (), 1)
 
 
 def tokenize(

@@ -10,6 +10,7 @@ from diffusers import (
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     AutoencoderTiny,
+    ChromaTransformer2DModel,
     Flux2Transformer2DModel,
     FluxTransformer2DModel,
     Krea2Transformer2DModel,
@@ -40,6 +41,7 @@ CONFIGS = {
     "z_vae": {"norm_num_groups": 8, "scaling_factor": 0.3611, "shift_factor": 0.1159},
     "z_text_encoder": {"rms_norm_eps": 1e-6, "rope_theta": 1e6},
     "f_transformer": {"axes_dims_rope": [4, 6, 6]},
+    "c_transformer": {"axes_dims_rope": [4, 6, 6]},
     "f2_transformer": {"axes_dims_rope": [4, 4, 4, 4]},
     "f2_vae": {"norm_num_groups": 8, "batch_norm_eps": 1e-4},
     "f2_text_encoder": {"rms_norm_eps": 1e-6, "rope_theta": 1e6},
@@ -205,6 +207,22 @@ def f_text_encoder_2() -> T5EncoderModel:
     return _filled("f_text_encoder_2", T5EncoderModel(config))
 
 
+def c_transformer() -> ChromaTransformer2DModel:
+    net = ChromaTransformer2DModel(
+        in_channels=64,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        joint_attention_dim=40,
+        approximator_num_channels=16,
+        approximator_hidden_dim=24,
+        approximator_layers=2,
+        **CONFIGS["c_transformer"],
+    )
+    return _filled("c_transformer", net)
+
+
 def f2_transformer(guided: bool = False) -> Flux2Transformer2DModel:
     net = Flux2Transformer2DModel(
         in_channels=128,
@@ -290,6 +308,7 @@ NETWORKS = {"unet": unet, "vae": vae, "text_encoder": text_encoder, "taesd": tae
 NETWORKS |= {"xl_unet": xl_unet, "xl_text_encoder_2": xl_text_encoder_2}
 NETWORKS |= {"z_transformer": z_transformer, "z_vae": z_vae, "z_text_encoder": z_text_encoder}
 NETWORKS |= {"f_transformer": f_transformer, "f_text_encoder_2": f_text_encoder_2}
+NETWORKS |= {"c_transformer": c_transformer}
 NETWORKS |= {"f2_transformer": f2_transformer, "f2_vae": f2_vae, "f2_text_encoder": f2_text_encoder}
 NETWORKS |= {"q_transformer": q_transformer, "q_text_encoder": q_text_encoder}
 NETWORKS |= {"k_transformer": k_transformer, "k_text_encoder": k_text_encoder, "wan_vae": wan_vae}

@@ -6,8 +6,9 @@
 namespace sdcpp {
 
 const std::vector<const Family*>& families() {
-    static const std::vector<const Family*> all = {&sd1,    &sd2,    &sdxl,          &sdxl_refiner,     &z_image_family,
-                                                   &flux_1, &krea_2, &flux_2_family, &qwen_image_family};
+    static const std::vector<const Family*> all = {
+        &sd1,    &sd2,    &sdxl,          &sdxl_refiner,      &z_image_family,
+        &flux_1, &krea_2, &flux_2_family, &qwen_image_family, &chroma};
     return all;
 }
 

@@ -21,6 +21,7 @@ struct TextStates {
     std::vector<int> layers_off{};  // states without so many last layers, side by side; empty: by the user's clip_skip
     bool normed = false;            // by the encoder's final norm
     std::vector<int> layers{};      // in place of layers_off: states after so many layers
+    bool hides_padding = false;     // no token sees padding
     // How many states lie side by side.
     size_t count() const { return layers.empty() ? std::max<size_t>(1, layers_off.size()) : layers.size(); }
 };
@@ -30,6 +31,8 @@ struct LanguageModel {
     std::string_view title;  // for people
     double rotary_base = 1e6;
 };
+
+constexpr int one_more = -1;  // one token of padding follows each prompt
 
 struct TextRecipe {
     // States side by side along channels make a row; rows follow each other along tokens, the narrower ones padded
@@ -46,7 +49,7 @@ struct TextRecipe {
     std::string_view for_empty{};      // the text that stands for an empty prompt
     int left_out = 0;                  // so many first tokens, which are the template's, do not go on
     LanguageModel language_model{};    // that it takes; no title: any
-    // Tokens that an encoder's prompts are padded to.
+    // Tokens that an encoder's prompts are padded to, or one_more.
     std::map<std::string_view, int (*)(const ModelFiles&)> lengths{};
 
     // The encoders in the order in which they run, each once.
@@ -97,7 +100,8 @@ const Family& default_family();
 using Defaults = std::map<std::string, std::string>;
 
 // The families, each in its file.
-extern const Family sd1, sd2, sdxl, sdxl_refiner, z_image_family, flux_1, krea_2, flux_2_family, qwen_image_family;
+extern const Family sd1, sd2, sdxl, sdxl_refiner, z_image_family, flux_1, krea_2, flux_2_family, qwen_image_family,
+    chroma;
 
 // Shared by families of one descent.
 namespace latents {

@@ -14,7 +14,7 @@ int recognises(const FileNames& file) {
                                                   file.has("double_blocks.0.img_attn.norm.key_norm.weight"));
     const bool diffusers = file.has("single_transformer_blocks.0.proj_mlp.weight") &&
                            file.has("time_text_embed.text_embedder.linear_1.weight");
-    return 2 * released + 2 * diffusers;
+    return 2 * released + 2 * diffusers + 4 * file.has("distilled_guidance_layer.in_proj.weight");
 }
 
 const Rules whole = {{"x_embedder.", "img_in."},
@@ -54,7 +54,15 @@ const Rules processors = {{"img_attn.qkv.", "qkv_lora1."},
                           {"txt_attn.proj.", "proj_lora2."},
                           {"linear2.", "proj."}};
 
+// Chroma's small network for modulations.
+const Rules guidance = {{".linear_1.", ".in_layer."}, {".linear_2.", ".out_layer."}};
+
 std::string canonical(std::string name) {
+    if (name.starts_with("distilled_guidance_layer.")) {
+        for (const auto& [from, to] : guidance) replace_first(name, from, to);
+        if (name.ends_with(".scale")) name.replace(name.size() - 5, 5, "weight");
+        return name;
+    }
     if (replace_start(name, whole)) return name;
     replace_start(name, blocks);
     std::string_view rest = name;

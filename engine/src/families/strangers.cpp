@@ -67,7 +67,7 @@ constexpr Stranger strangers[] = {
      "is not supported yet: without it pictures would be wrong",
      "time_embedding.cond_proj.weight | time_embed.cond_proj.weight"},
     // other families
-    {"Chroma", later, "distilled_guidance_layer.in_proj.bias | distilled_guidance_layer.in_proj.weight"},
+    {"Chroma Radiance", later, "nerf_blocks.0.norm.scale"},
     {"Stable Diffusion 3 or 3.5", later,
      "joint_blocks.0.context_block.adaLN_modulation.1.bias | joint_blocks.0.x_block.attn.qkv.weight | "
      "transformer_blocks.0.attn.add_q_proj.weight pos_embed.proj.weight"},

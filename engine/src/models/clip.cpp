@@ -59,7 +59,7 @@ ClipText::ClipText(const ModelFiles& files, const Sort& sort) : TextEncoder(file
 
 TextEncoder::Traits ClipText::traits() const { return {"clip", positions_, vocabulary_, width_, layers_, padding_}; }
 
-std::vector<Array> ClipText::inputs(std::span<const int32_t> tokens, int64_t rows) const {
+std::vector<Array> ClipText::inputs(std::span<const int32_t> tokens, int64_t rows, bool) const {
     std::vector<int32_t> ends;
     for (int64_t row = 0; row < rows; ++row) {
         const auto text = tokens.subspan(static_cast<size_t>(row * positions_), static_cast<size_t>(positions_));

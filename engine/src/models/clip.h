@@ -18,7 +18,7 @@ class ClipText : public TextEncoder {
     ClipText(const ModelFiles& files, const Sort& sort);
 
     Traits traits() const override;
-    std::vector<Array> inputs(std::span<const int32_t> tokens, int64_t rows) const override;
+    std::vector<Array> inputs(std::span<const int32_t> tokens, int64_t rows, bool hides_padding) const override;
     Selection select(const Wanted& wanted) const override;
 
   private:

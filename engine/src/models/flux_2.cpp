@@ -140,6 +140,7 @@ Flux2::Flux2(const ModelFiles& files) : Denoiser(files, "flux_2") {
     modulation("double_stream_modulation_img", "img_mod", 6);
     modulation("double_stream_modulation_txt", "txt_mod", 6);
     modulation("single_stream_modulation", "mod", 3);
+    for (const Stage& made : stages()) modulated_by_.push_back(made.name);
     stage("img_in", [&] {
         return [in = Linear(s / "img_in", channels_, width_, WeightKind::edge)](Graph& g, Values& v) {
             v["x"] = in(g, v.at("x"));

@@ -21,13 +21,17 @@ class Flux2 : public Denoiser {
     int64_t multiple() const override { return 1; }
     std::vector<Taken> conditioning() const override { return {{"context", context_width_}}; }
     bool takes_guidance() const override { return guided_; }
+    BlockList blocks() const override {
+        return {"double_blocks", "txt_in", "final_layer", modulated_by_, {"x", "context"}};
+    }
     std::vector<Array> inputs(const Noisy& noisy) const override;
     std::vector<float> prediction(const Array& result, const Noisy& noisy) const override;
 
   private:
     int64_t channels_, width_, context_width_, head_, sinusoids_;
     bool guided_;
-    std::vector<int> axes_;  // how many values of a head each of the four axes rotates
+    std::vector<std::string> modulated_by_;  // stages
+    std::vector<int> axes_;                  // how many values of a head each of the four axes rotates
     double theta_;
     struct Sizes {
         int64_t batch = 0, text = 0, rows = 0, columns = 0;

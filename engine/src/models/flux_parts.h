@@ -1,6 +1,7 @@
 // What the transformers of the FLUX family share.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "models/denoiser.h"
@@ -61,26 +62,40 @@ JointlyAttended attend_jointly(Graph& g, const FluxProjections& of_text, ggml_te
                                const FluxProjections& of_picture, ggml_tensor* picture, ggml_tensor* rope,
                                int64_t heads, ggml_tensor* mask = nullptr);
 
+// The vectors that shift, scale and gate a block: made of "vec", or read from "slots" [N, slots, C], in which another
+// network has made them for all blocks.
+class Modulation {
+  public:
+    // So many `parts`; the first slot, if the file has no layer of this name.
+    Modulation(const Scope& s, int64_t width, int64_t parts, int64_t slot);
+    ggml_tensor* operator()(Graph& g, const Values& v) const;  // [N, parts * C]
+
+  private:
+    std::optional<Linear> lin_;
+    int64_t width_, parts_, slot_;
+};
+
 // The halves of a block of two streams, a text's and a picture's, which attend together. Each stream has a modulation
 // of its own, six vectors: shift, scale and gate of the attention and of the feed-forward layers.
 struct JointAttention {
     struct Stream {
-        Linear mod;
+        Modulation mod;
         FluxProjections projections;
         Linear proj;
 
-        Stream(const Scope& s, const std::string& stream, int64_t width, int64_t head)
-            : mod(s / (stream + "_mod.lin"), width, 6 * width),
+        Stream(const Scope& s, const std::string& stream, int64_t width, int64_t head, int64_t slot)
+            : mod(s / (stream + "_mod.lin"), width, 6, slot),
               projections(s / (stream + "_attn"), s / (stream + "_attn.norm"), width, head),
               proj(s / (stream + "_attn.proj"), width, width) {}
     };
     Stream img, txt;
     int64_t heads;
 
-    JointAttention(const Scope& s, int64_t width, int64_t head)
-        : img(s, "img", width, head), txt(s, "txt", width, head), heads(width / head) {}
+    // `img_slot`, `txt_slot`: see Modulation.
+    JointAttention(const Scope& s, int64_t width, int64_t head, int64_t img_slot = 0, int64_t txt_slot = 0)
+        : img(s, "img", width, head, img_slot), txt(s, "txt", width, head, txt_slot), heads(width / head) {}
 
-    // On "x", "context", "vec" (the modulations' source), "rope" and, if there is one, "mask".
+    // On "x", "context", "vec" or "slots", "rope" and, if there is one, "mask".
     void operator()(Graph& g, Values& v) const;
 };
 

@@ -21,6 +21,7 @@ class Krea : public Denoiser {
     int64_t out_channels() const override { return channels_; }
     int64_t multiple() const override { return patch; }
     std::vector<Taken> conditioning() const override { return {{"context", taps_ * text_width_}}; }
+    BlockList blocks() const override { return {"blocks", "first", "last", {"tmlp", "tproj"}, {"x"}}; }
     std::vector<Array> inputs(const Noisy& noisy) const override;
     std::vector<float> prediction(const Array& result, const Noisy& noisy) const override;
 

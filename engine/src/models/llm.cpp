@@ -139,7 +139,7 @@ Llm::Llm(const ModelFiles& files, double rotary_base) : TextEncoder(files, "llm"
 
 TextEncoder::Traits Llm::traits() const { return {"qwen2", 0, vocabulary_, width_, layers_, padding}; }
 
-std::vector<Array> Llm::inputs(std::span<const int32_t> tokens, int64_t rows) const {
+std::vector<Array> Llm::inputs(std::span<const int32_t> tokens, int64_t rows, bool) const {
     const auto length = static_cast<int64_t>(tokens.size()) / rows;
     std::vector<int32_t> positions(static_cast<size_t>(length));
     std::iota(positions.begin(), positions.end(), 0);

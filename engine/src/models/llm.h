@@ -20,7 +20,7 @@ class Llm : public TextEncoder {
     bool wide_range() const override { return true; }
     bool wide_attention() const override { return false; }
     Traits traits() const override;
-    std::vector<Array> inputs(std::span<const int32_t> tokens, int64_t rows) const override;
+    std::vector<Array> inputs(std::span<const int32_t> tokens, int64_t rows, bool hides_padding) const override;
     Selection select(const Wanted& wanted) const override { return select_layers(wanted, 0); }
 
   private:

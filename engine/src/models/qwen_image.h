@@ -20,6 +20,9 @@ class QwenImage : public Denoiser {
     int64_t out_channels() const override { return channels_; }
     int64_t multiple() const override { return patch; }
     std::vector<Taken> conditioning() const override { return {{"context", context_width_}}; }
+    BlockList blocks() const override {
+        return {"double_blocks", "txt_in", "final_layer", {"time_in"}, {"x", "context"}};
+    }
     std::vector<Array> inputs(const Noisy& noisy) const override;
     std::vector<float> prediction(const Array& result, const Noisy& noisy) const override;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 
 #include "base/error.h"
@@ -117,7 +118,10 @@ T5::T5(const ModelFiles& files) : TextEncoder(files, "t5") {
             ggml_context* c = g.context;
             ggml_tensor* rows = ggml_get_rows(c, table->tensor, v.at("buckets"));  // [Tq * Tk, heads]
             const auto side = static_cast<int64_t>(std::llround(std::sqrt(static_cast<double>(rows->ne[1]))));
-            v["bias"] = ggml_cont(c, ggml_permute(c, ggml_reshape_3d(c, rows, heads, side, side), 2, 0, 1, 3));
+            ggml_tensor* by_head =
+                ggml_cont(c, ggml_permute(c, ggml_reshape_3d(c, rows, heads, side, side), 2, 0, 1, 3));
+            ggml_tensor* hidden = value_or_null(v, "hidden");
+            v["bias"] = hidden ? ggml_add(c, by_head, hidden) : by_head;
         };
     });
     for (int i = 0; i < layers_; ++i) {
@@ -135,14 +139,22 @@ T5::T5(const ModelFiles& files) : TextEncoder(files, "t5") {
     });
 }
 
-std::vector<Array> T5::inputs(std::span<const int32_t> tokens, int64_t rows) const {
+std::vector<Array> T5::inputs(std::span<const int32_t> tokens, int64_t rows, bool hides_padding) const {
     const auto length = static_cast<int64_t>(tokens.size()) / rows;
     std::vector<int32_t> buckets;
     for (int64_t query = 0; query < length; ++query)
         for (int64_t key = 0; key < length; ++key)
             buckets.push_back(bucket_of(key - query, buckets_, longest_distance_));
-    return {Array::of("x", {rows, length, width_}, embedded(tokens)),
-            Array::of("buckets", {length * length}, std::move(buckets), true)};
+    std::vector<Array> out = {Array::of("x", {rows, length, width_}, embedded(tokens)),
+                              Array::of("buckets", {length * length}, std::move(buckets), true)};
+    if (hides_padding) {
+        if (rows != 1) fail(SDCPP_INTERNAL, "T5 hides padding of one text at a time");
+        std::vector<float> hidden(tokens.size());
+        for (size_t t = tokens.size(); t-- > 1 && tokens[t] == traits().padding;)
+            hidden[t] = -std::numeric_limits<float>::infinity();
+        out.push_back(Array::of("hidden", {length}, std::move(hidden), true));
+    }
+    return out;
 }
 
 }  // namespace sdcpp

@@ -13,7 +13,7 @@ class T5 : public TextEncoder {
 
     bool wide_range() const override { return true; }  // feed-forward outputs pass f16's range
     Traits traits() const override { return {"t5", 0, vocabulary_, width_, layers_, 0}; }
-    std::vector<Array> inputs(std::span<const int32_t> tokens, int64_t rows) const override;
+    std::vector<Array> inputs(std::span<const int32_t> tokens, int64_t rows, bool hides_padding) const override;
     Selection select(const Wanted& wanted) const override { return select_layers(wanted, 1); }
 
   private:

@@ -22,14 +22,15 @@ class TextEncoder : public Network {
     virtual Traits traits() const = 0;
     size_t result_rank() const override { return 3; }
 
-    // For `tokens` [rows, T].
-    virtual std::vector<Array> inputs(std::span<const int32_t> tokens, int64_t rows) const = 0;
+    // For `tokens` [rows, T]. `hides_padding`: no token sees padding at the end of a text, for encoders that can.
+    virtual std::vector<Array> inputs(std::span<const int32_t> tokens, int64_t rows, bool hides_padding) const = 0;
 
     enum class Pooled { no, last_state, projected };
     struct Wanted {
         std::vector<int> layers_off = {0};  // hidden states without so many last layers, each
         bool normed = false;                // by the final norm; possible for one hidden state only
         Pooled pooled = Pooled::no;         // and one vector for the whole text
+        bool hides_padding = false;         // see inputs()
     };
     // Results: states [N, T, C] for each of `layers_off`, then, if wanted, the whole text's [N, 1, P]. Throws
     // SDCPP_MISSING_PART if the encoder has no such vector.

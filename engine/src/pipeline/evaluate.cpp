@@ -88,7 +88,7 @@ Array evaluate(Model& model, const std::string& network, std::vector<Array> inpu
         const std::span<const int32_t> ids(static_cast<const int32_t*>(tokens.data),
                                            static_cast<size_t>(tokens.shape[0] * tokens.shape[1]));
         require_tokens(ids, traits.vocabulary);
-        return std::move(net.run(encoder.inputs(ids, tokens.shape[0]), encoder.select({{0}, true})).front());
+        return std::move(net.run(encoder.inputs(ids, tokens.shape[0], false), encoder.select({{0}, true})).front());
     }
     const Array& x = input("x", 4);
     if (role == Role::denoiser) return evaluate_denoiser(model, x, input("timesteps", 1), inputs);

@@ -31,7 +31,7 @@ Use use_of(Model& model, const std::string& network, const PictureSize& size) {
         const int64_t rows = positions > 0 ? std::min(chunks, chunks_together) : 1;
         const int64_t length = positions > 0 ? positions : padded_length(model, network).value_or(usual_tokens);
         const std::vector<int32_t> tokens(static_cast<size_t>(rows * length));
-        return {encoder.inputs(tokens, rows), encoder.select({{0}, true})};
+        return {encoder.inputs(tokens, rows, false), encoder.select({{0}, true})};
     }
     if (loaded.role == Role::vision_encoder) {
         const int64_t side = net.as<ClipVision>().side();

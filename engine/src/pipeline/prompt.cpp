@@ -27,12 +27,12 @@ void weigh(std::span<float> states, std::span<const float> weights) {
 
 // An encoder's inputs for tokens of which some are rows of the prompt's own embeddings.
 std::vector<Array> inputs_of(const TextEncoder& encoder, std::span<const int32_t> ids, int64_t rows,
-                             const PromptTokens& tokens) {
+                             const PromptTokens& tokens, bool hides_padding) {
     const TextEncoder::Traits traits = encoder.traits();
     std::vector<int32_t> known(ids.begin(), ids.end());
     for (int32_t& id : known)
         if (id >= traits.vocabulary) id = traits.padding;
-    std::vector<Array> inputs = encoder.inputs(known, rows);
+    std::vector<Array> inputs = encoder.inputs(known, rows, hides_padding);
     const auto x = std::find_if(inputs.begin(), inputs.end(), [](const Array& one) { return one.name == "x"; });
     Floats states(x->floats().begin(), x->floats().end());
     const auto width = static_cast<size_t>(traits.width);
@@ -80,8 +80,10 @@ Encoded encoded(Executor& executor, const PromptTokens& tokens, const TextEncode
         const int64_t rows = std::min(chunks_together, chunks - first);
         const auto part =
             tokens.ids.subspan(static_cast<size_t>(first * positions), static_cast<size_t>(rows * positions));
-        const std::vector<Array> results = executor.run(
-            own_rows ? inputs_of(encoder, part, rows, tokens) : encoder.inputs(part, rows), encoder.select(wanted));
+        const std::vector<Array> results =
+            executor.run(own_rows ? inputs_of(encoder, part, rows, tokens, wanted.hides_padding)
+                                  : encoder.inputs(part, rows, wanted.hides_padding),
+                         encoder.select(wanted));
         for (size_t depth = 0; depth < out.states.size(); ++depth) {
             Floats states(results[depth].floats().begin(), results[depth].floats().end());
             require_finite(states, "the text encoder's states");
@@ -130,6 +132,7 @@ Conditioning encode_prompt(Model& model, std::span<const PromptTokens> tokens, i
                 wanted.layers_off = one.layers_off.empty() ? std::vector<int>{clip_skip - 1} : one.layers_off;
                 if (!one.layers.empty()) wanted.layers_off = layers_off(*encoders[i], one.layers);
                 wanted.normed = one.normed;
+                wanted.hides_padding = one.hides_padding;
             }
         for (const TextRecipe::PooledFrom& one : recipe.pooled)
             if (one.encoder == name && (!net || wanted_pooled > 0))
@@ -194,7 +197,9 @@ int64_t text_tokens(const Model& model, int chunks, int64_t usual) {
     for (const auto& row : model.family.text.context) {
         const std::string name(row.front().encoder);
         const int64_t positions = model.has(name) ? model.find(name).executor->as<TextEncoder>().traits().positions : 0;
-        tokens += padded_length(model, name).value_or(positions > 0 ? chunks * positions : usual);
+        const int64_t own = positions > 0 ? chunks * positions : usual,
+                      padded = padded_length(model, name).value_or(own);
+        tokens += padded == one_more ? own : padded;
     }
     return tokens;
 }
