@@ -33,17 +33,6 @@ def stage(name: str, params: int, *, workspace: float, carry: float, attention: 
     return values | {"workspace": workspace, "carry_in": carry, "carry_out": carry}
 
 
-def qwen_image() -> dict[str, Any]:
-    net = diffusers.QwenImageTransformer2DModel()
-    d = 3072
-    stages = [stage("embedders", count(net.time_text_embed, net.img_in, net.txt_in, net.txt_norm), workspace=3 * d, carry=d)]
-    for i, layer in enumerate(net.transformer_blocks):
-        # half of a block's weights are for the text's tokens, which are few
-        stages.append(stage(f"transformer_blocks.{i}", count(layer), workspace=6 * d, carry=d, attention=d, area=0.53))
-    stages.append(stage("final_layer", count(net.norm_out, net.proj_out), workspace=3 * d, carry=d))
-    return {"size": [1328, 1328], "patch": 16, "text_tokens": 256, "guided": True, "stages": stages}
-
-
 def wan_14b() -> dict[str, Any]:
     net = diffusers.WanTransformer3DModel()
     d, inner = 5120, 13824
@@ -74,6 +63,16 @@ def sdxl_net() -> torch.nn.Module:
     )
 
 
+def flux_2_net(width: int, doubles: int, singles: int, text: int) -> torch.nn.Module:
+    return diffusers.Flux2Transformer2DModel(
+        num_layers=doubles,
+        num_single_layers=singles,
+        num_attention_heads=width // 128,
+        joint_attention_dim=text,
+        guidance_embeds=False,
+    )
+
+
 #: Networks that the engine runs: the family's name, other names for it, its own side of pictures, whether they are usually made
 #: with guidance.
 OWN: tuple[tuple[str, list[str], int, bool, Callable[[], Any]], ...] = (
@@ -81,6 +80,11 @@ OWN: tuple[tuple[str, list[str], int, bool, Callable[[], Any]], ...] = (
     ("sdxl", [], 1024, True, sdxl_net),
     ("z-image", [], 1024, False, diffusers.ZImageTransformer2DModel),
     ("flux.1", ["flux"], 1024, False, lambda: diffusers.FluxTransformer2DModel(guidance_embeds=True)),
+    ("chroma", [], 1024, True, diffusers.ChromaTransformer2DModel),
+    ("flux.2-klein-4b", ["flux.2", "flux2"], 1024, False, lambda: flux_2_net(3072, 5, 20, 7680)),
+    ("flux.2-klein-9b", [], 1024, False, lambda: flux_2_net(4096, 8, 24, 12288)),
+    ("krea-2", ["krea2"], 1024, False, diffusers.Krea2Transformer2DModel),
+    ("qwen-image", [], 1328, True, diffusers.QwenImageTransformer2DModel),
 )
 
 
@@ -88,7 +92,7 @@ def main() -> None:
     torch.set_grad_enabled(False)
     with torch.device("meta"):
         shapes = {name: {key: list(value.shape) for key, value in make().state_dict().items()} for name, _, _, _, make in OWN}
-        estimated = {"qwen-image": qwen_image(), "wan-14b": wan_14b()}
+        estimated = {"wan-14b": wan_14b()}
     SHAPES.write_bytes(gzip.compress(json.dumps(shapes).encode(), 9, mtime=0))
     TARGET.parent.mkdir(exist_ok=True)
     rows = [

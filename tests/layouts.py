@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import hollow
@@ -330,6 +331,8 @@ def text_files(folder: Path, *which: str, kind: str = "F16") -> list[Path]:
         "clip_g": lambda: r.clip(*r.CLIP_G, projected=True),
         "t5xxl": r.t5,
         "qwen": r.qwen3_4b,
+        "qwen3vl_4b": r.qwen3_vl_4b,
+        "qwen_2.5_vl_7b": r.qwen2_vl_7b,
     }
     return [hollow.safetensors(folder / f"{name}.safetensors", typed(known[name](), kind)) for name in which]
 
@@ -567,9 +570,9 @@ def z_image_all_in_one_short(folder: Path) -> Files:
     return one(folder, z_all_in_one("text_encoders.qwen3_4b."), "BF16")
 
 
-def qwen_gguf(folder: Path, own_names: bool, kind: str) -> Path:
+def qwen_gguf(folder: Path, own_names: bool, kind: str, more: Mapping[str, str] = MappingProxyType({})) -> Path:
     shapes = r.qwen3_4b() if own_names else r.of_llama_cpp(r.qwen3_4b())
-    metadata = {"general.architecture": "qwen3", "qwen3.attention.head_count": "32"}
+    metadata = {"general.architecture": "qwen3", "qwen3.attention.head_count": "32", **more}
     return hollow.gguf(folder / "qwen.gguf", quantized(shapes, kind), {} if own_names else metadata)
 
 
@@ -807,6 +810,68 @@ def sdxl_bnb_fp4(folder: Path) -> Files:
     return {"model": with_bitsandbytes_4(folder / "model.safetensors", sdxl(), "fp4", False)}
 
 
+# Later transformers -----------------------------------------------------------------------------------------------------------
+
+
+def wan_vae_file(folder: Path) -> Path:
+    return hollow.safetensors(folder / "qwen_image_vae.safetensors", typed(r.wan_vae(), "BF16"))
+
+
+def krea_texts(folder: Path) -> Files:
+    return {"llm": text_files(folder, "qwen3vl_4b", kind="BF16")[0], "vae": wan_vae_file(folder)}
+
+
+@layout("krea2_turbo_bf16 + qwen3vl_4b + qwen_image_vae", family="krea-2")
+def krea_2_parts(folder: Path) -> Files:
+    return krea_texts(folder) | {"diffusion_model": hollow.safetensors(folder / "krea2_turbo.safetensors", typed(r.krea(), "BF16"))}
+
+
+@layout("Krea 2 with Qwen3-4B, whose positions are others", family="", refusal="Qwen3-VL-4B")
+def krea_2_with_another_qwen(folder: Path) -> Files:
+    return krea_2_parts(folder) | {"llm": qwen_gguf(folder, False, "q4_K", {"qwen3.rope.freq_base": "1000000"})}
+
+
+@layout("krea2 as GGUF (q4_K)", family="krea-2")
+def krea_2_gguf(folder: Path) -> Files:
+    return krea_texts(folder) | city96_unet(folder, r.krea(), "q4_K", "krea2")
+
+
+@layout("Krea 2 alone under its prefix", family="krea-2", missing=("llm", "wan_vae"))
+def krea_2_prefixed(folder: Path) -> Files:
+    return one(folder, r.under(UNET, r.krea()), "BF16")
+
+
+@layout("flux-2-klein-4b + qwen_3_4b + flux2-vae", family="flux.2")
+def flux_2_klein_parts(folder: Path) -> Files:
+    small = hollow.safetensors(folder / "flux2-vae.safetensors", typed(r.flux_2_vae(), "BF16"))
+    own = hollow.safetensors(folder / "flux-2-klein-4b.safetensors", typed(r.flux_2_klein(), "BF16"))
+    return qwen(folder) | {"vae": small, "diffusion_model": own}
+
+
+@layout("FLUX.2 klein alone in scaled f8", family="flux.2", missing=("llm", "vae"))
+def flux_2_klein_fp8(folder: Path) -> Files:
+    tensors = companions(f8(r.flux_2_klein()), scaled)
+    return {"model": written_with(folder, "flux2_fp8.safetensors", tensors, {"format": "float8_e4m3fn"})}
+
+
+@layout("qwen_image_bf16 + qwen_2.5_vl_7b + qwen_image_vae", family="qwen-image")
+def qwen_image_parts(folder: Path) -> Files:
+    own = hollow.safetensors(folder / "qwen_image.safetensors", typed(r.packaged("qwen-image"), "BF16"))
+    text = text_files(folder, "qwen_2.5_vl_7b", kind="BF16")[0]
+    return {"llm": text, "vae": wan_vae_file(folder), "diffusion_model": own}
+
+
+@layout("qwen-image as GGUF (q8_0)", family="qwen-image", missing=("llm", "wan_vae"))
+def qwen_image_gguf(folder: Path) -> Files:
+    return city96_unet(folder, r.packaged("qwen-image"), "q8_0", "qwen_image")
+
+
+@layout("Chroma1-HD + t5xxl + ae", family="chroma")
+def chroma_parts(folder: Path) -> Files:
+    texts = {"text_encoders": text_files(folder, "t5xxl"), "vae": vae_file(folder, 16, quantized=False)}
+    return texts | {"diffusion_model": hollow.safetensors(folder / "Chroma1-HD.safetensors", typed(r.chroma(), "BF16"))}
+
+
 # FLUX.1 -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -1035,12 +1100,6 @@ def sd35_diffusers_folder(folder: Path) -> Files:
 
 
 OTHERS = {  # the first names of denoisers that the package cannot run
-    "flux2": (
-        r"FLUX\.2",
-        "single_stream_modulation.lin.weight double_stream_modulation_img.lin.weight double_blocks.0.img_attn.qkv.weight",
-    ),
-    "chroma": ("Chroma", "distilled_guidance_layer.in_proj.bias double_blocks.0.img_attn.norm.key_norm.scale txt_in.weight"),
-    "qwen_image": ("Qwen-Image", "transformer_blocks.0.attn.add_k_proj.weight txt_in.weight img_in.weight txt_norm.weight"),
     "wan": ("Wan", "head.modulation blocks.0.cross_attn.norm_k.weight patch_embedding.weight text_embedding.0.weight"),
     "hidream": ("HiDream", "double_stream_blocks.0.block.adaLN_modulation.1.weight caption_projection.0.linear.weight"),
     "omnigen2": (
@@ -1216,7 +1275,7 @@ def folder_of_one_file(folder: Path) -> Files:
     return {"model": folder}
 
 
-@layout("flux1-fill-dev: inputs for the mask", refusal=r"384 input channels|inpainting")
+@layout("flux1-fill-dev: inputs for the mask", refusal="96 input channels")
 def flux_fill(folder: Path) -> Files:
     return flux_texts(folder) | {"diffusion_model": one(folder, r.flux() | {"img_in.weight": (3072, 384)}, "BF16")["model"]}
 

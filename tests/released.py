@@ -329,6 +329,27 @@ def qwen3_4b() -> Shapes:
     return shapes | {"model.norm.weight": (2560,)}
 
 
+def qwen3_vl_4b() -> Shapes:
+    """The language part, and the first of those that see."""
+    shapes = renamed(qwen3_4b(), (r"^model\.", "model.language_model."))
+    return shapes | {"model.visual.patch_embed.proj.weight": (1024, 3, 2, 16, 16), "model.visual.pos_embed.weight": (2304, 1024)}
+
+
+def qwen2_vl_7b() -> Shapes:
+    """Qwen2.5-VL: the language part, and the first of those that see."""
+    shapes: Shapes = {"model.embed_tokens.weight": (152064, 3584), "visual.patch_embed.proj.weight": (1280, 3, 2, 14, 14)}
+    for number in range(28):
+        layer = f"model.layers.{number}"
+        for part, out in (("q", 3584), ("k", 512), ("v", 512)):
+            shapes |= linear(f"{layer}.self_attn.{part}_proj", out, 3584)
+        shapes |= linear(f"{layer}.self_attn.o_proj", 3584, 3584, False)
+        for part in ("gate", "up"):
+            shapes |= linear(f"{layer}.mlp.{part}_proj", 18944, 3584, False)
+        shapes |= linear(f"{layer}.mlp.down_proj", 3584, 18944, False)
+        shapes |= {f"{layer}.{kind}_layernorm.weight": (3584,) for kind in ("input", "post_attention")}
+    return shapes | {"model.norm.weight": (3584,), "lm_head.weight": (152064, 3584)}
+
+
 def of_llama_cpp(shapes: Mapping) -> dict:
     """A language model's names as llama.cpp has them."""
     return renamed(
@@ -377,10 +398,9 @@ def z_image() -> Shapes:
     return out
 
 
-def flux(guided: bool = True) -> Shapes:
-    """Original names, which fuse."""
-    shapes = {name: shape for name, shape in packaged("flux.1").items() if guided or "guidance" not in name}
-    shapes = renamed(
+def _black_forest(shapes: Mapping) -> dict:
+    """The original names of FLUX's blocks, before anything is joined."""
+    return renamed(
         shapes,
         (r"^x_embedder\.", "img_in."),
         (r"^context_embedder\.", "txt_in."),
@@ -412,6 +432,11 @@ def flux(guided: bool = True) -> Shapes:
         (r"\.ff_context\.net\.0\.proj\.", ".txt_mlp.0."),
         (r"\.ff_context\.net\.2\.", ".txt_mlp.2."),
     )
+
+
+def flux(guided: bool = True) -> Shapes:
+    """Original names, which fuse."""
+    shapes = _black_forest({name: shape for name, shape in packaged("flux.1").items() if guided or "guidance" not in name})
     out = {}
     for name, shape in shapes.items():
         if re.search(r"\.attn\.(to|add)_[kv]|proj_mlp", name):
@@ -419,6 +444,132 @@ def flux(guided: bool = True) -> Shapes:
         rows = 9216 if ".qkv." in name else 21504 if ".linear1." in name else shape[0]
         out[name] = (rows, *shape[1:])
     return out
+
+
+def chroma() -> Shapes:
+    """Original names, which fuse."""
+    shapes = renamed(
+        _black_forest(packaged("chroma")),
+        (r"^(distilled_guidance_layer\.norms\.\d+)\.weight", r"\1.scale"),
+        (r"^(distilled_guidance_layer\.layers\.\d+)\.linear_1", r"\1.in_layer"),
+        (r"^(distilled_guidance_layer\.layers\.\d+)\.linear_2", r"\1.out_layer"),
+    )
+    out = {}
+    for name, shape in shapes.items():
+        if not re.search(r"\.attn\.(to|add)_[kv]|proj_mlp", name):
+            rows = 9216 if ".qkv." in name else 21504 if ".linear1." in name else shape[0]
+            out[name] = (rows, *shape[1:])
+    return out
+
+
+def flux_2_klein() -> Shapes:
+    """4B, original names, which fuse."""
+    shapes = renamed(
+        packaged("flux.2-klein-4b"),
+        (r"^x_embedder\.", "img_in."),
+        (r"^context_embedder\.", "txt_in."),
+        (r"^time_guidance_embed\.timestep_embedder\.linear_1\.", "time_in.in_layer."),
+        (r"^time_guidance_embed\.timestep_embedder\.linear_2\.", "time_in.out_layer."),
+        (r"_modulation(_img|_txt|)\.linear\.", r"_modulation\1.lin."),
+        (r"^norm_out\.linear\.", "final_layer.adaLN_modulation.1."),
+        (r"^proj_out\.", "final_layer.linear."),
+        (r"^single_transformer_blocks\.(\d+)\.attn\.to_qkv_mlp_proj\.", r"single_blocks.\1.linear1."),
+        (r"^single_transformer_blocks\.(\d+)\.attn\.to_out\.", r"single_blocks.\1.linear2."),
+        (r"^single_transformer_blocks\.(\d+)\.attn\.norm_q\.weight", r"single_blocks.\1.norm.query_norm.scale"),
+        (r"^single_transformer_blocks\.(\d+)\.attn\.norm_k\.weight", r"single_blocks.\1.norm.key_norm.scale"),
+        (r"^transformer_blocks\.", "double_blocks."),
+        (r"\.attn\.norm_q\.weight", ".img_attn.norm.query_norm.scale"),
+        (r"\.attn\.norm_k\.weight", ".img_attn.norm.key_norm.scale"),
+        (r"\.attn\.norm_added_q\.weight", ".txt_attn.norm.query_norm.scale"),
+        (r"\.attn\.norm_added_k\.weight", ".txt_attn.norm.key_norm.scale"),
+        (r"\.attn\.to_q\.", ".img_attn.qkv."),
+        (r"\.attn\.add_q_proj\.", ".txt_attn.qkv."),
+        (r"\.attn\.to_out\.0\.", ".img_attn.proj."),
+        (r"\.attn\.to_add_out\.", ".txt_attn.proj."),
+        (r"\.ff\.linear_in\.", ".img_mlp.0."),
+        (r"\.ff\.linear_out\.", ".img_mlp.2."),
+        (r"\.ff_context\.linear_in\.", ".txt_mlp.0."),
+        (r"\.ff_context\.linear_out\.", ".txt_mlp.2."),
+    )
+    out = {name: shape for name, shape in shapes.items() if not re.search(r"\.attn\.(to|add)_[kv]", name)}
+    return {name: (3 * shape[0], *shape[1:]) if ".qkv." in name else shape for name, shape in out.items()}
+
+
+def flux_2_vae() -> Shapes:
+    shapes = {name: shape for name, shape in vae(32).items() if not re.match(r"(post_)?quant_conv", name)}
+    shapes |= conv("encoder.quant_conv", 64, 64, 1) | conv("decoder.post_quant_conv", 32, 32, 1)
+    return shapes | {"bn.running_mean": (128,), "bn.running_var": (128,), "bn.num_batches_tracked": ()}
+
+
+def krea() -> Shapes:
+    """Original names."""
+    shapes = renamed(
+        packaged("krea-2"),
+        (r"^img_in\.", "first."),
+        (r"^time_embed\.linear_1\.", "tmlp.0."),
+        (r"^time_embed\.linear_2\.", "tmlp.2."),
+        (r"^time_mod_proj\.", "tproj.1."),
+        (r"^txt_in\.norm\.weight", "txtmlp.0.scale"),
+        (r"^txt_in\.linear_1\.", "txtmlp.1."),
+        (r"^txt_in\.linear_2\.", "txtmlp.3."),
+        (r"^text_fusion\.", "txtfusion."),
+        (r"^transformer_blocks\.", "blocks."),
+        (r"^final_layer\.norm\.weight", "last.norm.scale"),
+        (r"^final_layer\.scale_shift_table", "last.modulation.lin"),
+        (r"^final_layer\.", "last."),
+        (r"\.attn\.to_([qkv])\.", r".attn.w\1."),
+        (r"\.attn\.to_out\.0\.", ".attn.wo."),
+        (r"\.attn\.to_gate\.", ".attn.gate."),
+        (r"\.attn\.norm_([qk])\.weight", r".attn.qknorm.\1norm.scale"),
+        (r"\.ff\.", ".mlp."),
+        (r"\.norm1\.weight", ".prenorm.scale"),
+        (r"\.norm2\.weight", ".postnorm.scale"),
+        (r"\.scale_shift_table", ".mod.lin"),
+    )
+    return {name: (shape[0] * shape[1],) if name.endswith("blocks.mod.lin") else shape for name, shape in shapes.items()}
+
+
+def wan_vae() -> Shapes:
+    """Original names; kernels have a side for time."""
+
+    def timed(name: str, out: int, into: int, side: int = 3) -> Shapes:
+        return {f"{name}.weight": (out, into, side, side, side), f"{name}.bias": (out,)}
+
+    def block(name: str, into: int, out: int) -> Shapes:
+        shapes = {f"{name}.residual.0.gamma": (into, 1, 1, 1), f"{name}.residual.3.gamma": (out, 1, 1, 1)}
+        shapes |= timed(f"{name}.residual.2", out, into) | timed(f"{name}.residual.6", out, out)
+        return shapes | (timed(f"{name}.shortcut", out, into, 1) if into != out else {})
+
+    def middle(side: str) -> Shapes:
+        shapes = block(f"{side}.middle.0", 384, 384) | block(f"{side}.middle.2", 384, 384)
+        shapes |= {f"{side}.middle.1.norm.gamma": (384, 1, 1)}
+        return shapes | conv(f"{side}.middle.1.to_qkv", 1152, 384, 1) | conv(f"{side}.middle.1.proj", 384, 384, 1)
+
+    shapes, now, number = timed("encoder.conv1", 96, 3), 96, 0
+    for level, width in enumerate((96, 192, 384, 384)):
+        for _ in range(2):
+            shapes |= block(f"encoder.downsamples.{number}", now, width)
+            now, number = width, number + 1
+        if level < 3:
+            shapes |= conv(f"encoder.downsamples.{number}.resample.1", now, now)
+            if level:
+                shapes |= {f"encoder.downsamples.{number}.time_conv.weight": (now, now, 3, 1, 1)}
+                shapes |= {f"encoder.downsamples.{number}.time_conv.bias": (now,)}
+            number += 1
+    shapes |= middle("encoder") | {"encoder.head.0.gamma": (384, 1, 1, 1)} | timed("encoder.head.2", 32, 384)
+    shapes |= timed("conv1", 32, 32, 1) | timed("conv2", 16, 16, 1) | timed("decoder.conv1", 384, 16) | middle("decoder")
+    now, number = 384, 0
+    for level, width in enumerate((384, 384, 192, 96)):
+        for _ in range(3):
+            shapes |= block(f"decoder.upsamples.{number}", now, width)
+            now, number = width, number + 1
+        if level < 3:
+            shapes |= conv(f"decoder.upsamples.{number}.resample.1", now // 2, now)
+            if level < 2:
+                shapes |= {f"decoder.upsamples.{number}.time_conv.weight": (2 * now, now, 3, 1, 1)}
+                shapes |= {f"decoder.upsamples.{number}.time_conv.bias": (2 * now,)}
+            now, number = now // 2, number + 1
+    return shapes | {"decoder.head.0.gamma": (96, 1, 1, 1)} | timed("decoder.head.2", 3, 96)
 
 
 def lora() -> Shapes:

@@ -1,4 +1,4 @@
-"""SDXL, Z-Image and FLUX.1 on tiny models: streamed as resident, files in every naming, conversion."""
+"""Families on tiny models: streamed as resident, files in every naming, conversion."""
 
 import json
 
@@ -17,8 +17,21 @@ NETWORKS = {
     "sdxl": ("clip_l", "clip_g", "unet"),
     "z-image": ("llm", "z_image"),
     "flux.1": ("clip_l", "t5", "flux"),
+    "chroma": ("t5", "flux"),
+    "flux.2": ("llm", "flux_2"),
+    "krea-2": ("llm", "krea"),
+    "qwen-image": ("llm", "qwen_image"),
 }
-TITLES = {"sdxl": "Stable Diffusion XL", "z-image": "Z-Image", "flux.1": "FLUX.1"}
+TITLES = {
+    "sdxl": "Stable Diffusion XL",
+    "z-image": "Z-Image",
+    "flux.1": "FLUX.1",
+    "chroma": "Chroma",
+    "flux.2": "FLUX.2",
+    "krea-2": "Krea 2",
+    "qwen-image": "Qwen-Image",
+}
+DECODERS = {family: "vae.decoder" for family in NETWORKS} | dict.fromkeys(("krea-2", "qwen-image"), "wan_vae.decoder")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +66,7 @@ def resident(folders):
 @pytest.mark.parametrize("policy", ["pipelined", "capped", "full", "auto"])
 @pytest.mark.parametrize(("share", "batch"), [(1.6, 1), (2.5, 2)])
 def test_latents_are_bit_identical_under_every_policy(folders, resident, family, policy, share, batch):
-    budget = least_gib(folders[family], policy, dict.fromkeys((*NETWORKS[family], "vae.decoder"), 64)) * share
+    budget = least_gib(folders[family], policy, dict.fromkeys((*NETWORKS[family], DECODERS[family]), 64)) * share
     found, made = latents(folders[family], device="simulated:vram=1,link=2", max_vram=budget, plan_policy=policy, batch=batch)
     np.testing.assert_array_equal(found, resident[family, batch])
     assert made.memory["peak"] <= budget * GIB
@@ -63,7 +76,7 @@ def test_latents_are_bit_identical_under_every_policy(folders, resident, family,
 def test_a_family_is_known_by_its_tensors(folders, family):
     with sdcpp_py.Pipeline(folders[family]) as pipeline:
         assert pipeline.family == family
-        assert pipeline.default("width") == 1024
+        assert pipeline.default("width") == (1328 if family == "qwen-image" else 1024)
         assert pipeline.networks[: len(NETWORKS[family])] == list(NETWORKS[family])
     summary = sdcpp_py.summarize(folders[family])
     assert summary.missing == [] and summary.family == TITLES[family]

@@ -14,7 +14,7 @@ struct Guidance {
     double scale = 1;
     // Lin et al. 2023 (2305.08891): the share with which the result's standard deviation becomes the positive's.
     double rescale = 0;
-    // Qwen team 2025, for Qwen-Image: the share with which the norm of each patch becomes the positive's.
+    // Qwen team 2025 (2508.02324): the share with which the norm of each patch becomes the positive's.
     double norm = 0;
     int64_t patch = 1, columns = 0;  // the sides of patches, and the latent's width
     // Sadat et al. 2024 (2410.02416), on clean estimates: of the difference between the sides, the share that is

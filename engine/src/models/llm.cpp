@@ -89,8 +89,9 @@ Shape shape_of(const Scope& s, int64_t width, const Json& config, double rotary_
     const int64_t queries = s.side("layers.0.self_attn.q_proj.weight", 0);
     const int64_t keys = s.side("layers.0.self_attn.k_proj.weight", 0);
     const bool normed = s.has("layers.0.self_attn.q_norm.weight");
-    const int64_t head = normed ? s.side("layers.0.self_attn.q_norm.weight", 0)
-                                : queries / std::max(1, per_level(config.integers("num_attention_heads"), 0, 1));
+    const int told = per_level(config.integers("num_attention_heads"), 0, 0);
+    // without norms of heads and without a config it is that of Qwen2 and Qwen2.5
+    const int64_t head = normed ? s.side("layers.0.self_attn.q_norm.weight", 0) : told > 0 ? queries / told : 128;
     if (head < 2 || head % 2 != 0 || queries % head != 0 || keys % head != 0 || keys == 0 || queries % keys != 0)
         fail(SDCPP_UNSUPPORTED_MODEL, "a language model with ", queries, " values of queries and ", keys,
              " of keys in heads of ", head, "; give \"num_attention_heads\" in its config");

@@ -431,7 +431,7 @@ const std::vector<Option>& option_table() {
          .flags = "--guidance-norm",
          .unit = "X",
          .written = "Guidance norm",
-         .help = "how far each patch of the guided prediction gets the norm of the prompt's own; 1 for Qwen-Image",
+         .help = "how far each patch of the guided prediction gets the norm of the prompt's own",
          .store = guided_by<&Guidance::norm>},
         {.set = generate,
          .name = "apg_eta",

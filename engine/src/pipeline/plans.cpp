@@ -29,7 +29,8 @@ Use use_of(Model& model, const std::string& network, const PictureSize& size) {
         const TextEncoder& encoder = net.as<TextEncoder>();
         const int64_t positions = encoder.traits().positions;
         const int64_t rows = positions > 0 ? std::min(chunks, chunks_together) : 1;
-        const int64_t length = positions > 0 ? positions : padded_length(model, network).value_or(usual_tokens);
+        const int64_t padded = padded_length(model, network).value_or(one_more);
+        const int64_t length = positions > 0 ? positions : padded == one_more ? usual_tokens : padded;
         const std::vector<int32_t> tokens(static_cast<size_t>(rows * length));
         return {encoder.inputs(tokens, rows, false), encoder.select({{0}, true})};
     }
