@@ -51,8 +51,7 @@ GGML_TYPE_MAP = {
 _NO_EFFECT = {
     *("verbose", "flash_attn", "diffusion_flash_attn", "enable_mmap", "vae_decode_only", "diffusion_conv_direct"),
     *("vae_conv_direct", "keep_clip_on_cpu", "keep_control_net_on_cpu", "keep_vae_on_cpu", "force_sdxl_vae_conv_scale"),
-    *("lora_apply_mode", "chroma_use_dit_mask", "chroma_use_t5_mask", "chroma_t5_mask_pad"),
-    *("qwen_image_zero_cond_t", "auto_resize_ref_image", "increase_ref_index", "pm_style_strength"),
+    *("lora_apply_mode", "qwen_image_zero_cond_t", "pm_style_strength"),
     *("cache_error_decay_rate",),
     *("cache_use_relative_threshold", "cache_reset_error_on_compute", "cache_Fn_compute_blocks", "cache_Bn_compute_blocks"),
     *("cache_residual_diff_threshold", "cache_max_warmup_steps", "cache_max_continuous_cached_steps"),
@@ -107,7 +106,7 @@ _GENERATING: dict[str, tuple[str, Any]] = {
 # Keywords that the methods below deal with in their own lines.
 _OWN = {
     *("self", "prompt", "model_path", "clip_l_path", "clip_g_path", "t5xxl_path", "tae_preview_only", "image_resize_method"),
-    *("sampler_rng_type", "init_image", "mask_image", "strength", "vae_tile_size", "progress_callback"),
+    *("sampler_rng_type", "init_image", "ref_images", "mask_image", "strength", "vae_tile_size", "progress_callback"),
     *("control_net_path", "control_image", "control_strength", "canny"),
     *("upscale_tile_size", "embedding_paths", "hires", "hires_path", "hires_upscaler", "hires_scale", "hires_width"),
     *("hires_height", "hires_steps", "hires_denoising_strength", "hires_upscale_tile_size", "upscale_factor"),
@@ -340,6 +339,8 @@ class StableDiffusion:
             making["vae_tile_size"] = _tile_side(vae_tile_size)
         if init_image is not None:
             making |= {"init_image": self._fitted(init_image, width, height), "strength": strength}
+        if ref_images:
+            making["ref_images"] = list(ref_images)
         if mask_image is not None:  # which that package neither blurs nor pastes over
             mask = _inpaint.mask_of(mask_image)
             making |= {"mask_image": self._fitted(mask, width, height), "mask_blur": 0.0, "paste_back": False}

@@ -25,6 +25,7 @@ class Job:
     init_latent: Floats | None  #: [C, h, w]
     mask: Floats | None = None  #: [h, w]
     work: int = 0  #: the number of its initial picture
+    references: tuple[Floats, ...] = ()  #: latents of pictures to follow
     extra: Floats | None = None  #: [channels, h, w]: what a checkpoint for inpainting or editing sees
 
 

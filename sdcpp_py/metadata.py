@@ -27,7 +27,7 @@ _FILLS = {"fill": "fill", "original": "original", "latent noise": "noise", "late
 _COMFY_SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
 #: Arguments of `Pipeline.generate` that are pictures or arrays, which a file cannot repeat.
 NOT_KEPT = (
-    *("noise", "init_latent", "init_image", "mask_image", "outpaint", "depth_image"),
+    *("noise", "init_latent", "init_image", "ref_images", "mask_image", "outpaint", "depth_image"),
     *("controls", "ip_adapters"),
     *("conditioning", "negative_conditioning"),
 )

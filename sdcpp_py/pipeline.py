@@ -26,6 +26,7 @@ from sdcpp_py import (
     _inpaint,
     _jobs,
     _names,
+    _references,
     _soft,
     control,
     ip_adapter,
@@ -187,6 +188,7 @@ class Pipeline:
             raise InvalidArgumentError("a text encoder is given, but no model; give its model too")
         self._facts = self._model.report()
         self._space = Space.of_report(self._facts)
+        self._references = _references.References.of_report(self._facts)
         self._prompts = Prompts(self._require_open, self._facts["text_encoders"], self._facts["title"], words, self._ways_out)
         self._plans = RunPlans(self._require_open, self._facts["networks"], self._prompts)
         self.device: str = self._facts["device"]
@@ -359,6 +361,7 @@ class Pipeline:
         noise: NDArray[np.float32] | None = None,
         init_latent: NDArray[np.float32] | None = None,
         init_image: Picture | Sequence[Picture] | None = None,
+        ref_images: Picture | Sequence[Picture] | None = None,
         strength: float | None = None,
         mask_image: _inpaint.Mask | None = None,
         outpaint: Sequence[int] | str | None = None,
@@ -445,6 +448,9 @@ class Pipeline:
         ``denoising_end`` leaves the rest of the schedule to another pipeline, such as a refiner's, which goes on with
         ``init_latent`` from the same ``denoising_start``; the latent is noisy in between.
 
+        ``ref_images`` are pictures that the model follows, such as one to be changed as the prompt says, for models that take
+        them. Each is scaled to a size that the model takes. The first gives the size if that is left out.
+
         ``mask_image`` (as ``init_image``, or uint8 or bool [H, W]; as large as that) is white where the picture is repainted; an
         alpha channel counts in its place. ``mask_invert`` repaints what is black. The mask is blurred by ``mask_blur`` pixels
         (None: 4). Pixels out of its reach are the picture's own in the result, unless ``paste_back`` is False. ``mask_fill`` says
@@ -513,6 +519,7 @@ class Pipeline:
                 pictures, mask = self._space.outpainted(pictures, mask, _inpaint.sides_of(outpaint), given)
             if pictures:
                 self._space.size_of_picture(given, pictures[0], self.default("width") * self.default("height"))
+            followed = _references.prepared(self._references, ref_images, given)
             given_latents = self._space.given_latents(init_latent, given, bool(pictures))
             begins = (bool(pictures) and self._space.sees != "picture") or given_latents is not None
             used = self._checked(given)
@@ -562,6 +569,7 @@ class Pipeline:
                     extras = self._space.extras(latents, works, used, self._encoded, depth)
                     if self._space.sees == "picture":
                         latents = []
+                    references = tuple(self._encoded(picture) for picture in followed)
                     if given_latents is not None:
                         latents = _jobs.latents_of("init_latent", given_latents, shape, count)
                     timings = {"encode": time.perf_counter() - start, "sample": 0.0, "decode": 0.0}
@@ -570,6 +578,8 @@ class Pipeline:
                     jobs = [_jobs.Job(*job) for job in zip(numbers, seeds, noises, starts)]
                     if works:
                         jobs = [self._space.masked(job, number % len(works), works, used) for number, job in enumerate(jobs)]
+                    if references:
+                        jobs = [replace(job, references=references) for job in jobs]
                     if extras:
                         jobs = [replace(job, extra=extras[number % len(extras)]) for number, job in enumerate(jobs)]
                     return self._run(jobs, again, used, texts, timings, watchers, bar, works, later, depth)
@@ -639,7 +649,7 @@ class Pipeline:
     @staticmethod
     def _again(values: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call that `options` do not hold and that are needed to repeat it."""
-        names = ("conditioning", "negative_conditioning", "noise", "init_latent", "init_image", "mask_image")
+        names = ("conditioning", "negative_conditioning", "noise", "init_latent", "init_image", "ref_images", "mask_image")
         given = {name: values[name] for name in ("prompt", *names, "outpaint", "depth_image") if values[name] is not None}
         return {**given, "negative_prompt": values["unwanted"]}
 
@@ -986,6 +996,9 @@ class Pipeline:
             arrays = [getattr(job, name) for job in group]
             if arrays[0] is not None:
                 own[name] = np.stack(arrays)
+        if references := group[0].references:
+            own["references"] = np.concatenate([one.ravel() for one in references])
+            own["reference_sides"] = [side for one in references for side in one.shape[1:]]
         shape = (len(group), *self._space.latent_shape(used["height"], used["width"]))
         return model.sample(shares, own, shape, after_step, stop=self.cancel, watch=self._watch)
 

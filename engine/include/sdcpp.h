@@ -155,7 +155,7 @@ int sdcpp_model_open(const sdcpp_file* files, size_t file_count, const sdcpp_opt
 void sdcpp_model_close(sdcpp_model* model);
 
 /* {family, title, networks, denoiser, text_encoders, missing, missing_with_taesd, alone, takes_guidance,
- * latent_channels, latent_factor, latent_scale, extra_channels, upscale_factor, size_multiple, v_prediction, flow,
+ * latent_channels, latent_factor, latent_scale, references, extra_channels, upscale_factor, size_multiple, v_prediction, flow,
  * device, defaults}. `family` is its name in the engine, `title` its name for people; `networks` are in the order in
  * which they run; `denoiser` is the diffusion model among them, "" if absent. `text_encoders`, in the order in which
  * the family takes them and empty if one is missing:
@@ -165,7 +165,8 @@ void sdcpp_model_close(sdcpp_model* model);
  * none; "{}" in `template` stands for the prompt; `file` holds its weights. `missing`: [{name, kind, title, option}],
  * components that text to image needs; `alone`: such a row for what is all that the files hold if it is no diffusion
  * model, else null. `latent_factor`: pixels per latent side; `latent_scale`: sampled
- * latents are the encoder's by so much, unless the space is another; `extra_channels`: the diffusion model's inputs
+ * latents are the encoder's by so much, unless the space is another; `references`: {pixels, sizes: [[width, height]]},
+ * how reference pictures are prepared, null if the model takes none; `extra_channels`: the diffusion model's inputs
  * beside the latent; `upscale_factor`: how many times larger
  * the upscaler makes a side, 0 if there is none; width and height must be whole multiples of
  * `size_multiple` pixels; `defaults` are those of options whose default is the model's, as text. */

@@ -20,6 +20,7 @@ _OWN = {
     "embedding_dir": "--embd-dir",
     "preview_callback": "--preview-path",
     "init_image": "--init-img",
+    "ref_images": "--ref-image",
     "mask_image": "--mask",
     "depth_image": "--depth-image",
     "network": "--network",

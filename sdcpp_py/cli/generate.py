@@ -124,6 +124,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a picture to begin from; it gives the size if that is left out",
     )
     picture.add_argument(
+        "-r",
+        "--ref-image",
+        dest="ref_images",
+        metavar="FILE",
+        action="append",
+        help="a picture that the model follows, if it takes such ones; may be given several times",
+    )
+    picture.add_argument(
         "--mask", dest="mask_image", metavar="FILE", help="repaint the white part of this picture, which is as large as -i's"
     )
     picture.add_argument(
@@ -310,7 +318,7 @@ def making_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "negative_prompt": arguments.negative_prompt,
         **making,
         **{"init_image": arguments.init_image, "mask_image": arguments.mask_image, "outpaint": arguments.outpaint},
-        "depth_image": arguments.depth_image,
+        **{"depth_image": arguments.depth_image, "ref_images": arguments.ref_images},
         **{"loras": _loras(arguments.loras), "controls": controls.of(arguments), "ip_adapters": ip_adapters.of(arguments)},
         **{"use_taesd": arguments.taesd is not None, "preview_callback": keep if preview_path or inline else None},
     }

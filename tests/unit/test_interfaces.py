@@ -214,6 +214,7 @@ NOT_IN_TABLE = {
         "ip_adapters",
         "conditioning",
         "negative_conditioning",
+        "ref_images",
         "depth_image",
         "preview_callback",
         "picture_callback",
@@ -224,7 +225,7 @@ NOT_IN_TABLE = {
     planner.plan: {"stages"},
 }
 # The package's own; what another keyword gives; the pipeline's, for all of its pictures unless a call has its own.
-NOT_KEYWORDS = {"blas_library", "extra", "mask", "rng", "seeds"}
+NOT_KEYWORDS = {"blas_library", "extra", "mask", "references", "reference_sides", "rng", "seeds"}
 
 
 @pytest.mark.parametrize(
@@ -340,6 +341,7 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     given += ["--clip_l", "l", "--clip_g", "g", "-m", "x.gguf", "--no-blas", "-n", "no", "-i", "photo.png", "--no-progress"]
     given += ["--mask", "mask.png", "--lora-model-dir", "styles", "--lora", "a.safetensors", "--lora", "b:c:-0.5"]
     given += ["--embedding", "w.pt", "--embd-dir", "words", "--outpaint", "1,2,3,4", "--depth-image", "deep.png"]
+    given += ["-r", "one.png", "--ref-image", "two.png"]
     assert cli.main(["generate", "a cat", *given]) == 0
     rng = {"rng": expected.pop("rng")}
     model = {name: value for name, value in expected.items() if name in options.MODEL}
@@ -351,6 +353,7 @@ def test_the_command_line_passes_every_option_on(monkeypatch):
     picture = {name: value for name, value in expected.items() if name in options.GENERATE}
     more = {"prompt": "a cat", "negative_prompt": "no", "init_image": "photo.png", "mask_image": "mask.png"}
     more |= {"outpaint": "1,2,3,4", "depth_image": "deep.png", "controls": None, "ip_adapters": None}
+    more |= {"ref_images": ["one.png", "two.png"]}
     more |= {"use_taesd": True, "progress": False, "loras": [("a.safetensors", 1.0), ("b:c", -0.5)]}
     assert callable(Recorder.made.pop("preview_callback")) and callable(Recorder.made.pop("picture_callback"))
     assert Recorder.made == {**picture, **more}
@@ -503,6 +506,7 @@ WRITTEN += ["SLG scale", "Skip layers", "Skip layer start", "Skip layer end"]
 WRITTEN += ["Soft inpainting enabled", "Soft inpainting schedule bias", "Soft inpainting preservation strength"]
 WRITTEN += ["Soft inpainting transition contrast boost", "Soft inpainting mask influence"]
 WRITTEN += ["Soft inpainting difference threshold", "Soft inpainting difference contrast"]
+WRITTEN += ["Guidance norm"]
 WRITTEN += ["Mask blur", "Masked content", "Masked area padding"]
 
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -78,6 +79,12 @@ struct Prediction {
     bool mends_schedulers = false;                               // see scheduler_config()
 };
 
+// How pictures that a model is to follow are prepared for it.
+struct References {
+    int64_t pixels = 1024 * 1024;                 // larger ones are made as large …
+    std::vector<std::array<int64_t, 2>> sizes{};  // … or each gets the width and height that are nearest to its shape
+};
+
 struct Family {
     std::string_view name, title;
     // How many facts show that the files are this family's; 0: none. Most facts win.
@@ -88,6 +95,8 @@ struct Family {
     LatentSpace latent;
     Prediction prediction;
     std::map<std::string, std::string> (*defaults)(const ModelFiles& files);  // generation options by name
+    // Whether and how the model takes reference pictures; null: it does not.
+    std::optional<References> (*references)(const ModelFiles& files) = nullptr;
     // Prefixes that other programs expect in this family's files, by component, in place of the component's own.
     std::map<std::string_view, std::string_view> public_prefixes{};
 };

@@ -12,6 +12,21 @@ Defaults defaults(const ModelFiles& files) {
             {"guidance", "3.5"},     {"clip_skip", "1"}};
 }
 
+// Kontext has dev's layers, and follows a picture. A diffusers folder tells, else the file's name does.
+std::optional<References> references(const ModelFiles& files) {
+    const std::string pipeline = files.config()["pipeline"].string_or("_class_name", "");
+    if (pipeline.find("Kontext") == std::string::npos && !denoiser_is_named(files, flux_1, "kontext"))
+        return std::nullopt;
+    References out;
+    for (const std::array<int64_t, 2> size : {std::array<int64_t, 2>{672, 1568}, {688, 1504}, {720, 1456}, {752, 1392},
+                                              {800, 1328}, {832, 1248}, {880, 1184}, {944, 1104}}) {
+        out.sizes.push_back(size);
+        out.sizes.push_back({size[1], size[0]});
+    }
+    out.sizes.push_back({1024, 1024});
+    return out;
+}
+
 // dev moves its levels of noise by the picture's size, schnell does not.
 FlowShift shift(const ModelFiles& files) { return {.fixed = 1, .dynamic = is_dev(files)}; }
 
@@ -28,6 +43,7 @@ const Family flux_1 = {
     .latent = latents::flux(),
     .prediction = {.flow = true, .flow_shift = shift},
     .defaults = defaults,
+    .references = references,
 };
 
 }  // namespace sdcpp

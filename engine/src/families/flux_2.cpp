@@ -44,6 +44,7 @@ const Family flux_2_family = {
     .latent = latents::flux_2(),
     .prediction = {.flow = true, .flow_shift = [](const ModelFiles&) { return FlowShift{.logarithm = shift}; }},
     .defaults = defaults,
+    .references = [](const ModelFiles&) -> std::optional<References> { return References{}; },
 };
 
 }  // namespace sdcpp

@@ -21,6 +21,12 @@ struct Noisy {
     std::vector<float> x;                       // [rows, C, frames, height, width], scaled as the network takes them
     std::vector<float> timesteps;               // [rows], 0 (clean) to 1000 (noise)
     int picture_height = 0, picture_width = 0;  // pixels
+    // Latents of pictures that all rows are to follow, [C, height, width] each.
+    struct Reference {
+        LatentShape shape;
+        std::span<const float> x;
+    };
+    std::vector<Reference> references{};
     std::vector<Array> more{};                  // the run's other inputs, by name, such as "guidance" [rows]
 
     int64_t rows() const { return static_cast<int64_t>(conditionings.size()); }
@@ -61,6 +67,8 @@ class Denoiser : public Network {
             if (taken.name == name) return taken.width;
         return 0;
     }
+    // Whether it takes reference pictures.
+    virtual bool takes_references() const { return false; }
     // Whether it was distilled to take a scale of guidance (an array "guidance" [rows]).
     virtual bool takes_guidance() const { return false; }
 

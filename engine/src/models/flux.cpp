@@ -198,23 +198,34 @@ Array Flux::slot_inputs(std::span<const float> timesteps) const {
 }
 
 std::vector<Array> Flux::inputs(const Noisy& noisy) const {
-    const int64_t rows = noisy.shape.height / patch, columns = noisy.shape.width / patch;
     Array context = joined(noisy.conditionings, "context");
     const int64_t text = context.shape[1];
-    if (const Sizes sizes = {noisy.rows(), text, rows, columns}; sizes != rope_of_) {
-        const RopeTable table(axes_, theta_, {1, rows, columns});
+    Sizes sizes{noisy.rows(), text, {noisy.shape}};
+    for (const Noisy::Reference& reference : noisy.references) sizes.pictures.push_back(reference.shape);
+    if (sizes != rope_of_) {
+        const auto count = static_cast<int64_t>(sizes.pictures.size());
+        int64_t most_rows = 1, most_columns = 1;
+        for (const LatentShape& shape : sizes.pictures) {
+            most_rows = std::max(most_rows, shape.height / patch);
+            most_columns = std::max(most_columns, shape.width / patch);
+        }
+        const RopeTable table(axes_, theta_, {count, most_rows, most_columns});
         std::vector<float> rope;
         for (int64_t n = 0; n < noisy.rows(); ++n) {
             for (int64_t t = 0; t < text; ++t) table.append(rope, std::array<int64_t, 3>{0, 0, 0});
-            for (int64_t t = 0; t < rows * columns; ++t)
-                table.append(rope, std::array<int64_t, 3>{0, t / columns, t % columns});
+            for (int64_t number = 0; number < count; ++number) {
+                const LatentShape& shape = sizes.pictures[static_cast<size_t>(number)];
+                const int64_t rows = shape.height / patch, columns = shape.width / patch;
+                for (int64_t t = 0; t < rows * columns; ++t)
+                    table.append(rope, std::array<int64_t, 3>{number, t / columns, t % columns});
+            }
         }
-        rope_ = Array::of("rope", {noisy.rows(), text + rows * columns, 2 * head_}, std::move(rope));
-        rope_of_ = sizes;
+        const int64_t tokens = static_cast<int64_t>(rope.size()) / (2 * head_ * noisy.rows());
+        rope_ = Array::of("rope", {noisy.rows(), tokens, 2 * head_}, std::move(rope));
+        rope_of_ = std::move(sizes);
     }
     std::vector<Array> out = {
-        Array::of("x", {noisy.rows(), rows * columns, in_channels_ * patch * patch},
-                  patches(noisy.x, noisy.shape, patch, PatchOrder::channel_first)),
+        patches_with_references(noisy, patch, PatchOrder::channel_first),
         pooled_width_ > 0 ? Array::of("time", {noisy.rows(), sinusoids_}, sinusoids(noisy.timesteps, sinusoids_))
                           : slot_inputs(noisy.timesteps),
         std::move(context), rope_};
@@ -222,7 +233,7 @@ std::vector<Array> Flux::inputs(const Noisy& noisy) const {
     std::vector<int64_t> texts;
     for (const Conditioning* one : noisy.conditionings) texts.push_back(one->at("context").shape[1]);
     if (std::any_of(texts.begin(), texts.end(), [&](int64_t own) { return own != text; }))
-        out.push_back(padding_mask("mask", texts, text, rows * columns));
+        out.push_back(padding_mask("mask", texts, text, rope_.shape[1] - text));
     if (guided_) out.push_back(guidance_sinusoids(noisy, sinusoids_));
     return out;
 }

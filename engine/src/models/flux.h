@@ -26,6 +26,7 @@ class Flux : public Denoiser {
         return {{"context", context_width_}, {"pooled", pooled_width_}};
     }
     bool takes_guidance() const override { return guided_; }
+    bool takes_references() const override { return true; }
     BlockList blocks() const override {
         return {"double_blocks", "txt_in", "final_layer", modulated_by_, {"x", "context"}};
     }
@@ -45,7 +46,8 @@ class Flux : public Denoiser {
     std::vector<int> axes_;                  // how many values of a head each of the three axes rotates
     double theta_;
     struct Sizes {
-        int64_t batch = 0, text = 0, rows = 0, columns = 0;  // text: tokens; rows and columns: patches
+        int64_t batch = 0, text = 0;           // tokens
+        std::vector<LatentShape> pictures{};  // the latent, and those of reference pictures
         bool operator==(const Sizes&) const = default;
     };
     mutable Array rope_;  // The last run's, for the next one of the same sizes.

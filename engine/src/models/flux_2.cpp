@@ -1,5 +1,6 @@
 #include "models/flux_2.h"
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <optional>
@@ -13,6 +14,8 @@
 
 namespace sdcpp {
 namespace {
+
+constexpr int64_t between_pictures = 10;  // places along the first axis from a picture to the next
 
 // The modulations "img_mod" and "txt_mod" are six vectors: shift, scale and gate of the attention and of the
 // feed-forward layers.
@@ -179,22 +182,33 @@ Flux2::Flux2(const ModelFiles& files) : Denoiser(files, "flux_2") {
 }
 
 std::vector<Array> Flux2::inputs(const Noisy& noisy) const {
-    const int64_t rows = noisy.shape.height, columns = noisy.shape.width;
     Array context = joined(noisy.conditionings, "context");
     const int64_t text = context.shape[1];
-    if (const Sizes sizes = {noisy.rows(), text, rows, columns}; sizes != rope_of_) {
-        const RopeTable table(axes_, theta_, {1, rows, columns, text});
+    Sizes sizes{noisy.rows(), text, {noisy.shape}};
+    for (const Noisy::Reference& reference : noisy.references) sizes.pictures.push_back(reference.shape);
+    if (sizes != rope_of_) {
+        const auto count = static_cast<int64_t>(sizes.pictures.size());
+        int64_t rows = 1, columns = 1;
+        for (const LatentShape& shape : sizes.pictures) {
+            rows = std::max(rows, shape.height);
+            columns = std::max(columns, shape.width);
+        }
+        const RopeTable table(axes_, theta_, {(count - 1) * between_pictures + 1, rows, columns, text});
         std::vector<float> rope;
         for (int64_t n = 0; n < noisy.rows(); ++n) {
             for (int64_t t = 0; t < text; ++t) table.append(rope, std::array<int64_t, 4>{0, 0, 0, t});
-            for (int64_t t = 0; t < rows * columns; ++t)
-                table.append(rope, std::array<int64_t, 4>{0, t / columns, t % columns, 0});
+            for (int64_t number = 0; number < count; ++number) {
+                const LatentShape& shape = sizes.pictures[static_cast<size_t>(number)];
+                for (int64_t t = 0; t < shape.height * shape.width; ++t)
+                    table.append(rope, std::array<int64_t, 4>{number * between_pictures, t / shape.width,
+                                                              t % shape.width, 0});
+            }
         }
-        rope_ = Array::of("rope", {noisy.rows(), text + rows * columns, 2 * head_}, std::move(rope));
-        rope_of_ = sizes;
+        const int64_t tokens = static_cast<int64_t>(rope.size()) / (2 * head_ * noisy.rows());
+        rope_ = Array::of("rope", {noisy.rows(), tokens, 2 * head_}, std::move(rope));
+        rope_of_ = std::move(sizes);
     }
-    std::vector<Array> out = {Array::of("x", {noisy.rows(), rows * columns, channels_},
-                                        patches(noisy.x, noisy.shape, 1, PatchOrder::channel_first)),
+    std::vector<Array> out = {patches_with_references(noisy, 1, PatchOrder::channel_first),
                               Array::of("time", {noisy.rows(), sinusoids_}, sinusoids(noisy.timesteps, sinusoids_)),
                               std::move(context), rope_};
     if (guided_) out.push_back(guidance_sinusoids(noisy, sinusoids_));

@@ -21,6 +21,7 @@ class Flux2 : public Denoiser {
     int64_t multiple() const override { return 1; }
     std::vector<Taken> conditioning() const override { return {{"context", context_width_}}; }
     bool takes_guidance() const override { return guided_; }
+    bool takes_references() const override { return true; }
     BlockList blocks() const override {
         return {"double_blocks", "txt_in", "final_layer", modulated_by_, {"x", "context"}};
     }
@@ -34,7 +35,8 @@ class Flux2 : public Denoiser {
     std::vector<int> axes_;                  // how many values of a head each of the four axes rotates
     double theta_;
     struct Sizes {
-        int64_t batch = 0, text = 0, rows = 0, columns = 0;
+        int64_t batch = 0, text = 0;           // tokens
+        std::vector<LatentShape> pictures{};  // the latent, and those of reference pictures
         bool operator==(const Sizes&) const = default;
     };
     mutable Array rope_;  // The last run's, for the next one of the same sizes.

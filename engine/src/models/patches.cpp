@@ -30,6 +30,25 @@ std::vector<float> patches(std::span<const float> x, const LatentShape& shape, i
     return out;
 }
 
+Array patches_with_references(const Noisy& noisy, int64_t patch, PatchOrder order) {
+    std::vector<float> own = patches(noisy.x, noisy.shape, patch, order), behind;
+    for (const Noisy::Reference& reference : noisy.references) {
+        const std::vector<float> part = patches(reference.x, reference.shape, patch, order);
+        behind.insert(behind.end(), part.begin(), part.end());
+    }
+    const int64_t rows = noisy.rows(), width = noisy.shape.channels * patch * patch;
+    const auto each = static_cast<std::ptrdiff_t>(own.size()) / rows;
+    std::vector<float> out;
+    if (behind.empty()) out = std::move(own);
+    else
+        for (int64_t row = 0; row < rows; ++row) {
+            out.insert(out.end(), own.begin() + row * each, own.begin() + (row + 1) * each);
+            out.insert(out.end(), behind.begin(), behind.end());
+        }
+    const int64_t tokens = static_cast<int64_t>(out.size()) / (rows * width);
+    return Array::of("x", {rows, tokens, width}, std::move(out));
+}
+
 std::vector<float> from_patches(const Array& tokens, const LatentShape& shape, int64_t patch, PatchOrder order) {
     const auto one = static_cast<size_t>(shape.count()), width = static_cast<size_t>(tokens.shape[2]);
     std::vector<float> out(static_cast<size_t>(tokens.shape[0]) * one);

@@ -10,6 +10,18 @@
 namespace sdcpp {
 namespace {
 
+std::vector<Noisy::Reference> references_of(const SampleOptions& options, int64_t channels) {
+    std::vector<Noisy::Reference> out;
+    size_t at = 0;
+    for (size_t i = 0; i + 1 < options.reference_sides.size(); i += 2) {
+        const LatentShape shape{channels, 1, options.reference_sides[i], options.reference_sides[i + 1]};
+        const auto count = static_cast<size_t>(shape.count());
+        out.push_back({shape, std::span(options.references).subspan(at, count)});
+        at += count;
+    }
+    return out;
+}
+
 // One generator for each picture of a batch, so that a picture does not depend on the others.
 class BatchRng : public Rng {
   public:
@@ -108,6 +120,7 @@ class Predictor {
         if (net_.takes_guidance())
             noisy.more.push_back(
                 Array::of("guidance", {noisy.rows()}, Floats(noisy.conditionings.size(), options_.guidance)));
+        noisy.references = references_of(options_, facts_.latent.channels);
         std::vector<Array> inputs = net_.inputs(noisy);
         const size_t step = step_of(sigma, sigmas_), steps = sigmas_.size() - 1;
         if (shares.front()->guide.skips_blocks) return net_.prediction(executor_.run(inputs, skipping_).front(), noisy);
@@ -168,6 +181,23 @@ void require_conditionings(const SampleOptions& options, const Denoiser& net) {
                 fail(SDCPP_INVALID_ARGUMENT, "the conditionings of one share have different shapes");
         }
     }
+}
+
+void require_references(const SampleOptions& options, const Denoiser& net, int64_t channels) {
+    if (options.references.empty() && options.reference_sides.empty()) return;
+    if (!net.takes_references())
+        fail(SDCPP_INVALID_ARGUMENT, OptionName{"references"}, " have no use: this model takes no reference pictures");
+    int64_t count = 0;
+    bool whole = options.reference_sides.size() % 2 == 0;
+    for (size_t i = 0; whole && i + 1 < options.reference_sides.size(); i += 2) {
+        const int64_t height = options.reference_sides[i], width = options.reference_sides[i + 1];
+        for (const int64_t side : {height, width})
+            whole = whole && side >= 1 && side <= max_pixels_side && side % net.multiple() == 0;
+        count += whole ? channels * height * width : 0;
+    }
+    if (!whole || count != static_cast<int64_t>(options.references.size()))
+        fail(SDCPP_INVALID_ARGUMENT, OptionName{"reference_sides"}, " are the height and width of each latent in ",
+             OptionName{"references"}, ", multiples of ", net.multiple());
 }
 
 // The family's levels of noise, moved for a flow by the user's shift, else the config's, else the family's.
@@ -271,6 +301,7 @@ Floats generate(Model& model, const SampleOptions& options) {
         fail(SDCPP_INVALID_ARGUMENT, "batch is ", options.batch, "; 1 to ", max_together, " are possible");
     require_conditionings(options, *model.denoiser());
     require_hints(model, options.width, options.height);
+    require_references(options, *model.denoiser(), facts.latent.channels);
 
     std::vector<uint64_t> seeds = options.seeds;
     if (seeds.empty())

@@ -103,6 +103,15 @@ void store_extra(void* target, const OptionValue& value) {
     static_cast<GenerateOptions*>(target)->sample.extra = std::get<OptionArray>(value).data;
 }
 
+void store_references(void* target, const OptionValue& value) {
+    static_cast<GenerateOptions*>(target)->sample.references = std::get<OptionArray>(value).data;
+}
+
+void store_reference_sides(void* target, const OptionValue& value) {
+    std::vector<int64_t>& sides = static_cast<GenerateOptions*>(target)->sample.reference_sides;
+    for (const double side : std::get<std::vector<double>>(value)) sides.push_back(std::llround(side));
+}
+
 void store_mask(void* target, const OptionValue& value) {
     const auto& array = std::get<OptionArray>(value);
     auto& options = *static_cast<GenerateOptions*>(target);
@@ -726,6 +735,18 @@ const std::vector<Option>& option_table() {
          .kind = Kind::array,
          .help = "values for the input channels that a checkpoint for inpainting or editing has beside the latent's",
          .store = store_extra},
+        {.set = generate,
+         .name = "references",
+         .kind = Kind::array,
+         .help = "latents of reference pictures, one behind the other",
+         .store = store_references},
+        {.set = generate,
+         .name = "reference_sides",
+         .kind = Kind::numbers,
+         .least = 1,
+         .most = 65536,
+         .help = "the height and width of each of these latents",
+         .store = store_reference_sides},
         {.set = face,
          .name = "mask_blur",
          .kind = Kind::number,

@@ -185,6 +185,15 @@ Json missing_json(const Model& model, bool tiny) {
     return Json(std::move(out));
 }
 
+// How reference pictures are prepared; null if the model takes none.
+Json references_json(const Model& model) {
+    const auto how = model.family.references ? model.family.references(model.files) : std::nullopt;
+    if (!how) return {};
+    Json::Array sizes;
+    for (const auto& [width, height] : how->sizes) sizes.emplace_back(Json::Array{whole(width), whole(height)});
+    return Json(Json::Object{{"pixels", whole(how->pixels)}, {"sizes", Json(std::move(sizes))}});
+}
+
 Json text_encoders_json(const Model& model) {
     const TextRecipe& recipe = model.family.text;
     Json::Array out;
@@ -230,6 +239,7 @@ Json model_json(const Model& model) {
                              {"latent_channels", whole(facts.latent.channels)},
                              {"latent_factor", whole(facts.latent.factor)},
                              {"latent_scale", Json(facts.latent.scale)},
+                             {"references", references_json(model)},
                              {"extra_channels", whole(model.denoiser() ? model.denoiser()->extra_channels() : 0)},
                              {"upscale_factor", whole(upscale_factor(model))},
                              {"vision_side", whole(vision_side(model))},
