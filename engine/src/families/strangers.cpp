@@ -258,11 +258,10 @@ void refuse_strangers(const TensorFile& file, const ModelPath& path) {
 bool is_leftover(std::string_view name) {
     // averages of weights, losses of training, estimators of depth, other halves of text encoders
     static constexpr std::array<std::string_view, 21> starts = {
-        "depth_model.",
-        "model_ema.",    "loss.",          "denoiser.",      "optimizer",     "vision_model.",
-        "visual.",       "visual_proj",    "t5.decoder.",    "t5.lm_head.",   "llm.lm_head.",
-        "llm.visual.",   "llm.vision_",    "clip_l.vision_", "clip_l.visual", "clip_g.vision_",
-        "clip_g.visual", "clip_h.vision_", "clip_h.visual",  "vae.loss.",     "vae.model_ema."};
+        "depth_model.",  "model_ema.",     "loss.",         "denoiser.",      "optimizer",     "vision_model.",
+        "visual.",       "visual_proj",    "t5.decoder.",   "t5.lm_head.",    "llm.lm_head.",  "llm.visual.",
+        "llm.vision_",   "clip_l.vision_", "clip_l.visual", "clip_g.vision_", "clip_g.visual", "clip_h.vision_",
+        "clip_h.visual", "vae.loss.",      "vae.model_ema."};
     static constexpr std::array<std::string_view, 7> endings = {
         "position_ids",           "logit_scale",         "norm_final.weight", "text_projection",
         "text_projection.weight", "num_batches_tracked", "spiece_model"};

@@ -78,7 +78,8 @@ TEST_CASE("the memory of stages counts the values that come and go") {
 TEST_CASE("a tap keeps a value as it is behind a stage, though later ones change it") {
     Skipping toy;
     const Array bias = Array::of("bias", {Toy::width}, std::vector<float>(Toy::width, 1.0f), true);
-    const Flow flow(*toy.network, toy.device.kernels(), {{0, 1, 2}, {"x"}, {{"x", 0}, {"x", 1}}}, {Toy::ones(), bias}, 1);
+    const Flow flow(*toy.network, toy.device.kernels(), {{0, 1, 2}, {"x"}, {{"x", 0}, {"x", 1}}}, {Toy::ones(), bias},
+                    1);
     REQUIRE(flow.results().size() == 3);
     for (size_t tap : {size_t{1}, size_t{2}}) {
         CHECK(flow.carries()[flow.results()[tap]].born == static_cast<int>(tap) - 1);
