@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import sdcpp_py
-from sdcpp_py import _inpaint, _soft, cli, errors
+from sdcpp_py import _inpaint, _soft, cli, errors, metadata
 
 PROMPT = "a red circle left of a green star on a white background"
 SMALL = {"steps": 4, "seed": 5, "progress": False}
@@ -127,6 +127,7 @@ def test_soft_inpainting_keeps_what_has_not_changed(pipeline, picture, mask):
     assert not changed(again.image, made.image).any()
     text = made.image.info["parameters"]
     assert "Soft inpainting enabled: True" in text
+    assert metadata.of_text(text).options["soft_inpainting"] is True
     small = pipeline.generate(
         PROMPT, soft_inpainting=True, only_masked=True, soft_mask_influence=0.5, soft_preservation=1, progress=False, **given
     )
