@@ -179,6 +179,8 @@ def _mapped(fields: Mapping[str, str], *, own: bool) -> tuple[dict[str, Any], li
     for name, value in used.items():
         option = options.GENERATE[name]
         number = _number(value) if option.kind in ("integer", "number") else value
+        if option.kind == "switch" and value in ("True", "False"):
+            number = value == "True"
         try:
             out[name] = option.check(number)
         except InvalidArgumentError:

@@ -1,4 +1,8 @@
-"""Skip-layer guidance and first-block caching against diffusers' guider and hooks, f32."""
+"""Skip-layer guidance against diffusers' guider, first-block caching against its hooks, f32.
+
+Its hook that skips blocks swaps the two streams of FLUX.1, and none of its hooks takes Z-Image's blocks, whose argument is named
+otherwise: there the blocks are patched here.
+"""
 
 import contextlib
 
@@ -8,8 +12,8 @@ import tiny
 import tiny_models
 import torch
 from diffusers.guiders import SkipLayerGuidance
-from diffusers.hooks import FirstBlockCacheConfig, HookRegistry, LayerSkipConfig, apply_first_block_cache
-from diffusers.hooks.layer_skip import _apply_layer_skip_hook
+from diffusers.hooks import FirstBlockCacheConfig, apply_first_block_cache
+from diffusers.hooks.hooks import CacheContext, _set_cache_context
 from test_families import flux_states, their_direction, their_flux, z_states
 
 import sdcpp_py
@@ -36,9 +40,40 @@ def their_network(family):
 
 @contextlib.contextmanager
 def without(net, family, layers):
-    _apply_layer_skip_hook(net, LayerSkipConfig(layers, fqn=LISTS[family]), name="skip")
+    blocks = [getattr(net, LISTS[family])[layer] for layer in layers]
+    for block in blocks:
+        if family == "z-image":
+            block.forward = lambda x, *_, **__: x
+        else:
+            block.forward = lambda hidden_states, encoder_hidden_states, **_: (encoder_hidden_states, hidden_states)
     yield
-    HookRegistry.check_if_exists_or_initialize(net).remove_hook("skip", recurse=True)
+    for block in blocks:
+        del block.forward
+
+
+def cache_first_block(net, threshold):
+    """ParaAttention's rule on Z-Image's two layers."""
+    first, second = net.layers
+    own = [first.forward, second.forward]
+    kept = {"first": None, "rest": None, "skips": False}
+
+    def head(x, *arguments, **keywords):
+        out = own[0](x, *arguments, **keywords)
+        added = out - x
+        before = kept["first"]
+        kept["skips"] = before is not None and (added - before).abs().mean() / before.abs().mean() < threshold
+        if not kept["skips"]:
+            kept["first"], kept["head"] = added, out
+        return out
+
+    def tail(x, *arguments, **keywords):
+        if kept["skips"]:
+            return x + kept["rest"]
+        out = own[1](x, *arguments, **keywords)
+        kept["rest"] = out - kept["head"]
+        return out
+
+    first.forward, second.forward = head, tail
 
 
 def made(family, tmp_path, noise, **options):
@@ -94,9 +129,12 @@ def test_first_block_caching(tmp_path, error, family, threshold):
     cache = {"cache_mode": "first_block", "cache_threshold": threshold, "cache_start": 0.0, "cache_end": 1.0}
     found = made(family, tmp_path, noise, cfg_scale=1.0, **cache)
     net, predict = their_network(family)
-    apply_first_block_cache(net, FirstBlockCacheConfig(threshold))
+    if family == "z-image":
+        cache_first_block(net, threshold)
+    else:
+        apply_first_block_cache(net, FirstBlockCacheConfig(threshold))
+        _set_cache_context(net, CacheContext("all"))
     x = torch.from_numpy(noise)[None]
-    HookRegistry.check_if_exists_or_initialize(net)._set_context("all")
     for now, after in zip(levels()[:-1], levels()[1:]):
         x = x + (after - now) * predict(x, now, "a red circle")
     assert error(found.latents[0], x) < TOLERANCE

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import sdcpp_py
-from sdcpp_py import _inpaint, _soft, cli, errors
+from sdcpp_py import _inpaint, _soft, cli, errors, metadata
 
 PROMPT = "a red circle left of a green star on a white background"
 SMALL = {"steps": 4, "seed": 5, "progress": False}
@@ -127,6 +127,7 @@ def test_soft_inpainting_keeps_what_has_not_changed(pipeline, picture, mask):
     assert not changed(again.image, made.image).any()
     text = made.image.info["parameters"]
     assert "Soft inpainting enabled: True" in text
+    assert metadata.of_text(text).options["soft_inpainting"] is True
     small = pipeline.generate(
         PROMPT, soft_inpainting=True, only_masked=True, soft_mask_influence=0.5, soft_preservation=1, progress=False, **given
     )
@@ -150,7 +151,7 @@ def test_soft_inpaintings_share_is_half_at_the_threshold():
 def test_soft_inpaintings_options_without_it_are_told(pipeline, picture, mask, caplog):
     pipeline.generate(PROMPT, init_image=picture, mask_image=mask, soft_preservation=0.2, **SMALL)
     assert "soft_preservation has no effect without soft_inpainting" in caplog.text
-    with pytest.raises(errors.InvalidArgumentError, match="soft_mask and soft_inpainting"):
+    with pytest.raises(errors.InvalidArgumentError, match="soft_mask goes without soft inpainting"):
         pipeline.generate(PROMPT, init_image=picture, mask_image=mask, soft_mask=True, soft_inpainting=True, **SMALL)
     with pytest.raises(errors.InvalidArgumentError, match="soft_contrast_boost"):
         pipeline.generate(PROMPT, init_image=picture, mask_image=mask, soft_inpainting=True, soft_contrast_boost=0, **SMALL)

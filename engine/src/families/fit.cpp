@@ -44,8 +44,9 @@ void require_fit(const std::vector<NamedNetwork>& networks, const Family& family
         // none; depths; a picture to be edited; a mask and the picture under it
         const int64_t extra = net.extra_channels(), latent = net.out_channels();
         if (extra != 0 && extra != 1 && extra != latent && extra != latent + 1)
-            fail(SDCPP_UNSUPPORTED_MODEL, "a diffusion model with ", net.in_channels(), " input channels and ", latent,
-                 " output channels: none beside the latent's, one for depths, as many, or one more are supported");
+            fail(SDCPP_UNSUPPORTED_MODEL, "a diffusion model with ", net.in_channels(), " input channels, ", extra,
+                 " beside the latent's: supported are one (depths), ", latent, " (editing) and ", latent + 1,
+                 " (inpainting)");
         if (decoder && net.out_channels() != channels)
             fail(SDCPP_UNSUPPORTED_MODEL, "the diffusion model makes latents of ", net.out_channels(),
                  " channels, the VAE takes ", channels);

@@ -46,16 +46,16 @@ TEST_CASE("CFG-Zero* scales the negative to the positive, and begins with zeros"
     check(guided(how), {0.68, -1.36, 2.72, -1.64, 6.567568, -2.283784, 2.858108, -7.432432});
     Guided two({.scale = scale, .zero_star = true, .zero_steps = 2}, Predicts::velocity, 2, 2);
     for (const size_t step : {size_t{0}, size_t{1}})
-        check(two({positive, negative}, x, sigma, step), std::vector<double>(x.size(), 0.0));
-    CHECK(two({positive, negative}, x, sigma, 2)[0] != 0);
+        check(two({positive, negative, none}, x, sigma, step), std::vector<double>(x.size(), 0.0));
+    CHECK(two({positive, negative, none}, x, sigma, 2)[0] != 0);
 }
 
 TEST_CASE("projected guidance weakens what is parallel to the estimate, and has momentum and a greatest norm") {
     const Guidance how{.scale = scale, .parallel = 0.3, .momentum = -0.5, .norm_threshold = 1.5};
     Guided twice(how, Predicts::noise, 2, 2);
-    check(twice({positive, negative}, x, sigma, 0),
+    check(twice({positive, negative, none}, x, sigma, 0),
           {0.979702, -1.04212, 2.772203, -0.229702, 2.989694, -1.231774, 1.375689, -1.892413});
-    check(twice({positive, negative}, x, sigma, 1),
+    check(twice({positive, negative, none}, x, sigma, 1),
           {0.875, -1.032927, 2.603659, -0.125, 2.989694, -1.231774, 1.375689, -1.892413});
     check(guided({.parallel = 0.3}, Predicts::v),
           {1.007414, -1.229804, 3.048376, -0.621293, 6.49765, -2.924196, 2.112797, -0.953175});

@@ -246,8 +246,8 @@ Kept kept_part(const SampleOptions& options, Floats latent, Floats noise, const 
     kept.pictures = static_cast<size_t>(options.batch);
     kept.channels = static_cast<size_t>(shape.channels);
     if (options.soft_mask && kept.soft.on)
-        fail(SDCPP_INVALID_ARGUMENT, OptionName{"soft_mask"}, " and ", OptionName{"soft_inpainting"},
-             " are two ways to repaint softly; take one");
+        fail(SDCPP_INVALID_ARGUMENT, OptionName{"soft_mask"},
+             " goes without soft inpainting: they are two ways to repaint softly");
     if (options.soft_mask) {
         const double first = table.timestep_of(sigmas.front());
         const double last = table.timestep_of(std::max(sigmas.back(), table.sigma_min()));

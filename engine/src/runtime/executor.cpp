@@ -257,9 +257,13 @@ std::shared_ptr<Prefetcher> Executor::make_prefetcher(const Prepared& prepared) 
         }
     }
     const bool ahead = !plan.pieces.empty() ? plan.policy == Policy::pipelined : !device_.is_cpu();
+    // other parts of the network may run next
+    const bool part = stages.size() < own_stages_;
     return std::make_shared<Prefetcher>(device_, store_, std::move(loads),
                                         by_stages ? stages.size() : plan.segments.size(),
-                                        ahead ? Prefetcher::Mode::ahead : Prefetcher::Mode::on_demand);
+                                        !ahead ? Prefetcher::Mode::on_demand
+                                        : part ? Prefetcher::Mode::by_pass
+                                               : Prefetcher::Mode::ahead);
 }
 
 Executor::Laid Executor::lay(const std::vector<Array>& inputs, const Selection& selection,

@@ -17,7 +17,7 @@ Prefetcher::Prefetcher(Device& device, WeightStore& store, std::vector<Load> loa
         while (end < loads_.size() && loads_[end].segment == segment) ++end;
         ends_.push_back(end);
     }
-    if (mode_ == Mode::ahead) thread_ = std::thread([this] { work(); });
+    if (mode_ != Mode::on_demand) thread_ = std::thread([this] { work(); });
 }
 
 Prefetcher::~Prefetcher() {
@@ -74,7 +74,10 @@ void Prefetcher::work() {
             for (const Load& load : loads_) {
                 if (!load.once() || pass == 0) {
                     const auto before = load.once() ? 0 : static_cast<int64_t>(pass * ends_.size()) + load.after + 1;
-                    const auto may_start = [&] { return stop_ || static_cast<int64_t>(done_) >= before; };
+                    const uint64_t begun = mode_ == Mode::by_pass && pass > 0 ? pass * ends_.size() + 1 : 0;
+                    const auto may_start = [&] {
+                        return stop_ || (static_cast<int64_t>(done_) >= before && asked_ >= begun);
+                    };
                     std::unique_lock lock(mutex_);
                     if (!may_start()) {
                         lock.unlock();
@@ -114,6 +117,7 @@ void Prefetcher::wait(size_t segment) {
     std::unique_lock lock(mutex_);
     const uint64_t pass = streams_ ? asked_ / ends_.size() : 0;
     ++asked_;
+    changed_.notify_all();
     const uint64_t needed = pass * loads_.size() + ends_[segment];
     while (!changed_.wait_for(lock, std::chrono::milliseconds(50), [&] { return problem_ || fetched_ >= needed; }))
         if (device_.cancelled()) fail(SDCPP_CANCELLED, "cancelled");

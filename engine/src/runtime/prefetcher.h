@@ -26,6 +26,7 @@ class Prefetcher {
     };
     enum class Mode {
         ahead,     // as soon as there is room, on a thread
+        by_pass,   // likewise, but a pass's weights not before the pass begins
         on_demand  // within wait()
     };
     // `loads` are in the order of their segments; `segments` is the number of segments.

@@ -58,6 +58,13 @@ TEST_CASE("weights are there in time and stay until they have been used, pass af
     }
 }
 
+TEST_CASE("by pass, nothing is loaded for a pass that does not begin") {
+    Fixture f;
+    Prefetcher prefetcher(f.device, f.store, f.loads, stages, Prefetcher::Mode::by_pass);
+    for (int number = 0; number < 5; ++number) f.pass(prefetcher);
+    CHECK(prefetcher.take_counts().uploaded_bytes == each * (1 + 5 * 3));
+}
+
 TEST_CASE("a prefetcher that waits for room can be sent away") {
     Fixture f;
     Prefetcher prefetcher(f.device, f.store, f.loads, stages, Prefetcher::Mode::ahead);
