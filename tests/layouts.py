@@ -668,7 +668,8 @@ def z_image_fp8_scaled_new(folder: Path) -> Files:
 @layout("the language model in that convention", family="z-image")
 def qwen_fp8_scaled(folder: Path) -> Files:
     tensors = companions(f8(r.qwen3_4b()), scaled)
-    return z_image_comfy_parts(folder) | {"llm": written_with(folder, "qwen_fp8.safetensors", tensors, {"format": "float8_e4m3fn"})}
+    language = written_with(folder, "qwen_fp8.safetensors", tensors, {"format": "float8_e4m3fn"})
+    return z_image_comfy_parts(folder) | {"llm": language}
 
 
 @layout("Qwen3-4B-FP8: a scale for 128 x 128 values", family="z-image")
@@ -723,9 +724,7 @@ def w4a8(x: str, shape: tuple[int, ...]) -> dict:
 
 @layout("z_image_turbo_int8_convrot: rows of int8 with a scale each, rotated, *.comfy_quant", family="z-image")
 def z_image_int8_convrot(folder: Path) -> Files:
-    return z_parts(folder) | {
-        "diffusion_model": written_with(folder, "z.safetensors", packed(r.z_image(), int8_rows), CONVROT)
-    }
+    return z_parts(folder) | {"diffusion_model": written_with(folder, "z.safetensors", packed(r.z_image(), int8_rows), CONVROT)}
 
 
 @layout("z_image_turbo_nvfp4: two values a byte, tiled scales of 16, marks in the metadata", family="z-image")
