@@ -161,6 +161,24 @@ std::vector<float> PackedSource::read_factors(int64_t first_row, int64_t count, 
     return out;
 }
 
+void PackedSource::multiply_blocks(int64_t number, const std::vector<float>& factors, int64_t first_factor,
+                                   float* row) const {
+    const BlockFactors& blocks = *packing_->blocks;
+    const int64_t width = packing_->columns;
+    const bool tiled = blocks.tiled_columns > 0;
+    const int64_t before = tiled ? 0 : number * width;  // values that blocks are counted from before the row's first
+    const int64_t tiles = number / tile_rows * tile_rows * blocks.tiled_columns;
+    int64_t block = before / blocks.side, end = (block + 1) * blocks.side - before;
+    for (int64_t i = 0; i < width; ++block, end += blocks.side) {
+        const int64_t at = (tiled ? tiles + place_in_tiles(number, block) : block) - first_factor;
+        const float factor = packing_->factor * factors[static_cast<size_t>(at)];
+        if (!std::isfinite(factor))
+            fail(SDCPP_BAD_FILE, "a factor in ", blocks.name, " is ", factor, " (row ", number, " of ", name_,
+                 "); the file is damaged: download it again");
+        for (const int64_t stop = std::min(end, width); i < stop; ++i) row[i] *= factor;
+    }
+}
+
 void PackedSource::stored_rows(int64_t first, int64_t count, float* out) const {
     const Packing& packing = *packing_;
     const int64_t width = packing.columns;
@@ -182,20 +200,7 @@ void PackedSource::stored_rows(int64_t first, int64_t count, float* out) const {
         else
             unpack_bytes(codes + r * width, width, packing.levels, row);
         const int64_t number = first_row_ + first + r;  // the row's
-        if (packing.blocks) {
-            const int64_t side = packing.blocks->side, tiled = packing.blocks->tiled_columns;
-            const int64_t in_tiles = number / tile_rows * tile_rows * tiled - first_factor;
-            for (int64_t i = 0; i < width;) {
-                const int64_t block = tiled > 0 ? i / side : (number * width + i) / side;
-                const int64_t end = std::min(width, tiled > 0 ? i + side : (block + 1) * side - number * width);
-                const int64_t at = tiled > 0 ? in_tiles + place_in_tiles(number, block) : block - first_factor;
-                const float factor = packing.factor * factors[static_cast<size_t>(at)];
-                if (!std::isfinite(factor))
-                    fail(SDCPP_BAD_FILE, "a factor in ", packing.blocks->name, " is ", factor, " (row ", number, " of ",
-                         name_, "); the file is damaged: download it again");
-                for (; i < end; ++i) row[i] *= factor;
-            }
-        }
+        if (packing.blocks) multiply_blocks(number, factors, first_factor, row);
         if (packing.whole_numbers) round_within_127(row, width);
         if (!packing.blocks || !packing.row_factors.empty()) {
             const float own = packing.row_factors.empty() ? 1 : packing.row_factors[static_cast<size_t>(number)];
