@@ -4,8 +4,8 @@ usage: python benchmarks/packed.py [FORMAT…] [--layers 2] [--folder FOLDER] [-
 
 A Z-Image transformer of true widths and few layers is written in each format, with random codes. It runs twice on a tiny input.
 The first run loads the weights, so the difference is the time of loading: reading what the system has cached, computing the
-values and rounding them to the type on the device. Here one thread does that. Its processor time is counted, so that other programs on
-the machine do not matter.
+values and rounding them to the type on the device. Here one thread does that. Its processor time is counted, so that other
+programs on the machine matter less.
 """
 
 from __future__ import annotations
