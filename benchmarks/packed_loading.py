@@ -1,6 +1,6 @@
 """Loading of packed weights: processor seconds for each GB of file and for a billion weights, beside f8.
 
-usage: python benchmarks/packed.py [FORMAT…] [--layers 2] [--folder FOLDER] [--json FILE]
+usage: python benchmarks/packed_loading.py [FORMAT…] [--layers 2] [--folder FOLDER] [--json FILE]
 
 A Z-Image transformer of true widths and few layers is written in each format, with random codes. It runs twice on a tiny input.
 The first run loads the weights, so the difference is the time of loading: reading what the system has cached, computing the
