@@ -671,9 +671,8 @@ def z_image_fp8_scaled_new(folder: Path) -> Files:
 @layout("the language model in that convention", family="z-image")
 def qwen_fp8_scaled(folder: Path) -> Files:
     tensors = companions(f8(r.qwen3_4b()), scaled)
-    return z_image_comfy_parts(folder) | {
-        "llm": written_with(folder, "qwen_fp8.safetensors", tensors, {"format": "float8_e4m3fn"})
-    }
+    language = written_with(folder, "qwen_fp8.safetensors", tensors, {"format": "float8_e4m3fn"})
+    return z_image_comfy_parts(folder) | {"llm": language}
 
 
 @layout("Qwen3-4B-FP8: a scale for 128 x 128 values", family="z-image")
@@ -823,7 +822,9 @@ def krea_texts(folder: Path) -> Files:
 
 @layout("krea2_turbo_bf16 + qwen3vl_4b + qwen_image_vae", family="krea-2")
 def krea_2_parts(folder: Path) -> Files:
-    return krea_texts(folder) | {"diffusion_model": hollow.safetensors(folder / "krea2_turbo.safetensors", typed(r.krea(), "BF16"))}
+    return krea_texts(folder) | {
+        "diffusion_model": hollow.safetensors(folder / "krea2_turbo.safetensors", typed(r.krea(), "BF16"))
+    }
 
 
 @layout("Krea 2 with Qwen3-4B, whose positions are others", family="", refusal="Qwen3-VL-4B")

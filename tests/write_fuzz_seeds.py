@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "unit")]
 
 import hollow
+import packed
 from test_formats import write_gguf, write_torch_zip
 from tiny import write_safetensors
 
@@ -27,6 +28,9 @@ def main() -> None:
     hollow.safetensors(
         folder / "b.safetensors", matrices | scales, {"_quantization_metadata": '{"layers": {"a": {"format": "x"}}}'}
     )
+    for number, kind in enumerate(packed.FORMATS):
+        small, metadata, _ = packed.pack({"a.weight": np.zeros((2, 64))}, lambda x, shape, kind=kind: kind, number % 2 == 0)
+        write_safetensors(folder / f"packed_{number}.safetensors", small, metadata)
     hollow.gguf(folder / "b.gguf", {"a.weight": ("q4_K", (8, 256))}, {"comfy.gguf.orig_shape.a.weight": [64, 32]})
 
 

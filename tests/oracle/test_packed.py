@@ -15,7 +15,6 @@ from sdcpp_py import convert
 def comfy(layout, name, bits=None, **options):
     """A packer by a layout of comfy-kitchen: from X and a weight to tensors, a mark and the values that the layout gives back."""
     kitchen = pytest.importorskip("comfy_kitchen.tensor")
-    pytest.importorskip("comfy_kitchen.tensor.base")
     cls = getattr(kitchen, layout)
 
     def pack(x, weight):
@@ -109,10 +108,10 @@ def pair(folder, part, words, kind):
             marks[x] = mark
     small, metadata = packed.marked(small, marks, in_metadata=count % 2 == 0)
     key = {"z_transformer": "transformer", "f_transformer": "transformer"}.get(part, part)
-    metadata |= {"sdcpp.config": json.dumps({key: tiny.configs()[part]})}
+    config = {"sdcpp.config": json.dumps({key: tiny.configs()[part]})}
     return (
-        tiny.write_safetensors(folder / "small.safetensors", small, metadata),
-        tiny.write_safetensors(folder / "true.safetensors", true, metadata | {"_quantization_metadata": "{}"}),
+        tiny.write_safetensors(folder / "small.safetensors", small, config | metadata),
+        tiny.write_safetensors(folder / "true.safetensors", true, config),
         count,
     )
 
@@ -122,7 +121,6 @@ def test_values_equal_the_makers(tmp_path, kind):
     *files, count = pair(tmp_path, "unet", "", kind)
     assert count > 10
     base = tiny.write_folder(tmp_path / "base")
-    found, expected = [], {}
     for path in files:
         convert(base, path.with_suffix(".gguf"), diffusion_model=path, wtype="f32")
     found, expected = (packed.read_gguf(path.with_suffix(".gguf")) for path in files)
@@ -152,4 +150,5 @@ def test_pictures_equal_those_of_the_values_in_f32(tmp_path, family, kind):
             image = pipeline.generate("a red circle", width=64, height=64, seed=3, **({"steps": 4} | options)).images[0]
             pictures.append(np.asarray(image).astype(int))
     assert pictures[1].std() > 10, "a flat picture proves nothing"
-    assert (np.abs(pictures[0] - pictures[1]).max(-1) <= 1).mean() >= 0.999
+    share = 0.995 if kind == "nf4" else 0.999  # plain nf4 of f32 is held in bf16, which has fewer bits than f16
+    assert (np.abs(pictures[0] - pictures[1]).max(-1) <= 1).mean() >= share

@@ -27,9 +27,7 @@ def test_flux_2(tmp_path, same_pictures, pictures):
     noise = sampling.noise((128, 4, 6), 21, rng="cpu")
     sizes = {"width": 96, "height": 64}
     with sdcpp_py.Pipeline(folder) as ours:
-        found = ours.generate(
-            "make it red", ref_images=pictures, noise=noise, steps=4, cfg_scale=1, progress=False, **sizes
-        )
+        found = ours.generate("make it red", ref_images=pictures, noise=noise, steps=4, cfg_scale=1, progress=False, **sizes)
     same_pictures(
         found.images[0],
         klein(),

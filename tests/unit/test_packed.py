@@ -16,6 +16,7 @@ import sdcpp_py
 from sdcpp_py import convert, errors
 
 SPEEDS = (2e10, 2e9)
+BUDGET = errors.OverBudgetError
 CONFIG = {"sdcpp.config": json.dumps({"transformer": tiny.configs()["z_transformer"], "vae": tiny.configs()["z_vae"]})}
 
 
@@ -76,27 +77,45 @@ def test_a_network_gives_what_its_values_in_f32_give(tmp_path, kind):
     resident = output(small, max_vram=0)
     assert distance(resident, expected) < 0.01
     budget = {"device": "simulated:vram=1,link=2", "link_speed": SPEEDS}
-    with sdcpp_py.Pipeline(diffusion_model=small, max_vram=1e-5, **budget) as pipeline:
-        with pytest.raises(errors.OverBudgetError) as caught:
-            pipeline.plan(width=64, height=64, network="z_image")
+    with sdcpp_py.Pipeline(diffusion_model=small, max_vram=1e-5, **budget) as pipeline, pytest.raises(BUDGET) as caught:
+        pipeline.plan(width=64, height=64, network="z_image")
     for share in (1.05, 2):
         np.testing.assert_array_equal(output(small, max_vram=share * caught.value.least_bytes / 2**30, **budget), resident)
     convert(None, tmp_path / "whole.gguf", diffusion_model=small)
     np.testing.assert_array_equal(output(tmp_path / "whole.gguf", max_vram=0), resident)
 
 
+@pytest.mark.parametrize("kind", ["int8 with ConvRot", "nf4", "nvfp4"])
+def test_text_encoders_and_their_tables_may_be_packed(tmp_path, kind):
+    folder = tiny.write_family(tmp_path / "z", "z-image")
+    text = {f"model.{name}": array for name, array in tiny.part("z_text_encoder").items()}
+    config = {"sdcpp.config": json.dumps({"text_encoder": tiny.configs()["z_text_encoder"]})}
+    small, metadata, true = pack(text, lambda x, shape: kind)
+    small = write_safetensors(tmp_path / "small.safetensors", small, config | metadata)
+    true = write_safetensors(tmp_path / "true.safetensors", true, config)
+    states = []
+    for path, wtype in ((true, "f32"), (small, "f32"), (small, None)):
+        with sdcpp_py.Pipeline(folder, llm=path, wtype=wtype) as pipeline:
+            states.append(pipeline.prompt_states("a red circle"))
+    assert distance(states[1], states[0]) < 1e-5 and distance(states[2], states[0]) < 0.02
+
+
+def mixture():
+    """All formats in turn. The layers of a feed forward share one, as its hidden side is padded."""
+    kinds = itertools.cycle([*FORMATS, None])
+
+    def choose(x, shape):
+        block, _, layer = x.partition(".feed_forward.")
+        if layer:
+            return in_blocks(("nvfp4", "mxfp8", None)[len(block) % 3])(x, shape)
+        return next(kinds) if in_blocks("any")(x, shape) else None
+
+    return choose
+
+
 def test_layers_of_a_file_may_have_formats_of_their_own(tmp_path):
-    """Those of a feed forward share one, as its hidden side is padded."""
     for in_metadata in (False, True):
-        kinds = itertools.cycle([*FORMATS, None])
-
-        def choose(x, shape):
-            block, _, layer = x.partition(".feed_forward.")
-            if layer:
-                return in_blocks(("nvfp4", "mxfp8", None)[len(block) % 3])(x, shape)
-            return next(kinds) if in_blocks("any")(x, shape) else None
-
-        small, true = files(tmp_path / str(in_metadata), choose, in_metadata)
+        small, true = files(tmp_path / str(in_metadata), mixture(), in_metadata)
         assert distance(output(small, wtype="f32", max_vram=0), output(true, wtype="f32", max_vram=0)) < 1e-5
         found = {tensor.type for tensor in sdcpp_py.summarize(small).tensors}
         assert len(found & set(FORMATS)) > 6 and "f32" in found
@@ -235,6 +254,7 @@ def spoiled(ending, value, at=(0, 0)):
     return change
 
 
+FEW = ("F8_E4M3", np.zeros((64, 4), np.uint8))
 BAD = {
     "no factor": ("int8", without(".weight_scale"), "weight_scale is missing"),
     "factors of other rows": ("int8", put(".weight_scale", np.ones(7, np.float32)), "has 7 values in place of 192"),
@@ -245,13 +265,9 @@ BAD = {
     "an int8 mark of floats": ("nvfp4", mark(format="int8_tensorwise"), "has the type u8"),
     "nvfp4 without its scale": ("nvfp4", without(".weight_scale_2"), "weight_scale_2 is missing"),
     "nvfp4 without scales": ("nvfp4", without(".weight_scale"), "weight_scale is missing"),
-    "nvfp4 with few scales": (
-        "nvfp4",
-        put(".weight_scale", ("F8_E4M3", np.zeros((64, 4), np.uint8))),
-        "256 values in place of 1024",
-    ),
+    "nvfp4 with few scales": ("nvfp4", put(".weight_scale", FEW), "256 values in place of 1024"),
     "nvfp4 with f32 scales": ("nvfp4", put(".weight_scale", np.zeros((256, 4), np.float32)), "has the type f32"),
-    "plain nvfp4 with few": ("nvfp4 plain", put(".weight_scale", ("F8_E4M3", np.zeros((64, 4), np.uint8))), "in place of 768"),
+    "plain nvfp4 with few": ("nvfp4 plain", put(".weight_scale", FEW), "in place of 768"),
     "nvfp4 with no number": ("nvfp4", spoiled(".weight_scale", 0x7F), "a factor in .*weight_scale is -?nan"),
     "mxfp8 with no number": ("mxfp8", spoiled(".weight_scale", 255), "a factor in .*weight_scale is -?nan"),
     "mxfp8 of other scales": ("mxfp8", put(".weight_scale", ("F8_E4M3", np.zeros((256, 4), np.uint8))), "type f8_e4m3"),

@@ -57,9 +57,9 @@ def test_a_large_picture_is_made_as_large_as_the_model_takes(folder):
         assert pipeline._references.fitted(picture(1, 3, 5)).size == (16, 16)
 
 
-def test_what_is_refused(folder, pipeline):
+def test_what_is_refused(folder, embedded):
     with pytest.raises(errors.InvalidArgumentError, match="ref_images have no use"):
-        pipeline.generate("x", ref_images=[picture(1)], steps=1)
+        embedded.generate("x", ref_images=[picture(1)], steps=1)
     with sdcpp_py.Pipeline(folder) as taking:
         with pytest.raises(errors.SdcppError):
             taking.generate("x", ref_images=["missing.png"], steps=1)

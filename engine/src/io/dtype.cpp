@@ -1,6 +1,7 @@
 #include "io/dtype.h"
 
 #include <algorithm>
+#include <bit>
 #include <cctype>
 #include <cmath>
 #include <cstring>
@@ -114,6 +115,20 @@ void to_f32(DType type, const std::byte* source, float* out, int64_t count) {
         ggml_get_type_traits(to_ggml(type))->to_float(from, out, count);
     } else {
         fail(SDCPP_BAD_FILE, "values of type ", dtype_name(type), " cannot be used as weights");
+    }
+}
+
+void to_f16(const float* source, ggml_fp16_t* out, int64_t count) {
+    constexpr uint32_t infinity = 0x7F800000, first_infinite = 0x47800000, first_normal = 0x38800000;  // 2^16, 2^-14
+    for (int64_t i = 0; i < count; ++i) {
+        const auto bits = std::bit_cast<uint32_t>(source[i]), sign = bits & 0x80000000, size = bits ^ sign;
+        // exponents are biased by 15 in place of 127; half of the last bit is added, less for even numbers
+        const uint32_t normal = (size - ((127u - 15u) << 23) + 0xFFF + (size >> 13 & 1)) >> 13;
+        // beside a half, the last bits that f32 keeps are those of f16's fixed steps
+        const uint32_t small = std::bit_cast<uint32_t>(std::bit_cast<float>(size) + 0.5f) - 0x3F000000;
+        const uint32_t large = size > infinity ? 0x7E00 : 0x7C00;
+        const uint32_t half = size < first_normal ? small : size < first_infinite ? normal : large;
+        out[i] = static_cast<ggml_fp16_t>(half | sign >> 16);
     }
 }
 

@@ -42,4 +42,7 @@ bool dtype_is_numeric(DType type);
 // `count` values (whole blocks) from `source` to f32.
 void to_f32(DType type, const std::byte* source, float* out, int64_t count);
 
+// `count` values to f16, rounded as ggml rounds them, in a loop for vectors.
+void to_f16(const float* source, ggml_fp16_t* out, int64_t count);
+
 }  // namespace sdcpp

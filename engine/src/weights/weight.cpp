@@ -38,7 +38,10 @@ void convert_row_block(const Weight& weight, ggml_type type, const RowBlock& pie
     const int64_t row = std::max<int64_t>(1, weight.shape.back());
     const std::unique_ptr<float[]> values(new float[static_cast<size_t>(piece.count)]);
     weight.source->rows(piece.first, piece.count, values.get());
-    ggml_quantize_chunk(type, values.get(), out, 0, piece.count / row, row, nullptr);
+    if (type == GGML_TYPE_F16)
+        to_f16(values.get(), reinterpret_cast<ggml_fp16_t*>(out), piece.count);
+    else
+        ggml_quantize_chunk(type, values.get(), out, 0, piece.count / row, row, nullptr);
 }
 
 }  // namespace

@@ -69,7 +69,7 @@ Packing convrot_w4a4(const PackedLayer& layer) {
 Packing w4a8(const PackedLayer& layer) {
     const TensorInfo& blocks = layer.get(layer.beside(".weight_s_rel"));
     const int64_t side = layer.whole("group_size", 16);
-    if (blocks.shape.size() != 2 || layer.tensor.shape.size() != 2)
+    if (blocks.shape.size() != 2 || layer.tensor.shape.size() != 2 || blocks.count() == 0)
         layer.fail_here(blocks.name, " or the weight is no matrix");
     const int64_t columns = blocks.shape[1] * side, bytes = layer.tensor.shape[1];
     const int bits = columns == 2 * bytes ? 4 : 6;

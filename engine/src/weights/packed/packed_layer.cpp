@@ -66,7 +66,7 @@ int64_t PackedLayer::whole(std::string_view key, int64_t otherwise) const {
     const Json& value = facts[key];
     if (value.is_null()) return otherwise;
     const int64_t* number = value.integer();
-    if (!number || *number < 1 || *number > 1 << 24)
+    if (!number || *number < 1 || *number > 1 << 20)
         fail_here("what is said of it has a bad ", key, ": ", value.dump().substr(0, 60));
     return *number;
 }

@@ -55,24 +55,58 @@ void unpack_bytes(const uint8_t* codes, int64_t count, const std::vector<float>&
         for (int64_t i = 0; i < count; ++i) out[i] = levels[codes[i]];
 }
 
-// One level of R: four values that stand `step` apart, times twice the matrix of four.
-inline void rotate_four(float* at, int64_t step) {
-    const float a = at[0], b = at[step], c = at[2 * step], d = at[3 * step];
-    at[0] = (a + b) + (c - d);
-    at[step] = (a + b) - (c - d);
-    at[2 * step] = (a - b) + (c + d);
-    at[3 * step] = (c + d) - (a - b);
+// Four values times twice the matrix [1 1 1 -1; 1 1 -1 1; 1 -1 1 1; -1 1 1 1] / 2.
+inline std::array<float, 4> turned(float a, float b, float c, float d) {
+    return {(a + b) + (c - d), (a + b) - (c - d), (a - b) + (c + d), (c + d) - (a - b)};
 }
 
-// A row times R, whose blocks are Kronecker powers of a half of [1 1 1 -1; 1 1 -1 1; 1 -1 1 1; -1 1 1 1].
+// Sixteen values times the matrix's second Kronecker power. The loops run over neighbours, for vectors.
+void rotate_sixteen(float* at) {
+    std::array<float, 16> across;  // the values as a square, transposed
+    for (size_t j = 0; j < 4; ++j) {
+        const std::array<float, 4> four = turned(at[j], at[4 + j], at[8 + j], at[12 + j]);
+        for (size_t i = 0; i < 4; ++i) across[4 * j + i] = four[i];
+    }
+    for (size_t j = 0; j < 4; ++j) {
+        const std::array<float, 4> four = turned(across[j], across[4 + j], across[8 + j], across[12 + j]);
+        for (size_t i = 0; i < 4; ++i) at[4 * j + i] = four[i];
+    }
+}
+
+// One more power: four values that stand `step` apart, for each of `step` neighbours.
+void rotate_apart(float* at, int64_t step) {
+    float* __restrict first = at;
+    float* __restrict second = at + step;
+    float* __restrict third = at + 2 * step;
+    float* __restrict fourth = at + 3 * step;
+    for (int64_t j = 0; j < step; ++j) {
+        const std::array<float, 4> four = turned(first[j], second[j], third[j], fourth[j]);
+        first[j] = four[0];
+        second[j] = four[1];
+        third[j] = four[2];
+        fourth[j] = four[3];
+    }
+}
+
+// A row times R: the matrix's Kronecker power of `group` sides, again and again.
 void rotate(float* row, int64_t columns, int64_t group) {
     const float size = 1 / std::sqrt(static_cast<float>(group));  // a power of two
     for (float* block = row; block < row + columns; block += group) {
-        for (int64_t step = 1; step < group; step *= 4)
-            for (int64_t i = 0; i < group; i += 4 * step)
-                for (int64_t j = i; j < i + step; ++j) rotate_four(block + j, step);
+        int64_t step = 1;
+        if (group >= 16) {
+            for (int64_t i = 0; i < group; i += 16) rotate_sixteen(block + i);
+            step = 16;
+        }
+        for (; step < group; step *= 4)
+            for (int64_t i = 0; i < group; i += 4 * step) rotate_apart(block + i, step);
         for (int64_t i = 0; i < group; ++i) block[i] *= size;
     }
+}
+
+// The nearest whole numbers within 127, halves to even ones: what is added leaves no bits for fractions.
+void round_within_127(float* row, int64_t count) {
+    constexpr float no_fraction = 0x1.8p23f;
+    for (int64_t i = 0; i < count; ++i) row[i] = (std::clamp(row[i], -127.0f, 127.0f) + no_fraction) - no_fraction;
 }
 
 }  // namespace
@@ -127,6 +161,24 @@ std::vector<float> PackedSource::read_factors(int64_t first_row, int64_t count, 
     return out;
 }
 
+void PackedSource::multiply_blocks(int64_t number, const std::vector<float>& factors, int64_t first_factor,
+                                   float* row) const {
+    const BlockFactors& blocks = *packing_->blocks;
+    const int64_t width = packing_->columns;
+    const bool tiled = blocks.tiled_columns > 0;
+    const int64_t before = tiled ? 0 : number * width;  // values that blocks are counted from before the row's first
+    const int64_t tiles = number / tile_rows * tile_rows * blocks.tiled_columns;
+    int64_t block = before / blocks.side, end = (block + 1) * blocks.side - before;
+    for (int64_t i = 0; i < width; ++block, end += blocks.side) {
+        const int64_t at = (tiled ? tiles + place_in_tiles(number, block) : block) - first_factor;
+        const float factor = packing_->factor * factors[static_cast<size_t>(at)];
+        if (!std::isfinite(factor))
+            fail(SDCPP_BAD_FILE, "a factor in ", blocks.name, " is ", factor, " (row ", number, " of ", name_,
+                 "); the file is damaged: download it again");
+        for (const int64_t stop = std::min(end, width); i < stop; ++i) row[i] *= factor;
+    }
+}
+
 void PackedSource::stored_rows(int64_t first, int64_t count, float* out) const {
     const Packing& packing = *packing_;
     const int64_t width = packing.columns;
@@ -148,22 +200,8 @@ void PackedSource::stored_rows(int64_t first, int64_t count, float* out) const {
         else
             unpack_bytes(codes + r * width, width, packing.levels, row);
         const int64_t number = first_row_ + first + r;  // the row's
-        if (packing.blocks) {
-            const int64_t side = packing.blocks->side, tiled = packing.blocks->tiled_columns;
-            const int64_t in_tiles = number / tile_rows * tile_rows * tiled - first_factor;
-            for (int64_t i = 0; i < width;) {
-                const int64_t block = tiled > 0 ? i / side : (number * width + i) / side;
-                const int64_t end = std::min(width, tiled > 0 ? i + side : (block + 1) * side - number * width);
-                const int64_t at = tiled > 0 ? in_tiles + place_in_tiles(number, block) : block - first_factor;
-                const float factor = packing.factor * factors[static_cast<size_t>(at)];
-                if (!std::isfinite(factor))
-                    fail(SDCPP_BAD_FILE, "a factor in ", packing.blocks->name, " is ", factor, " (row ", number, " of ",
-                         name_, "); the file is damaged: download it again");
-                for (; i < end; ++i) row[i] *= factor;
-            }
-        }
-        if (packing.whole_numbers)
-            for (int64_t i = 0; i < width; ++i) row[i] = std::clamp(std::nearbyint(row[i]), -127.0f, 127.0f);
+        if (packing.blocks) multiply_blocks(number, factors, first_factor, row);
+        if (packing.whole_numbers) round_within_127(row, width);
         if (!packing.blocks || !packing.row_factors.empty()) {
             const float own = packing.row_factors.empty() ? 1 : packing.row_factors[static_cast<size_t>(number)];
             const float factor = packing.blocks ? own : packing.factor * own;

@@ -32,7 +32,12 @@ class PackedSource : public WeightSource {
     std::span<const std::byte> codes_of(int64_t first_row, int64_t count) const;
     // The block factors of rows are among those in these bytes; `first` receives the first one's number.
     std::span<const std::byte> factors_of(int64_t first_row, int64_t count, int64_t& first) const;
+    // The factors that factors_of() gives the bytes of.
     std::vector<float> read_factors(int64_t first_row, int64_t count, int64_t& first) const;
+
+    // A stored row's codes' levels times the factors of their blocks. `number` is the row's, `first_factor` that of the
+    // first of `factors`.
+    void multiply_blocks(int64_t number, const std::vector<float>& factors, int64_t first_factor, float* row) const;
 
     std::string name_;
     DType type_;
