@@ -483,10 +483,11 @@ class Pipeline:
         ``vae_tile_overlap``. ``use_taesd`` decodes with the tiny autoencoder.
 
         ``guidance_start`` and ``guidance_end`` are the share of the steps with guidance. ``guidance_rescale`` gives the guided
-        prediction the range of the prompt's own (2305.08891), ``guidance_norm`` each of its patches their norm, ``apg_…`` are those of adaptive projected guidance (2410.02416),
-        ``cfg_zero_star`` and ``zero_init_steps`` those of CFG-Zero* (2503.18886), ``mimic_scale`` and ``threshold_…`` those of
-        dynamic thresholding. ``slg_scale`` leads a transformer away from what it makes without ``skip_layers`` (None: 7, 8 and
-        9) in the share of the steps from ``skip_layer_start`` (None: 0.01) to ``skip_layer_end`` (None: 0.2).
+        prediction the range of the prompt's own (2305.08891), ``guidance_norm`` each of its patches their norm (2508.02324).
+        ``apg_…`` are those of adaptive projected guidance (2410.02416), ``cfg_zero_star`` and ``zero_init_steps`` those of
+        CFG-Zero* (2503.18886), ``mimic_scale`` and ``threshold_…`` those of dynamic thresholding. ``slg_scale`` leads a
+        transformer away from what it makes without ``skip_layers`` (None: 7, 8 and 9) in the share of the steps from
+        ``skip_layer_start`` (None: 0.01) to ``skip_layer_end`` (None: 0.2).
 
         ``callback`` is called after each step with a `Step`, on this thread; what it raises comes out of this call.
         ``preview_callback`` likewise, after every ``preview_interval`` steps, and with a picture: ``preview`` says how it is

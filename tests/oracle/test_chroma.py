@@ -55,7 +55,7 @@ def test_states(folder, error):
 @pytest.mark.parametrize("text", ["", "a red circle", "a red circle left of a blue square, " * 12])
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 def test_pictures_equal_diffusers(folder, same_pictures, text, scale):
-    """With masks of truth values, as the model was trained; diffusers' own prompts give masks of numbers, which it adds to scores."""
+    """With masks of truth values, as the model was trained. diffusers' own are numbers, which are added to scores."""
     noise = sampling.noise((16, 8, 12), 21, rng="cpu")
     with sdcpp_py.Pipeline(folder) as ours:
         found = ours.generate(

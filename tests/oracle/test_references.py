@@ -82,6 +82,6 @@ def test_sizes_follow_the_first_picture(tmp_path):
 
 
 def test_models_that_take_none_say_so(tmp_path):
-    with sdcpp_py.Pipeline(tiny.write_family(tmp_path, "flux.1")) as ours:
-        with pytest.raises(errors.InvalidArgumentError, match="ref_images"):
-            ours.generate("x", ref_images=picture(5, 64, 64), steps=1)
+    ours = sdcpp_py.Pipeline(tiny.write_family(tmp_path, "flux.1"))
+    with ours, pytest.raises(errors.InvalidArgumentError, match="ref_images"):
+        ours.generate("x", ref_images=picture(5, 64, 64), steps=1)

@@ -21,7 +21,11 @@ import numpy as np
 import tiny_models
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from test_chroma import their_direction as their_chroma
 from test_families import their_flux
+from test_flux_2 import their_direction as their_flux_2
+from test_krea import their_direction as their_krea
+from test_qwen_image import their_direction as their_qwen_image
 from test_sampling import SIGMAS, model, noises, start
 from test_tokens import hard_prompts
 from tiny import GOLDENS, NOISE
@@ -76,6 +80,19 @@ def families(randn: Callable[..., torch.Tensor]) -> dict[str, np.ndarray]:
         "z_image": -torch.stack(direction).squeeze(2).numpy(),
         "t5": tiny_models.f_text_encoder_2()(ids[:, :41] % 32000).last_hidden_state.numpy(),
         "flux": their_flux(tiny_models.f_transformer(), *flux_inputs).numpy(),
+        **transformers(randn, t),
+    }
+
+
+def transformers(randn: Callable[..., torch.Tensor], t: torch.Tensor) -> dict[str, np.ndarray]:
+    x, places = randn(12, 2, 16, 6, 10), randn(13, 2, 128, 3, 5)
+    return {
+        "chroma": their_chroma(tiny_models.c_transformer(), x, t, randn(14, 2, 21, 40)).numpy(),
+        "flux_2": their_flux_2(tiny_models.f2_transformer(), places, t, randn(15, 2, 21, 72)).numpy(),
+        "krea": their_krea(tiny_models.k_transformer(), x, t, randn(16, 2, 21, 12 * 24)).numpy(),
+        "qwen_image": their_qwen_image(tiny_models.q_transformer(), x, t, randn(17, 2, 21, 40)).numpy(),
+        "wan_vae_decoder": tiny_models.wan_vae().decode(x[:1, :, None]).sample.numpy().astype(np.float16),
+        "wan_vae_encoder": tiny_models.wan_vae().encode(randn(18, 1, 3, 1, 32, 48).clamp(-1, 1)).latent_dist.parameters.numpy(),
     }
 
 

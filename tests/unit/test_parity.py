@@ -131,3 +131,27 @@ def test_flux_networks(families, goldens):
     inputs = {"x": noise(8, 2, 16, 12, 20), "context": noise(10, 2, 41, 40), "pooled": noise(11, 2, 32)}
     found = flux.evaluate("flux", timesteps=np.array([30.0, 870.0]), guidance=np.array([3.5, 2.0]), **inputs)
     assert relative_error(found, goldens["flux"]) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("family", "network", "golden", "context"),
+    [
+        ("chroma", "flux", "chroma", (14, 2, 21, 40)),
+        ("flux.2", "flux_2", "flux_2", (15, 2, 21, 72)),
+        ("krea-2", "krea", "krea", (16, 2, 21, 12 * 24)),
+        ("qwen-image", "qwen_image", "qwen_image", (17, 2, 21, 40)),
+    ],
+)
+def test_later_transformers(tmp_path, goldens, family, network, golden, context):
+    x = noise(13, 2, 128, 3, 5) if network == "flux_2" else noise(12, 2, 16, 6, 10)
+    with sdcpp_py.Pipeline(tiny.write_family(tmp_path, family)) as model:
+        found = model.evaluate(network, x=x, context=noise(*context), timesteps=np.array([30.0, 870.0]))
+    assert relative_error(found, goldens[golden]) < 1e-4
+
+
+def test_the_autoencoder_of_wan(tmp_path, goldens):
+    with sdcpp_py.Pipeline(tiny.write_family(tmp_path, "krea-2")) as model:
+        decoded = model.evaluate("wan_vae.decoder", x=noise(12, 2, 16, 6, 10)[:1]).clip(-1, 1)
+        encoded = model.evaluate("wan_vae.encoder", x=noise(18, 1, 3, 1, 32, 48)[:, :, 0].clip(-1, 1))
+    assert relative_error(decoded, goldens["wan_vae_decoder"].astype(np.float32)) < 2e-3
+    assert relative_error(encoded, goldens["wan_vae_encoder"]) < 1e-4

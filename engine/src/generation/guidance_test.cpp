@@ -2,6 +2,8 @@
 // is less by one.
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "generation/guidance.h"
 
 using namespace sdcpp;
@@ -79,4 +81,17 @@ TEST_CASE("skip-layer guidance leads away from what is made without some layers,
     CHECK_FALSE(how.skips_at(0));
     CHECK(how.skips_at(0.05));
     CHECK_FALSE(how.skips_at(0.2));
+}
+
+TEST_CASE("each patch of the guided prediction may keep the positive's norm") {
+    const std::vector<double> plain = guided({});
+    std::vector<double> wanted(x.size());
+    for (size_t picture = 0; picture < 2; ++picture)
+        for (size_t place = 0; place < 2; ++place) {
+            const size_t first = 4 * picture + place, second = first + 2;  // the place's two channels
+            const double ratio =
+                std::hypot(positive[first], positive[second]) / std::hypot(plain[first], plain[second]);
+            for (const size_t i : {first, second}) wanted[i] = plain[i] * (0.75 * ratio + 0.25);
+        }
+    check(guided({.norm = 0.75, .patch = 1, .columns = 2}), wanted);
 }

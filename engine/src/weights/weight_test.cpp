@@ -177,3 +177,29 @@ TEST_CASE("a slice of scaled rows has the factors of its own rows") {
     CHECK(rows[0] == 120);
     CHECK(rows[1] == 160);
 }
+
+TEST_CASE("a kernel with a side for time gives its last slice") {
+    const auto path = std::filesystem::temp_directory_path() / "sdcpp_timed_kernel_test.safetensors";
+    std::vector<float> stored(2 * 3 * 3 * 2 * 2);
+    for (size_t i = 0; i < stored.size(); ++i) stored[i] = static_cast<float>(i);
+    const std::string bytes(reinterpret_cast<const char*>(stored.data()), stored.size() * sizeof(float));
+    write_safetensors(path,
+                      R"({"probe.weight":{"dtype":"F32","shape":[2,3,3,2,2],"data_offsets":[0,)" +
+                          std::to_string(bytes.size()) + "]}}",
+                      bytes);
+    {
+        const ModelFiles files({{path}}, {&probe});
+        WeightList list;
+        const Scope scope(list, files, "probe");
+        const Weight* weight = scope.weight("weight", WeightKind::convolution, {2, 3, 2, 2});
+        CHECK(weight->source->count() == 24);
+        std::vector<float> values(24), middle(6);
+        weight->source->rows(0, 24, values.data());
+        for (int64_t i = 0; i < 24; ++i)
+            CHECK(values[static_cast<size_t>(i)] == static_cast<float>(i / 4 * 12 + 8 + i % 4));
+        weight->source->rows(10, 6, middle.data());
+        for (size_t i = 0; i < middle.size(); ++i) CHECK(middle[i] == values[10 + i]);
+        CHECK(throws(SDCPP_UNSUPPORTED_MODEL, [&] { scope.weight("weight", WeightKind::matrix, {2, 3, 2, 2}); }));
+    }
+    std::filesystem::remove(path);
+}
