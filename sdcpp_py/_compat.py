@@ -339,8 +339,8 @@ class StableDiffusion:
             making["vae_tile_size"] = _tile_side(vae_tile_size)
         if init_image is not None:
             making |= {"init_image": self._fitted(init_image, width, height), "strength": strength}
-        if ref_images:
-            making["ref_images"] = list(ref_images)
+        if ref_images is not None:
+            making["ref_images"] = ref_images
         if mask_image is not None:  # which that package neither blurs nor pastes over
             mask = _inpaint.mask_of(mask_image)
             making |= {"mask_image": self._fitted(mask, width, height), "mask_blur": 0.0, "paste_back": False}

@@ -40,12 +40,13 @@ class References:
 
 def prepared(how: References | None, given: Any, sizes: dict[str, Any]) -> list[Image.Image]:
     """The pictures of the keyword ``ref_images``; the first gives the sides that ``sizes`` leaves out."""
-    pictures = _images.pictures_of(given)
-    if not pictures:
+    if given is None:
         return []
     if how is None:
         raise InvalidArgumentError.of("ref_images", "have no use: this model takes no reference pictures")
-    fitted = [how.fitted(picture) for picture in pictures]
+    fitted = [how.fitted(picture) for picture in _images.pictures_of(given)]
+    if not fitted:
+        return []
     for name, side in zip(("width", "height"), fitted[0].size):
         sizes[name] = side if sizes[name] is None else sizes[name]
     return fitted

@@ -24,6 +24,7 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if chosen[item]]
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """A process for each core, four at most; one for single tests, and for those of a device, which measure it."""
     alone = any("::" in name or "device" in Path(name).parts for name in config.args)

@@ -56,7 +56,7 @@ def their_direction(net, x, t, context, guidance=None):
 @pytest.mark.parametrize("blas", [True, False])
 @pytest.mark.parametrize("guided", [True, False])
 def test_transformer(tmp_path, error, randn, blas, guided):
-    x, context, t = randn(2, 128, 6, 10), randn(2, 41, 72), torch.tensor([30.0, 870.0])
+    x, context, t = randn(2, 128, 6, 10), randn(2, 41, 96), torch.tensor([30.0, 870.0])
     guidance = torch.tensor([4.0, 2.5]) if guided else None
     net = tiny_models.f2_transformer(guided)
     folder = tiny.write_family(tmp_path, "flux.2")

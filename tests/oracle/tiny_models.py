@@ -230,7 +230,7 @@ def f2_transformer(guided: bool = False) -> Flux2Transformer2DModel:
         num_single_layers=2,
         attention_head_dim=16,
         num_attention_heads=3,
-        joint_attention_dim=72,
+        joint_attention_dim=96,
         timestep_guidance_channels=32,
         guidance_embeds=guided,
         **CONFIGS["f2_transformer"],
@@ -245,7 +245,7 @@ def f2_vae() -> AutoencoderKLFlux2:
 
 
 def f2_text_encoder() -> Qwen3Model:
-    return _qwen3("f2_text_encoder", 24, 28)
+    return _qwen3("f2_text_encoder", 32, 28)
 
 
 def k_transformer() -> Krea2Transformer2DModel:

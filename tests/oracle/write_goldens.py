@@ -88,7 +88,7 @@ def transformers(randn: Callable[..., torch.Tensor], t: torch.Tensor) -> dict[st
     x, places = randn(12, 2, 16, 6, 10), randn(13, 2, 128, 3, 5)
     return {
         "chroma": their_chroma(tiny_models.c_transformer(), x, t, randn(14, 2, 21, 40)).numpy(),
-        "flux_2": their_flux_2(tiny_models.f2_transformer(), places, t, randn(15, 2, 21, 72)).numpy(),
+        "flux_2": their_flux_2(tiny_models.f2_transformer(), places, t, randn(15, 2, 21, 96)).numpy(),
         "krea": their_krea(tiny_models.k_transformer(), x, t, randn(16, 2, 21, 12 * 24)).numpy(),
         "qwen_image": their_qwen_image(tiny_models.q_transformer(), x, t, randn(17, 2, 21, 40)).numpy(),
         "wan_vae_decoder": tiny_models.wan_vae().decode(x[:1, :, None]).sample.numpy().astype(np.float16),

@@ -100,7 +100,7 @@ def test_flags_that_are_named_exist(flag):
 
 
 # Flags of pytest, pip and the programs in benchmarks/.
-OTHER_PROGRAMS_FLAGS = {"--device", "--memory", "--paper", "--turns"}
+OTHER_PROGRAMS_FLAGS = {"--device", "--memory", "--paper", "--shard", "--turns"}
 
 
 def subcommand_flags():

@@ -8,6 +8,7 @@ from pathlib import Path
 import adapters
 import pytest
 import tiny
+from PIL import Image
 
 import sdcpp_py
 from sdcpp_py import cli
@@ -36,6 +37,8 @@ def files(tmp_path_factory):
     for family, names in (
         ("z-image", {"transformer": "z_image_turbo_bf16", "text_encoder": "qwen_3_4b", "vae": "ae"}),
         ("flux.1", {"transformer": "flux1-dev", "text_encoder": "clip_l", "text_encoder_2": "t5xxl_fp16"}),
+        ("krea-2", {"transformer": "krea2_turbo_bf16", "text_encoder": "qwen3vl_4b_bf16", "vae": "qwen_image_vae"}),
+        ("flux.2", {"transformer": "flux-2-klein-4b", "text_encoder": "qwen_3_4b", "vae": "flux2-vae"}),
     ):
         folder = tiny.write_family(made / family, family)
         for part, name in names.items():
@@ -55,6 +58,7 @@ def quick(files, monkeypatch, tmp_path):
     for path in files.glob("*.safetensors"):
         (tmp_path / path.name).symlink_to(path)
     (tmp_path / "loras").symlink_to(files / "loras")
+    Image.new("RGB", (64, 48)).save(tmp_path / "lighthouse.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SDCPP_CACHE", str(tmp_path / "cache"))
     real = sdcpp_py.Pipeline.generate

@@ -437,7 +437,8 @@ def test_the_facade_takes_every_keyword_at_the_other_packages_default(monkeypatc
 
 
 REFUSED = {
-    "ref_images": ["r.png"],
+    "increase_ref_index": True,
+    "auto_resize_ref_image": False,
     "timestep_shift": 250,
     "pm_id_images": ["a.png"],
     "vae_relative_tile_size": "0.5x0.5",
@@ -453,7 +454,7 @@ def test_the_facade_refuses_what_would_change_a_picture(monkeypatch, name):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("circular_x", True), ("circular_y", 1), ("prediction", "v")],
+    [("circular_x", True), ("circular_y", 1), ("prediction", "v"), ("chroma_use_t5_mask", True)],
 )
 def test_the_facade_refuses_models_that_would_be_others(monkeypatch, name, value):
     monkeypatch.setattr(_compat, "Pipeline", Recorder)

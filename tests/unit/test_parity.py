@@ -137,7 +137,7 @@ def test_flux_networks(families, goldens):
     ("family", "network", "golden", "context"),
     [
         ("chroma", "flux", "chroma", (14, 2, 21, 40)),
-        ("flux.2", "flux_2", "flux_2", (15, 2, 21, 72)),
+        ("flux.2", "flux_2", "flux_2", (15, 2, 21, 96)),
         ("krea-2", "krea", "krea", (16, 2, 21, 12 * 24)),
         ("qwen-image", "qwen_image", "qwen_image", (17, 2, 21, 40)),
     ],

@@ -65,4 +65,10 @@ def test_what_is_refused(folder, embedded):
             taking.generate("x", ref_images=["missing.png"], steps=1)
         with pytest.raises(errors.InvalidArgumentError, match="reference_sides"):
             values = {"references": np.zeros(128 * 4, np.float32), "reference_sides": [2, 3]}
-            taking._model.sample([], {"width": 64, "height": 64, "steps": 1, "batch_count": 1, **values}, (1, 128, 4, 4), None)
+            taking._model.sample(
+                [],
+                {"width": 64, "height": 64, "steps": 1, "batch_count": 1, **values},
+                (1, 128, 4, 4),
+                lambda *_: None,
+                stop=None,
+            )

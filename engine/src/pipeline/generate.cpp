@@ -299,9 +299,9 @@ Floats generate(Model& model, const SampleOptions& options) {
     if (!std::isfinite(options.guidance_by.scale)) fail(SDCPP_INVALID_ARGUMENT, "cfg_scale must be a finite number");
     if (options.batch < 1 || options.batch > max_together)
         fail(SDCPP_INVALID_ARGUMENT, "batch is ", options.batch, "; 1 to ", max_together, " are possible");
+    require_references(options, *model.denoiser(), facts.latent.channels);
     require_conditionings(options, *model.denoiser());
     require_hints(model, options.width, options.height);
-    require_references(options, *model.denoiser(), facts.latent.channels);
 
     std::vector<uint64_t> seeds = options.seeds;
     if (seeds.empty())
