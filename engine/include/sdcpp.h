@@ -155,10 +155,10 @@ int sdcpp_model_open(const sdcpp_file* files, size_t file_count, const sdcpp_opt
 void sdcpp_model_close(sdcpp_model* model);
 
 /* {family, title, networks, denoiser, text_encoders, missing, missing_with_taesd, alone, takes_guidance,
- * latent_channels, latent_factor, latent_scale, references, extra_channels, upscale_factor, size_multiple, v_prediction, flow,
- * device, defaults}. `family` is its name in the engine, `title` its name for people; `networks` are in the order in
- * which they run; `denoiser` is the diffusion model among them, "" if absent. `text_encoders`, in the order in which
- * the family takes them and empty if one is missing:
+ * latent_channels, latent_factor, latent_scale, references, extra_channels, upscale_factor, size_multiple,
+ * v_prediction, flow, device, defaults}. `family` is its name in the engine, `title` its name for people; `networks`
+ * are in the order in which they run; `denoiser` is the diffusion model among them, "" if absent. `text_encoders`, in
+ * the order in which the family takes them and empty if one is missing:
  * [{name, tokenizer, vocabulary, width, positions, length, layers, padding, template, file}] with `vocabulary` rows of
  * `width` in its table of embeddings, and `positions` tokens in a chunk, begin and end marks included, 0 = any number
  * in one chunk; `length` the tokens that a prompt is padded to with `padding`, 0 =

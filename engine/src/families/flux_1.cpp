@@ -18,8 +18,14 @@ std::optional<References> references(const ModelFiles& files) {
     if (pipeline.find("Kontext") == std::string::npos && !denoiser_is_named(files, flux_1, "kontext"))
         return std::nullopt;
     References out;
-    for (const std::array<int64_t, 2> size : {std::array<int64_t, 2>{672, 1568}, {688, 1504}, {720, 1456}, {752, 1392},
-                                              {800, 1328}, {832, 1248}, {880, 1184}, {944, 1104}}) {
+    for (const std::array<int64_t, 2> size : {std::array<int64_t, 2>{672, 1568},
+                                              {688, 1504},
+                                              {720, 1456},
+                                              {752, 1392},
+                                              {800, 1328},
+                                              {832, 1248},
+                                              {880, 1184},
+                                              {944, 1104}}) {
         out.sizes.push_back(size);
         out.sizes.push_back({size[1], size[0]});
     }

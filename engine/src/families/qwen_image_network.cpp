@@ -7,8 +7,8 @@ namespace sdcpp {
 namespace {
 
 int recognises(const FileNames& file) {
-    return 4 * (file.has("txt_norm.weight") && (file.has("transformer_blocks.0.img_mod.1.weight") ||
-                                                file.has("double_blocks.0.img_mod.lin.weight")));
+    return 4 * (file.has("txt_norm.weight") &&
+                (file.has("transformer_blocks.0.img_mod.1.weight") || file.has("double_blocks.0.img_mod.lin.weight")));
 }
 
 const Rules whole = {{"time_text_embed.timestep_embedder.linear_1.", "time_in.in_layer."},

@@ -27,7 +27,7 @@ struct Noisy {
         std::span<const float> x;
     };
     std::vector<Reference> references{};
-    std::vector<Array> more{};                  // the run's other inputs, by name, such as "guidance" [rows]
+    std::vector<Array> more{};  // the run's other inputs, by name, such as "guidance" [rows]
 
     int64_t rows() const { return static_cast<int64_t>(conditionings.size()); }
     const Array* find(std::string_view name) const {

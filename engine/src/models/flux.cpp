@@ -171,8 +171,8 @@ void Flux::slot_stages(const Scope& s) {
     });
 }
 
-// The sinusoids of the timestep, of no guidance, and of each slot's number: [rows, slots, M], a quarter, a quarter and a
-// half of M. Numbers of slots are large: what rounding to f32 makes of their angles is part of what the model learnt.
+// The sinusoids of the timestep, of no guidance, and of each slot's number: [rows, slots, M], a quarter, a quarter and
+// a half of M. Numbers of slots are large: what rounding to f32 makes of their angles is part of what the model learnt.
 Array Flux::slot_inputs(std::span<const float> timesteps) const {
     const int64_t quarter = sinusoids_ / 4;
     const std::vector<float> time = sinusoids(timesteps, quarter), none = sinusoids(std::vector<float>{0}, quarter);

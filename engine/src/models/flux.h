@@ -46,7 +46,7 @@ class Flux : public Denoiser {
     std::vector<int> axes_;                  // how many values of a head each of the three axes rotates
     double theta_;
     struct Sizes {
-        int64_t batch = 0, text = 0;           // tokens
+        int64_t batch = 0, text = 0;          // tokens
         std::vector<LatentShape> pictures{};  // the latent, and those of reference pictures
         bool operator==(const Sizes&) const = default;
     };

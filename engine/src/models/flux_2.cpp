@@ -200,8 +200,8 @@ std::vector<Array> Flux2::inputs(const Noisy& noisy) const {
             for (int64_t number = 0; number < count; ++number) {
                 const LatentShape& shape = sizes.pictures[static_cast<size_t>(number)];
                 for (int64_t t = 0; t < shape.height * shape.width; ++t)
-                    table.append(rope, std::array<int64_t, 4>{number * between_pictures, t / shape.width,
-                                                              t % shape.width, 0});
+                    table.append(
+                        rope, std::array<int64_t, 4>{number * between_pictures, t / shape.width, t % shape.width, 0});
             }
         }
         const int64_t tokens = static_cast<int64_t>(rope.size()) / (2 * head_ * noisy.rows());

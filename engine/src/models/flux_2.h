@@ -35,7 +35,7 @@ class Flux2 : public Denoiser {
     std::vector<int> axes_;                  // how many values of a head each of the four axes rotates
     double theta_;
     struct Sizes {
-        int64_t batch = 0, text = 0;           // tokens
+        int64_t batch = 0, text = 0;          // tokens
         std::vector<LatentShape> pictures{};  // the latent, and those of reference pictures
         bool operator==(const Sizes&) const = default;
     };

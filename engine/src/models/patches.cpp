@@ -39,7 +39,8 @@ Array patches_with_references(const Noisy& noisy, int64_t patch, PatchOrder orde
     const int64_t rows = noisy.rows(), width = noisy.shape.channels * patch * patch;
     const auto each = static_cast<std::ptrdiff_t>(own.size()) / rows;
     std::vector<float> out;
-    if (behind.empty()) out = std::move(own);
+    if (behind.empty())
+        out = std::move(own);
     else
         for (int64_t row = 0; row < rows; ++row) {
             out.insert(out.end(), own.begin() + row * each, own.begin() + (row + 1) * each);

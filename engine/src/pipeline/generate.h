@@ -46,11 +46,11 @@ struct SampleOptions {
     int batch = 1;                // pictures that are sampled step by step together
     Start start;
     double denoising_start = 0, denoising_end = 1;  // the share of the noise that this run takes away
-    Floats mask;   // [h, w] in 0 to 1, or one for each picture: 1 is repainted over the start's latent; empty: all
-    Floats extra;  // [channels, h, w] for the denoiser's extra channels, or one for each picture
-    Floats references;                     // latents of pictures to follow, one behind the other …
+    Floats mask;        // [h, w] in 0 to 1, or one for each picture: 1 is repainted over the start's latent; empty: all
+    Floats extra;       // [channels, h, w] for the denoiser's extra channels, or one for each picture
+    Floats references;  // latents of pictures to follow, one behind the other …
     std::vector<int64_t> reference_sides;  // … and the height and width of each
-    bool soft_mask = false;  // a mask's numbers are how much may change
+    bool soft_mask = false;                // a mask's numbers are how much may change
     SoftInpainting soft_inpainting;
     std::vector<StepObserver> observers;  // called in this order
 };
