@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,17 @@ def flux_2_net(width: int, doubles: int, singles: int, text: int) -> torch.nn.Mo
     )
 
 
+def sd3_net(depth: int, places: int, dual: Iterable[int]) -> torch.nn.Module:
+    return diffusers.SD3Transformer2DModel(
+        num_layers=depth,
+        num_attention_heads=depth,
+        caption_projection_dim=64 * depth,
+        pos_embed_max_size=places,
+        dual_attention_layers=tuple(dual),
+        qk_norm="rms_norm",
+    )
+
+
 #: Networks that the engine runs: the family's name, other names for it, its own side of pictures, whether they are usually made
 #: with guidance.
 OWN: tuple[tuple[str, list[str], int, bool, Callable[[], Any]], ...] = (
@@ -85,6 +96,8 @@ OWN: tuple[tuple[str, list[str], int, bool, Callable[[], Any]], ...] = (
     ("flux.2-klein-9b", [], 1024, False, lambda: flux_2_net(4096, 8, 24, 12288)),
     ("krea-2", ["krea2"], 1024, False, diffusers.Krea2Transformer2DModel),
     ("qwen-image", [], 1328, True, diffusers.QwenImageTransformer2DModel),
+    ("sd3.5-medium", ["sd3"], 1024, True, lambda: sd3_net(24, 384, range(13))),
+    ("sd3.5-large", [], 1024, True, lambda: sd3_net(38, 192, ())),
 )
 
 

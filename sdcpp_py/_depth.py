@@ -34,8 +34,7 @@ def depth_of(given: Any) -> Image.Image:
 
 def _of_picture(given: Any) -> Floats:
     if isinstance(given, (str, os.PathLike)):
-        _images.unflattened(given)  # whose errors say what is wrong with a file
-        with Image.open(given) as file:
+        with _images.file_errors(given), Image.open(given) as file:
             return _of_picture(file)
     if isinstance(given, Image.Image) and (given.mode == "F" or given.mode.startswith("I")):
         return np.asarray(ImageOps.exif_transpose(given), np.float32)

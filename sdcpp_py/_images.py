@@ -6,7 +6,8 @@ import io
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,18 +48,24 @@ def opened(picture: Picture) -> Image.Image:
     return Image.alpha_composite(white, layered).convert("RGB")
 
 
+@contextmanager
+def file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns Pillow's errors about a file into ours, which name it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ModelNotFoundError(f"no such file: {os.fsdecode(path)}") from None
+    except UnidentifiedImageError:
+        raise BadFileError(f"{os.fsdecode(path)} is no picture of a known format") from None
+    except (OSError, ValueError, Image.DecompressionBombError) as problem:
+        raise BadFileError(f"{os.fsdecode(path)} cannot be read: {problem}") from None
+
+
 def unflattened(picture: Picture) -> Image.Image:
     """The picture in bytes, upright, its transparency kept. Raises as `opened` does."""
     if isinstance(picture, (str, os.PathLike)):
-        try:
-            with Image.open(picture) as file:
-                return unflattened(file)
-        except FileNotFoundError:
-            raise ModelNotFoundError(f"no such file: {os.fsdecode(picture)}") from None
-        except UnidentifiedImageError:
-            raise BadFileError(f"{os.fsdecode(picture)} is no picture of a known format") from None
-        except (OSError, ValueError, Image.DecompressionBombError) as problem:
-            raise BadFileError(f"{os.fsdecode(picture)} cannot be read: {problem}") from None
+        with file_errors(picture), Image.open(picture) as file:
+            return unflattened(file)
     if isinstance(picture, np.ndarray):
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
             raise InvalidArgumentError(f"a picture must be uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}")

@@ -38,15 +38,10 @@ class References:
         return _images.fitted(picture, width, height)
 
 
-def prepared(how: References | None, given: Any, sizes: dict[str, Any]) -> list[Image.Image]:
-    """The pictures of the keyword ``ref_images``; the first gives the sides that ``sizes`` leaves out."""
+def prepared(how: References | None, given: Any) -> list[Image.Image]:
+    """The pictures of the keyword ``ref_images``, as the model takes them."""
     if given is None:
         return []
     if how is None:
         raise InvalidArgumentError.of("ref_images", "have no use: this model takes no reference pictures")
-    fitted = [how.fitted(picture) for picture in _images.pictures_of(given)]
-    if not fitted:
-        return []
-    for name, side in zip(("width", "height"), fitted[0].size):
-        sizes[name] = side if sizes[name] is None else sizes[name]
-    return fitted
+    return [how.fitted(picture) for picture in _images.pictures_of(given)]

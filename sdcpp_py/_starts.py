@@ -62,6 +62,8 @@ class Space:
             return []
         if not pictures:
             raise InvalidArgumentError.of("mask_image", "needs init_image, the picture that is repainted in part")
+        if self.sees == "mask" and used.get("soft_inpainting"):
+            raise InvalidArgumentError.of("soft_inpainting", "has no use: this model sees the mask, and paints the border itself")
         used.update({name: value for name, value in _inpaint.DEFAULTS.items() if name not in used})
         return [_inpaint.prepared(picture, mask, used["width"], used["height"], used) for picture in pictures]
 
@@ -85,12 +87,14 @@ class Space:
         """
         return {0: "", 1: "depth", self.channels: "picture"}.get(self.extra_channels, "mask")
 
-    def check_depth(self, depth: Image.Image | None, used: Mapping[str, Any]) -> None:
-        """Raise InvalidArgumentError for depths that the model does not take, or that it lacks."""
+    def check_depth(self, depth: Image.Image | None, used: Mapping[str, Any], outgrown: bool) -> None:
+        """Raise InvalidArgumentError for depths that the model does not take, or that it lacks; ``outgrown``: with outpainting."""
         if depth is None and self.sees == "depth":
             raise InvalidArgumentError.of("depth_image", "is needed: this model follows a picture of depths, near is bright")
         if depth is not None and self.sees != "depth":
             raise InvalidArgumentError.of("depth_image", "has no use: this model takes no depths; a ControlNet for them may do")
+        if depth is not None and outgrown:
+            raise InvalidArgumentError.of("outpaint", "has no use with depth_image, which shows the picture as it was")
         if depth is not None and used.get("only_masked"):
             raise InvalidArgumentError.of("only_masked", "has no use with depth_image, which shows the whole picture")
 

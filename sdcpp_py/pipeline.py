@@ -518,9 +518,9 @@ class Pipeline:
             depth = None if depth_image is None else _depth.depth_of(depth_image)
             if outpaint is not None:
                 pictures, mask = self._space.outpainted(pictures, mask, _inpaint.sides_of(outpaint), given)
-            if pictures:
-                self._space.size_of_picture(given, pictures[0], self.default("width") * self.default("height"))
-            followed = _references.prepared(self._references, ref_images, given)
+            followed = _references.prepared(self._references, ref_images)
+            if pictures or followed:
+                self._space.size_of_picture(given, (pictures or followed)[0], self.default("width") * self.default("height"))
             given_latents = self._space.given_latents(init_latent, given, bool(pictures))
             begins = (bool(pictures) and self._space.sees != "picture") or given_latents is not None
             used = self._checked(given)
@@ -529,7 +529,7 @@ class Pipeline:
             self._warn(bool(away), given, used, begins, mask is not None)
             if self._space.sees == "picture":
                 self._space.check_editing(used, pictures, mask)
-            self._space.check_depth(depth, used)
+            self._space.check_depth(depth, used, outpaint is not None)
             works = self._space.works(pictures, mask, used)
             later = self._second_pass(used, bool(works))
             again = self._again(locals())
@@ -587,7 +587,7 @@ class Pipeline:
                 except OverBudgetError as problem:
                     plain = [*(text.plain for text in texts), unwanted]
                     largest = self._later_options(used, later) if later else used
-                    raise self._plans.enough_for_all(problem, largest, plain, bool(pictures)) from None
+                    raise self._plans.enough_for_all(problem, largest, plain, bool(pictures or followed)) from None
 
     def _second_pass(self, used: dict[str, Any], has_mask: bool) -> _hires.SecondPass | None:
         """The second pass of hires fix; its defaults are added to ``used``."""

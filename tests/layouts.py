@@ -867,6 +867,26 @@ def qwen_image_gguf(folder: Path) -> Files:
     return city96_unet(folder, r.packaged("qwen-image"), "q8_0", "qwen_image")
 
 
+def sd3_texts(folder: Path) -> Files:
+    return {"text_encoders": text_files(folder, "clip_l", "clip_g", "t5xxl"), "vae": vae_file(folder, 16, quantized=False)}
+
+
+@layout("sd3.5_large with clip_l, clip_g and t5xxl", family="sd3")
+def sd35_large_parts(folder: Path) -> Files:
+    own = r.under(UNET, r.sd3("sd3.5-large")) | r.under(VAE, r.vae(16, quantized=False))
+    return {"model": one(folder, own)["model"], "text_encoders": sd3_texts(folder)["text_encoders"]}
+
+
+@layout("sd3.5_medium alone, whose first blocks attend twice", family="sd3", missing=("clip_l", "clip_g", "t5", "vae"))
+def sd35_medium(folder: Path) -> Files:
+    return one(folder, r.sd3("sd3.5-medium"))
+
+
+@layout("SD 3.5 medium as GGUF (q8_0)", family="sd3")
+def sd35_medium_gguf(folder: Path) -> Files:
+    return sd3_texts(folder) | city96_unet(folder, r.sd3("sd3.5-medium"), "q8_0", "sd3")
+
+
 @layout("Chroma1-HD + t5xxl + ae", family="chroma")
 def chroma_parts(folder: Path) -> Files:
     texts = {"text_encoders": text_files(folder, "t5xxl"), "vae": vae_file(folder, 16, quantized=False)}
@@ -1067,37 +1087,6 @@ def web_page(folder: Path) -> Files:
 
 def few(names: str, shape: tuple[int, ...] = (64, 64)) -> dict:
     return dict.fromkeys(names.split(), shape)
-
-
-SD3 = few(
-    "context_embedder.bias final_layer.linear.weight joint_blocks.0.context_block.adaLN_modulation.1.bias "
-    "joint_blocks.0.x_block.attn.qkv.weight pos_embed t_embedder.mlp.0.weight x_embedder.proj.weight y_embedder.mlp.0.weight"
-)
-
-
-@layout("sd3.5_large", refusal="Stable Diffusion 3")
-def sd35_large(folder: Path) -> Files:
-    return one(folder, r.under(UNET, SD3) | r.under(VAE, r.vae(16, quantized=False)))
-
-
-@layout("SD 3.5 with its text encoders beside", refusal="Stable Diffusion 3")
-def sd35_parts(folder: Path) -> Files:
-    return {"diffusion_model": one(folder, SD3)["model"], "text_encoders": text_files(folder, "clip_l", "clip_g", "t5xxl")}
-
-
-@layout("SD 3.5's folder", refusal="Stable Diffusion 3")
-def sd35_diffusers_folder(folder: Path) -> Files:
-    names = "transformer_blocks.0.attn.add_q_proj.weight pos_embed.proj.weight transformer_blocks.0.attn.to_q.weight"
-    component(
-        folder / "transformer",
-        few(names + " time_text_embed.text_embedder.linear_1.weight"),
-        "diffusion_pytorch_model.safetensors",
-    )
-    component(folder / "vae", r.vae_of_diffusers(16, quantized=False), "diffusion_pytorch_model.safetensors")
-    component(folder / "text_encoder", r.clip(*r.CLIP_L, projected=True), "model.safetensors")
-    component(folder / "text_encoder_2", r.clip(*r.CLIP_G, projected=True), "model.safetensors")
-    parts = {"transformer": "diffusers", "vae": "diffusers", "text_encoder": "transformers", "text_encoder_2": "transformers"}
-    return index_of(folder, "StableDiffusion3Pipeline", parts, {})
 
 
 OTHERS = {  # the first names of denoisers that the package cannot run

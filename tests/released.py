@@ -529,6 +529,36 @@ def krea() -> Shapes:
     return {name: (shape[0] * shape[1],) if name.endswith("blocks.mod.lin") else shape for name, shape in shapes.items()}
 
 
+def sd3(name: str) -> Shapes:
+    """Original names, which fuse."""
+    shapes = renamed(
+        packaged(name),
+        (r"^pos_embed\.pos_embed", "pos_embed"),
+        (r"^pos_embed\.proj\.", "x_embedder.proj."),
+        (r"^time_text_embed\.timestep_embedder\.linear_1\.", "t_embedder.mlp.0."),
+        (r"^time_text_embed\.timestep_embedder\.linear_2\.", "t_embedder.mlp.2."),
+        (r"^time_text_embed\.text_embedder\.linear_1\.", "y_embedder.mlp.0."),
+        (r"^time_text_embed\.text_embedder\.linear_2\.", "y_embedder.mlp.2."),
+        (r"^norm_out\.linear\.", "final_layer.adaLN_modulation.1."),
+        (r"^proj_out\.", "final_layer.linear."),
+        (r"^transformer_blocks\.", "joint_blocks."),
+        (r"\.norm1\.linear\.", ".x_block.adaLN_modulation.1."),
+        (r"\.norm1_context\.linear\.", ".context_block.adaLN_modulation.1."),
+        (r"\.attn(2?)\.to_q\.", r".x_block.attn\1.qkv."),
+        (r"\.attn\.add_q_proj\.", ".context_block.attn.qkv."),
+        (r"\.attn(2?)\.to_out\.0\.", r".x_block.attn\1.proj."),
+        (r"\.attn\.to_add_out\.", ".context_block.attn.proj."),
+        (r"\.attn(2?)\.norm_([qk])\.", r".x_block.attn\1.ln_\2."),
+        (r"\.attn\.norm_added_([qk])\.", r".context_block.attn.ln_\1."),
+        (r"\.ff\.net\.0\.proj\.", ".x_block.mlp.fc1."),
+        (r"\.ff\.net\.2\.", ".x_block.mlp.fc2."),
+        (r"\.ff_context\.net\.0\.proj\.", ".context_block.mlp.fc1."),
+        (r"\.ff_context\.net\.2\.", ".context_block.mlp.fc2."),
+    )
+    out = {key: shape for key, shape in shapes.items() if not re.search(r"\.attn2?\.(to|add)_[kv]", key)}
+    return {key: (3 * shape[0], *shape[1:]) if ".qkv." in key else shape for key, shape in out.items()}
+
+
 def wan_vae() -> Shapes:
     """Original names; kernels have a side for time."""
 

@@ -110,6 +110,16 @@ _FAMILIES: dict[str, tuple[dict[str, tuple[str, str]], dict[str, object]]] = {  
             "shift": 3.0,
         },
     ),
+    "sd3": (
+        {
+            "transformer": ("diffusers", "s_transformer"),
+            "vae": ("diffusers", "s_vae"),
+            "text_encoder": ("transformers", "s_text_encoder"),
+            "text_encoder_2": ("transformers", "xl_text_encoder_2"),
+            "text_encoder_3": ("transformers", "s_text_encoder_3"),
+        },
+        {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0},
+    ),
     "flux.2": (
         {
             "transformer": ("diffusers", "f2_transformer"),

@@ -15,6 +15,7 @@ from diffusers import (
     FluxTransformer2DModel,
     Krea2Transformer2DModel,
     QwenImageTransformer2DModel,
+    SD3Transformer2DModel,
     UNet2DConditionModel,
     ZImageTransformer2DModel,
 )
@@ -35,16 +36,20 @@ CONFIGS = {
     "unet": {"norm_num_groups": 8, "attention_head_dim": 4},
     "vae": {"norm_num_groups": 8},
     "text_encoder": {"num_attention_heads": 4, "hidden_act": "quick_gelu"},
+    "s_text_encoder": {"num_attention_heads": 4, "hidden_act": "quick_gelu"},
+    "s_text_encoder_3": {"layer_norm_epsilon": 1e-6, "relative_attention_max_distance": 128},
     "xl_unet": {"norm_num_groups": 8, "attention_head_dim": [2, 4], "addition_time_embed_dim": 16},
     "xl_text_encoder_2": {"num_attention_heads": 4, "hidden_act": "gelu"},
     "z_transformer": {"axes_dims": [4, 6, 6], "rope_theta": 256.0},
     "z_vae": {"norm_num_groups": 8, "scaling_factor": 0.3611, "shift_factor": 0.1159},
+    "s_vae": {"norm_num_groups": 8, "scaling_factor": 1.5305, "shift_factor": 0.0609},
     "z_text_encoder": {"rms_norm_eps": 1e-6, "rope_theta": 1e6},
     "f_transformer": {"axes_dims_rope": [4, 6, 6]},
     "c_transformer": {"axes_dims_rope": [4, 6, 6]},
     "f2_transformer": {"axes_dims_rope": [4, 4, 4, 4]},
     "f2_vae": {"norm_num_groups": 8, "batch_norm_eps": 1e-4},
     "f2_text_encoder": {"rms_norm_eps": 1e-6, "rope_theta": 1e6},
+    "s_transformer": {"attention_head_dim": 16},
     "q_transformer": {"axes_dims_rope": [4, 6, 6]},
     "q_text_encoder": {"rms_norm_eps": 1e-6, "rope_theta": 1e6, "num_attention_heads": 4},
     "k_transformer": {"axes_dims_rope": [4, 6, 6]},
@@ -193,18 +198,22 @@ def f_transformer(guided: bool = True) -> FluxTransformer2DModel:
     return _filled("f_transformer", net)
 
 
-def f_text_encoder_2() -> T5EncoderModel:
+def _t5(name: str, width: int) -> T5EncoderModel:
     config = T5Config(
         vocab_size=32128,
-        d_model=40,
+        d_model=width,
         d_kv=12,
         d_ff=56,
         num_layers=3,
         num_heads=4,
         feed_forward_proj="gated-gelu",
-        **CONFIGS["f_text_encoder_2"],
+        **CONFIGS[name],
     )
-    return _filled("f_text_encoder_2", T5EncoderModel(config))
+    return _filled(name, T5EncoderModel(config))
+
+
+def f_text_encoder_2() -> T5EncoderModel:
+    return _t5("f_text_encoder_2", 40)
 
 
 def c_transformer() -> ChromaTransformer2DModel:
@@ -300,6 +309,38 @@ def q_text_encoder() -> Qwen2Model:
     return _filled("q_text_encoder", Qwen2Model(config))
 
 
+def s_transformer(dual: bool = True) -> SD3Transformer2DModel:
+    """3.5 medium's kinds of blocks; without `dual`, version 3's, which norms no queries."""
+    net = SD3Transformer2DModel(
+        sample_size=8,
+        in_channels=16,
+        num_layers=3,
+        num_attention_heads=3,
+        joint_attention_dim=72,
+        caption_projection_dim=48,
+        pooled_projection_dim=64,
+        out_channels=16,
+        pos_embed_max_size=12,
+        dual_attention_layers=(0, 1) if dual else (),
+        qk_norm="rms_norm" if dual else None,
+        **CONFIGS["s_transformer"],
+    )
+    return _filled("s_transformer", net)
+
+
+def s_vae() -> AutoencoderKL:
+    return _autoencoder("s_vae", 16, use_quant_conv=False, use_post_quant_conv=False)
+
+
+def s_text_encoder() -> CLIPTextModelWithProjection:
+    return _clip("s_text_encoder", CLIPTextModelWithProjection, eos_token_id=49407)
+
+
+def s_text_encoder_3() -> T5EncoderModel:
+    """As wide as the network's text."""
+    return _t5("s_text_encoder_3", 72)
+
+
 def wan_vae() -> AutoencoderKLQwenImage:
     return _filled("wan_vae", AutoencoderKLQwenImage(base_dim=8, z_dim=16, dim_mult=[1, 2, 2, 3], num_res_blocks=1))
 
@@ -310,5 +351,7 @@ NETWORKS |= {"z_transformer": z_transformer, "z_vae": z_vae, "z_text_encoder": z
 NETWORKS |= {"f_transformer": f_transformer, "f_text_encoder_2": f_text_encoder_2}
 NETWORKS |= {"c_transformer": c_transformer}
 NETWORKS |= {"f2_transformer": f2_transformer, "f2_vae": f2_vae, "f2_text_encoder": f2_text_encoder}
+NETWORKS |= {"s_transformer": s_transformer, "s_text_encoder": s_text_encoder, "s_text_encoder_3": s_text_encoder_3}
+NETWORKS |= {"s_vae": s_vae}
 NETWORKS |= {"q_transformer": q_transformer, "q_text_encoder": q_text_encoder}
 NETWORKS |= {"k_transformer": k_transformer, "k_text_encoder": k_text_encoder, "wan_vae": wan_vae}

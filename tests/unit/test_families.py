@@ -21,6 +21,7 @@ NETWORKS = {
     "flux.2": ("llm", "flux_2"),
     "krea-2": ("llm", "krea"),
     "qwen-image": ("llm", "qwen_image"),
+    "sd3": ("clip_l", "clip_g", "t5", "sd3"),
 }
 TITLES = {
     "sdxl": "Stable Diffusion XL",
@@ -30,6 +31,7 @@ TITLES = {
     "flux.2": "FLUX.2",
     "krea-2": "Krea 2",
     "qwen-image": "Qwen-Image",
+    "sd3": "Stable Diffusion 3",
 }
 DECODERS = {family: "vae.decoder" for family in NETWORKS} | dict.fromkeys(("krea-2", "qwen-image"), "wan_vae.decoder")
 
@@ -103,7 +105,7 @@ def test_conversion_changes_nothing_where_types_stay(folders, resident, family, 
 @pytest.mark.parametrize("family", NETWORKS)
 @pytest.mark.parametrize("wtype", ["f16", "q8_0"])
 def test_conversion_is_what_happens_on_load(folders, family, wtype, tmp_path):
-    rules = "embed_tokens=f32,token_embedding=f32,t5.shared=f32"  # tables that are read from the file unchanged
+    rules = "embed_tokens=f32,token_embedding=f32,t5.shared=f32,pos_embed=f32"  # tables that are read from the file unchanged
     path = convert(folders[family], tmp_path / "one.gguf", wtype=wtype, tensor_type_rules=rules, threads=2)
     assert path.stat().st_size < 0.99 * sum(file.stat().st_size for file in folders[family].rglob("*.safetensors"))
     np.testing.assert_array_equal(latents(path)[0], latents(folders[family], wtype=wtype)[0])

@@ -61,7 +61,7 @@ std::unique_ptr<Network> make_network(const ModelFiles& files) {
 }
 
 // The components, each in its file.
-extern const Component clip_l, clip_g, clip_h, clip_vision, t5, llm, unet, z_image, flux, flux_2, krea, qwen_image, vae,
-    wan_vae, taesd, esrgan, srvgg;
+extern const Component clip_l, clip_g, clip_h, clip_vision, t5, llm, unet, z_image, flux, flux_2, krea, qwen_image, sd3,
+    vae, wan_vae, taesd, esrgan, srvgg;
 
 }  // namespace sdcpp

@@ -50,9 +50,9 @@ std::string_view name_of(Role role) {
 }
 
 const std::vector<const Component*>& components() {
-    static const std::vector<const Component*> all = {&clip_l, &clip_g,  &clip_h, &clip_vision, &t5,   &llm,
-                                                      &unet,   &z_image, &flux,   &flux_2,      &krea, &qwen_image,
-                                                      &vae,    &wan_vae, &taesd,  &esrgan,      &srvgg};
+    static const std::vector<const Component*> all = {&clip_l, &clip_g,  &clip_h,  &clip_vision, &t5,     &llm,
+                                                      &unet,   &z_image, &flux,    &flux_2,      &krea,   &qwen_image,
+                                                      &sd3,    &vae,     &wan_vae, &taesd,       &esrgan, &srvgg};
     return all;
 }
 

@@ -7,8 +7,9 @@ namespace sdcpp {
 
 const std::vector<const Family*>& families() {
     static const std::vector<const Family*> all = {
-        &sd1,    &sd2,    &sdxl,          &sdxl_refiner,      &z_image_family,
-        &flux_1, &krea_2, &flux_2_family, &qwen_image_family, &chroma};
+        &sd1,       &sd2,    &sdxl,          &sdxl_refiner,      &z_image_family,
+        &flux_1,    &krea_2, &flux_2_family, &qwen_image_family, &chroma,
+        &sd3_family};
     return all;
 }
 
@@ -42,7 +43,12 @@ bool denoiser_is_named(const ModelFiles& files, const Family& family, std::strin
     std::string name = files.file_of(first->second.bytes).path().filename().string();
     std::transform(name.begin(), name.end(), name.begin(),
                    [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
-    return name.find(word) != std::string::npos;
+    const auto letter_at = [&](size_t place) {
+        return place < name.size() && std::isalpha(static_cast<unsigned char>(name[place]));
+    };
+    for (size_t at = name.find(word); at != std::string::npos; at = name.find(word, at + 1))
+        if ((at == 0 || !letter_at(at - 1)) && !letter_at(at + word.size())) return true;
+    return false;
 }
 
 bool marked_v(const ModelFiles& files) { return files.find("mark.v_pred") != nullptr; }

@@ -110,7 +110,7 @@ using Defaults = std::map<std::string, std::string>;
 
 // The families, each in its file.
 extern const Family sd1, sd2, sdxl, sdxl_refiner, z_image_family, flux_1, krea_2, flux_2_family, qwen_image_family,
-    chroma;
+    chroma, sd3_family;
 
 // Shared by families of one descent.
 namespace latents {
@@ -118,10 +118,11 @@ LatentSpace sd();      // four channels
 LatentSpace sdxl();    // four channels of another autoencoder
 LatentSpace flux();    // sixteen, with a shift
 LatentSpace flux_2();  // thirty-two in patches of 2x2, which the autoencoder norms
+LatentSpace sd3();     // sixteen, with a shift of its own
 LatentSpace wan();     // sixteen, with a mean and a deviation for each
 }  // namespace latents
 
-// Whether the denoiser's file is named so: its name holds `word`, whatever its case.
+// Whether the denoiser's file is named so: its name holds `word` between other signs than letters, whatever its case.
 bool denoiser_is_named(const ModelFiles& files, const Family& family, std::string_view word);
 // Whether the files carry the mark of models that predict v.
 bool marked_v(const ModelFiles& files);

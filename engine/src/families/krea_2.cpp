@@ -11,6 +11,7 @@ namespace {
 bool is_turbo(const ModelFiles& files) {
     const Json& pipeline = files.config()["pipeline"];
     if (pipeline.object()) return pipeline.boolean_or("is_distilled", false);
+    if (denoiser_is_named(files, krea_2, "turbo")) return true;
     return !denoiser_is_named(files, krea_2, "raw") && !denoiser_is_named(files, krea_2, "base");
 }
 

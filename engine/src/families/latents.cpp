@@ -44,6 +44,19 @@ LatentSpace flux() {
     return out;
 }
 
+LatentSpace sd3() {
+    LatentSpace out;
+    out.channels = 16;
+    out.scale = 1.5305;
+    out.shift = 0.0609;
+    out.rgb = shares({-922, -175, 749, 311,  633, 954, 1994, 927,  458,  856,  339,  902,  587,  272,   -496,  -6,
+                      1104, 309,  978, 306,  427, -42, 1038, 1358, -194, 20,   669,  -488, 130,  -268,  922,   988,
+                      951,  -278, 524, -542, 332, 456, 895,  -69,  -30,  -810, -596, -465, -293, -1448, -1463, -1189});
+    out.rgb_bias = shares({2394, 2135, 1925});
+    out.tiny_autoencoder = "taesd";
+    return out;
+}
+
 LatentSpace flux_2() {
     LatentSpace out;
     out.channels = 128;

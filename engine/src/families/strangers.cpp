@@ -68,9 +68,6 @@ constexpr Stranger strangers[] = {
      "time_embedding.cond_proj.weight | time_embed.cond_proj.weight"},
     // other families
     {"Chroma Radiance", later, "nerf_blocks.0.norm.scale"},
-    {"Stable Diffusion 3 or 3.5", later,
-     "joint_blocks.0.context_block.adaLN_modulation.1.bias | joint_blocks.0.x_block.attn.qkv.weight | "
-     "transformer_blocks.0.attn.add_q_proj.weight pos_embed.proj.weight"},
     {"Wan", later,
      "head.modulation blocks.0.cross_attn.norm_k.weight | scale_shift_table "
      "condition_embedder.time_embedder.linear_1.weight"},

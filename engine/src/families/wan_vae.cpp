@@ -34,11 +34,14 @@ std::string from_diffusers(std::string name, int per_level) {
     std::string text = name.substr(side.size());
     std::string_view rest = text;
     if (const auto level = take_number(rest, "up_blocks.", ".")) {
+        constexpr std::string_view up = "upsamplers.0.";
         int number = per_level - 1;
         if (const auto resnet = take_number(rest, "resnets.", "."))
             number = *resnet;
+        else if (rest.starts_with(up))
+            rest.remove_prefix(up.size());
         else
-            rest.remove_prefix(std::string_view("upsamplers.0.").size());
+            return name;
         text = "upsamples." + std::to_string(*level * per_level + number) + "." + std::string(rest);
     } else if (replace_start(text, inner) && text.starts_with("conv1.")) {
         return side + text;

@@ -1,4 +1,4 @@
-// Brownian motions against numpy and torchsde.
+// Brownian motions: numpy's seeds, and what must hold of any.
 #include "generation/brownian.h"
 
 #include <doctest/doctest.h>

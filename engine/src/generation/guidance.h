@@ -27,12 +27,12 @@ struct Guidance {
     // Dynamic thresholding: each channel gets the range that guidance of this scale would give it. Values past the
     // percentile are cut off. `phi` is the share of the result in the prediction; a scale of 0 turns it off.
     double mimic_scale = 0, percentile = 1, phi = 1;
-    // Skip-layer guidance (Stability AI 2024, for Stable Diffusion 3.5): away from what the network predicts for the
+    // Skip-layer guidance (Stability AI 2024): away from what the network predicts for the
     // prompt without some of its blocks, by so much, within a share of the steps. 0 turns it off.
     double skip_scale = 0, skip_start = 0.01, skip_end = 0.2;
 
     bool projects() const { return parallel != 1 || momentum != 0 || norm_threshold > 0; }
-    // As the pipeline of Stable Diffusion 3 counts in diffusers: never in the first step.
+    // As the first pipeline with it counts in diffusers: never in the first step.
     bool skips_at(double share) const { return skip_scale != 0 && share > skip_start && share < skip_end; }
 };
 

@@ -95,3 +95,25 @@ TEST_CASE("each patch of the guided prediction may keep the positive's norm") {
         }
     check(guided({.norm = 0.75, .patch = 1, .columns = 2}), wanted);
 }
+
+TEST_CASE("patches of two by two places are normed together, each with all its channels") {
+    // one picture of two channels, four by four places: four patches of eight values
+    std::vector<double> to(32), from(32);
+    for (size_t i = 0; i < to.size(); ++i) {
+        to[i] = std::sin(1.0 + static_cast<double>(i));
+        from[i] = std::cos(2.0 * static_cast<double>(i));
+    }
+    const Guidance how{.scale = 3, .norm = 1, .patch = 2, .columns = 4};
+    const auto found = Guided(how, Predicts::velocity, 1, 2)({to, from, none}, Floats(32), sigma, 0);
+    for (size_t top = 0; top < 4; top += 2)
+        for (size_t left = 0; left < 4; left += 2) {
+            double given = 0, wanted = 0;
+            for (size_t channel = 0; channel < 2; ++channel)
+                for (const size_t place : {size_t{0}, size_t{1}, size_t{4}, size_t{5}}) {
+                    const size_t i = 16 * channel + 4 * top + left + place;
+                    given += found[i] * found[i];
+                    wanted += to[i] * to[i];
+                }
+            CHECK(given == doctest::Approx(wanted).epsilon(1e-5));
+        }
+}

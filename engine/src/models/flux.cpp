@@ -24,7 +24,7 @@ struct SingleIn {
     Linear mlp;
     int64_t heads;
 
-    SingleIn(const Scope& s, int64_t width, int64_t head, int64_t slot)
+    SingleIn(const Scope& s, int64_t width, int64_t head, std::optional<int64_t> slot)
         : modulation(s / "modulation.lin", width, 3, slot),
           projections(s, s / "norm", width, head),
           mlp(s / "mlp", width, s.side("mlp.weight", 0)),
@@ -76,6 +76,8 @@ Flux::Flux(const ModelFiles& files) : Denoiser(files, "flux") {
         const auto first = static_cast<int>(head_ / 8), each = static_cast<int>(head_ * 7 / 16);
         axes_ = {first, each, each};  // 16, 56 and 56 of the released models' 128
     }
+    if (distilled && sinusoids_ % 4 != 0)
+        fail(SDCPP_UNSUPPORTED_MODEL, "the distilled guidance takes ", sinusoids_, " values, no multiple of 4");
     if (!splits_head(axes_, head_) || width_ % head_ != 0 || patch_width % 4 != 0)
         fail(SDCPP_UNSUPPORTED_MODEL, "a FLUX transformer with a width of ", width_, " in heads of ", head_,
              ": \"axes_dims_rope\" in its config must be three even numbers that add up to a head");
@@ -98,10 +100,11 @@ Flux::Flux(const ModelFiles& files) : Denoiser(files, "flux") {
     // slots are for single blocks, for the streams of double ones, and for the last layer
     const int doubles = s.count("double_blocks"), singles = s.count("single_blocks");
     slots_ = 3 * singles + 12 * doubles + 2;
+    const auto slot = [&](int64_t number) { return distilled ? std::optional(number) : std::nullopt; };
     for (int i = 0; i < doubles; ++i) {
         const Scope block = s / "double_blocks" / i;
         const std::string name = "double_blocks." + std::to_string(i);
-        const int img = 3 * singles + 6 * i, txt = img + 6 * doubles;
+        const std::optional<int64_t> img = slot(3 * singles + 6 * i), txt = slot(3 * singles + 6 * (doubles + i));
         stage(name, [&] { return JointAttention(block, width_, head_, img, txt); });
         stage(name + ".1", [&] { return JointFeedForward(block, width_); }, true);
     }
@@ -110,13 +113,13 @@ Flux::Flux(const ModelFiles& files) : Denoiser(files, "flux") {
     for (int i = 0; i < singles; ++i) {
         const Scope block = s / "single_blocks" / i;
         const std::string name = "single_blocks." + std::to_string(i);
-        stage(name, [&] { return SingleIn(block, width_, head_, 3 * i); });
+        stage(name, [&] { return SingleIn(block, width_, head_, slot(3 * i)); });
         stage(name + ".1", [&] { return SingleOut(block, width_); }, true);
     }
     stage("final_layer", [&] {
         const Scope f = s / "final_layer";
-        return [shift = Modulation(f / "shift", width_, 1, slots_ - 2),
-                scale = Modulation(f / "scale", width_, 1, slots_ - 1),
+        return [shift = Modulation(f / "shift", width_, 1, slot(slots_ - 2)),
+                scale = Modulation(f / "scale", width_, 1, slot(slots_ - 1)),
                 linear = Linear(f / "linear", width_, out_channels_ * patch * patch, WeightKind::edge)](Graph& g,
                                                                                                         Values& v) {
             ggml_tensor* x = v.at("x");

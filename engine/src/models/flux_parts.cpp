@@ -31,16 +31,16 @@ JointlyAttended attend_jointly(Graph& g, const FluxProjections& of_text, ggml_te
     return {tokens_of(g, attended, 0, text->ne[1]), tokens_of(g, attended, text->ne[1], picture->ne[1])};
 }
 
-Modulation::Modulation(const Scope& s, int64_t width, int64_t parts, int64_t slot)
+Modulation::Modulation(const Scope& s, int64_t width, int64_t parts, std::optional<int64_t> slot)
     : width_(width), parts_(parts), slot_(slot) {
-    if (s.has("weight")) lin_.emplace(s, width, parts * width);
+    if (!slot) lin_.emplace(s, width, parts * width);
 }
 
 ggml_tensor* Modulation::operator()(Graph& g, const Values& v) const {
     if (lin_) return (*lin_)(g, ggml_silu(g.context, v.at("vec")));
     ggml_tensor* slots = v.at("slots");
     return ggml_view_2d(g.context, slots, parts_ * width_, slots->ne[2], slots->nb[2],
-                        static_cast<size_t>(slot_) * slots->nb[1]);
+                        static_cast<size_t>(*slot_) * slots->nb[1]);
 }
 
 void JointAttention::operator()(Graph& g, Values& v) const {

@@ -66,13 +66,14 @@ JointlyAttended attend_jointly(Graph& g, const FluxProjections& of_text, ggml_te
 // network has made them for all blocks.
 class Modulation {
   public:
-    // So many `parts`; the first slot, if the file has no layer of this name.
-    Modulation(const Scope& s, int64_t width, int64_t parts, int64_t slot);
+    // So many `parts`; `slot`: the first of those that are read, if there is no layer.
+    Modulation(const Scope& s, int64_t width, int64_t parts, std::optional<int64_t> slot);
     ggml_tensor* operator()(Graph& g, const Values& v) const;  // [N, parts * C]
 
   private:
     std::optional<Linear> lin_;
-    int64_t width_, parts_, slot_;
+    int64_t width_, parts_;
+    std::optional<int64_t> slot_;
 };
 
 // The halves of a block of two streams, a text's and a picture's, which attend together. Each stream has a modulation
@@ -83,7 +84,7 @@ struct JointAttention {
         FluxProjections projections;
         Linear proj;
 
-        Stream(const Scope& s, const std::string& stream, int64_t width, int64_t head, int64_t slot)
+        Stream(const Scope& s, const std::string& stream, int64_t width, int64_t head, std::optional<int64_t> slot)
             : mod(s / (stream + "_mod.lin"), width, 6, slot),
               projections(s / (stream + "_attn"), s / (stream + "_attn.norm"), width, head),
               proj(s / (stream + "_attn.proj"), width, width) {}
@@ -92,7 +93,8 @@ struct JointAttention {
     int64_t heads;
 
     // `img_slot`, `txt_slot`: see Modulation.
-    JointAttention(const Scope& s, int64_t width, int64_t head, int64_t img_slot = 0, int64_t txt_slot = 0)
+    JointAttention(const Scope& s, int64_t width, int64_t head, std::optional<int64_t> img_slot = {},
+                   std::optional<int64_t> txt_slot = {})
         : img(s, "img", width, head, img_slot), txt(s, "txt", width, head, txt_slot), heads(width / head) {}
 
     // On "x", "context", "vec" or "slots", "rope" and, if there is one, "mask".

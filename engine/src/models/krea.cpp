@@ -22,15 +22,15 @@ struct Attention {
     RmsNorm qnorm, knorm;
     int64_t head, heads;
 
-    Attention(const Scope& s, int64_t width, float eps)
+    Attention(const Scope& s, int64_t width, int64_t size, float eps)
         : wq(s / "wq", width, width),
           wk(s / "wk", width, s.side("wk.weight", 0)),
           wv(s / "wv", width, wk.out()),
           wo(s / "wo", width, width),
           gate(s / "gate", width, width),
-          qnorm(s / "qknorm.qnorm", s.side("qknorm.qnorm.weight", 0), eps, less_one),
-          knorm(s / "qknorm.knorm", s.side("qknorm.qnorm.weight", 0), eps, less_one),
-          head(s.side("qknorm.qnorm.weight", 0)),
+          qnorm(s / "qknorm.qnorm", size, eps, less_one),
+          knorm(s / "qknorm.knorm", size, eps, less_one),
+          head(size),
           heads(width / head) {
         if (width % head != 0 || wk.out() % head != 0 || width % wk.out() != 0)
             fail(SDCPP_UNSUPPORTED_MODEL, s.name(), ": ", width, " values of queries and ", wk.out(),
@@ -89,10 +89,10 @@ struct AttentionHalf {
     RmsNorm prenorm;
     Attention attn;
 
-    AttentionHalf(const Scope& s, int64_t width, float eps)
+    AttentionHalf(const Scope& s, int64_t width, int64_t head, float eps)
         : lin(table(s, "mod.lin", 6, width)),
           prenorm(s / "prenorm", width, eps, less_one),
-          attn(s / "attn", width, eps) {}
+          attn(s / "attn", width, head, eps) {}
 
     void operator()(Graph& g, Values& v) const {
         ggml_context* c = g.context;
@@ -126,7 +126,8 @@ struct TextAttention {
     Attention attn;
 
     TextAttention(const Scope& s, int64_t width, float eps)
-        : prenorm(s / "prenorm", width, eps, less_one), attn(s / "attn", width, eps) {}
+        : prenorm(s / "prenorm", width, eps, less_one),
+          attn(s / "attn", width, s.side("attn.qknorm.qnorm.weight", 0), eps) {}
 
     ggml_tensor* operator()(Graph& g, ggml_tensor* x, ggml_tensor* mask) const {
         return ggml_add(g.context, x, attn(g, prenorm(g, x), nullptr, mask));
@@ -186,7 +187,7 @@ Krea::Krea(const ModelFiles& files) : Denoiser(files, "krea") {
     for (int i = 0; i < s.count("blocks"); ++i) {
         const Scope own = s / "blocks" / i;
         block(
-            "blocks." + std::to_string(i), [&] { return AttentionHalf(own, width_, eps_); },
+            "blocks." + std::to_string(i), [&] { return AttentionHalf(own, width_, head_, eps_); },
             [&] { return FeedForwardHalf(own, width_, eps_); });
     }
     stage("last", [&] {
@@ -268,12 +269,13 @@ std::vector<Array> Krea::inputs(const Noisy& noisy) const {
             for (int64_t t = 0; t < picture; ++t)
                 table.append(rope, std::array<int64_t, 3>{0, t / sizes.columns, t % sizes.columns});
         }
-        positions_ = {Array::of("rope", {pictures, longest + picture, 2 * head_}, std::move(rope))};
+        std::vector<Array> made = {Array::of("rope", {pictures, longest + picture, 2 * head_}, std::move(rope))};
         if (std::any_of(sizes.texts.begin(), sizes.texts.end(), [&](int64_t text) { return text != longest; })) {
-            positions_.push_back(padding_mask("context_mask", sizes.texts, longest, 0));
-            positions_.push_back(padding_mask("mask", sizes.texts, longest, picture));
+            made.push_back(padding_mask("context_mask", sizes.texts, longest, 0));
+            made.push_back(padding_mask("mask", sizes.texts, longest, picture));
         }
-        positions_of_ = sizes;
+        positions_ = std::move(made);
+        positions_of_ = std::move(sizes);
     }
     std::vector<Array> out = {Array::of("x", {pictures, picture, channels_ * patch * patch},
                                         patches(noisy.x, noisy.shape, patch, PatchOrder::channel_first)),

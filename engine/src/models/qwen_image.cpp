@@ -91,11 +91,13 @@ std::vector<Array> QwenImage::positions(const Sizes& sizes) const {
 std::vector<Array> QwenImage::inputs(const Noisy& noisy) const {
     Sizes sizes = {noisy.shape.height / patch, noisy.shape.width / patch, {}};
     for (const Conditioning* one : noisy.conditionings) sizes.texts.push_back(one->at("context").shape[1]);
+    const int64_t tokens = sizes.rows * sizes.columns;
     if (positions_.empty() || sizes != positions_of_) {
-        positions_ = positions(sizes);
-        positions_of_ = sizes;
+        std::vector<Array> made = positions(sizes);
+        positions_ = std::move(made);
+        positions_of_ = std::move(sizes);
     }
-    std::vector<Array> out = {Array::of("x", {noisy.rows(), sizes.rows * sizes.columns, channels_ * patch * patch},
+    std::vector<Array> out = {Array::of("x", {noisy.rows(), tokens, channels_ * patch * patch},
                                         patches(noisy.x, noisy.shape, patch, PatchOrder::channel_first)),
                               Array::of("time", {noisy.rows(), sinusoids_}, sinusoids(noisy.timesteps, sinusoids_)),
                               joined(noisy.conditionings, "context")};

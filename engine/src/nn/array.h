@@ -10,6 +10,8 @@
 
 #include <ggml.h>
 
+#include "base/error.h"
+
 namespace sdcpp {
 
 // `shape` outermost first, `data` contiguous and row-major in `type`. The outermost side is the batch, unless the array
@@ -31,6 +33,10 @@ struct Array {
                                    : std::is_same_v<T, int32_t> ? GGML_TYPE_I32
                                                                 : GGML_TYPE_F16;
         static_assert(type != GGML_TYPE_F16 || std::is_same_v<T, ggml_fp16_t>);
+        int64_t wanted = 1;
+        for (const int64_t side : shape) wanted *= side;
+        if (wanted != static_cast<int64_t>(values.size()))
+            fail(SDCPP_INTERNAL, "the array ", name, " has ", values.size(), " values in place of ", wanted);
         const auto kept = std::make_shared<const std::vector<T>>(std::move(values));
         return {std::move(name), type, std::move(shape), kept->data(), shared, kept};
     }

@@ -90,6 +90,9 @@ ggml_tensor* from_tokens(Graph& g, ggml_tensor* tokens, int64_t width, int64_t h
 }
 
 ggml_tensor* apply_rope(Graph& g, ggml_tensor* x, ggml_tensor* rope, int64_t heads) {
+    if (rope->ne[0] != 2 * (x->ne[0] / heads))
+        fail(SDCPP_UNSUPPORTED_MODEL, "heads of ", x->ne[0] / heads, " values get rotary positions for ",
+             rope->ne[0] / 2);
     if (ggml_tensor* y = cpu::apply_rope(g, x, rope, heads)) return y;
     ggml_context* c = g.context;
     const int64_t size = x->ne[0] / heads, tokens = x->ne[1], batch = x->ne[2];

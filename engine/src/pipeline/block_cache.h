@@ -25,7 +25,6 @@ class BlockCache {
     // The denoiser's result. `conditionings`: the rows' numbers in the run, which have a cache of their own; they all
     // skip the blocks, or none does. `may_skip`: whether this step may. `skipped` gets whether it has.
     Array run(const std::vector<Array>& inputs, const std::vector<size_t>& conditionings, bool may_skip, bool& skipped);
-    void forget() { known_.clear(); }
 
   private:
     struct Known {

@@ -183,9 +183,12 @@ void require_conditionings(const SampleOptions& options, const Denoiser& net) {
     }
 }
 
-void require_references(const SampleOptions& options, const Denoiser& net, int64_t channels) {
+void require_references(const SampleOptions& options, const Model& model) {
+    const Denoiser& net = *model.denoiser();
+    const int64_t channels = model.facts.latent.channels;
     if (options.references.empty() && options.reference_sides.empty()) return;
-    if (!net.takes_references())
+    const bool taken = model.family.references && model.family.references(model.files);
+    if (!taken || !net.takes_references() || net.extra_channels() != 0)
         fail(SDCPP_INVALID_ARGUMENT, OptionName{"references"}, " have no use: this model takes no reference pictures");
     int64_t count = 0;
     bool whole = options.reference_sides.size() % 2 == 0;
@@ -222,7 +225,10 @@ NoiseTable noise_table(const Model& model, const SampleOptions& options) {
     if (own.logarithm) shift = std::exp(own.logarithm(patches, options.steps));
     NoiseTable out = NoiseTable::flow(options.flow_shift > 0 ? options.flow_shift : shift);
     out.logit_mean = logit_mean;
-    out.terminal = config.number_or("shift_terminal", own.terminal);
+    const Json::Object* told = config.object();
+    out.terminal = told && told->contains("shift_terminal") ? config.number_or("shift_terminal", 0) : own.terminal;
+    if (!(out.terminal >= 0 && out.terminal < 1))
+        fail(SDCPP_UNSUPPORTED_MODEL, "the scheduler's shift_terminal is ", out.terminal, "; 0 to below 1 is possible");
     return out;
 }
 
@@ -299,7 +305,7 @@ Floats generate(Model& model, const SampleOptions& options) {
     if (!std::isfinite(options.guidance_by.scale)) fail(SDCPP_INVALID_ARGUMENT, "cfg_scale must be a finite number");
     if (options.batch < 1 || options.batch > max_together)
         fail(SDCPP_INVALID_ARGUMENT, "batch is ", options.batch, "; 1 to ", max_together, " are possible");
-    require_references(options, *model.denoiser(), facts.latent.channels);
+    require_references(options, model);
     require_conditionings(options, *model.denoiser());
     require_hints(model, options.width, options.height);
 

@@ -109,7 +109,12 @@ void store_references(void* target, const OptionValue& value) {
 
 void store_reference_sides(void* target, const OptionValue& value) {
     std::vector<int64_t>& sides = static_cast<GenerateOptions*>(target)->sample.reference_sides;
-    for (const double side : std::get<std::vector<double>>(value)) sides.push_back(std::llround(side));
+    sides.clear();
+    for (const double side : std::get<std::vector<double>>(value)) {
+        if (side != std::floor(side))
+            fail(SDCPP_INVALID_ARGUMENT, OptionName{"reference_sides"}, " must be whole numbers, not ", side);
+        sides.push_back(static_cast<int64_t>(side));
+    }
 }
 
 void store_mask(void* target, const OptionValue& value) {

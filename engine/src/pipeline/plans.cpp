@@ -48,11 +48,24 @@ Use use_of(Model& model, const std::string& network, const PictureSize& size) {
             if (taken.name == "context") shape.insert(shape.begin() + 1, text_tokens(model, chunks, usual_tokens));
             Array zeros{taken.name, GGML_TYPE_F32, std::move(shape)};
             zeros = Array::of(taken.name, zeros.shape, Floats(static_cast<size_t>(zeros.count())));
-            conditioning.items.push_back({std::move(zeros)});
+            const bool mixes = model.family.text.mixes_lengths && taken.name == "context";
+            conditioning.items.push_back(
+                {std::move(zeros), mixes ? Conditioning::Join::pad : Conditioning::Join::equal});
+        }
+        // a prompt and the negative one are rarely of one length, and are masked then
+        Conditioning shorter;
+        for (const Conditioning::Item& item : conditioning.items) {
+            std::vector<int64_t> shape = item.array.shape;
+            const bool masked = model.family.text.mixes_lengths && item.array.name == "context" && shape[1] > 1;
+            if (masked) --shape[1];
+            Array zeros{item.array.name, GGML_TYPE_F32, shape};
+            shorter.items.push_back(
+                {Array::of(item.array.name, shape, Floats(static_cast<size_t>(zeros.count()))), item.join});
         }
         const auto count = static_cast<size_t>(batch * (guided ? 2 : 1));
         Noisy noisy;
         noisy.conditionings.assign(count, &conditioning);
+        for (size_t row = static_cast<size_t>(batch); row < count; ++row) noisy.conditionings[row] = &shorter;
         noisy.negative.assign(count, false);
         noisy.shape = {denoiser.in_channels(), 1, h, w};
         noisy.x.resize(count * static_cast<size_t>(noisy.shape.count()));

@@ -13,8 +13,7 @@ struct Row {
     int64_t tokens = 0, width = 0;
 };
 
-// All states that a row of the recipe names, side by side along their channels.
-// Without the `first` tokens.
+// All states that a row of the recipe names, side by side along their channels, without the `first` tokens.
 Row side_by_side(const std::vector<TextStates>& row, const EncodedTexts& texts, int64_t first) {
     Row out;
     out.tokens = texts.at(row.front().encoder).tokens;

@@ -21,7 +21,8 @@ Packing bitsandbytes_4(const PackedLayer& layer) {
     const std::vector<int64_t> sides(shape.begin(), shape.end());
     size_t unused = 0;
     const int64_t count = checked_count(name, sides, from_ggml(GGML_TYPE_F32), unused);
-    if (dtype_block_bytes(layer.tensor.type) != 1 || layer.tensor.count() != (count + 1) / 2)
+    // the bytes may be stored as wider numbers ("bnb_4bit_quant_storage")
+    if (static_cast<int64_t>(layer.tensor.bytes.size()) != (count + 1) / 2)
         layer.fail_here("has ", layer.tensor.bytes.size(), " bytes in place of ", (count + 1) / 2);
     out.rows = sides.front();
     out.columns = count / out.rows;
