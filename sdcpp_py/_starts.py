@@ -88,7 +88,7 @@ class Space:
         return {0: "", 1: "depth", self.channels: "picture"}.get(self.extra_channels, "mask")
 
     def check_depth(self, depth: Image.Image | None, used: Mapping[str, Any], outgrown: bool) -> None:
-        """Raise InvalidArgumentError for depths that the model does not take or lacks. ``outgrown``: the picture is outpainted."""
+        """Raise InvalidArgumentError for depths that the model does not take or lacks. ``outgrown``: outpainting."""
         if depth is None and self.sees == "depth":
             raise InvalidArgumentError.of("depth_image", "is needed: this model follows a picture of depths, near is bright")
         if depth is not None and self.sees != "depth":

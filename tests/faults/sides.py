@@ -26,7 +26,7 @@ import tiny
 import sdcpp_py
 from sdcpp_py.errors import EngineError, SdcppError
 
-FAMILIES = ("sd1", "sdxl", "z-image", "flux.1")
+FAMILIES = ("sd1", "sdxl", "z-image", "flux.1", "chroma", "flux.2", "krea-2", "qwen-image", "sd3")
 RUN = {"width": 64, "height": 64, "steps": 1, "progress": False, "seed": 1}
 
 

@@ -95,6 +95,8 @@ constexpr Stranger strangers[] = {
     {"Kolors", later, "encoder_hid_proj.weight add_embedding.linear_1.weight"},
     {"Kandinsky 2", later, "encoder_hid_proj.image_embeds.weight"},
     // their autoencoders
+    {"the VAE of Wan 2.2", later,
+     "decoder.upsamples.0.upsamples.0.residual.0.gamma | decoder.up_blocks.0.upsampler.resample.1.weight"},
     {"Sana's VAE (DC-AE)", later, "encoder.down_blocks.0.0.*"},
 };
 
