@@ -64,6 +64,8 @@ class Space:
             raise InvalidArgumentError.of("mask_image", "needs init_image, the picture that is repainted in part")
         if self.sees == "mask" and used.get("soft_inpainting"):
             raise InvalidArgumentError.of("soft_inpainting", "has no use: this model sees the mask, and paints the border itself")
+        if used.get("soft_mask") and used.get("soft_inpainting"):
+            raise InvalidArgumentError.of("soft_mask", "goes without soft_inpainting: they are two ways to repaint softly")
         used.update({name: value for name, value in _inpaint.DEFAULTS.items() if name not in used})
         return [_inpaint.prepared(picture, mask, used["width"], used["height"], used) for picture in pictures]
 

@@ -151,7 +151,7 @@ def test_soft_inpaintings_share_is_half_at_the_threshold():
 def test_soft_inpaintings_options_without_it_are_told(pipeline, picture, mask, caplog):
     pipeline.generate(PROMPT, init_image=picture, mask_image=mask, soft_preservation=0.2, **SMALL)
     assert "soft_preservation has no effect without soft_inpainting" in caplog.text
-    with pytest.raises(errors.InvalidArgumentError, match="soft_mask goes without soft inpainting"):
+    with pytest.raises(errors.InvalidArgumentError, match="soft_mask goes without soft_inpainting"):
         pipeline.generate(PROMPT, init_image=picture, mask_image=mask, soft_mask=True, soft_inpainting=True, **SMALL)
     with pytest.raises(errors.InvalidArgumentError, match="soft_contrast_boost"):
         pipeline.generate(PROMPT, init_image=picture, mask_image=mask, soft_inpainting=True, soft_contrast_boost=0, **SMALL)
