@@ -35,7 +35,10 @@ SMALL = {"width": 32, "height": 32, "steps": 1}
 
 
 class Odd:
-    """An object that is nothing."""
+    """An object that is nothing. The class itself can be called, as a callback would be."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        pass
 
     def __repr__(self) -> str:
         raise RuntimeError("no repr")
