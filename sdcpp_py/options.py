@@ -178,7 +178,7 @@ def choice(name: str, value: Any, known: Sequence[str]) -> str:
     if isinstance(value, str) and value in known:
         return value
     near = difflib.get_close_matches(shown(value, 40), known, n=3, cutoff=0.3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ";"
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
     raise InvalidArgumentError.of(name, f"{shown(value)}{hint} There are: {', '.join(known)}", before="unknown ")
 
 

@@ -907,6 +907,7 @@ class Pipeline:
     ) -> planner.Plan:
         """The plan that `generate` would follow for pictures of this size; nothing is loaded.
 
+        Tokens of ``ref_images`` are not counted here. `generate` counts them, within the same budget.
         ``network`` is one of `networks`; None: the diffusion model. Raises OverBudgetError if nothing fits,
         InvalidArgumentError, MissingPartError.
         """
@@ -934,6 +935,7 @@ class Pipeline:
     ) -> dict[str, planner.Plan]:
         """The plans of all networks that `generate` would run, in order; a decoder's may be that of a tile.
 
+        Tokens of ``ref_images`` are not counted, as in `plan`.
         ``init_image`` tells whether the run begins from a picture. Raises OverBudgetError, whose ``least_bytes`` are enough for
         the whole run; InvalidArgumentError; MissingPartError.
         """

@@ -1270,6 +1270,11 @@ def flux_fill(folder: Path) -> Files:
     return flux_texts(folder) | {"diffusion_model": one(folder, r.flux() | {"img_in.weight": (3072, 384)}, "BF16")["model"]}
 
 
+@layout("flux1-canny-dev: inputs for a picture of edges", refusal="32 input channels")
+def flux_canny(folder: Path) -> Files:
+    return flux_texts(folder) | {"diffusion_model": one(folder, r.flux() | {"img_in.weight": (3072, 128)}, "BF16")["model"]}
+
+
 @layout("a checkpoint with tensors that nothing uses", family="sd1", unused=2)
 def sd15_with_strangers(folder: Path) -> Files:
     return one(folder, sd1(), more={"model.diffusion_model.adapter.weight": ("F16", (8, 8)), "foo.bar": ("F16", (3,))})

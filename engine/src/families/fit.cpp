@@ -43,6 +43,10 @@ void require_fit(const std::vector<NamedNetwork>& networks, const Family& family
         const auto& net = static_cast<const Denoiser&>(*denoiser->network);
         // none; depths; a picture to be edited; a mask and the picture under it
         const int64_t extra = net.extra_channels(), latent = net.out_channels();
+        if (extra != 0 && !net.takes_extra_channels())
+            fail(SDCPP_UNSUPPORTED_MODEL, "a ", net.name(), " with ", net.in_channels(), " input channels, ", extra,
+                 " beside the latent's: a mask or pictures in them are supported for UNets alone; take a model for "
+                 "text-to-image");
         if (extra != 0 && extra != 1 && extra != latent && extra != latent + 1)
             fail(SDCPP_UNSUPPORTED_MODEL, "a diffusion model with ", net.in_channels(), " input channels, ", extra,
                  " beside the latent's: supported are one (depths), ", latent, " (editing) and ", latent + 1,

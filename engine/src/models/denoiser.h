@@ -67,6 +67,8 @@ class Denoiser : public Network {
             if (taken.name == name) return taken.width;
         return 0;
     }
+    // Whether it takes a mask, a picture or depths in input channels beside the latent's.
+    virtual bool takes_extra_channels() const { return false; }
     // Whether it takes reference pictures.
     virtual bool takes_references() const { return false; }
     // Whether it was distilled to take a scale of guidance (an array "guidance" [rows]).

@@ -18,6 +18,7 @@ class UNet : public Denoiser {
     int64_t in_channels() const override { return in_channels_; }
     int64_t out_channels() const override { return out_channels_; }
     int64_t multiple() const override { return multiple_; }
+    bool takes_extra_channels() const override { return true; }
     std::vector<Taken> conditioning() const override;
     std::vector<Array> inputs(const Noisy& noisy) const override;
 
