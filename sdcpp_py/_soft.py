@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 
 _SMOOTH = 1.0  # latent pixels, of distances
 _EDGE = 4.0  # pixels, of the paste mask
-_LEAST = 0.5 / 255  # of a result that can be seen
+_LEAST = 0.5 / 255  # a smaller share of a result cannot be seen
 
 
 def by_change(work: _inpaint.Work, before: Floats, after: Floats, factor: int, used: Mapping[str, Any]) -> _inpaint.Work:

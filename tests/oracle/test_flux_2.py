@@ -14,7 +14,7 @@ from sdcpp_py import sampling
 from sdcpp_py.text import _qwen_tokenizer
 
 TOLERANCE = 1e-4
-# what the language model's own template gives for one message without thinking
+# the language model's own template, for one message without thinking
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{{ '<|im_start|>assistant\n<think>\n\n</think>\n\n' }}"

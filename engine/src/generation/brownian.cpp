@@ -9,7 +9,7 @@
 namespace sdcpp {
 namespace {
 
-constexpr int digits = 6;  // of times, behind the point
+constexpr int digits = 6;  // a time is rounded to so many behind the point
 
 // As Python's round(): to the nearest decimal number, by the exact binary value.
 double rounded(double time) {

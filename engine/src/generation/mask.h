@@ -13,7 +13,7 @@ struct SoftInpainting {
     bool on = false;
     double bias = 1;           // how fast a mask's share falls as noise goes: the power of sigma
     double preservation = .5;  // how much of the latent stays
-    double contrast = 4;       // of lengths: the larger, the more the longer one counts
+    double contrast = 4;       // the larger, the more the longer of two latents counts
 };
 
 // What stays, for all pictures of a run, one behind the other.

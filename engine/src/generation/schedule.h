@@ -30,7 +30,7 @@ class NoiseTable {
 
     std::vector<double> aligned_sigmas;    // the schedule "ays"; empty: none are known
     std::vector<double> geometric_sigmas;  // the schedule "gits", likewise
-    double logit_mean = 0;                 // of the schedule "logit_normal"
+    double logit_mean = 0;                 // the normal distribution's mean in "logit_normal"
     int steps_offset = 1;                  // added to the timesteps of the schedule "leading"
     bool leading_past_last = false;        // "leading" is spaced for one more step, which is left out
     // The schedule of timesteps between whose first and last levels "karras" and "exponential" run; "": the table's.

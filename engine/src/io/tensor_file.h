@@ -30,7 +30,7 @@ struct TensorInfo {
     std::vector<int64_t> shape;                 // outermost first, as PyTorch writes it
     std::span<const std::byte> bytes;           // contiguous, row-major
     std::shared_ptr<const ScaleGrid> scales{};  // null: none
-    std::shared_ptr<const Packing> packing{};   // what the codes of a packed tensor stand for; null: it is not packed
+    std::shared_ptr<const Packing> packing{};   // how a packed tensor's codes become values; null: none
     int64_t first_row = 0;                      // scales and packing count rows from so many before this tensor's first
 
     int64_t count() const {

@@ -9,7 +9,7 @@
 
 namespace sdcpp {
 
-constexpr float flux_eps = 1e-6f;  // of its norms
+constexpr float flux_eps = 1e-6f;  // the norms add it to variances
 
 // Sinusoids, or a pooled text, to the width of the blocks.
 struct FluxEmbedding {
@@ -76,8 +76,8 @@ class Modulation {
     std::optional<int64_t> slot_;
 };
 
-// The halves of a block of two streams, a text's and a picture's, which attend together. Each stream has a modulation
-// of its own, six vectors: shift, scale and gate of the attention and of the feed-forward layers.
+// The halves of a block of two streams, a text's and a picture's, which attend together. Each stream has its
+// own modulation. It is six vectors: shift, scale and gate of the attention and of the feed-forward layers.
 struct JointAttention {
     struct Stream {
         Modulation mod;

@@ -32,7 +32,7 @@ class Sd3 : public Denoiser {
     static constexpr int64_t patch = 2;
 
     int64_t channels_, width_, context_width_, pooled_width_, head_, sinusoids_;
-    int64_t side_ = 0;                // of the square of learned places
+    int64_t side_ = 0;                // the learned places are a square of this side
     const Weight* places_ = nullptr;  // they stay in the file; a picture takes those of the square's middle
     mutable Array taken_;             // The last run's, for the next one of the same sizes.
     mutable int64_t rows_ = 0, columns_ = 0;

@@ -28,7 +28,7 @@ class BlockCache {
 
   private:
     struct Known {
-        std::vector<float> first, rest;  // what the first block and all others added to the first state
+        std::vector<float> first, rest;  // the first state's change by the first block, and by all others
     };
     Array all(const std::vector<Array>& inputs, Known& known);
     void learn_rest(const Array& head, const Array& last, Known& known) const;

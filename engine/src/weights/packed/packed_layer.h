@@ -26,7 +26,7 @@ class PackedLayer {
 
     TensorInfo& tensor;
     std::string_view format;
-    const Json& facts;  // what the file says of the layer
+    const Json& facts;  // the layer's description in the file
 
     // `words` stand behind "X.weight is packed as nvfp4, but ".
     template <typename... Words>

@@ -15,7 +15,7 @@ namespace sdcpp {
 struct BlockFactors {
     std::string name{};  // the tensor's
     std::span<const std::byte> bytes{};
-    DType type{};                // of the factors, unless they are bytes that a table has the numbers for
+    DType type{};                // the factors' type, unless they are bytes, whose numbers a table has
     std::vector<float> table{};  // 256 numbers; empty: none
     int64_t side = 0;            // values that share a factor
     // Factors of a row, padding included, if they lie in tiles of 128 rows and 4 columns; 0: row by row.
@@ -30,7 +30,7 @@ struct BlockFactors {
 //   value[row, column] = level(code) * factor * block factor * row factor, un-rotated, * column factor
 struct Packing {
     std::string format;             // such as "nvfp4", as `sdcpp info` writes it
-    int bits = 8;                   // of a code: 4, 6 (the low four of a row first, then its high two) or 8
+    int bits = 8;                   // a code's size: 4, 6 (the low four of a row first, then its high two) or 8
     bool high_first = false;        // the first of two codes in a byte is in its high half
     std::vector<float> levels{};    // by code; empty: codes are whole numbers in two's complement
     int64_t rows = 0, columns = 0;  // as stored
