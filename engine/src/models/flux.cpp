@@ -203,9 +203,7 @@ Array Flux::slot_inputs(std::span<const float> timesteps) const {
 std::vector<Array> Flux::inputs(const Noisy& noisy) const {
     Array context = joined(noisy.conditionings, "context");
     const int64_t text = context.shape[1];
-    Sizes sizes{noisy.rows(), text, {noisy.shape}};
-    for (const Noisy::Reference& reference : noisy.references) sizes.pictures.push_back(reference.shape);
-    if (sizes != rope_of_) {
+    const auto places = [&](const PictureSizes& sizes) -> std::vector<Array> {
         const auto count = static_cast<int64_t>(sizes.pictures.size());
         int64_t most_rows = 1, most_columns = 1;
         for (const LatentShape& shape : sizes.pictures) {
@@ -224,19 +222,19 @@ std::vector<Array> Flux::inputs(const Noisy& noisy) const {
             }
         }
         const int64_t tokens = static_cast<int64_t>(rope.size()) / (2 * head_ * noisy.rows());
-        rope_ = Array::of("rope", {noisy.rows(), tokens, 2 * head_}, std::move(rope));
-        rope_of_ = std::move(sizes);
-    }
+        return {Array::of("rope", {noisy.rows(), tokens, 2 * head_}, std::move(rope))};
+    };
+    const Array& rope = rope_.of(PictureSizes::of(noisy, text), places).front();
     std::vector<Array> out = {
         patches_with_references(noisy, patch, PatchOrder::channel_first),
         pooled_width_ > 0 ? Array::of("time", {noisy.rows(), sinusoids_}, sinusoids(noisy.timesteps, sinusoids_))
                           : slot_inputs(noisy.timesteps),
-        std::move(context), rope_};
+        std::move(context), rope};
     if (pooled_width_ > 0) out.push_back(joined(noisy.conditionings, "pooled"));
     std::vector<int64_t> texts;
     for (const Conditioning* one : noisy.conditionings) texts.push_back(one->at("context").shape[1]);
     if (std::any_of(texts.begin(), texts.end(), [&](int64_t own) { return own != text; }))
-        out.push_back(padding_mask("mask", texts, text, rope_.shape[1] - text));
+        out.push_back(padding_mask("mask", texts, text, rope.shape[1] - text));
     if (guided_) out.push_back(guidance_sinusoids(noisy, sinusoids_));
     return out;
 }

@@ -184,9 +184,7 @@ Flux2::Flux2(const ModelFiles& files) : Denoiser(files, "flux_2") {
 std::vector<Array> Flux2::inputs(const Noisy& noisy) const {
     Array context = joined(noisy.conditionings, "context");
     const int64_t text = context.shape[1];
-    Sizes sizes{noisy.rows(), text, {noisy.shape}};
-    for (const Noisy::Reference& reference : noisy.references) sizes.pictures.push_back(reference.shape);
-    if (sizes != rope_of_) {
+    const auto places = [&](const PictureSizes& sizes) -> std::vector<Array> {
         const auto count = static_cast<int64_t>(sizes.pictures.size());
         int64_t rows = 1, columns = 1;
         for (const LatentShape& shape : sizes.pictures) {
@@ -205,12 +203,12 @@ std::vector<Array> Flux2::inputs(const Noisy& noisy) const {
             }
         }
         const int64_t tokens = static_cast<int64_t>(rope.size()) / (2 * head_ * noisy.rows());
-        rope_ = Array::of("rope", {noisy.rows(), tokens, 2 * head_}, std::move(rope));
-        rope_of_ = std::move(sizes);
-    }
+        return {Array::of("rope", {noisy.rows(), tokens, 2 * head_}, std::move(rope))};
+    };
+    const Array& rope = rope_.of(PictureSizes::of(noisy, text), places).front();
     std::vector<Array> out = {patches_with_references(noisy, 1, PatchOrder::channel_first),
                               Array::of("time", {noisy.rows(), sinusoids_}, sinusoids(noisy.timesteps, sinusoids_)),
-                              std::move(context), rope_};
+                              std::move(context), rope};
     if (guided_) out.push_back(guidance_sinusoids(noisy, sinusoids_));
     return out;
 }

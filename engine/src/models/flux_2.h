@@ -3,6 +3,7 @@
 #pragma once
 
 #include "models/denoiser.h"
+#include "models/kept_inputs.h"
 
 namespace sdcpp {
 
@@ -34,13 +35,7 @@ class Flux2 : public Denoiser {
     std::vector<std::string> modulated_by_;  // stages
     std::vector<int> axes_;                  // how many values of a head each of the four axes rotates
     double theta_;
-    struct Sizes {
-        int64_t batch = 0, text = 0;          // tokens
-        std::vector<LatentShape> pictures{};  // the latent, and those of reference pictures
-        bool operator==(const Sizes&) const = default;
-    };
-    mutable Array rope_;  // The last run's, for the next one of the same sizes.
-    mutable Sizes rope_of_;
+    mutable KeptInputs<PictureSizes> rope_;
 };
 
 }  // namespace sdcpp

@@ -256,32 +256,33 @@ void Krea::text_stages(const Scope& s) {
     });
 }
 
-std::vector<Array> Krea::inputs(const Noisy& noisy) const {
-    Sizes sizes = {noisy.shape.height / patch, noisy.shape.width / patch, {}};
-    for (const Conditioning* one : noisy.conditionings) sizes.texts.push_back(one->at("context").shape[1]);
-    const int64_t pictures = noisy.rows(), picture = sizes.rows * sizes.columns;
-    if (positions_.empty() || sizes != positions_of_) {
-        const int64_t longest = *std::max_element(sizes.texts.begin(), sizes.texts.end());
-        const RopeTable table(axes_, theta_, {1, sizes.rows, sizes.columns});
-        std::vector<float> rope;
-        for (int64_t n = 0; n < pictures; ++n) {
-            for (int64_t t = 0; t < longest; ++t) table.append(rope, std::array<int64_t, 3>{0, 0, 0});
-            for (int64_t t = 0; t < picture; ++t)
-                table.append(rope, std::array<int64_t, 3>{0, t / sizes.columns, t % sizes.columns});
-        }
-        std::vector<Array> made = {Array::of("rope", {pictures, longest + picture, 2 * head_}, std::move(rope))};
-        if (std::any_of(sizes.texts.begin(), sizes.texts.end(), [&](int64_t text) { return text != longest; })) {
-            made.push_back(padding_mask("context_mask", sizes.texts, longest, 0));
-            made.push_back(padding_mask("mask", sizes.texts, longest, picture));
-        }
-        positions_ = std::move(made);
-        positions_of_ = std::move(sizes);
+std::vector<Array> Krea::positions(const PatchSizes& sizes) const {
+    const auto& [rows, columns, texts] = sizes;
+    const auto pictures = static_cast<int64_t>(texts.size()), picture = rows * columns;
+    const int64_t longest = *std::max_element(texts.begin(), texts.end());
+    const RopeTable table(axes_, theta_, {1, rows, columns});
+    std::vector<float> rope;
+    for (int64_t n = 0; n < pictures; ++n) {
+        for (int64_t t = 0; t < longest; ++t) table.append(rope, std::array<int64_t, 3>{0, 0, 0});
+        for (int64_t t = 0; t < picture; ++t) table.append(rope, std::array<int64_t, 3>{0, t / columns, t % columns});
     }
-    std::vector<Array> out = {Array::of("x", {pictures, picture, channels_ * patch * patch},
+    std::vector<Array> out = {Array::of("rope", {pictures, longest + picture, 2 * head_}, std::move(rope))};
+    if (std::any_of(texts.begin(), texts.end(), [&](int64_t text) { return text != longest; })) {
+        out.push_back(padding_mask("context_mask", texts, longest, 0));
+        out.push_back(padding_mask("mask", texts, longest, picture));
+    }
+    return out;
+}
+
+std::vector<Array> Krea::inputs(const Noisy& noisy) const {
+    const auto& made =
+        positions_.of(PatchSizes::of(noisy, patch), [this](const PatchSizes& own) { return positions(own); });
+    const int64_t tokens = noisy.shape.height / patch * (noisy.shape.width / patch);
+    std::vector<Array> out = {Array::of("x", {noisy.rows(), tokens, channels_ * patch * patch},
                                         patches(noisy.x, noisy.shape, patch, PatchOrder::channel_first)),
-                              Array::of("time", {pictures, sinusoids_}, sinusoids(noisy.timesteps, sinusoids_)),
+                              Array::of("time", {noisy.rows(), sinusoids_}, sinusoids(noisy.timesteps, sinusoids_)),
                               joined(noisy.conditionings, "context")};
-    out.insert(out.end(), positions_.begin(), positions_.end());
+    out.insert(out.end(), made.begin(), made.end());
     return out;
 }
 

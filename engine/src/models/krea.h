@@ -3,6 +3,7 @@
 #pragma once
 
 #include "models/denoiser.h"
+#include "models/kept_inputs.h"
 
 namespace sdcpp {
 
@@ -29,18 +30,13 @@ class Krea : public Denoiser {
     static constexpr int64_t patch = 2;
 
     void text_stages(const Scope& s);
+    std::vector<Array> positions(const PatchSizes& sizes) const;
 
     int64_t channels_, width_, text_width_, taps_, head_, sinusoids_;
     float eps_;
     std::vector<int> axes_;  // how many values of a head each of the three axes rotates
     double theta_;
-    struct Sizes {
-        int64_t rows = 0, columns = 0;  // patches
-        std::vector<int64_t> texts{};   // tokens
-        bool operator==(const Sizes&) const = default;
-    };
-    mutable std::vector<Array> positions_;  // The last run's, for the next one of the same sizes.
-    mutable Sizes positions_of_;
+    mutable KeptInputs<PatchSizes> positions_;
 };
 
 }  // namespace sdcpp

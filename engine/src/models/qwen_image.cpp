@@ -14,7 +14,7 @@
 namespace sdcpp {
 namespace {
 
-constexpr double theta = 10000;  // of the rotary positions
+constexpr double theta = 10000;  // the rotary positions' base
 
 }  // namespace
 
@@ -69,7 +69,7 @@ QwenImage::QwenImage(const ModelFiles& files) : Denoiser(files, "qwen_image") {
 }
 
 // A picture's places count from its middle. A text's follow those of the larger side, alike on all axes.
-std::vector<Array> QwenImage::positions(const Sizes& sizes) const {
+std::vector<Array> QwenImage::positions(const PatchSizes& sizes) const {
     const auto [rows, columns, texts] = sizes;
     const auto pictures = static_cast<int64_t>(texts.size()), picture = rows * columns;
     const int64_t longest = *std::max_element(texts.begin(), texts.end());
@@ -89,19 +89,14 @@ std::vector<Array> QwenImage::positions(const Sizes& sizes) const {
 }
 
 std::vector<Array> QwenImage::inputs(const Noisy& noisy) const {
-    Sizes sizes = {noisy.shape.height / patch, noisy.shape.width / patch, {}};
-    for (const Conditioning* one : noisy.conditionings) sizes.texts.push_back(one->at("context").shape[1]);
-    const int64_t tokens = sizes.rows * sizes.columns;
-    if (positions_.empty() || sizes != positions_of_) {
-        std::vector<Array> made = positions(sizes);
-        positions_ = std::move(made);
-        positions_of_ = std::move(sizes);
-    }
+    const auto& made =
+        positions_.of(PatchSizes::of(noisy, patch), [this](const PatchSizes& own) { return positions(own); });
+    const int64_t tokens = noisy.shape.height / patch * (noisy.shape.width / patch);
     std::vector<Array> out = {Array::of("x", {noisy.rows(), tokens, channels_ * patch * patch},
                                         patches(noisy.x, noisy.shape, patch, PatchOrder::channel_first)),
                               Array::of("time", {noisy.rows(), sinusoids_}, sinusoids(noisy.timesteps, sinusoids_)),
                               joined(noisy.conditionings, "context")};
-    out.insert(out.end(), positions_.begin(), positions_.end());
+    out.insert(out.end(), made.begin(), made.end());
     return out;
 }
 

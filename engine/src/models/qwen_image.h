@@ -2,6 +2,7 @@
 #pragma once
 
 #include "models/denoiser.h"
+#include "models/kept_inputs.h"
 
 namespace sdcpp {
 
@@ -29,17 +30,11 @@ class QwenImage : public Denoiser {
   private:
     static constexpr int64_t patch = 2;
 
-    struct Sizes {
-        int64_t rows = 0, columns = 0;  // patches
-        std::vector<int64_t> texts{};   // tokens
-        bool operator==(const Sizes&) const = default;
-    };
-    std::vector<Array> positions(const Sizes& sizes) const;
+    std::vector<Array> positions(const PatchSizes& sizes) const;
 
     int64_t channels_, width_, context_width_, head_, sinusoids_;
-    std::vector<int> axes_;                 // how many values of a head each of the three axes rotates
-    mutable std::vector<Array> positions_;  // The last run's, for the next one of the same sizes.
-    mutable Sizes positions_of_;
+    std::vector<int> axes_;  // how many values of a head each of the three axes rotates
+    mutable KeptInputs<PatchSizes> positions_;
 };
 
 }  // namespace sdcpp

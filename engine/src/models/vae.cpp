@@ -1,11 +1,10 @@
 #include "models/vae.h"
 
-#include <memory>
 #include <optional>
 #include <utility>
 
+#include "models/vae_parts.h"
 #include "nn/layer_parts.h"
-#include "nn/layers.h"
 
 namespace sdcpp {
 namespace {
@@ -52,28 +51,10 @@ struct AttnBlock {
     }
 };
 
-// A function of "x" alone, as a stage.
-template <typename Layer>
-auto on_x(Layer layer) {
-    return
-        [layer = std::make_shared<Layer>(std::move(layer))](Graph& g, Values& v) { v["x"] = (*layer)(g, v.at("x")); };
-}
-
 struct NormOut {
     GroupNorm norm_out;
     Conv2d conv_out;
     ggml_tensor* operator()(Graph& g, ggml_tensor* x) const { return conv_out(g, norm_out.silu(g, x)); }
-};
-
-struct Upsample {
-    Conv2d conv;
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const { return conv(g, upsample(g, x)); }
-};
-
-struct Downsample {
-    Conv2d conv;
-    // One row and column of zeros at the far sides only, as the reference pads.
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const { return conv(g, ggml_pad(g.context, x, 1, 1, 0, 0)); }
 };
 
 // [N, 4 C, h, w] to [N, C, 2 h, 2 w]: channels c * 4 + dy * 2 + dx become places.
@@ -176,7 +157,8 @@ VaeDecoder::VaeDecoder(const ModelFiles& files) : VaeHalf(files) {
         for (int i = 0; i < up.count("block"); ++i) resnet_stage(up / "block" / i, width);
         if (up.has("upsample")) {
             factor_ *= 2;
-            stage(up.name() + ".upsample", [&] { return on_x(Upsample{Conv2d(up / "upsample.conv", width, width)}); });
+            stage(up.name() + ".upsample",
+                  [&] { return on_x(VaeUpsample{Conv2d(up / "upsample.conv", width, width)}); });
         }
     }
     stage("norm_out", [&] {
@@ -197,7 +179,7 @@ VaeEncoder::VaeEncoder(const ModelFiles& files) : VaeHalf(files) {
         if (down.has("downsample")) {
             factor_ *= 2;
             stage(down.name() + ".downsample",
-                  [&] { return on_x(Downsample{Conv2d(down / "downsample.conv", width, width, 3, 2, 0)}); });
+                  [&] { return on_x(VaeDownsample{Conv2d(down / "downsample.conv", width, width, 3, 2, 0)}); });
         }
     }
     middle_stages(s, width);

@@ -1,10 +1,9 @@
 #include "models/wan_vae.h"
 
-#include <memory>
 #include <optional>
 #include <utility>
 
-#include "nn/layers.h"
+#include "models/vae_parts.h"
 
 namespace sdcpp {
 namespace {
@@ -49,28 +48,10 @@ struct AttentionBlock {
     }
 };
 
-// A function of "x" alone, as a stage.
-template <typename Layer>
-auto on_x(Layer layer) {
-    return
-        [layer = std::make_shared<Layer>(std::move(layer))](Graph& g, Values& v) { v["x"] = (*layer)(g, v.at("x")); };
-}
-
 struct Head {
     ChannelNorm norm;
     Conv2d conv;
     ggml_tensor* operator()(Graph& g, ggml_tensor* x) const { return conv(g, norm.silu(g, x)); }
-};
-
-struct Upsample {
-    Conv2d conv;
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const { return conv(g, upsample(g, x)); }
-};
-
-struct Downsample {
-    Conv2d conv;
-    // One row and column of zeros at the far sides only.
-    ggml_tensor* operator()(Graph& g, ggml_tensor* x) const { return conv(g, ggml_pad(g.context, x, 1, 1, 0, 0)); }
 };
 
 }  // namespace
@@ -105,7 +86,7 @@ WanVaeDecoder::WanVaeDecoder(const ModelFiles& files) : WanVaeHalf(files) {
         factor_ *= 2;
         stage(layer.name(), [&] {
             const int64_t in = std::exchange(width, layer.side("resample.1.weight", 0));
-            return on_x(Upsample{Conv2d(layer / "resample.1", in, width)});
+            return on_x(VaeUpsample{Conv2d(layer / "resample.1", in, width)});
         });
     }
     stage("decoder.head", [&] { return on_x(Head{ChannelNorm(s / "head.0", width), Conv2d(s / "head.2", width, 3)}); });
@@ -125,7 +106,7 @@ WanVaeEncoder::WanVaeEncoder(const ModelFiles& files) : WanVaeHalf(files) {
             continue;
         }
         factor_ *= 2;
-        stage(layer.name(), [&] { return on_x(Downsample{Conv2d(layer / "resample.1", width, width, 3, 2, 0)}); });
+        stage(layer.name(), [&] { return on_x(VaeDownsample{Conv2d(layer / "resample.1", width, width, 3, 2, 0)}); });
     }
     middle_stages(s, width);
     stage("encoder.head",

@@ -200,7 +200,8 @@ ZImage::ZImage(const ModelFiles& files) : Denoiser(files, "z_image") {
 }
 
 // Inputs that depend on sizes alone: a mark for the text's own tokens, positions, and masks if texts differ in length.
-std::vector<Array> ZImage::positions(int64_t rows, int64_t columns, const std::vector<int64_t>& texts) const {
+std::vector<Array> ZImage::positions(const PatchSizes& sizes) const {
+    const auto& [rows, columns, texts] = sizes;
     const auto count = static_cast<int64_t>(texts.size());
     const int64_t picture = rows * columns, picture_padded = padded(picture);
     const int64_t longest = padded(*std::max_element(texts.begin(), texts.end()));
@@ -248,19 +249,16 @@ std::vector<Array> ZImage::positions(int64_t rows, int64_t columns, const std::v
 }
 
 std::vector<Array> ZImage::inputs(const Noisy& noisy) const {
-    Sizes sizes = {noisy.shape.height / patch, noisy.shape.width / patch, {}};
-    for (const Conditioning* one : noisy.conditionings) sizes.texts.push_back(one->at("context").shape[1]);
-    if (positions_.empty() || sizes != positions_of_) {
-        positions_ = positions(sizes.rows, sizes.columns, sizes.texts);
-        positions_of_ = sizes;
-    }
+    const auto& made =
+        positions_.of(PatchSizes::of(noisy, patch), [this](const PatchSizes& own) { return positions(own); });
+    const int64_t tokens = noisy.shape.height / patch * (noisy.shape.width / patch);
     std::vector<float> timesteps;  // it counts from noise to picture
     for (const float timestep : noisy.timesteps) timesteps.push_back(1000 - timestep);
-    std::vector<Array> out = {Array::of("x", {noisy.rows(), sizes.rows * sizes.columns, channels_ * patch * patch},
+    std::vector<Array> out = {Array::of("x", {noisy.rows(), tokens, channels_ * patch * patch},
                                         patches(noisy.x, noisy.shape, patch, PatchOrder::place_first)),
                               Array::of("time", {noisy.rows(), sinusoids_}, sinusoids(timesteps, sinusoids_)),
                               joined(noisy.conditionings, "context", sequence_multiple)};
-    out.insert(out.end(), positions_.begin(), positions_.end());
+    out.insert(out.end(), made.begin(), made.end());
     return out;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "models/denoiser.h"
+#include "models/kept_inputs.h"
 
 namespace sdcpp {
 
@@ -29,18 +30,12 @@ class ZImage : public Denoiser {
   private:
     static constexpr int64_t patch = 2;
 
-    struct Sizes {
-        int64_t rows = 0, columns = 0;  // patches
-        std::vector<int64_t> texts{};   // tokens
-        bool operator==(const Sizes&) const = default;
-    };
-    std::vector<Array> positions(int64_t rows, int64_t columns, const std::vector<int64_t>& texts) const;
+    std::vector<Array> positions(const PatchSizes& sizes) const;
 
     int64_t channels_, width_, context_width_, head_, sinusoids_;
     std::vector<int> axes_;  // how many values of a head each of the three axes rotates
     double theta_;
-    mutable std::vector<Array> positions_;  // The last run's, for the next one of the same sizes.
-    mutable Sizes positions_of_;
+    mutable KeptInputs<PatchSizes> positions_;
 };
 
 }  // namespace sdcpp
